@@ -1,0 +1,28 @@
+# Every target makes .venv by itself. PYTHON is any Python >= 3.11.
+PYTHON  ?= $(shell command -v python3.11 || command -v python3)
+STUDY   ?= params/demo.yaml
+CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
+BIN     := .venv/bin
+
+.PHONY: demo study test lab lint clean
+
+demo: ## the embedded study: no network, no GPU
+	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
+
+study: .venv/installed ## one study: make study STUDY=params/NAME.yaml
+	$(BIN)/python -m helpers.batch $(STUDY) --cores $(CORES)
+
+test: .venv/installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n $(CORES) tests
+
+lab: .venv/installed
+	$(BIN)/jupyter lab notebooks
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv outputs/*/

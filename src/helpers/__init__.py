@@ -1,0 +1,1 @@
+"""The training and evaluation core behind the study's notebooks."""

@@ -1,0 +1,49 @@
+"""Labels as every classification format reads, checks, scores and decodes them."""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from helpers.catalogue import Task
+from helpers.formats.metrics import Accuracy
+
+
+def read(task: Task, value) -> int:
+    """A source's label as its index in ``task.labels``; raises ValueError naming what was expected."""
+    values = task.label_values or task.labels
+    if value in values:
+        return values.index(value)
+    if task.label_values is None and isinstance(value, int) and 0 <= value < len(task.labels):
+        return value
+    raise ValueError(f"label {value!r}; expected one of {', '.join(map(repr, values))}")
+
+
+def check(task: Task, example: dict) -> str | None:
+    """What is wrong with an example's label, or None."""
+    if not 0 <= example["label"] < len(task.labels):
+        return f"label {example['label']}; expected 0 to {len(task.labels) - 1}"
+    return None
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy in nats; logits (examples, classes), labels (examples)."""
+    return functional.cross_entropy(logits.float(), labels)
+
+
+def decode(task: Task, examples: list[dict], logits: list[np.ndarray]) -> list[dict]:
+    """Rows of predictions.parquet from one vector of class logits per example."""
+    scores = np.stack(logits).astype(np.float64)
+    scores -= scores.max(axis=1, keepdims=True)
+    probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    chosen = probabilities.argmax(axis=1)
+    credits = Accuracy.credits(chosen, [e["label"] for e in examples])
+    return [
+        {
+            "label": task.labels[example["label"]],
+            "prediction": task.labels[choice],
+            "probabilities": row.tolist(),
+            "credit": credit,
+            "out_of": 1.0,
+        }
+        for example, choice, row, credit in zip(examples, chosen, probabilities, credits, strict=True)
+    ]

@@ -1,0 +1,104 @@
+"""An encoder with one head, and its predictions: what every format trains and evaluates."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from helpers import hardware
+
+TOKEN_BUDGET = 4096
+"""Pieces, padding included, that one batch of predictions holds at the most."""
+
+
+class EncoderWithHead(nn.Module):
+    """Logits over sequences or pieces: pooled (mean, or first piece with RoBERTa's dense layer), dropout, linear."""
+
+    def __init__(self, encoder: PreTrainedModel, level: str, width: int, pooling: str, dropout: float):
+        super().__init__()
+        hidden = encoder.config.hidden_size
+        self.encoder, self.level, self.pooling = encoder, level, pooling
+        dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.Tanh())
+        self.dense = dense if pooling == "cls" and level == "sequence" else nn.Identity()
+        self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, width))
+        for layer in [*self.dense.modules(), *self.output.modules()]:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=encoder.config.initializer_range)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits (sequences, width) or (sequences, pieces, width)."""
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.level == "sequence":
+            states = self.dense(pool(states, attention_mask, self.pooling))
+        return self.output(states)
+
+
+def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """One vector a sequence from states (sequences, pieces, hidden): their mean, or the first one."""
+    if pooling == "cls":
+        return states[:, 0]
+    mask = mask.unsqueeze(-1).to(states.dtype)
+    return (states * mask).sum(1) / mask.sum(1)
+
+
+def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
+    """Stack the sequences of all features, padded to the longest: input_ids and attention_mask (sequences, pieces)."""
+    sequences = [ids for feature in features for ids in feature["input_ids"]]
+    longest = max(map(len, sequences))
+    ids = torch.full((len(sequences), longest), pad, dtype=torch.long)
+    mask = torch.zeros((len(sequences), longest), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence)
+        mask[row, : len(sequence)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def length(feature: dict) -> int:
+    """Pieces of a feature's longest sequence."""
+    return max(map(len, feature["input_ids"]))
+
+
+def batches(features: list[dict], budget: int = TOKEN_BUDGET) -> Iterator[list[int]]:
+    """Indices of features of like length, longest first, each batch within ``budget`` padded pieces."""
+    batch, rows, longest = [], 0, 0
+    for index in sorted(range(len(features)), key=lambda i: -length(features[i])):
+        sequences = len(features[index]["input_ids"])
+        if batch and (rows + sequences) * longest > budget:
+            yield batch
+            batch, rows = [], 0
+        longest = longest if batch else length(features[index])
+        batch.append(index)
+        rows += sequences
+    if batch:
+        yield batch
+
+
+def predict(
+    model: EncoderWithHead, features: list[dict], pad: int, advance: Callable[[int], None] | None = None
+) -> list[np.ndarray]:
+    """Logits of every feature, in the order given: arrays (sequences, width) or (sequences, pieces, width)."""
+    device, out = next(model.parameters()).device, [None] * len(features)
+    training = model.training
+    model.eval()
+    with torch.inference_mode(), autocast():
+        for batch in batches(features):
+            inputs = {k: v.to(device) for k, v in collate([features[i] for i in batch], pad).items()}
+            logits = model(**inputs).float().cpu().numpy()
+            at = 0
+            for index in batch:
+                count = len(features[index]["input_ids"])
+                out[index] = logits[at : at + count]
+                at += count
+            if advance:
+                advance(len(batch))
+    model.train(training)
+    return out
+
+
+def autocast():
+    """bf16 where the hardware has it, nothing elsewhere."""
+    return torch.autocast(hardware.device().type, dtype=torch.bfloat16) if hardware.bf16() else nullcontext()

@@ -1,0 +1,248 @@
+"""A study: one params file, validated once. It lists the runs and knows where every output lies. No torch."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from helpers import catalogue
+from helpers.catalogue import Name, Strict, StudyError, Task, read_yaml, validate
+
+NONE = "none"
+"""The baseline: no intermediate task."""
+ENGLISH = "en"
+Phase = Literal["intermediate", "target"]
+
+
+class Size(Strict):
+    """A pretrained encoder and how a sentence is read off it."""
+
+    encoder: str
+    title: str
+    layers: PositiveInt | None = None
+    pooling: Literal["mean", "cls"]
+    retrieval_layer: PositiveInt | None = None
+
+
+class Hyperparameters(Strict):
+    """What one fine-tuning needs to know. Exactly one of ``steps`` and ``epochs`` is given."""
+
+    steps: PositiveInt | None = None
+    epochs: PositiveFloat | None = None
+    batch_size: PositiveInt
+    gradient_accumulation: PositiveInt = 1
+    learning_rate: PositiveFloat
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    max_length: PositiveInt
+    train_examples: PositiveInt | None = None
+    validation_examples: PositiveInt | None = None
+    evaluations: PositiveInt = 4
+    train_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _one_duration(self):
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("expected exactly one of the keys steps and epochs")
+        return self
+
+    def total_steps(self, examples: int) -> int:
+        """Optimiser steps over a training set of ``examples``."""
+        if self.steps:
+            return self.steps
+        per_epoch = math.ceil(examples / (self.batch_size * self.gradient_accumulation))
+        return max(1, round(self.epochs * per_epoch))
+
+
+class Override(Strict):
+    """Hyperparameters that differ for a size, a phase or a task; later overrides win."""
+
+    size: Name | None = None
+    phase: Phase | None = None
+    task: Name | None = None
+    set: dict[str, float | int | bool | None]
+
+
+class Target(Strict):
+    """A target task as this study uses it; what is not given comes from the catalogue."""
+
+    task: Name
+    train_on: list[Name] = []
+    languages: list[str] = []
+
+
+class Run(NamedTuple):
+    """One fine-tuning on a target, after an intermediate task."""
+
+    size: str
+    intermediate: str
+    target: str
+    seed: int
+
+
+class Study(Strict):
+    """One params file."""
+
+    name: Name
+    description: str
+    catalogue: str = "tasks.yaml"
+    data_dir: str | None = None
+    sizes: Annotated[dict[Name, Size], Field(min_length=1)]
+    intermediate: Annotated[list[Name], Field(min_length=1)]
+    targets: Annotated[list[Target], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    phases: dict[Phase, dict[str, float | int | bool | None]]
+    overrides: list[Override] = []
+    trim: bool = True
+    retrieval: Name | None = None
+    threads: PositiveInt = 1
+    path: Path
+    outputs: Path
+    tasks: dict[Name, Task]
+
+    @classmethod
+    def load(cls, path: str | Path, outputs: str | Path = "outputs") -> "Study":
+        """Read and check a study file and the catalogue that it names.
+
+        Raises
+        ------
+        StudyError
+            One line: the file, the key, what was found and what was expected.
+        """
+        path = Path(path)
+        raw = read_yaml(path)
+        raw["targets"] = [{"task": t} if isinstance(t, str) else t for t in raw.get("targets", [])]
+        tasks = catalogue.load(path.parent / raw.get("catalogue", "tasks.yaml"))
+        study = validate(cls, {**raw, "path": path, "outputs": Path(outputs), "tasks": {}}, path)
+        study = study.model_copy(update={"tasks": tasks})
+        study._check()
+        return study
+
+    def _check(self):
+        for key, names in {
+            "intermediate": [i for i in self.intermediate if i != NONE],
+            "targets": [t.task for t in self.targets] + [n for t in self.targets for n in t.train_on],
+            "overrides.task": [o.task for o in self.overrides if o.task],
+            "retrieval": [self.retrieval] if self.retrieval else [],
+        }.items():
+            for name in names:
+                if name not in self.tasks:
+                    known = ", ".join(sorted(self.tasks))
+                    raise StudyError(f"{self.path}: {key}: unknown task '{name}'; expected one of {known}")
+        for key, values in {
+            "intermediate": self.intermediate,
+            "targets": [t.task for t in self.targets],
+            "seeds": self.seeds,
+        }.items():
+            if len(set(values)) != len(values):
+                raise StudyError(f"{self.path}: {key}: {values} names something twice; expected each once")
+        for override in self.overrides:
+            if override.size and override.size not in self.sizes:
+                known = ", ".join(self.sizes)
+                raise StudyError(
+                    f"{self.path}: overrides.size: unknown size '{override.size}'; expected one of {known}"
+                )
+        for target in self.targets:
+            entry = self.tasks[target.task]
+            for language in target.languages:
+                if language not in entry.languages:
+                    raise StudyError(
+                        f"{self.path}: targets.{target.task}.languages: unknown language '{language}'; "
+                        f"expected some of {', '.join(entry.languages)}"
+                    )
+            if not self.train_on(target.task):
+                raise StudyError(f"{self.path}: targets: '{target.task}' names no English task in train_on")
+        for size in self.sizes:
+            for task in self.intermediate:
+                if task != NONE:
+                    self.hyperparameters("intermediate", size, task)
+            for target in self.targets:
+                self.hyperparameters("target", size, target.task)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything that the study makes lies."""
+        return self.outputs / self.name
+
+    def target(self, name: str) -> Target:
+        """The study's use of the target task ``name``."""
+        for target in self.targets:
+            if target.task == name:
+                return target
+        raise StudyError(f"{self.path}: no target '{name}'; expected one of {[t.task for t in self.targets]}")
+
+    def train_on(self, target: str) -> list[str]:
+        """English tasks that are trained on, in order, before ``target`` is evaluated."""
+        return self.target(target).train_on or self.tasks[target].train_on
+
+    def languages(self, target: str) -> list[str]:
+        """Languages that ``target`` is evaluated in."""
+        return self.target(target).languages or self.tasks[target].languages
+
+    def hyperparameters(self, phase: Phase, size: str, task: str) -> Hyperparameters:
+        """The phase's hyperparameters after the overrides that fit."""
+        values = dict(self.phases.get(phase, {}))
+        for o in self.overrides:
+            if all(want in (None, have) for want, have in ((o.size, size), (o.phase, phase), (o.task, task))):
+                if {"steps", "epochs"} & o.set.keys():  # one duration replaces the other
+                    values = {k: v for k, v in values.items() if k not in ("steps", "epochs")}
+                values |= o.set
+        return validate(Hyperparameters, values, self.path, f"phases.{phase}")
+
+    def runs(self) -> list[Run]:
+        """Every (size, intermediate, target, seed) of the study."""
+        return [
+            Run(size, i, t.task, seed)
+            for size in self.sizes
+            for i in self.intermediate
+            for t in self.targets
+            for seed in self.seeds
+        ]
+
+    def needed(self) -> list[tuple[str, str, str]]:
+        """Every (task, split, language) that the study reads, each once."""
+        english = {i for i in self.intermediate if i != NONE}
+        english |= {name for t in self.targets for name in self.train_on(t.task)}
+        cells = [(task, split, ENGLISH) for task in sorted(english) for split in ("train", "validation")]
+        for target in self.targets:
+            split = self.tasks[target.task].evaluate
+            cells += [(target.task, split, language) for language in self.languages(target.task)]
+        return list(dict.fromkeys(cells))
+
+    def encoder_folder(self, size: str, intermediate: str = NONE, seed: int | None = None) -> Path:
+        """The folder of a pretrained encoder, or of one after an intermediate task."""
+        if intermediate == NONE:
+            return self.folder / size / "encoder"
+        return self.folder / size / intermediate / f"seed-{seed}" / "encoder"
+
+    def run_folder(self, run: Run) -> Path:
+        """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
+        return self.folder / run.size / run.intermediate / run.target / f"seed-{run.seed}"
+
+    def settings(self, size: str, intermediate: str | None = None, target: str | None = None) -> dict:
+        """Everything that the result of a phase depends on, as plain data.
+
+        Two equal settings mean that a result may be kept; a result is never shown under others.
+        """
+        settings = {"encoder": self.sizes[size].model_dump(mode="json", exclude={"title"}), "trim": self.trim}
+        if intermediate not in (None, NONE):
+            settings["intermediate"] = self._training_settings("intermediate", size, intermediate, [intermediate])
+        if target is not None:
+            settings["target"] = {
+                **self._training_settings("target", size, target, self.train_on(target)),
+                "languages": self.languages(target),
+                "evaluated": self._task_settings(target),
+            }
+        return settings
+
+    def _training_settings(self, phase: Phase, size: str, task: str, train_on: list[str]) -> dict:
+        return {
+            "hyperparameters": self.hyperparameters(phase, size, task).model_dump(mode="json"),
+            "trained_on": {name: self._task_settings(name) for name in train_on},
+        }
+
+    def _task_settings(self, name: str) -> dict:
+        prose = {"licence", "citation", "languages", "sizes", "train_on"}
+        return self.tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
