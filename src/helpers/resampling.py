@@ -6,7 +6,7 @@ the same items. So the item level is a matrix of resampling weights (or signs) t
 docs/statistics.md describes the method.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from helpers.study import ENGLISH, StudyError
 
+View = tuple[str, str]
+"""What is looked at: ("score" or "gap", a language or "zero-shot")."""
 ZERO_SHOT = "zero-shot"
 ASSUMED_SEED_SD = 2.0
 """Points between seeds, assumed where no condition of a size has two seeds: wide on purpose (docs/statistics.md)."""
@@ -40,12 +42,12 @@ class Cells:
 
     languages: list[str]
     conditions: list[tuple[str, str]]
-    runs: pd.DataFrame
-    """One row per run: condition (index), seed."""
+    runs: np.ndarray
+    """(index of its condition, seed) of each run [runs, 2]."""
     blocks: list[Block]
 
-    def views(self) -> dict[tuple[str, str], np.ndarray]:
-        """What is looked at, as weights over languages: ("score" or "gap", language or "zero-shot")."""
+    def views(self) -> dict[View, np.ndarray]:
+        """Scores and gaps to English, per language and for the mean of the others, as weights over languages."""
         one = dict(zip(self.languages, np.eye(len(self.languages)), strict=True))
         others = [language for language in self.languages if language != ENGLISH]
         if others:
@@ -86,8 +88,9 @@ def cells(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> Cells:
     if (out_of == out_of[:, :, :1]).all():
         out_of = out_of[:, :, :1]
     conditions = list(dict.fromkeys(zip(runs["size"], runs["intermediate"], strict=True)))
-    runs["condition"] = [conditions.index(c) for c in zip(runs["size"], runs["intermediate"], strict=True)]
-    return Cells(list(languages), conditions, runs[["condition", "seed"]], _blocks(times[:, :, 0], credit, out_of))
+    at = [conditions.index(c) for c in zip(runs["size"], runs["intermediate"], strict=True)]
+    keys = np.column_stack([at, runs["seed"]])
+    return Cells(list(languages), conditions, keys, _blocks(times[:, :, 0], credit, out_of))
 
 
 def _blocks(present: np.ndarray, credit: np.ndarray, out_of: np.ndarray) -> list[Block]:
@@ -107,85 +110,100 @@ def _blocks(present: np.ndarray, credit: np.ndarray, out_of: np.ndarray) -> list
 
 @dataclass(frozen=True)
 class Sample:
-    """What a target (or the mean over targets) says of every condition and view, in points.
+    """What one target, or the mean over targets, says of every view and condition, in points.
 
-    Arrays of variances are per condition and view; `draws` are deviations of the seed mean under resampled items.
+    A seed variance is that of single runs' scores, pooled over the conditions of a size; `residual` is the part of
+    it that is item by seed.
     """
 
     conditions: list[tuple[str, str]]
-    scores: dict[tuple[str, str], np.ndarray]
-    """view -> mean over seeds [conditions]."""
-    draws: dict[tuple[str, str], np.ndarray]
-    """view -> [resamples, conditions], float32."""
-    seed_variance: dict[tuple[str, str], np.ndarray]
-    """view -> variance between single runs, pooled within a size [conditions]."""
-    residual: dict[tuple[str, str], np.ndarray]
-    """view -> the part of a single run's variance that is item by seed [conditions]."""
+    views: list[View]
+    scores: np.ndarray
+    """Means over seeds [views, conditions]."""
+    draws: np.ndarray
+    """Their deviations when items are resampled [views, resamples, conditions], float32."""
+    seed_variance: np.ndarray
+    """[views, conditions]."""
+    residual: np.ndarray
+    """[views, conditions]."""
     freedom: np.ndarray
-    """Degrees of freedom of the pooled variance; infinite where it is assumed [conditions]."""
+    """Degrees of freedom of the seed variance; infinite where it is assumed [conditions]."""
     seeds: np.ndarray
-    items: dict[tuple[str, str], int]
-    run_scores: pd.DataFrame = field(repr=False)
-    """Rows (condition, seed), columns views."""
+    """How many [conditions]."""
+    items: np.ndarray
+    """How many [views]."""
+    runs: np.ndarray
+    """As in Cells."""
+    run_scores: np.ndarray
+    """[views, runs]."""
 
-    def contrast(self, view: tuple[str, str], weights: np.ndarray, rng, flips: np.ndarray | None = None):
-        """Estimate, 95 % interval and p-value of a weighted sum over conditions.
+    def contrast(self, view: View, weights: np.ndarray, rng: np.random.Generator, flips: np.ndarray | None = None):
+        """(estimate, low, high, p) of a weighted sum over conditions; the interval has 95 %.
 
-        `flips` [resamples] is the sum under swapped labels of items (`swap`); without it the p-value is nan.
-        Items and seeds are crossed: the item draws contain the item-by-seed part that the variance between runs
-        already has, so they are shrunk by it. The seed part is Student's t with Satterthwaite's degrees of freedom.
+        `flips` [resamples] is the sum under swapped labels of items (`swap`); without it p is nan.
+        Items and seeds are crossed, so the item draws contain the item-by-seed part that the variance between runs
+        has too: they are shrunk by it. The seed part is Student's t with Satterthwaite's degrees of freedom.
         """
-        estimate = float(weights @ self.scores[view])
-        draws = self.draws[view] @ weights.astype(np.float32)
-        total = draws.var()
-        double = float(weights**2 @ (self.residual[view] / self.seeds))
+        v = self.views.index(view)
+        estimate = float(weights @ self.scores[v])
+        draws = self.draws[v] @ weights.astype(np.float32)
+        total, double = draws.var(), weights**2 @ (self.residual[v] / self.seeds)
         shrink = np.sqrt(max(0.0, 1 - double / total)) if total > 0 else 0.0
-        noise = self._seed_noise(view, weights, len(draws), rng)
+        noise = self._seed_noise(v, weights, len(draws), rng)
         low, high = estimate + np.quantile(shrink * draws + noise, [0.025, 0.975])
-        p = np.nan
-        if flips is not None:  # the tolerance counts ties of float32 sums as ties
-            beyond = np.abs(shrink * flips + noise) >= abs(estimate) - 1e-4
-            p = (1 + beyond.sum()) / (1 + len(flips))
-        return estimate, float(low), float(high), float(p)
+        if flips is None:
+            return estimate, low, high, np.nan
+        beyond = np.abs(shrink * flips + noise) >= abs(estimate) - 1e-4  # float32 sums of equal terms count as ties
+        return estimate, low, high, (1 + beyond.sum()) / (1 + len(flips))
 
-    def _seed_noise(self, view, weights, resamples, rng) -> np.ndarray:
-        parts = weights**2 * self.seed_variance[view] / self.seeds
-        sizes = np.array([size for size, _ in self.conditions])
-        by_size = np.array([parts[sizes == size].sum() for size in dict.fromkeys(sizes)])
-        freedom = np.array([self.freedom[sizes == size][0] for size in dict.fromkeys(sizes)])
-        if by_size.sum() == 0:
+    def _seed_noise(self, v: int, weights: np.ndarray, resamples: int, rng) -> np.ndarray:
+        parts = weights**2 * self.seed_variance[v] / self.seeds
+        by_size = [parts[of].sum() for of in _sizes(self.conditions)]
+        freedom = [self.freedom[of][0] for of in _sizes(self.conditions)]
+        total = sum(by_size)
+        if total == 0:
             return np.zeros(resamples)
-        inverse = (by_size**2 / freedom).sum() / by_size.sum() ** 2
-        z = rng.standard_normal(resamples) if inverse == 0 else rng.standard_t(1 / inverse, resamples)
-        return np.sqrt(by_size.sum()) * z
+        inverse = sum((part / total) ** 2 / degrees for part, degrees in zip(by_size, freedom, strict=True))
+        z = rng.standard_t(1 / inverse, resamples) if inverse else rng.standard_normal(resamples)
+        return np.sqrt(total) * z
 
 
 def sample(cells: Cells, resamples: int, rng: np.random.Generator) -> Sample:
-    """Resample one target's items with replacement, `resamples` times, the same for all conditions."""
-    condition = cells.runs["condition"].to_numpy()
-    seeds = np.bincount(condition)
-    mean = np.equal.outer(condition, np.arange(len(seeds))) / seeds  # [runs, conditions]
-    views = cells.views()
-    shape = (len(cells.languages), len(condition))
-    runs, draws = np.empty(shape), np.empty((resamples, shape[0], len(seeds)), np.float32)
+    """Resample one target's items with replacement, `resamples` times, the same for all conditions and seeds."""
+    views = np.array(list(cells.views().values()))
+    mean, seeds = _mean(cells)
+    runs = np.empty((len(cells.languages), len(cells.runs)))
+    draws = np.empty((resamples, len(cells.languages), len(seeds)), np.float32)
     for block in cells.blocks:
         runs[block.at] = 100 * block.credit.sum(0, dtype=float) / block.out_of.sum(0, dtype=float)
-        draws[:, block.at] = _resampled(block, mean.astype(np.float32), resamples, rng)
+        draws[:, block.at] = _resampled(block, mean, resamples, rng)
     draws -= (runs @ mean).astype(np.float32)
-    run_scores = pd.DataFrame({view: weights @ runs for view, weights in views.items()})
-    run_scores.index = pd.MultiIndex.from_frame(cells.runs)
-    variance, freedom = _pooled(run_scores, cells.conditions)
+    variance, freedom = _pooled(views @ runs, cells.runs[:, 0], cells.conditions)
     return Sample(
         conditions=cells.conditions,
-        scores={view: weights @ runs @ mean for view, weights in views.items()},
-        draws={view: np.tensordot(draws, w.astype(np.float32), (1, 0)) for view, w in views.items()},
+        views=list(cells.views()),
+        scores=views @ runs @ mean,
+        draws=np.stack([np.tensordot(draws, weights.astype(np.float32), (1, 0)) for weights in views]),
         seed_variance=variance,
-        residual=_residual(cells, runs, mean, seeds),
+        residual=_residual(cells, runs, views),
         freedom=freedom,
         seeds=seeds,
-        items={view: _count(cells, weights) for view, weights in views.items()},
-        run_scores=run_scores,
+        items=np.array([_count(cells, weights) for weights in views]),
+        runs=cells.runs,
+        run_scores=views @ runs,
     )
+
+
+def _mean(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """What averages runs to conditions [runs, conditions], and the seeds of each condition."""
+    seeds = np.bincount(cells.runs[:, 0])
+    return np.equal.outer(cells.runs[:, 0], np.arange(len(seeds))) / seeds.astype(np.float32), seeds
+
+
+def _sizes(conditions: list[tuple[str, str]]) -> list[np.ndarray]:
+    """Which conditions each size has, as masks."""
+    sizes = np.array([size for size, _ in conditions])
+    return [sizes == size for size in dict.fromkeys(sizes)]
 
 
 def _resampled(block: Block, mean: np.ndarray, resamples: int, rng) -> np.ndarray:
@@ -201,126 +219,109 @@ def _resampled(block: Block, mean: np.ndarray, resamples: int, rng) -> np.ndarra
         credits, out_ofs = (
             (weights @ table.reshape(items, -1)).reshape(rows, languages, -1) for table in (credit, block.out_of)
         )
-        with np.errstate(invalid="ignore"):
-            scores = 100 * credits / out_ofs
+        scores = 100 * credits / out_ofs
         out[start : start + rows] = scores if same else scores @ mean
     return out
 
 
-def _influence(cells: Cells, block: Block, runs: np.ndarray) -> np.ndarray:
-    """What each item adds to its run's deviation: their mean over the block's items is 0 [items, l, runs], points."""
-    scale = block.out_of.mean(0, dtype=float)
-    return ((100 * block.credit - runs[block.at] * block.out_of) / scale).astype(np.float32)
+def _influence(block: Block, runs: np.ndarray) -> np.ndarray:
+    """What each item adds to its run's score, linearised: a mean of 0 over items [items, l, runs], points."""
+    scale = block.out_of.mean(0, dtype=float).astype(np.float32)
+    return (100 * block.credit - runs[block.at].astype(np.float32) * block.out_of) / scale
 
 
-def _residual(cells: Cells, runs: np.ndarray, mean: np.ndarray, seeds: np.ndarray) -> dict:
-    """Item-by-seed variance of one run's score, pooled within a size like the variance between runs."""
-    sizes = np.array([size for size, _ in cells.conditions])
-    residual = {}
-    influences = [_influence(cells, block, runs) for block in cells.blocks]
-    for view, weights in cells.views().items():
-        squares = np.zeros(len(seeds))
-        for block, influence in zip(cells.blocks, influences, strict=True):
-            own = weights[block.at].astype(np.float32)
-            if own.any():
-                u = np.tensordot(influence, own, (1, 0))  # [items, runs]
-                within = (u**2).sum(0) @ (mean > 0) - ((u @ mean) ** 2).sum(0) * seeds
-                squares += within / len(u) / max(1, len(u) - 1)
-        for size in dict.fromkeys(sizes):
-            of = sizes == size
-            squares[of] = squares[of].sum() / max(1, (seeds[of] - 1).sum())
-        residual[view] = squares
-    return residual
+def _residual(cells: Cells, runs: np.ndarray, views: np.ndarray) -> np.ndarray:
+    """Item-by-seed variance of a single run's score, pooled like the seed variance [views, conditions]."""
+    mean, seeds = _mean(cells)
+    squares = np.zeros((len(views), len(seeds)))
+    for block in cells.blocks:
+        influence = _influence(block, runs)
+        items = len(influence)
+        for v, weights in enumerate(views[:, block.at].astype(np.float32)):
+            if weights.any():
+                u = np.tensordot(influence, weights, (1, 0))  # [items, runs]
+                squares[v] += ((u**2).sum(0) @ mean - ((u @ mean) ** 2).sum(0)) * seeds / items / max(1, items - 1)
+    for of in _sizes(cells.conditions):
+        squares[:, of] = squares[:, of].sum(1, keepdims=True) / max(1, (seeds[of] - 1).sum())
+    return squares
 
 
-def _pooled(run_scores: pd.DataFrame, conditions: list[tuple[str, str]]) -> tuple[dict, np.ndarray]:
-    """Variance between the runs of a condition, pooled over the conditions of a size, and its degrees of freedom."""
-    within = run_scores - run_scores.groupby(level=0).transform("mean")
-    condition = within.index.get_level_values(0)
-    sizes = np.array([size for size, _ in conditions])
-    variance = {view: np.full(len(conditions), ASSUMED_SEED_SD**2) for view in run_scores}
+def _pooled(run_scores: np.ndarray, condition: np.ndarray, conditions: list) -> tuple[np.ndarray, np.ndarray]:
+    """Variance between the runs of a condition, pooled over a size's conditions, and its degrees of freedom."""
+    variance = np.full((len(run_scores), len(conditions)), ASSUMED_SEED_SD**2)
     freedom = np.full(len(conditions), np.inf)
-    for size in dict.fromkeys(sizes):
-        of = sizes[condition] == size
-        degrees = of.sum() - len(set(condition[of]))
+    for of in _sizes(conditions):
+        own = [run_scores[:, condition == c] for c in np.nonzero(of)[0]]
+        degrees = sum(max(0, scores.shape[1] - 1) for scores in own)
         if degrees:
-            freedom[sizes == size] = degrees
-            for view, squares in (within[of] ** 2).sum().items():
-                variance[view][sizes == size] = squares / degrees
+            squares = sum(((s - s.mean(1, keepdims=True)) ** 2).sum(1) for s in own if s.shape[1])
+            variance[:, of], freedom[of] = (squares / degrees)[:, None], degrees
     return variance, freedom
 
 
 def _count(cells: Cells, weights: np.ndarray) -> int:
-    used = [block.out_of[:, weights[block.at] != 0].any((1, 2)).sum() for block in cells.blocks]
-    return int(sum(used))
+    return int(sum(block.out_of[:, weights[block.at] != 0].any((1, 2)).sum() for block in cells.blocks))
 
 
 def swap(cells: Cells, sample: Sample, contrasts: list, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Contrasts [(view, weights over conditions)] under random swaps of their two sides [resamples, contrasts].
+    """Contrasts [(view, weights over conditions)] when labels are swapped at random [resamples, contrasts].
 
-    An item's swap holds for all its languages and seeds. For ratio scores the contrast is linearised.
+    An item's two sides (with and without the intermediate task; or the gain of large and of base) are swapped in
+    all its languages and seeds together. For ratio scores the contrast is linearised.
     """
-    condition = cells.runs["condition"].to_numpy()
-    mean = np.equal.outer(condition, np.arange(len(sample.seeds))) / sample.seeds
+    mean, _ = _mean(cells)
     views = cells.views()
-    runs = np.array([sample.run_scores[("score", language)] for language in cells.languages])
+    runs = np.array([sample.run_scores[sample.views.index(("score", language))] for language in cells.languages])
     out = np.zeros((resamples, len(contrasts)), np.float32)
     for block in cells.blocks:
         items = len(block.credit)
-        influence = _influence(cells, block, runs) @ mean.astype(np.float32)
-        here = (block.out_of[:, :, :1] > 0) / (block.out_of[:, :, :1] > 0).mean(0)
-        raw = (influence + here * (runs[block.at] @ mean)).astype(np.float32)
-        by_view = {view: np.tensordot(raw, views[view][block.at], (1, 0)) for view in {v for v, _ in contrasts}}
-        difference = np.stack([by_view[view] @ weights for view, weights in contrasts], axis=1).astype(np.float32)
+        here = block.out_of[:, :, :1] > 0
+        raw = _influence(block, runs) @ mean + (here / here.mean(0) * (runs[block.at] @ mean)).astype(np.float32)
+        of_view = {view: np.tensordot(raw, views[view][block.at], (1, 0)) for view in {v for v, _ in contrasts}}
+        sides = np.stack([of_view[view] @ weights for view, weights in contrasts], axis=1).astype(np.float32) / items
         for start in range(0, resamples, CHUNK):
             rows = min(CHUNK, resamples - start)
             bits = np.unpackbits(np.frombuffer(rng.bytes(-(-rows * items // 8)), np.uint8), count=rows * items)
-            signs = bits.reshape(rows, items).astype(np.float32) * 2 - 1
-            out[start : start + rows] += signs @ difference / items
+            out[start : start + rows] += (bits.reshape(rows, items).astype(np.float32) * 2 - 1) @ sides
     return out
 
 
 def mean_over_targets(samples: list[Sample]) -> Sample:
-    """The unweighted mean of independent targets, over the conditions and views that every one of them has.
+    """The unweighted mean of targets, over the conditions and views that every one of them has.
 
-    Seeds keep their pairing: the variance is that of runs averaged over targets at the same seed, because the
-    targets of a seed share their intermediate encoder. Without such replicates, targets count as wholly dependent.
+    Targets have independent items. Their seeds are paired: runs of a seed share their intermediate encoder, so the
+    seed variance is that of runs averaged over targets. Without such replicates, targets count as wholly dependent.
     """
     conditions = [c for c in samples[0].conditions if all(c in s.conditions for s in samples)]
-    views = [v for v in samples[0].scores if all(v in s.scores for s in samples)]
-    at = [[s.conditions.index(c) for c in conditions] for s in samples]
+    views = [v for v in samples[0].views if all(v in s.views for s in samples)]
+    cut = [np.ix_([s.views.index(v) for v in views], [s.conditions.index(c) for c in conditions]) for s in samples]
 
-    def mean(name):
-        tables = [getattr(s, name) for s in samples]
-        return {
-            v: np.mean([table[v][..., index] for table, index in zip(tables, at, strict=True)], axis=0) for v in views
-        }
+    def each(name: str) -> np.ndarray:
+        return np.array([getattr(s, name)[at] for s, at in zip(samples, cut, strict=True)])
 
-    together = [
-        s.run_scores.loc[s.run_scores.index.get_level_values(0).isin(index), views].rename(
-            index=dict(zip(index, range(len(index)), strict=True)), level=0
-        )
-        for s, index in zip(samples, at, strict=True)
+    runs = [
+        {(s.conditions[c], seed): s.run_scores[rows[:, 0], k] for k, (c, seed) in enumerate(s.runs)}
+        for s, (rows, _) in zip(samples, cut, strict=True)
     ]
-    run_scores = (sum(together[1:], together[0]) / len(samples)).dropna()
-    variance, freedom = _pooled(run_scores, conditions)
-    bound = {
-        v: np.mean([np.sqrt(s.seed_variance[v][i]) for s, i in zip(samples, at, strict=True)], axis=0) ** 2
-        for v in views
-    }
-    lowest = np.min([s.freedom[i] for s, i in zip(samples, at, strict=True)], axis=0)
-    assumed = np.isinf(freedom)
-    for v in views:
-        variance[v] = np.where(assumed, bound[v], variance[v])
-    residual = mean("residual")
+    shared = [r for r in runs[0] if r[0] in conditions and all(r in other for other in runs)]
+    keys = np.array([(conditions.index(c), seed) for c, seed in shared], dtype=int).reshape(-1, 2)
+    run_scores = np.array([np.mean([r[key] for r in runs], axis=0) for key in shared]).reshape(-1, len(views)).T
+    variance, freedom = _pooled(run_scores, keys[:, 0], conditions)
+    alone = np.isinf(freedom)
+    variance[:, alone] = (np.sqrt(each("seed_variance")).mean(0) ** 2)[:, alone]
+    columns = [at[1][0] for at in cut]
+    freedom[alone] = np.min([s.freedom[c] for s, c in zip(samples, columns, strict=True)], axis=0)[alone]
+    draws = [s.draws[rows[:, 0]][:, :, c[0]] for s, (rows, c) in zip(samples, cut, strict=True)]
     return Sample(
         conditions=conditions,
-        scores=mean("scores"),
-        draws=mean("draws"),
+        views=views,
+        scores=each("scores").mean(0),
+        draws=np.mean(draws, axis=0),
         seed_variance=variance,
-        residual={v: residual[v] / len(samples) for v in views},
-        freedom=np.where(assumed, lowest, freedom),
-        seeds=np.min([s.seeds[i] for s, i in zip(samples, at, strict=True)], axis=0),
-        items={v: sum(s.items[v] for s in samples) for v in views},
+        residual=each("residual").mean(0) / len(samples),
+        freedom=freedom,
+        seeds=np.min([s.seeds[c] for s, c in zip(samples, columns, strict=True)], axis=0),
+        items=np.sum([s.items[rows[:, 0]] for s, (rows, _) in zip(samples, cut, strict=True)], axis=0),
+        runs=keys,
         run_scores=run_scores,
     )

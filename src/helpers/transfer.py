@@ -129,56 +129,49 @@ def _analyse(predictions, runs, grid, resamples: int, rng) -> pd.DataFrame:
         tested = [
             (c, view)
             for c in contrasts
-            for view in samples[target].scores
+            for view in samples[target].views
             if c.quantity in TESTED and view[0] == "score" and set(c.weights) <= set(cells.conditions)
         ]
         columns = [(view, _aligned(c.weights, cells.conditions)) for c, view in tested]
         flips = resampling.swap(cells, samples[target], columns, resamples, rng) if columns else None
         swaps[target] = {(c[:3], view): flips[:, k] for k, (c, view) in enumerate(tested)}
         rows += _rows(target, samples[target], swaps[target], contrasts, rng)
-    if len(targets) > 1:
-        if len(samples) == len(targets):
-            mean = resampling.mean_over_targets(list(samples.values()))
-            shared = set.intersection(*(set(s) for s in swaps.values()))
-            flips = {key: np.mean([s[key] for s in swaps.values()], axis=0) for key in sorted(shared)}
-            rows += _rows(ALL, mean, flips, contrasts, rng)
-        else:
-            absent = Sample([], {("score", ZERO_SHOT): [], ("gap", ZERO_SHOT): []}, {}, {}, {}, None, None, {}, None)
-            rows += _rows(ALL, absent, {}, contrasts, rng)
+    if len(targets) > 1 and len(samples) == len(targets):
+        mean = resampling.mean_over_targets(list(samples.values()))
+        shared = [key for key in swaps[targets[0]] if all(key in s for s in swaps.values())]
+        flips = {key: np.mean([s[key] for s in swaps.values()], axis=0) for key in shared}
+        rows += _rows(ALL, mean, flips, contrasts, rng)
+    elif len(targets) > 1:
+        rows += [_row(ALL, c, ZERO_SHOT) for c in contrasts]
     return pd.DataFrame(rows)
 
 
 def _rows(target: str, sample: Sample, swaps: dict, contrasts: list[_Contrast], rng) -> list[dict]:
     rows = []
     for contrast in contrasts:
-        for view in sample.scores:
+        for view, items in zip(sample.views, sample.items, strict=True):
             kind, language = view
             if (kind == "gap") != (contrast.quantity == "transfer_gap"):
                 continue
-            row = {
-                "quantity": contrast.quantity,
-                "size": contrast.size,
-                "intermediate": contrast.intermediate,
-                "target": target,
-                "language": language,
-                "seeds": 0,
-                "n": sample.items.get(view, 0),
-            }
+            row = _row(target, contrast, language) | {"n": int(items)}
             if set(contrast.weights) <= set(sample.conditions):
                 weights = _aligned(contrast.weights, sample.conditions)
-                used = weights != 0
-                row["seeds"] = int(sample.seeds[used].min())
-                estimate = None
+                row["seeds"] = int(sample.seeds[weights != 0].min())
+                shift = 0.0
                 if contrast.quantity == "error_reduction":
                     estimate, weights = _error_reduction(contrast, sample, view)
-                flips = swaps.get((contrast[:3], view))
-                values = sample.contrast(view, weights, rng, flips)
-                shift = 0.0 if estimate is None else estimate - values[0]
-                row |= dict(zip(("estimate", "low", "high"), np.add(values[:3], shift), strict=True), p=values[3])
+                    shift = estimate - weights @ sample.scores[sample.views.index(view)]
+                estimate, low, high, p = sample.contrast(view, weights, rng, swaps.get((contrast[:3], view)))
                 if contrast.quantity == "score":
-                    row["low"], row["high"] = np.clip([row["low"], row["high"]], 0, 100)
+                    low, high = np.clip([low, high], 0, 100)
+                row |= {"estimate": estimate + shift, "low": low + shift, "high": high + shift, "p": p}
             rows.append(row)
     return rows
+
+
+def _row(target: str, contrast: _Contrast, language: str) -> dict:
+    names = dict(zip(("quantity", "size", "intermediate"), contrast[:3], strict=True))
+    return names | {"target": target, "language": language, "seeds": 0, "n": 0}
 
 
 def _aligned(weights: dict[tuple[str, str], float], conditions: list[tuple[str, str]]) -> np.ndarray:
@@ -187,7 +180,7 @@ def _aligned(weights: dict[tuple[str, str], float], conditions: list[tuple[str, 
 
 def _error_reduction(contrast: _Contrast, sample: Sample, view) -> tuple[float, np.ndarray]:
     """100 * gain / (100 - baseline) per size, and its gradient by each condition's score (delta method)."""
-    score = dict(zip(sample.conditions, sample.scores[view], strict=True))
+    score = dict(zip(sample.conditions, sample.scores[sample.views.index(view)], strict=True))
     estimate, gradient = 0.0, dict.fromkeys(sample.conditions, 0.0)
     for size in {size for size, _ in contrast.weights}:
         weights = {c: w for c, w in contrast.weights.items() if c[0] == size}
