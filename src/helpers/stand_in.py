@@ -6,6 +6,7 @@ little-endian: header, tokenizer, normaliser, table of tensors, tensors. Its wei
 
 import hashlib
 import importlib.metadata
+import itertools
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -110,7 +111,7 @@ def _skip_tokenizer(file: BinaryIO) -> tuple[list[str], np.ndarray, tuple[int, .
     offsets = np.frombuffer(file.read(4 * (pieces + 1)), "<u4")
     scores = np.frombuffer(file.read(4 * pieces), "<f4")
     blob = file.read(length)
-    texts = [blob[a:b].decode("utf-8") for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    texts = [blob[a:b].decode("utf-8") for a, b in itertools.pairwise(offsets)]
     return texts, scores, tuple(special)
 
 

@@ -96,8 +96,8 @@ class Study(Strict):
     phases: dict[Phase, dict[str, float | int | bool | None]]
     overrides: list[Override] = []
     trim: bool = True
+    check_sizes: bool = True
     retrieval: Name | None = None
-    threads: PositiveInt = 1
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
@@ -111,11 +111,16 @@ class Study(Strict):
         StudyError
             One line: the file, the key, what was found and what was expected.
         """
-        path = Path(path)
+        path, root = Path(path), Path()
+        if not path.exists() and not path.is_absolute() and (Path("..") / path).exists():
+            root = Path("..")  # a notebook opened in JupyterLab works in notebooks/, batches in the project folder
+        path = root / path
         raw = read_yaml(path)
         raw["targets"] = [{"task": t} if isinstance(t, str) else t for t in raw.get("targets", [])]
         tasks = catalogue.load(path.parent / raw.get("catalogue", "tasks.yaml"))
-        study = validate(cls, {**raw, "path": path, "outputs": Path(outputs), "tasks": {}}, path)
+        for key in {"path", "outputs", "tasks"} & raw.keys():
+            raise StudyError(f"{path}: {key}: unknown key")
+        study = validate(cls, {**raw, "path": path, "outputs": root / outputs, "tasks": {}}, path)
         study = study.model_copy(update={"tasks": tasks})
         study._check()
         return study

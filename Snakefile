@@ -1,0 +1,78 @@
+# What runs, and after what. Everything else is in params/ and src/helpers.
+from helpers.study import NONE, Run, Study
+
+study = Study.load(config["study"], config.get("outputs", "outputs"))
+folder, intermediate = study.folder.as_posix(), [i for i in study.intermediate if i != NONE]
+execute = f"{sys.executable} -m helpers.execute --study {study.path} --outputs {study.outputs}"
+
+
+wildcard_constraints:
+    size="|".join(study.sizes),
+    intermediate="|".join(study.intermediate),
+    target="|".join(t.task for t in study.targets),
+    seed=r"\d+",
+
+
+localrules:
+    all,
+
+
+rule all:
+    input:
+        f"{folder}/report.html",
+
+
+rule data:
+    output:
+        f"{folder}/data/summary.json",
+    shell:
+        "{sys.executable} -m helpers.data {study.path} --outputs {study.outputs}"
+
+
+rule encoder:
+    input:
+        ancient(rules.data.output),
+    output:
+        f"{folder}/{{size}}/notebook.ipynb",
+        f"{folder}/{{size}}/encoder/run.json",
+    resources:
+        gpu=1,
+    shell:
+        "{execute} 1_encoder {output[0]} size={wildcards.size}"
+
+
+rule intermediate:
+    input:
+        ancient(rules.encoder.output),
+    output:
+        f"{folder}/{{size}}/{{intermediate}}/seed-{{seed}}/notebook.ipynb",
+        f"{folder}/{{size}}/{{intermediate}}/seed-{{seed}}/scores.json",
+    resources:
+        gpu=1,
+    shell:
+        "{execute} 2_intermediate {output[0]} size={wildcards.size} task={wildcards.intermediate} seed={wildcards.seed}"
+
+
+rule target:
+    input:
+        lambda w: ancient(
+            rules.encoder.output if w.intermediate == NONE else rules.intermediate.output
+        ),
+    output:
+        f"{folder}/{{size}}/{{intermediate}}/{{target}}/seed-{{seed}}/notebook.ipynb",
+        f"{folder}/{{size}}/{{intermediate}}/{{target}}/seed-{{seed}}/scores.json",
+    resources:
+        gpu=1,
+    shell:
+        "{execute} 3_target {output[0]} size={wildcards.size} intermediate={wildcards.intermediate}"
+        " target={wildcards.target} seed={wildcards.seed}"
+
+
+rule compare:
+    input:
+        [study.run_folder(run) / "scores.json" for run in study.runs()],
+    output:
+        f"{folder}/4_compare.ipynb",
+        f"{folder}/report.html",
+    shell:
+        "{execute} 4_compare {output[0]} && {sys.executable} -m helpers.report {output[0]}"

@@ -1,0 +1,95 @@
+"""What a study has made so far: finished runs as tables, runs that are missing, results made under other parameters."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.study import NONE, Run, Study
+
+RUN = ["size", "intermediate", "target", "seed"]
+
+
+def finished(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Tables of the runs that are finished under the study's present parameters.
+
+    Returns
+    -------
+    runs
+        One row a run: size, intermediate, target, seed, metric, collapsed, validation_score, wall_seconds,
+        train_flops. Time and cost include the intermediate training that the run builds on.
+    predictions
+        size, intermediate, target, seed, language, id, credit, out_of.
+    curves
+        size, intermediate, target, seed, phase, step, loss, validation_score.
+    """
+    runs, predictions, curves = [], [], []
+    for run in study.runs():
+        folder = study.run_folder(run)
+        if not _current(study, run):
+            continue
+        scores, record = read_json(folder / "scores.json"), read_json(folder / "run.json")
+        cell = dict(zip(RUN, run, strict=True))
+        before = {}
+        if run.intermediate != NONE:
+            before = read_json(study.encoder_folder(run.size, run.intermediate, run.seed).parent / "run.json")
+        runs.append(
+            {
+                **cell,
+                "metric": scores["metric"],
+                "collapsed": scores["selection"]["collapsed"],
+                "validation_score": scores["selection"]["score"],
+                "wall_seconds": record["wall_seconds"] + before.get("wall_seconds", 0),
+                "train_flops": record["train_flops"] + before.get("train_flops", 0),
+            }
+        )
+        table = pd.read_parquet(folder / "predictions.parquet", columns=["language", "id", "credit", "out_of"])
+        predictions.append(table.assign(**cell))
+        for phase, log in (("intermediate", before.get("log", [])), ("target", record["log"])):
+            curves += [{**cell, "phase": phase, "loss": None, "validation_score": None, **line} for line in log]
+    return (
+        pd.DataFrame(runs, columns=[*RUN, "metric", "collapsed", "validation_score", "wall_seconds", "train_flops"]),
+        pd.concat(predictions, ignore_index=True)
+        if predictions
+        else pd.DataFrame(columns=[*RUN, "language", "id", "credit", "out_of"]),
+        pd.DataFrame(curves, columns=[*RUN, "phase", "step", "loss", "validation_score"]),
+    )
+
+
+def missing(study: Study) -> pd.DataFrame:
+    """Planned runs without a result under the present parameters: size, intermediate, target, seed."""
+    return pd.DataFrame([run for run in study.runs() if not _current(study, run)], columns=RUN)
+
+
+def records(study: Study) -> dict[Path, dict]:
+    """The run.json of every phase of every run, and the settings that it must carry to be current."""
+    wanted = {study.encoder_folder(size) / "run.json": study.settings(size) for size in study.sizes}
+    for run in study.runs():
+        wanted[study.run_folder(run) / "run.json"] = study.settings(*run[:3])
+        if run.intermediate != NONE:
+            folder = study.encoder_folder(run.size, run.intermediate, run.seed).parent
+            wanted[folder / "run.json"] = study.settings(run.size, run.intermediate)
+    return wanted
+
+
+def outdated(study: Study) -> list[Path]:
+    """Folders whose result was made under other parameters, or is broken."""
+    return [
+        path.parent
+        for path, settings in records(study).items()
+        if path.exists() and read_json(path).get("parameters") != settings
+    ]
+
+
+def _current(study: Study, run: Run) -> bool:
+    folder = study.run_folder(run)
+    complete = (folder / "scores.json").exists() and (folder / "predictions.parquet").exists()
+    return complete and read_json(folder / "run.json").get("parameters") == study.settings(*run[:3])
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file's content; empty when the file is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

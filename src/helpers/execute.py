@@ -1,0 +1,58 @@
+"""Execute one notebook of the study through papermill: ``python -m helpers.execute NOTEBOOK OUTPUT key=value ...``.
+
+Parameters reach the notebook as data. The executed notebook appears under its name only when every cell has run; a
+failed one stays beside it as ``*.failed.ipynb``, and one line says what went wrong.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+def execute(notebook: str, output: Path, parameters: dict) -> None:
+    """Run ``notebooks/NOTEBOOK.ipynb`` with ``parameters`` and write what came out to ``output``.
+
+    Raises
+    ------
+    papermill.PapermillExecutionError
+        A cell failed; the notebook as far as it came is at ``output`` with the suffix ``.failed.ipynb``.
+    """
+    import papermill
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    begun = output.with_suffix(".failed.ipynb")
+    papermill.execute_notebook(
+        NOTEBOOKS / f"{notebook}.ipynb", begun, parameters=parameters, kernel_name="python3", progress_bar=False
+    )
+    os.replace(begun, output)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="helpers.execute", description=__doc__.splitlines()[0])
+    parser.add_argument("--study", required=True)
+    parser.add_argument("--outputs", default="outputs")
+    parser.add_argument("notebook")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("parameters", nargs="*", metavar="key=value")
+    given = parser.parse_args(arguments)
+    parameters = dict(pair.split("=", 1) for pair in given.parameters)
+    if "seed" in parameters:
+        parameters["seed"] = int(parameters["seed"])
+    # Jobs run side by side, one a core: more threads each would only fight.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        execute(given.notebook, given.output, {"study": given.study, "outputs": given.outputs, **parameters})
+    except Exception as error:
+        reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
+        print(f"FAILED {given.output}: {' '.join(reason.split())[:600]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

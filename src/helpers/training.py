@@ -1,0 +1,224 @@
+"""Phases 2 and 3: fine-tune an encoder on English tasks with ``transformers.Trainer``."""
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from helpers import data, encoders, formats, hardware
+from helpers.catalogue import Task
+from helpers.model import EncoderWithHead, collate, length, predict
+from helpers.study import NONE, Hyperparameters, Run, Study
+
+
+@dataclass
+class Training:
+    """A fine-tuned model, and what its training was like."""
+
+    model: EncoderWithHead
+    tokenizer: PreTrainedTokenizerFast
+    log: list[dict]
+    selection: dict
+    seconds: float
+    flops: float
+    examples: int
+    pieces: int
+    notes: dict = field(default_factory=dict)
+
+
+def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
+    """Phase 2: fine-tune a size's pretrained encoder on one English intermediate task."""
+    settings = study.hyperparameters("intermediate", size, task)
+    return _fine_tune(study, size, [task], settings, seed, NONE)
+
+
+def target(study: Study, run: Run) -> Training:
+    """Phase 3: fine-tune the encoder that the intermediate task hands on, on the target's English tasks."""
+    settings = study.hyperparameters("target", run.size, run.target)
+    return _fine_tune(study, run.size, study.train_on(run.target), settings, run.seed, run.intermediate)
+
+
+def _fine_tune(study: Study, size: str, names: list[str], settings: Hyperparameters, seed: int, after: str) -> Training:
+    """Train on English tasks, one after the other, starting from the encoder after the intermediate task ``after``.
+
+    The head is
+    made anew for the first task and kept while the next has the same outputs. The weights that score best on English
+    validation data are the ones returned; nothing else is looked at.
+    """
+    set_seed(seed)
+    encoder, tokenizer = encoders.hand_on(study, size, after, seed, settings.dropout)
+    training, log = None, []
+    for name in names:
+        entry = study.tasks[name]
+        train = data.sample(data.examples(study, name, "train"), settings.train_examples, seed)
+        validation = data.sample(data.examples(study, name, "validation"), settings.validation_examples, 0)
+        head = formats.of(entry).head(entry)
+        if training is None or (training.model.level, training.model.output[1].out_features) != head:
+            encoder = encoder if training is None else training.model.encoder
+            model = EncoderWithHead(encoder, *head, study.sizes[size].pooling, settings.dropout)
+        training = _train(model, tokenizer, entry, train, validation, settings, seed)
+        log += [{"task": name, **line} for line in training.log]
+    training.log = log
+    return training
+
+
+def score(task: Task, examples: list[dict], features: list[dict], logits: list[np.ndarray]) -> float:
+    """100 x credit / out of, over the examples."""
+    rows = formats.of(task).decode(task, examples, features, logits)
+    return 100 * sum(row["credit"] for row in rows) / sum(row["out_of"] for row in rows)
+
+
+def _train(model, tokenizer, task, train, validation, settings, seed) -> Training:
+    shape = formats.of(task)
+    features = shape.features(task, train, tokenizer, settings.max_length)
+    held_out = shape.features(task, validation, tokenizer, settings.max_length)
+    for feature in features:
+        feature["length"] = length(feature)
+    model.encoder.get_input_embeddings().weight.requires_grad_(settings.train_embeddings)
+    steps = settings.total_steps(len(features))
+    every = max(1, steps // settings.evaluations)
+    best = _BestWeights()
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = _Trainer(
+            model=model,
+            args=_arguments(settings, steps, every, seed, scratch),
+            train_dataset=features,
+            eval_dataset=held_out,
+            data_collator=_Collator(tokenizer.pad_token_id),
+            callbacks=[best, _Progress(task.name)],
+        )
+        trainer.loss = shape.loss
+        trainer.validate = lambda: score(task, validation, held_out, predict(model, held_out, tokenizer.pad_token_id))
+        begin = time.perf_counter()
+        trainer.train()
+    best.restore(model)
+    log = [_line(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_score" in entry]
+    sequences = sum(len(f["input_ids"]) for f in features) / len(features)
+    mean_pieces = sum(len(ids) for f in features for ids in f["input_ids"]) / len(features)
+    seen = steps * settings.batch_size * settings.gradient_accumulation
+    weights = sum(p.numel() for p in model.encoder.encoder.parameters())
+    return Training(
+        model=model,
+        tokenizer=tokenizer,
+        log=log,
+        selection=_selection(task, validation, best.score),
+        seconds=time.perf_counter() - begin,
+        flops=6.0 * weights * mean_pieces * seen,
+        examples=seen,
+        pieces=int(mean_pieces * seen),
+        notes={"sequences per example": sequences, "steps": steps, "best step": best.step},
+    )
+
+
+def _selection(task: Task, validation: list[dict], best: float) -> dict:
+    counts = formats.label_counts(task, validation)
+    majority = 100 * max(counts.values()) / len(validation) if counts else 0.0
+    return {
+        "task": task.name,
+        "split": "validation",
+        "language": "en",
+        "n": len(validation),
+        "score": best,
+        "majority": majority,
+    }
+
+
+def _arguments(settings: Hyperparameters, steps: int, every: int, seed: int, scratch: str) -> TrainingArguments:
+    gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=scratch,
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        warmup_steps=round(settings.warmup * steps),
+        lr_scheduler_type="linear",
+        weight_decay=settings.weight_decay,
+        optim="adamw_torch_fused",
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        remove_unused_columns=False,
+        eval_strategy="steps",
+        eval_steps=every,
+        logging_steps=max(1, min(every, steps // 20)),
+        save_strategy="no",
+        bf16=hardware.bf16(),
+        tf32=True if gpu else None,
+        use_cpu=not gpu,
+        dataloader_pin_memory=gpu,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+        data_seed=seed,
+    )
+
+
+def _line(entry: dict) -> dict:
+    names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", "eval_score": "validation_score"}
+    return {names[k]: v for k, v in entry.items() if k in names}
+
+
+class _Trainer(Trainer):
+    """The library's trainer, with the format's loss, and English validation scored as the study scores."""
+
+    loss: Callable
+    validate: Callable[[], float]
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        loss = self.loss(logits, inputs["labels"])
+        return (loss, logits) if return_outputs else loss
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        metrics = {f"{metric_key_prefix}_score": self.validate()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class _Collator:
+    """Batches of the trainer: every feature's sequences, padded to the longest, and the labels."""
+
+    def __init__(self, pad: int):
+        self.pad = pad
+
+    def __call__(self, features: list[dict]) -> dict[str, torch.Tensor]:
+        return {**collate(features, self.pad), "labels": torch.tensor([f["labels"] for f in features])}
+
+
+class _BestWeights(TrainerCallback):
+    """Keeps the weights that scored best on English validation data; the first of equals."""
+
+    def __init__(self):
+        self.score, self.step, self.weights = -1.0, 0, None
+
+    def on_evaluate(self, args, state, control, metrics, model, **_):
+        if metrics["eval_score"] > self.score:
+            self.score, self.step = metrics["eval_score"], state.global_step
+            self.weights = copy.deepcopy(model.state_dict())
+
+    def restore(self, model):
+        if self.weights is not None:
+            model.load_state_dict(self.weights)
+
+
+class _Progress(TrainerCallback):
+    """One line that says how far the training is; it disappears at the end, so that saved notebooks stay clean."""
+
+    def __init__(self, name: str):
+        self.name, self.bar = name, None
+
+    def on_train_begin(self, args, state, control, **_):
+        self.bar = tqdm(total=state.max_steps, desc=f"training on {self.name}", unit="step", leave=False, mininterval=1)
+
+    def on_step_end(self, args, state, control, **_):
+        self.bar.update(1)
+
+    def on_train_end(self, args, state, control, **_):
+        self.bar.close()

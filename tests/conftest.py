@@ -1,0 +1,193 @@
+"""A study small enough to run in seconds: a tiny random encoder and a handful of rows written for the tests."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ANIMALS = {
+    "en": ["dog", "cat", "horse", "bird", "fish", "cow"],
+    "de": ["Hund", "Katze", "Pferd", "Vogel", "Fisch", "Kuh"],
+    "sw": ["mbwa", "paka", "farasi", "ndege", "samaki", "ng'ombe"],
+}
+VERBS = {
+    "en": ["sleeps", "runs", "eats"],
+    "de": ["schläft", "rennt", "frisst"],
+    "sw": ["analala", "anakimbia", "anakula"],
+}
+NEGATED = {"en": "is not there", "de": "ist nicht da", "sw": "hayupo"}
+LABELS = ["entailment", "neutral", "contradiction"]
+
+
+def pair_rows(language: str, begin: int, count: int) -> list[dict]:
+    """Rows of sentence pairs; those of one index are translations of each other."""
+    rows = []
+    for i in range(begin, begin + count):
+        a, v, label = i % 6, (i // 6) % 3, LABELS[i % 3]
+        text = f"{ANIMALS[language][a]} {VERBS[language][v]} {i}"
+        other = {
+            "entailment": text,
+            "neutral": f"{ANIMALS[language][(a + 1) % 6]} {VERBS[language][v]}",
+            "contradiction": f"{ANIMALS[language][a]} {NEGATED[language]}",
+        }[label]
+        rows.append({"pair": str(i), "a": text, "b": other, "label": label})
+    return rows
+
+
+def choice_rows(language: str, begin: int, count: int) -> list[dict]:
+    """Rows of two choices."""
+    rows = []
+    for i in range(begin, begin + count):
+        right = f"{ANIMALS[language][i % 6]} {VERBS[language][1]}"
+        wrong = f"{ANIMALS[language][i % 6]} {NEGATED[language]}"
+        rows.append(
+            {
+                "premise": f"{ANIMALS[language][i % 6]} {VERBS[language][0]} {i}",
+                "choice1": wrong if i % 2 else right,
+                "choice2": right if i % 2 else wrong,
+                "question": "cause" if i % 3 else "effect",
+                "label": i % 2,
+            }
+        )
+    return rows
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".tsv":
+        lines = ["\t".join(rows[0])] + ["\t".join(str(v) for v in row.values()) for row in rows]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+TASKS = {
+    "pairs": {
+        "format": "sentence_pair",
+        "files": "pairs/{language}.{split}.tsv",
+        "splits": {"train": "train", "validation": "validation", "test": "test"},
+        "columns": {"id": "pair", "text_a": "a", "text_b": "b", "label": "label"},
+        "labels": LABELS,
+        "languages": ["en", "de", "sw"],
+        "train_on": ["pairs"],
+        "licence": "Apache-2.0",
+        "citation": "the tests",
+    },
+    "choices": {
+        "format": "multiple_choice",
+        "hub": "tests/choices",
+        "config": "{language}",
+        "splits": {"train": "train", "validation": "validation", "test": "test"},
+        "columns": {"context": "premise", "question": "question", "choices": ["choice1", "choice2"], "label": "label"},
+        "values": {"question": {"cause": "What was the cause?", "effect": "What happened as a result?"}},
+        "labels": ["choice1", "choice2"],
+        "languages": ["en", "de"],
+        "train_on": ["choices"],
+        "licence": "Apache-2.0",
+        "citation": "the tests",
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_sources(tmp_path_factory) -> Path:
+    """A folder with own files, a mirror, and a tiny random encoder."""
+    root = tmp_path_factory.mktemp("sources")
+    for number, split in enumerate(("train", "validation", "test")):
+        for language in TASKS["pairs"]["languages"]:
+            write_rows(root / f"files/pairs/{language}.{split}.tsv", pair_rows(language, 100 * number, 24))
+        for language in TASKS["choices"]["languages"]:
+            rows = choice_rows(language, 100 * number, 12)
+            write_rows(root / f"hub/tests/choices/{language}/{split}.jsonl", rows)
+    configs = [
+        {
+            "config_name": language,
+            "data_files": [{"split": s, "path": f"{language}/{s}.jsonl"} for s in ("train", "validation", "test")],
+        }
+        for language in TASKS["choices"]["languages"]
+    ]
+    card = f"---\n{yaml.safe_dump({'configs': configs})}---\n"
+    (root / "hub/tests/choices/README.md").write_text(card, encoding="utf-8")
+    make_encoder(root / "encoder")
+    return root
+
+
+def make_encoder(folder: Path, layers: int = 2) -> None:
+    """A tiny random XLM-R-like encoder with a Unigram tokenizer over the rows' characters and words."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+
+    words = [w for lists in (ANIMALS, VERBS) for ws in lists.values() for w in ws]
+    characters = sorted({c for w in [*words, *NEGATED.values(), "What was the cause? happened as a result 0123456789"] for c in w})
+    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
+    pieces += [(c, -8.0) for c in characters if c != " "] + [(f"▁{w}", -5.0) for w in dict.fromkeys(words)]
+    pieces += [("zebra", -9.0), ("▁never", -11.5), ("<mask>", 0.0)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", cls_token="<s>", eos_token="</s>", sep_token="</s>",
+        pad_token="<pad>", unk_token="<unk>", mask_token="<mask>", model_max_length=64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=len(fast), hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=70, type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+    )  # fmt: skip
+    XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    fast.save_pretrained(folder)
+
+
+def write_study(folder: Path, sources: Path, **changes) -> Path:
+    """A study file and its catalogue in ``folder``; ``changes`` replace top-level keys of the study."""
+    folder.mkdir(parents=True, exist_ok=True)
+    study = {
+        "name": "tiny",
+        "description": "a study for the tests",
+        "data_dir": str(sources / "files"),
+        "sizes": {
+            "base": {
+                "encoder": str(sources / "encoder"),
+                "title": "1 tiny random layer",
+                "layers": 1,
+                "pooling": "mean",
+            },
+            "large": {"encoder": str(sources / "encoder"), "title": "2 tiny random layers", "pooling": "cls"},
+        },
+        "intermediate": ["none", "choices"],
+        "targets": ["pairs"],
+        "seeds": [1],
+        "phases": {
+            "intermediate": {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 2},
+            "target": {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 2},
+        },
+    } | changes
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
+    (folder / "tasks.yaml").write_text(yaml.safe_dump({"tasks": TASKS}, sort_keys=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def sources(tiny_sources, tmp_path, monkeypatch) -> Path:
+    """A copy of the tiny sources that a test may break, with HUB_MIRROR set to it."""
+    copy = tmp_path / "sources"
+    shutil.copytree(tiny_sources, copy)
+    monkeypatch.setenv("HUB_MIRROR", str(copy / "hub"))
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    return copy
+
+
+@pytest.fixture
+def tiny_study(sources, tmp_path) -> Path:
+    """The params file of a tiny study."""
+    return write_study(tmp_path / "params", sources)
