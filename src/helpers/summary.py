@@ -93,7 +93,7 @@ def _tasks(runs: pd.DataFrame, row: pd.Series) -> str:
 
 def _targets(runs: pd.DataFrame, row: pd.Series) -> str:
     names = list(runs["target"].unique())
-    return f", for {row['target']}" if row["target"] != ALL else f", for {len(names)} targets ({', '.join(names)}),"
+    return f" for {row['target']}" if row["target"] != ALL else f" for {len(names)} targets ({', '.join(names)})"
 
 
 def languages(path: str | Path = LANGUAGES) -> pd.DataFrame:
