@@ -9,11 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
-from helpers import collect
+from helpers import collect, warm
 from helpers.catalogue import StudyError
 from helpers.study import NONE, Study
 
@@ -67,8 +68,13 @@ def _snakemake(study: Study, cores: int, more: list[str]) -> int:
     ]
     log = study.folder / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    with tempfile.TemporaryDirectory() as scratch, log.open("w", encoding="utf-8") as file:
+        socket = Path(scratch) / "warm"
+        server = subprocess.Popen([sys.executable, "-m", "helpers.warm", str(socket)], stderr=file)
+        while not socket.exists() and server.poll() is None:
+            time.sleep(0.05)
+        environment = {**os.environ, warm.VARIABLE: str(socket)}
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
         stop = threading.Event()
         watcher = threading.Thread(target=_watch, args=(study, gpus or cores, stop), daemon=True)
         watcher.start()
@@ -80,6 +86,8 @@ def _snakemake(study: Study, cores: int, more: list[str]) -> int:
         finally:
             stop.set()
             watcher.join()
+            server.terminate()
+            server.wait()
 
 
 def _watch(study: Study, cores: int, stop: threading.Event) -> None:

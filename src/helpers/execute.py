@@ -22,16 +22,23 @@ def execute(notebook: str, output: Path, parameters: dict) -> None:
     """
     import papermill
 
+    from helpers import engine
+
     output.parent.mkdir(parents=True, exist_ok=True)
     begun = output.with_suffix(".failed.ipynb")
     papermill.execute_notebook(
-        NOTEBOOKS / f"{notebook}.ipynb", begun, parameters=parameters, kernel_name="python3", progress_bar=False
+        NOTEBOOKS / f"{notebook}.ipynb",
+        begun,
+        parameters=parameters,
+        engine_name=engine.NAME,
+        kernel_name="python3",
+        progress_bar=False,
     )
     os.replace(begun, output)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+def run(arguments: list[str]) -> tuple[int, str]:
+    """Execute what a command line asks for; the exit status, and one line when it failed."""
     parser = argparse.ArgumentParser(prog="helpers.execute", description=__doc__.splitlines()[0])
     parser.add_argument("--study", required=True)
     parser.add_argument("--outputs", default="outputs")
@@ -42,17 +49,29 @@ def main(arguments: list[str] | None = None) -> int:
     parameters = dict(pair.split("=", 1) for pair in given.parameters)
     if "seed" in parameters:
         parameters["seed"] = int(parameters["seed"])
-    # Jobs run side by side, one a core: more threads each would only fight.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        _threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
         execute(given.notebook, given.output, {"study": given.study, "outputs": given.outputs, **parameters})
     except Exception as error:
         reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
-        print(f"FAILED {given.output}: {' '.join(reason.split())[:600]}", file=sys.stderr)
-        return 1
-    return 0
+        return 1, f"FAILED {given.output}: {' '.join(reason.split())[:600]}"
+    return 0, ""
+
+
+def _threads(count: int) -> None:
+    """Jobs run side by side, one a core: more threads each would only fight."""
+    import torch
+
+    torch.set_num_threads(count)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from helpers import warm
+
+    status = warm.ask(sys.argv[1:])
+    if status is None:
+        status, message = run(sys.argv[1:])
+        if message:
+            print(message, file=sys.stderr)
+    sys.exit(status)

@@ -9,6 +9,12 @@ theme.enable()
 _BLUE = theme.COLOURS[1]
 
 
+def settings(values) -> pd.DataFrame:
+    """Settings (a pydantic model) as a table of those that are given."""
+    given = {key: str(value) for key, value in values.model_dump().items() if value is not None}
+    return pd.DataFrame({"setting": list(given), "value": list(given.values())}).set_index("setting")
+
+
 def bars(values: dict[str, float], what: str, title: str, subtitle: str = "") -> alt.Chart:
     """One bar for every entry of ``values``, longest first; ``what`` names the numbers and their unit."""
     frame = pd.DataFrame({"name": list(values), "value": list(values.values())})

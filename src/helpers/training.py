@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback
 
 from helpers import data, encoders, formats, hardware
 from helpers.catalogue import Task
@@ -93,6 +94,7 @@ def _train(model, tokenizer, task, train, validation, settings, seed) -> Trainin
             data_collator=_Collator(tokenizer.pad_token_id),
             callbacks=[best, _Progress(task.name)],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.loss = shape.loss
         trainer.validate = lambda: score(task, validation, held_out, predict(model, held_out, tokenizer.pad_token_id))
         begin = time.perf_counter()
