@@ -36,9 +36,7 @@ def examples(task: str, split: str, language: str = ENGLISH) -> list[dict]:
     known = LANGUAGES if split == "test" else (ENGLISH,)
     if language not in known:
         raise _error(f"{task}, {split}: no language {language!r}; expected one of {', '.join(known)}")
-    return [
-        {"id": f"{task}-{split}-{number:04d}", **row} for number, row in enumerate(_rows(task, split, language))
-    ]
+    return [{"id": f"{task}-{split}-{number:04d}", **row} for number, row in enumerate(_rows(task, split, language))]
 
 
 def _rows(task: str, split: str, language: str) -> list[dict]:

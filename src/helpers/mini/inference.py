@@ -88,8 +88,8 @@ def _triple(pattern: str, design: Design, names: dict[str, list[str]], draw: ran
     def statement(written: str) -> tuple[str, str | None, str | None]:
         form, *slots = written.split()
         chosen = another if "other" in slots else verb
-        words = [nouns[slot] for slot in slots if slot != "other"]
-        return f"{chosen}.{form}", *(words + [None, None])[:2]
+        a, b, *_ = [*(nouns[slot] for slot in slots if slot != "other"), None, None]
+        return f"{chosen}.{form}", a, b
 
     hypothesis, *premises = (_GROUP_PATTERNS if grouped else _OBJECT_PATTERNS)[pattern]
     gender = draw.choice("mf")

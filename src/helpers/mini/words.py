@@ -68,7 +68,9 @@ def english(content: dict) -> tuple[Lexicon, Design]:
         classes[kind.split("/")[0]] = [noun.split("/")[0] for noun in written[1:]]
     events = content.get("events") or content.get("families", {})
     lexicon = Lexicon(content["names"], nouns, content.get("sentences", {}), events)
-    design = Design(classes, content.get("objects", {}), content.get("groups", {}), _clashes(content.get("clashes", {})))
+    design = Design(
+        classes, content.get("objects", {}), content.get("groups", {}), _clashes(content.get("clashes", {}))
+    )
     return lexicon, design
 
 
@@ -81,9 +83,7 @@ def fill(sentence: str, gender: str, slots: dict[str, str | dict[str, str]]) -> 
 
 def _table(rows: dict[str, str]) -> dict[str, dict[str, str]]:
     forms = _cells(rows["forms"])
-    return {
-        noun: dict(zip(forms, _cells(row), strict=True)) for noun, row in rows.items() if noun != "forms"
-    }
+    return {noun: dict(zip(forms, _cells(row), strict=True)) for noun, row in rows.items() if noun != "forms"}
 
 
 def _cells(row: str) -> list[str]:
