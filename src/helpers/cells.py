@@ -1,15 +1,16 @@
-"""Rows for charts: every planned cell of a study with its estimate, or with the reason why it has none.
+"""Rows for charts: every planned cell of a study, with its estimate or without.
 
-Charts draw what is here and decide nothing; a missing run becomes a row that says so instead of a row that is not there.
+Charts draw what is here and decide nothing; a missing run is a row that says so, not a row that is not there.
 """
 
 import json
 
 import pandas as pd
-from babel import Locale
+
+from helpers import summary
 
 POOLED = "zero-shot"
-NAMES = Locale("en").languages
+NAMES = summary.languages().set_index("language")["name"].to_dict()
 KEYS = ["size", "intermediate", "target", "language", "analysis"]
 VALUES = ["estimate", "low", "high", "p", "p_corrected", "comparisons", "seeds", "n"]
 CURVE_POINTS = 40  # per run and measure: enough for the eye at 200 pixels, little enough for 1,000 runs in one page
@@ -22,25 +23,20 @@ def language_label(code: str) -> str:
     return f"{NAMES[code]} ({code})" if code in NAMES else str(code)
 
 
-def target_label(target: str) -> str:
-    """How a target task is called in a picture."""
-    return "mean of targets" if target == "all" else target
-
-
 def tasks(study) -> list[str]:
     """Intermediate tasks without the baseline."""
     return [name for name in study.intermediate if name != "none"]
+
+
+def contrasts(study) -> list[str]:
+    """What has a gain: the intermediate tasks, and before them `all`, their mean, when there are several."""
+    return ["all", *tasks(study)] if len(tasks(study)) > 1 else tasks(study)
 
 
 def targets(study) -> list[str]:
     """Target tasks; before them `all`, their mean, when there are several."""
     names = [target.task for target in study.targets]
     return ["all", *names] if len(names) > 1 else names
-
-
-def difference(study) -> str:
-    """The `size` of scale effects: `large - base`."""
-    return " - ".join(reversed(list(study.sizes)[:2]))
 
 
 def complete(study, effects: pd.DataFrame, results: pd.DataFrame, quantity: str) -> pd.DataFrame:
@@ -55,15 +51,17 @@ def complete(study, effects: pd.DataFrame, results: pd.DataFrame, quantity: str)
         of the cell, or of the cell that it is compared with, enters the estimate.
     """
     some = effects[effects["quantity"] == quantity] if len(effects) else pd.DataFrame(columns=[*KEYS, *VALUES])
-    sizes = [difference(study)] * (len(study.sizes) > 1) if quantity == "scale_effect" else list(study.sizes)
-    names = tasks(study) if quantity in ("gain", "scale_effect") else study.intermediate
+    sizes = list(study.sizes)
+    if quantity == "scale_effect":
+        sizes = ["large - base"] * ({"base", "large"} <= set(sizes))
+    names = contrasts(study) if quantity in ("gain", "scale_effect") else study.intermediate
     analyses = sorted(some["analysis"].unique()) or ["all runs"]
     plan = [
         (size, name, target, language, analysis)
         for size in sizes
         for name in names
         for target in targets(study)
-        for language in _languages(study, target, some)
+        for language in ([POOLED] if quantity == "transfer_gap" else _languages(study, target, some))
         for analysis in analyses
     ]
     frame = pd.DataFrame(plan, columns=KEYS).merge(some[[*KEYS, *VALUES]], on=KEYS, how="left")
@@ -74,7 +72,7 @@ def complete(study, effects: pd.DataFrame, results: pd.DataFrame, quantity: str)
         and any(
             (size, name, target) in down
             for size in (study.sizes if quantity == "scale_effect" else [row.size])
-            for name in (row.intermediate, *against)
+            for name in (*(tasks(study) if row.intermediate == "all" else [row.intermediate]), *against)
             for target in ([t.task for t in study.targets] if row.target == "all" else [row.target])
         )
         for row in frame.itertuples()
@@ -126,7 +124,7 @@ def curves(study, log: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         f"intermediate: {r.intermediate}" if r.phase == "intermediate" else f"{r.intermediate} → {r.target}"
         for r in frame.itertuples()
     ]
-    down = runs[runs["collapsed"].astype(bool)] if len(runs) else pd.DataFrame(columns=KEYS[:3] + ["seed"])
+    down = runs[runs["collapsed"].astype(bool)] if len(runs) else pd.DataFrame(columns=[*KEYS[:3], "seed"])
     down = {f"{r.size} {r.intermediate} {r.target} {r.seed}" for r in down.itertuples()}
     frame["collapsed"] = [
         run in down and phase == "target" for run, phase in zip(frame["run"], frame["phase"], strict=True)
@@ -200,9 +198,9 @@ def options(study, frame: pd.DataFrame) -> dict[str, dict[str, str]]:
 def notes(study, frame: pd.DataFrame) -> list[str]:
     """Lines under a title: seeds, sizes and whether they stand in for XLM-R, gaps, collapsed runs."""
     sizes = "; ".join(f"{name}: {size.title}" for name, size in study.sizes.items())
-    own = all("xlm-roberta" in str(size.encoder) for size in study.sizes.values())
+    said = all("xlm-roberta" in str(size.encoder) or "stand-in" in size.title for size in study.sizes.values())
     count = len(study.seeds)
-    lines = [f"{count} seed{'s' * (count > 1)}; {sizes}{'' if own else ' (stand-ins for XLM-R)'}"]
+    lines = [f"{count} seed{'s' * (count > 1)}; {sizes}{'' if said else ' (stand-ins for XLM-R)'}"]
     marks = ["×: with a collapsed run"] if frame["collapsed"].any() else []
     if "estimate" in frame and frame["estimate"].isna().any():
         marks.append("“no run”: planned, not finished")

@@ -29,8 +29,8 @@ PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; \
-script-src {hashes} 'unsafe-eval'; base-uri 'none'; form-action 'none'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data: blob:; \
+style-src 'unsafe-inline'; script-src {hashes} 'unsafe-eval'; base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>{style}</style>
@@ -51,6 +51,23 @@ def statement(text: str) -> HTML:
     """A sentence, or several lines, set apart; its text is escaped."""
     lines = "".join(f"<p>{html.escape(line)}</p>" for line in str(text).splitlines() if line.strip())
     return HTML(f'<div class="statement" style="border-left:4px solid #0057A0;padding:.4em 1em">{lines}</div>')
+
+
+def overview(study, runs: pd.DataFrame, missing: pd.DataFrame) -> HTML:
+    """What was compared, on which encoders, and how much of it is there."""
+    sizes = ", ".join(f"{name}: {size.title}" for name, size in study.sizes.items())
+    down = int(runs["collapsed"].astype(bool).sum())
+    lines = [
+        f"{study.name}: {study.description}",
+        f"Encoders: {sizes}",
+        f"Runs: {len(runs)} of {len(runs) + len(missing)} finished, {down} of them collapsed",
+    ]
+    return statement("\n".join(lines))
+
+
+def save(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as parquet, whole or not at all."""
+    write_whole(path, lambda beside: frame.to_parquet(beside, index=False))
 
 
 def table(frame: pd.DataFrame, file: str, digits: int = 1) -> HTML:
@@ -161,7 +178,7 @@ def _kind(number: bool) -> str:
 
 
 def _cell(value, digits: int, number: bool) -> str:
-    if isinstance(value, float) and pd.isna(value) or value is None or value is pd.NA:
+    if (isinstance(value, float) and pd.isna(value)) or value is None or value is pd.NA:
         return "–"
     return f"{value:.{digits}f}".replace("-", "−") if number else str(value)
 

@@ -49,7 +49,8 @@ def theme() -> alt.theme.ThemeConfig:
                        "labelColor": INK, "title": None},
             "legend": {
                 "orient": "top", "direction": "horizontal", "titleFontSize": 11.5, "labelFontSize": 11.5,
-                "titleFontWeight": "normal", "symbolSize": 90, "symbolStrokeWidth": 0, "offset": 10, "titleOrient": "left",
+                "titleFontWeight": "normal", "symbolSize": 90, "symbolStrokeWidth": 0, "offset": 10,
+                "titleOrient": "left",
             },
         }
     }  # fmt: skip
