@@ -72,40 +72,40 @@ def cells(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> Cells:
     predictions, run = predictions[run >= 0], run[run >= 0]
     language, languages = pd.factorize(predictions["language"], sort=True)
     item, ids = pd.factorize(predictions["id"])
-    shape = (len(ids), len(languages), len(runs))
-    flat = np.ravel_multi_index((item, language, run), shape)
-    times = np.bincount(flat, minlength=np.prod(shape)).reshape(shape)
-    wrong = ((times != times[:, :, :1]) | (times > 1)).any(0)
-    for k, j in np.argwhere(wrong.T):
+    pair, at = np.unique(language * len(ids) + item, return_inverse=True)  # what a run answers: an item in a language
+    times = np.bincount(at * len(runs) + run, minlength=len(pair) * len(runs)).reshape(len(pair), len(runs))
+    for k, p in np.argwhere(((times != times[:, :1]) | (times > 1)).T):
         size, intermediate, seed = runs.loc[k, key]
+        own = pair // len(ids) == pair[p] // len(ids)
         raise StudyError(
-            f"predictions of {size}/{intermediate}/{target}/seed-{seed}: language {languages[j]}: found "
-            f"{times[:, j, k].sum()} items; expected the target's {(times[:, j, 0] > 0).sum()}, each once"
+            f"predictions of {size}/{intermediate}/{target}/seed-{seed}: language {languages[pair[p] // len(ids)]}: "
+            f"found {times[own, k].sum()} items; expected the target's {(times[own, 0] > 0).sum()}, each once"
         )
-    credit, out_of = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    credit.ravel()[flat] = predictions["credit"]
-    out_of.ravel()[flat] = predictions["out_of"]
-    if (out_of == out_of[:, :, :1]).all():
-        out_of = out_of[:, :, :1]
+    credit, out_of = np.empty(times.shape, np.float32), np.empty(times.shape, np.float32)
+    credit[at, run], out_of[at, run] = predictions["credit"], predictions["out_of"]
+    if (out_of == out_of[:, :1]).all():
+        out_of = out_of[:, :1]
     conditions = list(dict.fromkeys(zip(runs["size"], runs["intermediate"], strict=True)))
-    at = [conditions.index(c) for c in zip(runs["size"], runs["intermediate"], strict=True)]
-    keys = np.column_stack([at, runs["seed"]])
-    return Cells(list(languages), conditions, keys, _blocks(times[:, :, 0], credit, out_of))
+    condition = [conditions.index(c) for c in zip(runs["size"], runs["intermediate"], strict=True)]
+    blocks = _blocks(*np.divmod(pair, len(ids)), credit, out_of)
+    return Cells(list(languages), conditions, np.column_stack([condition, runs["seed"]]), blocks)
 
 
-def _blocks(present: np.ndarray, credit: np.ndarray, out_of: np.ndarray) -> list[Block]:
-    if present.all():
-        return [Block(np.arange(present.shape[1]), credit, out_of)]
-    item, language = np.nonzero(present)
-    ends = (item, len(present) + language)
-    graph = coo_array((np.ones(len(item)), ends), shape=(sum(present.shape),) * 2)
-    component = connected_components(graph, directed=False)[1]
-    of_item, of_language = component[: len(present)], component[len(present) :]
-    return [
-        Block(at, *(table[of_item == c][:, at] for table in (credit, out_of)))
-        for c in np.unique(of_language)
-        for at in [np.nonzero(of_language == c)[0]]
-    ]
+def _blocks(language: np.ndarray, item: np.ndarray, credit: np.ndarray, out_of: np.ndarray) -> list[Block]:
+    """The connected components of languages and items; rows of all arguments are items in a language."""
+    nodes = language.max() + 1 + item.max() + 1
+    ends = (language, language.max() + 1 + item)
+    component = connected_components(coo_array((np.ones(len(item)), ends), shape=(nodes, nodes)), directed=False)[1]
+    blocks = []
+    for c in np.unique(component[language]):
+        rows = component[language] == c
+        at, place = np.unique(language[rows], return_inverse=True)
+        ids, line = np.unique(item[rows], return_inverse=True)
+        dense = [np.zeros((len(ids), len(at), table.shape[1]), np.float32) for table in (credit, out_of)]
+        for table, whole in zip(dense, (credit, out_of), strict=True):
+            table[line, place] = whole[rows]
+        blocks.append(Block(at, *dense))
+    return blocks
 
 
 @dataclass(frozen=True)
@@ -277,12 +277,13 @@ def swap(cells: Cells, sample: Sample, contrasts: list, resamples: int, rng: np.
         items = len(block.credit)
         here = block.out_of[:, :, :1] > 0
         raw = _influence(block, runs) @ mean + (here / here.mean(0) * (runs[block.at] @ mean)).astype(np.float32)
-        of_view = {view: np.tensordot(raw, views[view][block.at], (1, 0)) for view in {v for v, _ in contrasts}}
-        sides = np.stack([of_view[view] @ weights for view, weights in contrasts], axis=1).astype(np.float32) / items
+        of_view = {view: np.tensordot(raw, w[block.at], (1, 0)) for view, w in views.items() if w[block.at].any()}
+        own = [k for k, (view, _) in enumerate(contrasts) if view in of_view]
+        sides = np.stack([of_view[contrasts[k][0]] @ contrasts[k][1] for k in own], axis=1).astype(np.float32) / items
         for start in range(0, resamples, CHUNK):
             rows = min(CHUNK, resamples - start)
             bits = np.unpackbits(np.frombuffer(rng.bytes(-(-rows * items // 8)), np.uint8), count=rows * items)
-            out[start : start + rows] += (bits.reshape(rows, items).astype(np.float32) * 2 - 1) @ sides
+            out[start : start + rows, own] += (bits.reshape(rows, items).astype(np.float32) * 2 - 1) @ sides
     return out
 
 
