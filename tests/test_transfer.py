@@ -155,6 +155,15 @@ def test_a_planned_target_that_has_not_begun_leaves_a_gap_too():
     assert transfer.missing(planned, runs).to_numpy().tolist() == [["base", "none", "copa", 1]]
 
 
+def test_a_study_without_a_finished_run_is_a_table_of_gaps():
+    predictions, runs = (table[:0] for table in simulated_study(ONE_TARGET, items=20))
+    planned = [(size, task, "nli", 1) for size in ("base", "large") for task in ("none", "qa")]
+    assert transfer.results(predictions, runs).empty
+    effects = transfer.effects(predictions, runs, planned=planned)
+    assert np.isnan(cell(effects, "scale_effect", intermediate="qa", target="nli")["estimate"])
+    assert effects["estimate"].isna().all() and transfer.headline(effects).sum() == 1
+
+
 def test_fewer_seeds_are_counted(study):
     predictions, runs = study
     left = runs[~((runs[transfer.RUN] == ["base", "nli", "copa", 3]).all(axis=1))]

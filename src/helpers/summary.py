@@ -40,7 +40,7 @@ def summary_sentence(
     if ANALYSES[0] not in rows.index or np.isnan(rows.loc[ANALYSES[0], "estimate"]):
         return (
             f"{gap or 'The study is incomplete.'} Whether English intermediate training helps more at "
-            f"{names['large']} than at {names['base']} stays open: a mean is formed only when none of its runs lacks."
+            f"{names['large']} than at {names['base']} stays open: a mean is formed only when all its runs are there."
         )
     row = rows.loc[ANALYSES[0]]
     gains = {size: _gain(effects, row, size) for size in names}
@@ -53,7 +53,7 @@ def summary_sentence(
         sentences.append(
             f"There is one seed only, so the interval assumes a noise of {ASSUMED_SEED_SD:g} points between seeds."
         )
-    down = int(runs["collapsed"].sum())
+    down = int(runs["collapsed"].astype(bool).sum())
     if down:
         without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
         formed = without is not None and not np.isnan(without["estimate"])

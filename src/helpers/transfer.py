@@ -79,7 +79,7 @@ def effects(
         A table that lacks a column or has a run twice, or runs of one target on different items.
     """
     _check(predictions, runs)
-    grid = pd.concat([runs[RUN], pd.DataFrame(list(planned), columns=RUN)])
+    grid = pd.concat([pd.DataFrame([tuple(run) for run in planned], columns=RUN), runs[RUN]])
     tables = []
     for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
         kept = runs if analysis == ANALYSES[0] else runs[~runs["collapsed"].astype(bool)]
@@ -97,6 +97,8 @@ class _Contrast(NamedTuple):
 
 
 TESTED = ("gain", "scale_effect")
+_COLUMNS = ["quantity", "size", "intermediate", "target", "language", "estimate", "low", "high"]
+_COLUMNS += ["p", "p_corrected", "comparisons", "seeds", "n"]
 
 
 def _contrasts(grid: pd.DataFrame) -> list[_Contrast]:
@@ -123,6 +125,7 @@ def _analyse(predictions, runs, grid, resamples: int, rng) -> pd.DataFrame:
     for target in targets:
         here = runs[runs["target"] == target]
         if here.empty:
+            rows += [_row(target, c, ZERO_SHOT) for c in contrasts]
             continue
         cells = resampling.cells(target, predictions[predictions["target"] == target], here)
         samples[target] = resampling.sample(cells, resamples, rng)
@@ -143,7 +146,7 @@ def _analyse(predictions, runs, grid, resamples: int, rng) -> pd.DataFrame:
         rows += _rows(ALL, mean, flips, contrasts, rng)
     elif len(targets) > 1:
         rows += [_row(ALL, c, ZERO_SHOT) for c in contrasts]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def _rows(target: str, sample: Sample, swaps: dict, contrasts: list[_Contrast], rng) -> list[dict]:
@@ -200,18 +203,12 @@ def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
 
     The headline is a family of its own: one scale effect, named before the study ran (helpers.summary).
     """
-    rows = rows.reindex(columns=list(dict.fromkeys([*_COLUMNS, *rows])))
     family = rows["quantity"] + np.where(rows["language"] == ZERO_SHOT, " averages", " languages")
     family[headline(rows)] = "headline"
     for _, index in rows[rows["p"].notna()].groupby(family).groups.items():
         rows.loc[index, "p_corrected"] = false_discovery_control(rows.loc[index, "p"])
         rows.loc[index, "comparisons"] = len(index)
-    rows["comparisons"] = rows["comparisons"].fillna(0).astype(int)
-    return rows
-
-
-_COLUMNS = ["quantity", "size", "intermediate", "target", "language", "estimate", "low", "high"]
-_COLUMNS += ["p", "p_corrected", "comparisons", "seeds", "n"]
+    return rows.fillna({"comparisons": 0}).astype({"comparisons": int})
 
 
 def headline(effects: pd.DataFrame) -> pd.Series:
