@@ -3,6 +3,7 @@
 Charts draw what is here and decide nothing; a missing run is a row that says so, not a row that is not there.
 """
 
+import itertools
 import json
 
 import pandas as pd
@@ -65,19 +66,22 @@ def complete(study, effects: pd.DataFrame, results: pd.DataFrame, quantity: str)
         for analysis in analyses
     ]
     frame = pd.DataFrame(plan, columns=KEYS).merge(some[[*KEYS, *VALUES]], on=KEYS, how="left")
-    down = _collapsed(results)
-    against = {"gain": ("none",), "scale_effect": ("none",)}.get(quantity, ())
-    frame["collapsed"] = [
-        row.analysis != "without collapsed"
-        and any(
-            (size, name, target) in down
-            for size in (study.sizes if quantity == "scale_effect" else [row.size])
-            for name in (*(tasks(study) if row.intermediate == "all" else [row.intermediate]), *against)
-            for target in ([t.task for t in study.targets] if row.target == "all" else [row.target])
-        )
-        for row in frame.itertuples()
-    ]
-    return frame
+    return mark_collapsed(study, frame.assign(quantity=quantity), results).drop(columns="quantity")
+
+
+def mark_collapsed(study, effects: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with `collapsed`: whether a collapsed run enters the estimate, be it as the baseline."""
+    fallen = _collapsed(results)
+    marks = []
+    for row in effects.itertuples():
+        sizes = [row.size] if row.size in study.sizes else study.sizes
+        names = tasks(study) if row.intermediate == "all" else [row.intermediate]
+        if row.quantity in ("gain", "scale_effect", "error_reduction"):
+            names = [*names, "none"]
+        over = [target.task for target in study.targets] if row.target == "all" else [row.target]
+        enters = any(run in fallen for run in itertools.product(sizes, names, over))
+        marks.append(enters and row.analysis != "without collapsed")
+    return effects.assign(collapsed=pd.Series(marks, index=effects.index, dtype=bool))
 
 
 def _languages(study, target: str, some: pd.DataFrame) -> list[str]:

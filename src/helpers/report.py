@@ -70,22 +70,23 @@ def save(frame: pd.DataFrame, path: Path) -> None:
     write_whole(path, lambda beside: frame.to_parquet(beside, index=False))
 
 
-def table(frame: pd.DataFrame, file: str, digits: int = 1) -> HTML:
+def table(frame: pd.DataFrame, file: str, digits: int = 1, empty: str = "Nothing yet.") -> HTML:
     """A table whose cells are escaped, with a link that saves all of it as CSV from the page itself.
 
     Args:
         frame: what to show; rows whose column `collapsed` is true are marked.
         file: name of the CSV file.
         digits: decimals shown; the CSV has the numbers in full.
+        empty: what to say of a table without rows.
     """
     if not len(frame):
-        return HTML('<div class="empty"><p><em>Nothing yet.</em></p></div>')
+        return HTML(f"<p><em>{html.escape(empty)}</em></p>")
     numeric = {name for name in frame if pd.api.types.is_float_dtype(frame[name])}
     aligned = {name for name in frame if pd.api.types.is_numeric_dtype(frame[name])} - {"collapsed"}
     head = "".join(f"<th{_kind(name in aligned)}>{html.escape(str(name))}</th>" for name in frame)
     rows = []
     for _, row in frame.iterrows():
-        mark = ' class="collapsed"' if "collapsed" in frame and row["collapsed"] is True else ""
+        mark = ' class="collapsed"' if "collapsed" in frame and bool(row["collapsed"]) else ""
         shown = "".join(
             f"<td{_kind(name in aligned)}>{html.escape(_cell(row[name], digits, name in numeric))}</td>"
             for name in frame
@@ -180,7 +181,9 @@ def _kind(number: bool) -> str:
 def _cell(value, digits: int, number: bool) -> str:
     if (isinstance(value, float) and pd.isna(value)) or value is None or value is pd.NA:
         return "–"
-    return f"{value:.{digits}f}".replace("-", "−") if number else str(value)
+    if not number:
+        return str(value)
+    return f"{value:.3g}" if abs(value) >= 1e6 else f"{value:.{digits}f}".replace("-", "−")
 
 
 def _json(spec: dict) -> str:

@@ -2,6 +2,7 @@
 (() => {
   "use strict";
   const SHARED = ["language", "target", "analysis"];
+  const ERRORS = 1; // of Vega's log levels
   const NARROW = 760; // pixels below which panels stand under one another
   const bar = document.querySelector(".bar");
   const figures = [...document.querySelectorAll("figure[data-spec]")];
@@ -65,7 +66,7 @@
         if (param.name in chosen) param.value = chosen[param.name];
       }
       const actions = { export: true, source: false, compiled: false, editor: false };
-      const options = { renderer: "svg", actions, bind: figure.querySelector(".controls"), downloadFileName: figure.id, logLevel: vega.Error };
+      const options = { renderer: "svg", actions, bind: figure.querySelector(".controls"), downloadFileName: figure.id, logLevel: ERRORS };
       figure.querySelector(".controls").replaceChildren();
       const result = await vegaEmbed(figure.querySelector(".chart"), spec, options);
       drawn.push({ view: result.view, keys, finalize: () => result.finalize() });
