@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from helpers import data, encoders, formats, hardware
+from helpers import checkpoints, data, encoders, formats, hardware
 from helpers.files import write_json, write_whole
 from helpers.model import batches, collate, pool, predict
 from helpers.study import ENGLISH, Run, Study
@@ -66,6 +66,7 @@ def write_intermediate(study: Study, size: str, task: str, seed: int, training: 
     write_whole(folder, lambda path: encoders.save(training.model.encoder, training.tokenizer, path, kept))
     write_json(folder.parent / "run.json", provenance(study.settings(size, task), seed, training))
     write_json(folder.parent / "scores.json", {"selection": with_collapse(training.selection)})
+    checkpoints.remove(folder.parent)
 
 
 def write_run(study: Study, run: Run, training: Training, predictions: pd.DataFrame, seconds: float) -> dict:
@@ -77,6 +78,7 @@ def write_run(study: Study, run: Run, training: Training, predictions: pd.DataFr
     record["predicted_examples_per_second"] = len(predictions) / seconds
     write_json(folder / "run.json", record)
     write_json(folder / "scores.json", result)
+    checkpoints.remove(folder)
     return result
 
 

@@ -98,6 +98,7 @@ class Study(Strict):
     trim: bool = True
     check_sizes: bool = True
     retrieval: Name | None = None
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
     path: Path
     outputs: Path
     tasks: dict[Name, Task]

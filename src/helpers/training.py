@@ -1,8 +1,6 @@
 """Phases 2 and 3: fine-tune an encoder on English tasks with ``transformers.Trainer``."""
 
 import copy
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,7 +10,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 
-from helpers import data, encoders, formats, hardware
+from helpers import checkpoints, data, encoders, formats, hardware
 from helpers.catalogue import Task
 from helpers.model import EncoderWithHead, collate, length, predict
 from helpers.study import NONE, Hyperparameters, Run, Study
@@ -36,35 +34,41 @@ class Training:
 def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
     """Phase 2: fine-tune a size's pretrained encoder on one English intermediate task."""
     settings = study.hyperparameters("intermediate", size, task)
-    return _fine_tune(study, size, [task], settings, seed, NONE)
+    folder, depends_on = study.encoder_folder(size, task, seed).parent, study.settings(size, task)
+    keep = checkpoints.Checkpoints(folder, {"seed": seed, **depends_on}, study.checkpoint_minutes)
+    return _fine_tune(study, size, [task], settings, seed, NONE, keep)
 
 
 def target(study: Study, run: Run) -> Training:
     """Phase 3: fine-tune the encoder that the intermediate task hands on, on the target's English tasks."""
     settings = study.hyperparameters("target", run.size, run.target)
-    return _fine_tune(study, run.size, study.train_on(run.target), settings, run.seed, run.intermediate)
+    depends_on = {"seed": run.seed, **study.settings(*run[:3])}
+    keep = checkpoints.Checkpoints(study.run_folder(run), depends_on, study.checkpoint_minutes)
+    return _fine_tune(study, run.size, study.train_on(run.target), settings, run.seed, run.intermediate, keep)
 
 
-def _fine_tune(study: Study, size: str, names: list[str], settings: Hyperparameters, seed: int, after: str) -> Training:
+def _fine_tune(
+    study: Study, size: str, names: list[str], settings: Hyperparameters, seed: int, after: str, keep
+) -> Training:
     """Train on English tasks, one after the other, starting from the encoder after the intermediate task ``after``.
 
-    The head is
-    made anew for the first task and kept while the next has the same outputs. The weights that score best on English
-    validation data are the ones returned; nothing else is looked at.
+    The head is made anew for the first task and kept while the next has the same outputs. The weights that score best
+    on English validation data are the ones returned; nothing else is looked at. ``keep`` holds the checkpoints.
     """
     set_seed(seed)
     encoder, tokenizer = encoders.hand_on(study, size, after, seed, settings.dropout)
-    training, log = None, []
-    for name in names:
+    model, log = None, keep.log
+    for stage, name in enumerate(names):
         entry = study.tasks[name]
+        head = formats.of(entry).head(entry)
+        if model is None or (model.level, model.output[1].out_features) != head:
+            model = EncoderWithHead(encoder, *head, study.sizes[size].pooling, settings.dropout)
+        if stage < keep.stage:  # a later task's checkpoint holds what this one taught
+            continue
         train = data.sample(data.examples(study, name, "train"), settings.train_examples, seed)
         validation = data.sample(data.examples(study, name, "validation"), settings.validation_examples, 0)
-        head = formats.of(entry).head(entry)
-        if training is None or (training.model.level, training.model.output[1].out_features) != head:
-            encoder = encoder if training is None else training.model.encoder
-            model = EncoderWithHead(encoder, *head, study.sizes[size].pooling, settings.dropout)
-        training = _train(model, tokenizer, entry, train, validation, settings, seed)
-        log += [{"task": name, **line} for line in training.log]
+        training = _train(model, tokenizer, entry, train, validation, settings, seed, (keep, stage, log))
+        log = log + [{"task": name, **line} for line in training.log]
     training.log = log
     return training
 
@@ -75,7 +79,8 @@ def score(task: Task, examples: list[dict], features: list[dict], logits: list[n
     return 100 * sum(row["credit"] for row in rows) / sum(row["out_of"] for row in rows)
 
 
-def _train(model, tokenizer, task, train, validation, settings, seed) -> Training:
+def _train(model, tokenizer, task, train, validation, settings, seed, kept) -> Training:
+    keep, stage, log = kept
     shape = formats.of(task)
     features = shape.features(task, train, tokenizer, settings.max_length)
     held_out = shape.features(task, validation, tokenizer, settings.max_length)
@@ -85,20 +90,18 @@ def _train(model, tokenizer, task, train, validation, settings, seed) -> Trainin
     steps = settings.total_steps(len(features))
     every = max(1, steps // settings.evaluations)
     best = _BestWeights()
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = _Trainer(
-            model=model,
-            args=_arguments(settings, steps, every, seed, scratch),
-            train_dataset=features,
-            eval_dataset=held_out,
-            data_collator=_Collator(tokenizer.pad_token_id),
-            callbacks=[best, _Progress(task.name)],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.loss = shape.loss
-        trainer.validate = lambda: score(task, validation, held_out, predict(model, held_out, tokenizer.pad_token_id))
-        begin = time.perf_counter()
-        trainer.train()
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(settings, steps, every, seed, str(keep.begun)),
+        train_dataset=features,
+        eval_dataset=held_out,
+        data_collator=_Collator(tokenizer.pad_token_id),
+        callbacks=[best, keep, _Progress(task.name)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.loss = shape.loss
+    trainer.validate = lambda: score(task, validation, held_out, predict(model, held_out, tokenizer.pad_token_id))
+    seconds = keep.train(trainer, best, stage, log)
     best.restore(model)
     log = [_line(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_score" in entry]
     sequences = sum(len(f["input_ids"]) for f in features) / len(features)
@@ -110,7 +113,7 @@ def _train(model, tokenizer, task, train, validation, settings, seed) -> Trainin
         tokenizer=tokenizer,
         log=log,
         selection=_selection(task, validation, best.score),
-        seconds=time.perf_counter() - begin,
+        seconds=seconds,
         flops=6.0 * weights * mean_pieces * seen,
         examples=seen,
         pieces=int(mean_pieces * seen),
@@ -218,6 +221,7 @@ class _Progress(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **_):
         self.bar = tqdm(total=state.max_steps, desc=f"training on {self.name}", unit="step", leave=False, mininterval=1)
+        self.bar.update(state.global_step)
 
     def on_step_end(self, args, state, control, **_):
         self.bar.update(1)
