@@ -1,0 +1,126 @@
+"""The whole study end to end: Snakemake, papermill, every notebook, on a tiny random encoder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import write_study
+
+from helpers import batch, collect
+from helpers.study import Run, Study
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_sources, tmp_path_factory):
+    """A finished tiny study: (params file, outputs folder, sources)."""
+    root = tmp_path_factory.mktemp("batch")
+    params = write_study(root / "params", tiny_sources)
+    outcome = run(params, root / "outputs", tiny_sources)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    return params, root / "outputs", tiny_sources, outcome
+
+
+def run(params: Path, outputs: Path, sources: Path, *more: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "HUB_MIRROR": str(sources / "hub"), "HF_HUB_OFFLINE": "1"}
+    environment.pop("DATA_DIR", None)
+    command = [sys.executable, "-m", "helpers.batch", str(params), "--outputs", str(outputs), "--cores", "2", *more]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=params.parent, timeout=300)
+
+
+def times(outputs: Path) -> dict[str, int]:
+    """When each result was written."""
+    wanted = ("*.parquet", "scores.json", "notebook.ipynb", "*.safetensors")
+    return {str(p.relative_to(outputs)): p.stat().st_mtime_ns for pattern in wanted for p in outputs.rglob(pattern)}
+
+
+def test_every_phase_leaves_an_executed_notebook_and_its_results(finished):
+    params, outputs, _, outcome = finished
+    study = Study.load(params, outputs)
+    assert len(collect.missing(study)) == 0
+    for run_ in study.runs():
+        notebook = nbformat.read(study.run_folder(run_) / "notebook.ipynb", 4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code if cell.source)
+        assert any("image/png" in out.get("data", {}) for cell in code for out in cell.outputs)
+    assert (study.folder / "report.html").exists()
+    assert "report:" in outcome.stdout and "4 of 4 runs" in outcome.stdout
+
+
+def test_parameters_reach_the_notebook(finished):
+    params, outputs, *_ = finished
+    study = Study.load(params, outputs)
+    notebook = nbformat.read(study.run_folder(Run("large", "choices", "pairs", 1)) / "notebook.ipynb", 4)
+    injected = next(c.source for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", []))
+    assert 'intermediate = "choices"' in injected and "seed = 1" in injected
+
+
+def test_run_json_says_what_is_needed_to_trust_and_repeat_the_run(finished):
+    params, outputs, *_ = finished
+    study = Study.load(params, outputs)
+    run_ = Run("base", "choices", "pairs", 1)
+    record = json.loads((study.run_folder(run_) / "run.json").read_text())
+    assert record["parameters"] == study.settings(*run_[:3])
+    for key in ("seed", "versions", "git_commit", "hardware", "wall_seconds", "tokens_per_second", "peak_memory_bytes"):
+        assert key in record
+
+
+def test_a_second_run_does_nothing_and_a_deleted_output_is_all_that_is_made_again(finished, tmp_path):
+    params, outputs, sources, _ = finished
+    before = times(outputs)
+    again = run(params, outputs, sources)
+    assert again.returncode == 0, again.stderr
+    assert times(outputs) == before
+    study = Study.load(params, outputs)
+    lost = study.run_folder(Run("base", "none", "pairs", 1)) / "scores.json"
+    lost.unlink()
+    assert run(params, outputs, sources).returncode == 0
+    after = times(outputs)
+    changed = {Path(p).parent.as_posix() for p in after if after[p] != before.get(p) and "compare" not in p}
+    assert changed - {"tiny"} == {"tiny/base/none/pairs/seed-1"}
+
+
+def test_a_changed_hyperparameter_is_noticed_and_nothing_is_shown_under_it(finished, tmp_path):
+    params, outputs, *_ = finished
+    text = params.read_text().replace("epochs: 1", "epochs: 2")
+    other = tmp_path / "tiny.yaml"
+    other.write_text(text)
+    shutil.copy(params.parent / "tasks.yaml", tmp_path)
+    study = Study.load(other, outputs)
+    assert {p.name for p in collect.outdated(study)} == {"seed-1"}
+    assert len(collect.outdated(study)) == 4  # the target runs, not the intermediate ones
+    assert len(collect.missing(study)) == 4 and len(collect.finished(study)[0]) == 0
+
+
+def test_one_failed_run_does_not_stop_the_others_and_is_named(finished, tmp_path):
+    params, outputs, sources, _ = finished
+    copy = tmp_path / "outputs"
+    shutil.copytree(outputs, copy)
+    study = Study.load(params, copy)
+    broken, other = Run("base", "choices", "pairs", 1), Run("large", "none", "pairs", 1)
+    for run_ in (broken, other):
+        (study.run_folder(run_) / "scores.json").unlink()
+    (study.encoder_folder("base", "choices", 1) / "model.safetensors").write_bytes(b"cut")
+    outcome = run(params, copy, sources)
+    assert outcome.returncode != 0
+    assert "FAILED" in outcome.stderr and "base/choices/pairs/seed-1" in outcome.stderr
+    assert (study.run_folder(other) / "scores.json").exists()
+    assert not (study.run_folder(broken) / "scores.json").exists()
+
+
+def test_bad_params_stop_before_anything_is_made(sources, tmp_path):
+    params = write_study(tmp_path / "params", sources, targets=["nothing"])
+    outcome = run(params, tmp_path / "outputs", sources)
+    assert outcome.returncode == 2
+    assert len(outcome.stderr.strip().splitlines()) == 1 and "unknown task 'nothing'" in outcome.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_rest_is_estimated_from_runs_of_the_same_kind(finished):
+    params, outputs, *_ = finished
+    done, total, seconds = batch.progress(Study.load(params, outputs), cores=2)
+    assert (done, total, seconds) == (6, 6, 0.0)

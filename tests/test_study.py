@@ -1,0 +1,84 @@
+"""Params: what a study says, and what is said when it says nonsense."""
+
+import pytest
+import yaml
+from conftest import TASKS, write_study
+
+from helpers.catalogue import StudyError
+from helpers.study import NONE, Study
+
+
+def test_a_study_lists_every_run_once(tiny_study):
+    study = Study.load(tiny_study)
+    runs = study.runs()
+    assert len(runs) == len(set(runs)) == 2 * 2 * 1 * 1
+    assert {run.intermediate for run in runs} == {NONE, "choices"}
+
+
+def test_the_last_fitting_override_wins_and_one_duration_replaces_the_other(sources, tmp_path):
+    overrides = [
+        {"size": "large", "set": {"learning_rate": 5e-4}},
+        {"phase": "target", "task": "pairs", "set": {"learning_rate": 1e-5, "steps": 7}},
+    ]
+    study = Study.load(write_study(tmp_path / "p", sources, overrides=overrides))
+    assert study.hyperparameters("intermediate", "large", "choices").learning_rate == 5e-4
+    assert study.hyperparameters("intermediate", "base", "choices").learning_rate == 1e-3
+    chosen = study.hyperparameters("target", "large", "pairs")
+    assert (chosen.learning_rate, chosen.steps, chosen.epochs) == (1e-5, 7, None)
+
+
+def test_epochs_become_steps_by_the_size_of_the_training_set(tiny_study):
+    chosen = Study.load(tiny_study).hyperparameters("target", "base", "pairs")
+    assert chosen.total_steps(24) == 6
+    assert chosen.total_steps(25) == 7
+
+
+def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp_path):
+    one = Study.load(write_study(tmp_path / "a", sources))
+    two = Study.load(write_study(tmp_path / "b", sources, targets=["pairs", "choices"]))
+    assert one.settings("base", "choices", "pairs") == two.settings("base", "choices", "pairs")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"colour": "red"}, "colour: unknown key"),
+        ({"intermediate": ["none", "mnlii"]}, "intermediate: unknown task 'mnlii'"),
+        ({"targets": ["xnlii"]}, "targets: unknown task 'xnlii'"),
+        ({"targets": [{"task": "pairs", "languages": ["fr"]}]}, "targets.pairs.languages: unknown language 'fr'"),
+        ({"overrides": [{"size": "huge", "set": {"steps": 1}}]}, "overrides.size: unknown size 'huge'"),
+        ({"overrides": [{"set": {"stepz": 1}}]}, "stepz: unknown key"),
+        ({"seeds": [1, 1]}, "seeds: [1, 1] names something twice"),
+        ({"seeds": []}, "seeds: List should have at least 1 item"),
+        ({"phases": {"intermediate": {}, "target": {}}}, "Field required"),
+        ({"name": "../elsewhere"}, "name: String should match pattern"),
+        ({"sizes": {"base": {"encoder": "x", "title": "x", "pooling": "max"}}}, "sizes.base.pooling"),
+    ],
+)
+def test_bad_params_are_one_line_that_names_file_and_key(sources, tmp_path, changes, expected):
+    path = write_study(tmp_path / "p", sources, **changes)
+    with pytest.raises(StudyError) as error:
+        Study.load(path)
+    message = str(error.value)
+    assert message.startswith(str(path)) and expected in message and "\n" not in message
+
+
+def test_an_unknown_key_of_a_task_names_the_catalogue_and_the_task(tiny_study):
+    catalogue = tiny_study.parent / "tasks.yaml"
+    tasks = {**TASKS, "pairs": {**TASKS["pairs"], "labelz": []}}
+    catalogue.write_text(yaml.safe_dump({"tasks": tasks}), encoding="utf-8")
+    with pytest.raises(StudyError, match=r"tasks\.yaml: pairs\.labelz: unknown key"):
+        Study.load(tiny_study)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"absent\.yaml: no such file"):
+        Study.load(tmp_path / "absent.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1", encoding="utf-8")
+    with pytest.raises(StudyError, match=r"bad\.yaml: not YAML"):
+        Study.load(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize("name", ["demo", "small-real"])
+def test_the_studies_that_come_with_the_project_are_valid(name):
+    assert Study.load(f"params/{name}.yaml").name == name

@@ -1,0 +1,127 @@
+"""Phases 2 and 3: what is trained, what it is selected on, and that the same seed gives the same result."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import write_study
+
+from helpers import data, encoders, evaluation, formats, training
+from helpers.formats.metrics import Accuracy
+from helpers.model import EncoderWithHead, batches, collate, length, predict
+from helpers.study import Run, Study
+
+
+@pytest.fixture(scope="module")
+def study(tiny_sources, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
+        patch.delenv("DATA_DIR", raising=False)
+        study = Study.load(
+            write_study(
+                folder / "params",
+                tiny_sources,
+                overrides=[{"phase": "target", "set": {"steps": 40, "learning_rate": 5e-3, "batch_size": 8}}],
+            ),
+            folder / "outputs",
+        )
+        data.prepare(study)
+        encoders.make(study, "base")
+        encoders.make(study, "large")
+    return study
+
+
+def test_training_lowers_the_loss_and_fits_what_it_sees(study):
+    trained = training.target(study, Run("base", "none", "pairs", 1))
+    losses = [line["loss"] for line in trained.log if "loss" in line]
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+    assert trained.selection["score"] > trained.selection["majority"] + 20
+
+
+def test_the_same_seed_gives_the_same_predictions_and_another_seed_others(study):
+    def run(seed):
+        trained = training.target(study, Run("base", "none", "pairs", seed))
+        return evaluation.zero_shot(study, "pairs", trained, 32)
+
+    first, again, other = run(1), run(1), run(2)
+    pd.testing.assert_frame_equal(first, again)
+    assert not np.allclose(np.stack(first["probabilities"]), np.stack(other["probabilities"]))
+
+
+def test_the_weights_that_are_kept_scored_best_on_english_validation(study):
+    trained = training.target(study, Run("base", "none", "pairs", 1))
+    best = max(line["validation_score"] for line in trained.log if "validation_score" in line)
+    assert trained.selection["score"] == best
+    task = study.tasks["pairs"]
+    rows = data.examples(study, "pairs", "validation")
+    features = formats.of(task).features(task, rows, trained.tokenizer, 32)
+    logits = predict(trained.model, features, trained.tokenizer.pad_token_id)
+    assert training.score(task, rows, features, logits) == pytest.approx(best)
+
+
+def test_the_encoder_is_handed_on_and_the_head_is_made_anew(study):
+    before, _ = encoders.load(study.encoder_folder("base"))
+    trained = training.intermediate(study, "base", "choices", 1)
+    evaluation.write_intermediate(study, "base", "choices", 1, trained)
+    handed, _ = encoders.hand_on(study, "base", "choices", 1, 0.0)
+    state = trained.model.encoder.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in handed.state_dict().items())
+    assert any(not torch.equal(value, state[name]) for name, value in before.state_dict().items())
+    assert not list(study.encoder_folder("base", "choices", 1).glob("*head*"))
+
+
+def test_target_language_labels_are_read_in_evaluation_alone(study, monkeypatch):
+    asked = []
+    read = data.examples
+    monkeypatch.setattr(data, "examples", lambda *a: asked.append(a[1:]) or read(*a))
+    trained = training.target(study, Run("base", "none", "pairs", 1))
+    assert asked and all(language == "en" for *_, language in [(*cell, "en")[:3] for cell in asked])
+    assert all(split in ("train", "validation") for _, split, *_ in asked)
+    evaluation.zero_shot(study, "pairs", trained, 32)
+    assert ("pairs", "test", "sw") in asked
+
+
+def test_a_run_leaves_three_files_that_agree(study):
+    run = Run("large", "none", "pairs", 1)
+    trained = training.target(study, run)
+    predictions = evaluation.zero_shot(study, "pairs", trained, 32)
+    result = evaluation.write_run(study, run, trained, predictions, 1.0)
+    kept = pd.read_parquet(study.run_folder(run) / "predictions.parquet")
+    assert set(kept.columns) == {"language", "id", "label", "prediction", "probabilities", "credit", "out_of"}
+    for language, rows in kept.groupby("language"):
+        right = (rows["label"] == rows["prediction"]).mean()
+        assert result["languages"][language]["score"] == pytest.approx(100 * right)
+    assert result["zero_shot"] == pytest.approx(np.mean([result["languages"][x]["score"] for x in ("de", "sw")]))
+    assert np.allclose([p.sum() for p in kept["probabilities"]], 1)
+
+
+def test_accuracy_is_a_metric_that_needs_no_network():
+    metric = Accuracy()
+    assert metric.compute(predictions=[0, 1, 2, 2], references=[0, 1, 1, 2]) == {"accuracy": 0.75}
+
+
+def features(lengths, sequences=1):
+    return [{"input_ids": [[5] * n] * sequences} for n in lengths]
+
+
+def test_batches_hold_every_feature_once_within_the_budget():
+    some = features([3, 50, 7, 20, 20, 4, 60], sequences=2)
+    found = list(batches(some, budget=160))
+    assert sorted(i for batch in found for i in batch) == list(range(7))
+    assert all(2 * len(b) * max(length(some[i]) for i in b) <= 160 for b in found)
+
+
+def test_a_feature_longer_than_the_budget_is_a_batch_of_its_own():
+    assert [0] in list(batches(features([500, 3]), budget=100))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_padding_changes_no_prediction(tiny_sources, pooling):
+    encoder, _ = encoders.load(tiny_sources / "encoder")
+    model = EncoderWithHead(encoder, "sequence", 3, pooling, 0.0).eval()
+    short = {"input_ids": [[0, 7, 9, 2]]}
+    with torch.inference_mode():
+        alone = model(**collate([short], 1))
+        padded = model(**collate([short, {"input_ids": [[0] + [8] * 20 + [2]]}], 1))[:1]
+    assert torch.allclose(alone, padded, atol=1e-6)
