@@ -14,7 +14,16 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_l
 """A name that may become a folder: no separators, no leading dot."""
 
 Split = Literal["train", "validation", "test"]
-Format = Literal["sentence_pair", "multiple_choice"]
+Format = Literal["sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval"]
+
+
+_METRICS = {
+    "sentence_pair": ["accuracy"],
+    "multiple_choice": ["accuracy"],
+    "span_extraction": ["f1"],
+    "tagging": ["accuracy", "entity_f1"],
+    "retrieval": ["accuracy", "mining_f1"],
+}
 
 
 class StudyError(ValueError):
@@ -75,32 +84,52 @@ class Source(Strict):
 
 
 class Task(Source):
-    """One entry of the catalogue."""
+    """One entry of the catalogue; its source is one of its own, or the pool of other tasks (``parts``)."""
 
     name: Name
     format: Format
+    parts: list[Name] = []
+    where: dict[str, str] = {}
     columns: dict[str, str | list[str]] = {}
     labels: list[str] = []
     label_values: list[str | int] | None = None
+    skip_labels: list[str | int] = []
+    unseen_label: bool = False
+    unanswerable: bool = False
+    answers: Literal["squad", "mlqa"] = "squad"
+    pooling: Literal["mean", "cls"] = "mean"
+    threshold: Split | None = None
     values: dict[str, dict[str, str]] = {}
     languages: list[str] = ["en"]
     codes: dict[str, str] = {}
     per_language: dict[str, Source] = {}
     train_on: list[Name] = []
+    trained_in: Annotated[list[str], Field(min_length=1)] = ["en"]
     evaluate: Split = "test"
+    parallel: bool = True
     translates: dict[Split, str] = {}
-    metric: Literal["accuracy"] = "accuracy"
+    metric: Literal["accuracy", "f1", "entity_f1", "mining_f1"] = "accuracy"
     licence: str
     citation: str
     sizes: dict[Split, int] = {}
 
     @model_validator(mode="after")
     def _consistent(self):
-        if sum(x is not None for x in (self.hub, self.files, self.generator)) != 1:
-            raise ValueError("expected exactly one of the keys hub, files and generator")
+        if sum(bool(x) for x in (self.hub, self.files, self.generator, self.parts)) != 1:
+            raise ValueError("expected exactly one of the keys hub, files, generator and parts")
+        if self.metric not in _METRICS[self.format]:
+            raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {_METRICS[self.format]}")
+        for language in self.trained_in:
+            if language not in self.languages:
+                raise ValueError(f"trained_in: unknown language '{language}'; expected some of {self.languages}")
         if self.label_values and len(self.label_values) != len(self.labels):
             raise ValueError(f"label_values has {len(self.label_values)} entries, labels has {len(self.labels)}")
         return self
+
+    @property
+    def selected_in(self) -> list[str]:
+        """Languages of the validation data: English, or those trained in where there is no English."""
+        return ["en"] if "en" in self.languages else self.trained_in
 
     def source(self, language: str) -> Source:
         """Where this task's examples in ``language`` come from."""
@@ -132,4 +161,9 @@ def load(path: Path) -> Catalogue:
         for other in task.train_on:
             if other not in tasks:
                 raise StudyError(f"{path}: {task.name}.train_on: task '{other}' is not in the catalogue")
+        for other in task.parts:
+            if other not in tasks:
+                raise StudyError(f"{path}: {task.name}.parts: task '{other}' is not in the catalogue")
+            if (tasks[other].format, tasks[other].labels, tasks[other].parts) != (task.format, task.labels, []):
+                raise StudyError(f"{path}: {task.name}.parts: '{other}' differs in format or labels, or has parts too")
     return Catalogue(tasks)

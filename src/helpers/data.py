@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from helpers import formats
-from helpers.catalogue import Source, StudyError, Task
+from helpers import formats, sources
+from helpers.catalogue import StudyError, Task
 from helpers.files import write_json, write_whole
 from helpers.study import ENGLISH, Study
 
-MIRROR = "HUB_MIRROR"
-"""Environment variable: a folder laid out like the hub, read instead of it."""
-_BUILDERS = {".tsv": "csv", ".csv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+UNSEEN = "<unseen>"
+"""The label of whatever the training data has not: it is never right to predict it."""
 
 
 def examples(study: Study, task: str, split: str, language: str = ENGLISH) -> list[dict]:
@@ -37,7 +35,7 @@ def examples(study: Study, task: str, split: str, language: str = ENGLISH) -> li
     kept = _kept(study, task, split, language)
     if kept.exists():
         return pq.read_table(kept).to_pylist()
-    return read(study.tasks[task], split, language, data_dir(study), study.check_sizes)
+    return _read(study, task, split, language, [])
 
 
 def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
@@ -53,8 +51,17 @@ def table(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns=["id"])
 
 
-def read(task: Task, split: str, language: str, data_dir: Path | None = None, check_sizes: bool = False) -> list[dict]:
+def read(
+    task: Task,
+    split: str,
+    language: str,
+    data_dir: Path | None = None,
+    check_sizes: bool = False,
+    skipped: list[str] | None = None,
+) -> list[dict]:
     """Read and check one (task, split, language) at its source.
+
+    With a list ``skipped``, bad rows are left out and said there.
 
     Raises
     ------
@@ -67,67 +74,60 @@ def read(task: Task, split: str, language: str, data_dir: Path | None = None, ch
             f"task {task.name}: unknown language '{language}'; expected one of {', '.join(task.languages)}"
         )
     source = task.source(language)
-    rows = _generated(source, split, language) if source.generator else _loaded(task, source, split, language, data_dir)
     where = f"{task.name} ({source.origin}), {language} {split}"
-    normalised = rows if source.generator else formats.normalise(task, rows, where)
-    formats.check(task, normalised, where)
+    rows = sources.rows(task, source, split, language, data_dir)
     expected = task.sizes.get(split)
-    if check_sizes and expected is not None and len(normalised) != expected:
+    if check_sizes and expected is not None and len(rows) != expected:
         raise StudyError(
-            f"{where}: found {len(normalised)} rows, expected {expected}: the data changed, or is a part of it "
+            f"{where}: found {len(rows)} rows, expected {expected}: the data changed, or is a part of it "
             "(then set check_sizes: false in the study)"
         )
-    return normalised
+    if source.generator:
+        formats.check(task, rows, where)
+        return rows
+    return formats.normalise(task, rows, where, skipped)
+
+
+def labelled(study: Study, name: str) -> Task:
+    """A catalogue entry with its labels: with ``unseen_label``, those of its training data and one more."""
+    entry = study.tasks[name]
+    if not entry.unseen_label:
+        return entry
+    kept = _labels(study, name)
+    if kept.exists():
+        return entry.model_copy(update={"labels": json.loads(kept.read_text(encoding="utf-8"))})
+    found: set[str] = set()
+    for language in entry.trained_in:
+        for row in sources.rows(entry, entry.source(language), "train", language, data_dir(study)):
+            found.update(() if isinstance(row, ValueError) else row[entry.columns["labels"]])
+    return entry.model_copy(update={"labels": [*sorted(found), UNSEEN]})
+
+
+def trained_on(study: Study, name: str, split: str) -> list[dict]:
+    """Examples that a training on a task draws from ("train") or selects on ("validation"), in all its languages."""
+    entry = study.tasks[name]
+    languages = entry.trained_in if split == "train" else entry.selected_in
+    return [row for language in languages for row in examples(study, name, split, language)]
+
+
+def _read(study: Study, name: str, split: str, language: str, skipped: list[str]) -> list[dict]:
+    """One (task, split, language) as the study wants it read; a pooled task is its parts one after the other."""
+    entry, out = study.tasks[name], []
+    for part in entry.parts or [name]:
+        bad = [] if study.on_bad_row == "skip" else None
+        rows = read(labelled(study, part), split, language, data_dir(study), study.check_sizes, bad)
+        out += [{**row, "id": f"{part}/{row['id']}"} for row in rows] if entry.parts else rows
+        if bad:
+            skipped += bad
+            where = f"{part} ({study.tasks[part].source(language).origin}), {language} {split}"
+            print(f"{where}: skipped {len(bad)} of {len(bad) + len(rows)} rows; {bad[0]}", flush=True)
+    return out
 
 
 def data_dir(study: Study) -> Path | None:
     """The folder that own files are relative to: ``data_dir`` of the study, or the environment's DATA_DIR."""
     given = os.environ.get("DATA_DIR") or study.data_dir
     return Path(given) if given else None
-
-
-def _generated(source: Source, split: str, language: str) -> list[dict]:
-    from helpers import mini
-
-    return mini.examples(source.generator, split, language)
-
-
-def _loaded(task: Task, source: Source, split: str, language: str, folder: Path | None) -> Iterable[dict]:
-    import datasets
-
-    datasets.disable_progress_bars()
-    where = f"task {task.name}"
-    if split not in source.splits:
-        raise StudyError(f"{where}: splits: no '{split}'; expected one of {', '.join(source.splits) or 'none given'}")
-    code = task.codes.get(language, language)
-    if source.files:
-        path = (folder or Path()) / source.files.format(language=code, split=source.splits[split])
-        if folder is None:
-            raise StudyError(f"{where}: files: '{path}' is relative to data_dir, which the study does not give")
-        if not path.is_file():
-            raise StudyError(f"{where}: no such file {path}; expected its {split} split in '{language}'")
-        if path.suffix not in _BUILDERS:
-            raise StudyError(f"{where}: {path} ends in '{path.suffix}'; expected one of {', '.join(_BUILDERS)}")
-        options = {"sep": "\t", "quoting": 3} if path.suffix == ".tsv" else {}
-        if _BUILDERS[path.suffix] == "csv":
-            options |= {"keep_default_na": False}
-        arguments = {"path": _BUILDERS[path.suffix], "data_files": str(path), "split": "train", **options}
-        origin = str(path)
-    else:
-        config = source.config.format(language=code) if source.config else None
-        mirror = os.environ.get(MIRROR)
-        origin = f"{mirror}/{source.hub}" if mirror else source.hub
-        if mirror and not Path(origin).is_dir():
-            raise StudyError(f"{where}: no such mirror folder {origin}; expected a copy of hub data set {source.hub}")
-        arguments = {"path": origin, "name": config, "split": source.splits[split]}
-        if source.revision and not mirror:
-            arguments["revision"] = source.revision
-    try:
-        return datasets.load_dataset(**arguments)
-    except Exception as error:  # the loaders of datasets raise anything; the user needs one line
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
-        config = f", config {arguments['name']}" if arguments.get("name") else ""
-        raise StudyError(f"{where}: cannot read {origin}{config}, split {arguments['split']}: {reason}") from error
 
 
 def prepare(study: Study) -> dict:
@@ -139,21 +139,26 @@ def prepare(study: Study) -> dict:
         Any source or row is bad, or something that is evaluated is also trained on.
     """
     splits, trained, evaluated = {}, {}, {}
-    for task, split, language in study.needed():
-        rows = read(study.tasks[task], split, language, data_dir(study), study.check_sizes)
+    for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:
+        _labels(study, name).unlink(missing_ok=True)
+        write_json(_labels(study, name), labelled(study, name).labels)
+    for name, split, language in study.needed():
+        skipped: list[str] = []
+        rows, entry = _read(study, name, split, language, skipped), labelled(study, name)
         write_whole(
-            _kept(study, task, split, language),
+            _kept(study, name, split, language),
             lambda path, rows=rows: pq.write_table(pa.Table.from_pylist(rows), path),
         )
-        splits[f"{task}/{split}/{language}"] = {
-            "rows": len(rows),
-            "labels": formats.label_counts(study.tasks[task], rows),
-        }
-        keys = {formats.key(study.tasks[task], row): row["id"] for row in rows}
+        splits[f"{name}/{split}/{language}"] = {"rows": len(rows), "labels": formats.label_counts(entry, rows)}
+        if skipped:
+            splits[f"{name}/{split}/{language}"]["skipped"] = skipped
+        if entry.format == "tagging":  # short sentences recur between the splits of treebanks: the benchmark is so
+            continue
+        keys = {formats.key(entry, row): row["id"] for row in rows}
         if split == "train":
-            trained[task] = keys
-        elif language == ENGLISH and split == study.tasks[task].evaluate and study.tasks[task].train_on:
-            evaluated[f"{task} {split}"] = keys
+            trained.setdefault(name, {}).update(keys)
+        elif language == ENGLISH and split == entry.evaluate and entry.train_on:
+            evaluated[f"{name} {split}"] = keys
     evaluated |= _originals(study)
     for name, items in evaluated.items():
         for task, keys in trained.items():
@@ -179,8 +184,14 @@ def prepared(study: Study) -> bool:
 
 def _parameters(study: Study) -> dict:
     cells = study.needed()
-    tasks = {task: study.tasks[task].model_dump(mode="json", exclude={"licence", "citation"}) for task, *_ in cells}
-    return {"cells": ["/".join(cell) for cell in cells], "tasks": tasks, "data_dir": str(data_dir(study))}
+    names = {name for cell in cells for name in (cell[0], *study.tasks[cell[0]].parts)}
+    tasks = {name: study.tasks[name].model_dump(mode="json", exclude={"licence", "citation"}) for name in sorted(names)}
+    return {
+        "cells": ["/".join(cell) for cell in cells],
+        "tasks": tasks,
+        "data_dir": str(data_dir(study)),
+        "on_bad_row": study.on_bad_row,
+    }
 
 
 def _summary(study: Study) -> Path:
@@ -193,12 +204,16 @@ def _originals(study: Study) -> dict[str, dict]:
     for target in study.targets:
         entry = study.tasks[target.task]
         if source := entry.translates.get(entry.evaluate):
-            task, split = source.split("/")
-            rows = read(study.tasks[task], split, ENGLISH, data_dir(study))
+            name, split = source.split("/")
+            rows = read(study.tasks[name], split, ENGLISH, data_dir(study))
             originals[f"{source} (translated in {entry.name})"] = {
-                formats.key(study.tasks[task], row): row["id"] for row in rows
+                formats.key(study.tasks[name], row): row["id"] for row in rows
             }
     return originals
+
+
+def _labels(study: Study, name: str) -> Path:
+    return study.folder / "data" / name / "labels.json"
 
 
 def _kept(study: Study, task: str, split: str, language: str) -> Path:

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from helpers import data, formats, stand_in
+from helpers import data, formats, sources, stand_in
 from helpers.catalogue import StudyError
 from helpers.files import write_json, write_whole
 from helpers.hardware import attention
@@ -63,7 +63,7 @@ def make(study: Study, name: str) -> dict:
     if study.trim:
         model, tokenizer, kept = trim(model, tokenizer, used)
     report |= {"pieces in the texts": len(used), "pieces": len(tokenizer), "parameters": parameters(model)}
-    record = {"parameters": study.settings(name), **report}
+    record = {"parameters": study.settings(name), "made": report}
 
     def write(folder: Path) -> None:
         save(model, tokenizer, folder, kept)
@@ -101,7 +101,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pat
 
 def pieces_of(study: Study, tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
     """Ids of the pieces that occur in any text of the study, training and evaluation, every language; sorted."""
-    used: set[int] = set()
+    prefixes = [size.retrieval_prefix for size in study.sizes.values() if size.retrieval_prefix]
+    used = {piece for text in prefixes for piece in tokenizer(text, add_special_tokens=False)["input_ids"]}
     for task, split, language in study.needed():
         rows = data.examples(study, task, split, language)
         texts = [text for row in rows for text in formats.of(study.tasks[task]).texts(row)]
@@ -214,7 +215,7 @@ def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> di
 
 
 def _source(encoder: str) -> str:
-    mirror = os.environ.get(data.MIRROR)
+    mirror = os.environ.get(sources.MIRROR)
     for folder in [Path(encoder), *([Path(mirror) / encoder] if mirror else [])]:
         if (folder / "config.json").is_file():
             return str(folder)

@@ -24,27 +24,29 @@ _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "papermil
 def zero_shot(study: Study, target: str, training: Training, max_length: int) -> pd.DataFrame:
     """Predictions for every evaluated item of every language: one row each, columns as predictions.parquet has them."""
     task, shape = study.tasks[target], formats.of(study.tasks[target])
-    rows = [
-        (language, row)
+    splits = [task.threshold, task.evaluate] if task.threshold else [task.evaluate]
+    examples = [
+        {**row, "language": language, "split": split, "prefix": training.prefix}
         for language in study.languages(target)
-        for row in data.examples(study, target, task.evaluate, language)
+        for split in splits
+        for row in data.examples(study, target, split, language)
     ]
-    examples = [row for _, row in rows]
     features = shape.features(task, examples, training.tokenizer, max_length)
     with tqdm(total=len(features), desc=f"predicting {target}", leave=False, mininterval=1) as bar:
         logits = predict(training.model, features, training.tokenizer.pad_token_id, bar.update)
     table = pd.DataFrame(shape.decode(task, examples, features, logits))
-    table.insert(0, "language", [language for language, _ in rows])
-    table.insert(1, "id", [row["id"] for row in examples])
-    return table
+    table.insert(0, "language", [row["language"] for row in examples])
+    table.insert(1, "id", [row["id"] if task.parallel else f"{row['language']}/{row['id']}" for row in examples])
+    return table[[row["split"] == task.evaluate for row in examples]].reset_index(drop=True)
 
 
 def scores(study: Study, target: str, predictions: pd.DataFrame, selection: dict) -> dict:
     """What scores.json says: English validation, every language, and the zero-shot score (English left out)."""
-    by_language = {
-        language: {"score": 100 * rows["credit"].sum() / rows["out_of"].sum(), "n": len(rows)}
-        for language, rows in predictions.groupby("language", sort=False)
-    }
+    by_language = {}
+    for language, rows in predictions.groupby("language", sort=False):
+        by_language[language] = {"score": 100 * rows["credit"].sum() / (rows["out_of"].sum() or 1), "n": len(rows)}
+        if "exact_match" in rows:
+            by_language[language]["exact_match"] = 100 * rows["exact_match"].mean()
     others = [cell["score"] for language, cell in by_language.items() if language != ENGLISH]
     return {
         "metric": study.tasks[target].metric,
@@ -56,7 +58,9 @@ def scores(study: Study, target: str, predictions: pd.DataFrame, selection: dict
 
 def with_collapse(selection: dict) -> dict:
     """A selection with whether the run collapsed: not better than the majority class on English validation data."""
-    return {**selection, "collapsed": bool(is_collapsed(selection["score"], selection["n"], selection["majority"]))}
+    trained = selection["n"] > 0  # retrieval is scored without training
+    collapsed = trained and is_collapsed(selection["score"], selection["n"], selection["majority"])
+    return {**selection, "collapsed": bool(collapsed)}
 
 
 def write_intermediate(study: Study, size: str, task: str, seed: int, training: Training) -> None:
@@ -131,7 +135,7 @@ def retrieval_probe(study: Study, size: str) -> dict[str, float]:
     probe = {}
     for target in study.targets:
         entry = study.tasks[target.task]
-        if ENGLISH not in (languages := study.languages(target.task)):
+        if ENGLISH not in (languages := study.languages(target.task)) or not entry.parallel:
             continue
         sentences = {}
         for language in languages:

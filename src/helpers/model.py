@@ -14,27 +14,55 @@ TOKEN_BUDGET = 4096
 """Pieces, padding included, that one batch of predictions holds at the most."""
 
 
-class EncoderWithHead(nn.Module):
-    """Logits over sequences or pieces: pooled (mean, or first piece with RoBERTa's dense layer), dropout, linear."""
+class Head(nn.Module):
+    """Logits over sequences or pieces: pooled (mean, or first piece with RoBERTa's dense layer), dropout, linear.
 
-    def __init__(self, encoder: PreTrainedModel, level: str, width: int, pooling: str, dropout: float):
+    The level ``vector`` has no parameters: it gives a sequence's pooled state.
+    """
+
+    def __init__(self, config, level: str, width: int, pooling: str, dropout: float):
         super().__init__()
-        hidden = encoder.config.hidden_size
-        self.encoder, self.level, self.pooling = encoder, level, pooling
+        hidden = config.hidden_size
+        self.level, self.width, self.pooling = level, width, pooling
+        if level == "vector":
+            return
         dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.Tanh())
         self.dense = dense if pooling == "cls" and level == "sequence" else nn.Identity()
         self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, width))
         for layer in [*self.dense.modules(), *self.output.modules()]:
             if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=encoder.config.initializer_range)
+                nn.init.normal_(layer.weight, std=config.initializer_range)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits (sequences, width) or (sequences, pieces, width)."""
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def forward(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits (sequences, width) or (sequences, pieces, width) of states (sequences, pieces, hidden)."""
+        if self.level == "vector":
+            return pool(states, attention_mask, self.pooling)
         if self.level == "sequence":
             states = self.dense(pool(states, attention_mask, self.pooling))
         return self.output(states)
+
+
+class EncoderWithHead(nn.Module):
+    """An encoder and one head over its last hidden state, or over that of ``layer`` (counted from 1)."""
+
+    def __init__(
+        self, encoder: PreTrainedModel, level: str, width: int, pooling: str, dropout: float, layer: int | None = None
+    ):
+        super().__init__()
+        self.encoder, self.layer = encoder, layer
+        self.head = Head(encoder.config, level, width, pooling, dropout)
+
+    @property
+    def shape(self) -> tuple[str, int]:
+        """What ``head`` of a format says: the head's level and width."""
+        return self.head.level, self.head.width
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits (sequences, width) or (sequences, pieces, width)."""
+        deep = self.layer is not None
+        out = self.encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=deep)
+        return self.head(out.hidden_states[self.layer] if deep else out.last_hidden_state, attention_mask)
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -52,9 +80,34 @@ def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
     ids = torch.full((len(sequences), longest), pad, dtype=torch.long)
     mask = torch.zeros((len(sequences), longest), dtype=torch.long)
     for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
+        ids[row, : len(sequence)] = torch.as_tensor(sequence)
         mask[row, : len(sequence)] = 1
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def collate_labels(features: list[dict]) -> torch.Tensor:
+    """Labels of a batch: (features), or (sequences, longest) filled up with -100 where every sequence has a list."""
+    if not isinstance(features[0]["labels"], list):
+        return torch.tensor([feature["labels"] for feature in features])
+    rows = [marks for feature in features for marks in feature["labels"]]
+    out = torch.full((len(rows), max(map(len, rows))), -100, dtype=torch.long)
+    for row, marks in enumerate(rows):
+        out[row, : len(marks)] = torch.tensor(marks)
+    return out
+
+
+def training_items(features: list[dict]) -> list[dict]:
+    """Features as a training draws them: where every sequence has labels of its own, it is an item of its own."""
+    items = []
+    for feature in features:
+        if isinstance(feature["labels"], list):
+            pairs = zip(feature["input_ids"], feature["labels"], strict=True)
+            items += [{"input_ids": [ids], "labels": [marks]} for ids, marks in pairs]
+        else:
+            items.append({"input_ids": feature["input_ids"], "labels": feature["labels"]})
+    for item in items:
+        item["length"] = length(item)
+    return items
 
 
 def length(feature: dict) -> int:

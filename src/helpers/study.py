@@ -23,6 +23,7 @@ class Size(Strict):
     layers: PositiveInt | None = None
     pooling: Literal["mean", "cls"]
     retrieval_layer: PositiveInt | None = None
+    retrieval_prefix: str = ""
 
 
 class Hyperparameters(Strict):
@@ -97,6 +98,7 @@ class Study(Strict):
     overrides: list[Override] = []
     trim: bool = True
     check_sizes: bool = True
+    on_bad_row: Literal["error", "skip"] = "error"
     retrieval: Name | None = None
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
     path: Path
@@ -158,7 +160,7 @@ class Study(Strict):
                         f"{self.path}: targets.{target.task}.languages: unknown language '{language}'; "
                         f"expected some of {', '.join(entry.languages)}"
                     )
-            if not self.train_on(target.task):
+            if not self.train_on(target.task) and entry.format != "retrieval":
                 raise StudyError(f"{self.path}: targets: '{target.task}' names no English task in train_on")
         for size in self.sizes:
             for task in self.intermediate:
@@ -209,12 +211,16 @@ class Study(Strict):
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
-        english = {i for i in self.intermediate if i != NONE}
-        english |= {name for t in self.targets for name in self.train_on(t.task)}
-        cells = [(task, split, ENGLISH) for task in sorted(english) for split in ("train", "validation")]
+        trained = {i for i in self.intermediate if i != NONE}
+        trained |= {name for t in self.targets for name in self.train_on(t.task)}
+        cells = []
+        for name in sorted(trained):
+            cells += [(name, "train", language) for language in self.tasks[name].trained_in]
+            cells += [(name, "validation", language) for language in self.tasks[name].selected_in]
         for target in self.targets:
-            split = self.tasks[target.task].evaluate
-            cells += [(target.task, split, language) for language in self.languages(target.task)]
+            entry = self.tasks[target.task]
+            splits = [entry.threshold, entry.evaluate] if entry.threshold else [entry.evaluate]
+            cells += [(target.task, split, language) for language in self.languages(target.task) for split in splits]
         return list(dict.fromkeys(cells))
 
     def encoder_folder(self, size: str, intermediate: str = NONE, seed: int | None = None) -> Path:
@@ -251,4 +257,7 @@ class Study(Strict):
 
     def _task_settings(self, name: str) -> dict:
         prose = {"licence", "citation", "languages", "sizes", "train_on"}
-        return self.tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
+        settings = self.tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
+        if self.tasks[name].parts:
+            settings["parts"] = {part: self._task_settings(part) for part in self.tasks[name].parts}
+        return settings

@@ -1,6 +1,7 @@
 """Phases 2 and 3: fine-tune an encoder on English tasks with ``transformers.Trainer``."""
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from helpers import checkpoints, data, encoders, formats, hardware
 from helpers.catalogue import Task
-from helpers.model import EncoderWithHead, collate, length, predict
+from helpers.model import EncoderWithHead, collate, collate_labels, predict, training_items
 from helpers.study import NONE, Hyperparameters, Run, Study
 
 
@@ -29,6 +30,7 @@ class Training:
     examples: int
     pieces: int
     notes: dict = field(default_factory=dict)
+    prefix: str = ""
 
 
 def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
@@ -42,9 +44,35 @@ def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
 def target(study: Study, run: Run) -> Training:
     """Phase 3: fine-tune the encoder that the intermediate task hands on, on the target's English tasks."""
     settings = study.hyperparameters("target", run.size, run.target)
+    if study.tasks[run.target].format == "retrieval":
+        return _untrained(study, run)
     depends_on = {"seed": run.seed, **study.settings(*run[:3])}
     keep = checkpoints.Checkpoints(study.run_folder(run), depends_on, study.checkpoint_minutes)
     return _fine_tune(study, run.size, study.train_on(run.target), settings, run.seed, run.intermediate, keep)
+
+
+def _untrained(study: Study, run: Run) -> Training:
+    """What a retrieval target is scored with: the encoder as it is, read at one layer.
+
+    The layer is the size's ``retrieval_layer``, else the one above the middle: 7 of 12, 13 of 24, as XTREME has it.
+    """
+    begin = time.perf_counter()
+    encoder, tokenizer = encoders.hand_on(study, run.size, run.intermediate, run.seed, 0.0)
+    size, task = study.sizes[run.size], study.tasks[run.target]
+    layer = size.retrieval_layer or encoder.config.num_hidden_layers // 2 + 1
+    model = EncoderWithHead(encoder, *formats.of(task).head(task), task.pooling, 0.0, layer).to(hardware.device())
+    return Training(
+        model=model,
+        tokenizer=tokenizer,
+        log=[],
+        selection={"task": None, "split": None, "language": None, "n": 0, "score": None, "majority": None},
+        seconds=time.perf_counter() - begin,
+        flops=0.0,
+        examples=0,
+        pieces=0,
+        notes={"layer": layer},
+        prefix=size.retrieval_prefix,
+    )
 
 
 def _fine_tune(
@@ -59,14 +87,14 @@ def _fine_tune(
     encoder, tokenizer = encoders.hand_on(study, size, after, seed, settings.dropout)
     model, log = None, keep.log
     for stage, name in enumerate(names):
-        entry = study.tasks[name]
+        entry = data.labelled(study, name)
         head = formats.of(entry).head(entry)
-        if model is None or (model.level, model.output[1].out_features) != head:
+        if model is None or model.shape != head:
             model = EncoderWithHead(encoder, *head, study.sizes[size].pooling, settings.dropout)
         if stage < keep.stage:  # a later task's checkpoint holds what this one taught
             continue
-        train = data.sample(data.examples(study, name, "train"), settings.train_examples, seed)
-        validation = data.sample(data.examples(study, name, "validation"), settings.validation_examples, 0)
+        train = data.sample(data.trained_on(study, name, "train"), settings.train_examples, seed)
+        validation = data.sample(data.trained_on(study, name, "validation"), settings.validation_examples, 0)
         training = _train(model, tokenizer, entry, train, validation, settings, seed, (keep, stage, log))
         log = log + [{"task": name, **line} for line in training.log]
     training.log = log
@@ -76,16 +104,14 @@ def _fine_tune(
 def score(task: Task, examples: list[dict], features: list[dict], logits: list[np.ndarray]) -> float:
     """100 x credit / out of, over the examples."""
     rows = formats.of(task).decode(task, examples, features, logits)
-    return 100 * sum(row["credit"] for row in rows) / sum(row["out_of"] for row in rows)
+    return 100 * sum(row["credit"] for row in rows) / (sum(row["out_of"] for row in rows) or 1)
 
 
 def _train(model, tokenizer, task, train, validation, settings, seed, kept) -> Training:
     keep, stage, log = kept
     shape = formats.of(task)
-    features = shape.features(task, train, tokenizer, settings.max_length)
+    features = training_items(shape.features(task, train, tokenizer, settings.max_length))
     held_out = shape.features(task, validation, tokenizer, settings.max_length)
-    for feature in features:
-        feature["length"] = length(feature)
     model.encoder.get_input_embeddings().weight.requires_grad_(settings.train_embeddings)
     steps = settings.total_steps(len(features))
     every = max(1, steps // settings.evaluations)
@@ -122,15 +148,13 @@ def _train(model, tokenizer, task, train, validation, settings, seed, kept) -> T
 
 
 def _selection(task: Task, validation: list[dict], best: float) -> dict:
-    counts = formats.label_counts(task, validation)
-    majority = 100 * max(counts.values()) / len(validation) if counts else 0.0
     return {
         "task": task.name,
         "split": "validation",
         "language": "en",
         "n": len(validation),
         "score": best,
-        "majority": majority,
+        "majority": formats.majority(task, validation),
     }
 
 
@@ -194,7 +218,7 @@ class _Collator:
         self.pad = pad
 
     def __call__(self, features: list[dict]) -> dict[str, torch.Tensor]:
-        return {**collate(features, self.pad), "labels": torch.tensor([f["labels"] for f in features])}
+        return {**collate(features, self.pad), "labels": collate_labels(features)}
 
 
 class _BestWeights(TrainerCallback):

@@ -6,23 +6,32 @@ A format module offers
 ``check(task, example)``            what is wrong with an example, in a few words, or None
 ``texts(example)``                  every text in it, as it will be cut into pieces
 ``features(task, examples, tokenizer, max_length)``
-                                    dicts with ``input_ids`` (a list of sequences) and ``labels``
-``head(task)``                      (``"sequence"`` or ``"token"``, number of outputs)
+                                    dicts with ``input_ids`` (a list of sequences) and ``labels``: one label of the
+                                    example, or a list of labels for every sequence
+``head(task)``                      (``"sequence"``, ``"token"`` or ``"vector"``, number of outputs)
 ``loss(logits, labels)``            the training loss
 ``decode(task, examples, features, logits)``
-                                    one row per example: label, prediction, probabilities, credit, out_of
+                                    one row per example: label, prediction, probabilities, credit, out_of, and what
+                                    else the format records; logits are padded, as long as a batch's longest sequence
+``constant(task, examples)``        (credit, out of) of the best answer that looks at nothing
+``counts(task, examples)``          how many examples, or words, carry each label
 
 A score is always 100 x sum(credit) / sum(out_of).
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from types import ModuleType
 
 from helpers.catalogue import StudyError, Task
-from helpers.formats import multiple_choice, sentence_pair
+from helpers.formats import multiple_choice, retrieval, sentence_pair, span_extraction, tagging
 
-_FORMATS = {"sentence_pair": sentence_pair, "multiple_choice": multiple_choice}
+_FORMATS = {
+    "sentence_pair": sentence_pair,
+    "multiple_choice": multiple_choice,
+    "span_extraction": span_extraction,
+    "tagging": tagging,
+    "retrieval": retrieval,
+}
 
 
 def of(task: Task) -> ModuleType:
@@ -30,24 +39,41 @@ def of(task: Task) -> ModuleType:
     return _FORMATS[task.format]
 
 
-def normalise(task: Task, rows: Iterable[dict], where: str) -> list[dict]:
-    """Rows of a source as the format's examples.
+def normalise(task: Task, rows: Iterable[dict], where: str, skipped: list[str] | None = None) -> list[dict]:
+    """Rows of a source as the format's examples, each checked.
+
+    A bad row is an error; with a list ``skipped`` it is left out, and what is wrong with it is added there.
+    Rows whose label is one of ``task.skip_labels`` are left out by declaration.
 
     Raises
     ------
     StudyError
-        A column is missing or a value does not fit; names ``where``, the row and what was expected.
+        A column is missing, a row is bad, or there is none; names ``where``, the row and what was expected.
     """
     out = []
     for index, row in enumerate(rows):
-        if index == 0:
+        if not out and isinstance(row, dict):
             for column in _columns(task):
-                if column not in row:
-                    raise StudyError(f"{where}: no column '{column}'; found {', '.join(row)}")
+                if column.split(".")[0] not in row:
+                    raise StudyError(f"{where}: no column '{column}'; found {', '.join(map(str, row))}")
         try:
-            out.append(of(task).normalise(task, row, index))
+            if isinstance(row, ValueError):
+                raise row
+            row = row | {column: _inside(row, column) for column in _columns(task) if "." in column}
+            if task.skip_labels and row[task.columns["label"]] in task.skip_labels:
+                continue
+            example = of(task).normalise(task, row, index)
+            wrong = of(task).check(task, example)
         except (KeyError, TypeError, ValueError) as error:
-            raise StudyError(f"{where}: row {index}: {error}") from None
+            wrong = f"no '{error.args[0]}'" if isinstance(error, KeyError) else str(error)
+        if wrong is None:
+            out.append(example)
+        elif skipped is None:
+            raise StudyError(f"{where}: row {index}: {wrong}")
+        else:
+            skipped.append(f"row {index}: {wrong}")
+    if not out:
+        raise StudyError(f"{where}: found no rows" + (f" that are good; the first: {skipped[0]}" if skipped else ""))
     return out
 
 
@@ -66,10 +92,23 @@ def key(task: Task, example: dict) -> tuple:
 
 
 def label_counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    """How many examples carry each label."""
-    counts = Counter(example["label"] for example in examples)
-    return {label: counts.get(i, 0) for i, label in enumerate(task.labels)}
+    """How many examples, or words, carry each label."""
+    return of(task).counts(task, examples)
+
+
+def majority(task: Task, examples: list[dict]) -> float:
+    """The score, in points, of the best constant answer: what a collapsed model reaches."""
+    credit, out_of = of(task).constant(task, examples)
+    return 100 * credit / out_of if out_of else 0.0
 
 
 def _columns(task: Task) -> list[str]:
     return [c for value in task.columns.values() for c in ([value] if isinstance(value, str) else value)]
+
+
+def _inside(row: dict, column: str):
+    """The value at a path such as ``choices.text``."""
+    value = row
+    for part in column.split("."):
+        value = value[part]
+    return value

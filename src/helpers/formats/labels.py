@@ -1,5 +1,7 @@
 """Labels as every classification format reads, checks, scores and decodes them."""
 
+from collections import Counter
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -8,13 +10,21 @@ from helpers.catalogue import Task
 from helpers.formats.metrics import Accuracy
 
 
+def identity(task: Task, row: dict, index: int) -> str:
+    """A row's id: its column's value, or else its number."""
+    return str(row[task.columns["id"]]) if "id" in task.columns else str(index)
+
+
 def read(task: Task, value) -> int:
     """A source's label as its index in ``task.labels``; raises ValueError naming what was expected."""
     values = task.label_values or task.labels
     if value in values:
         return values.index(value)
-    if task.label_values is None and isinstance(value, int) and 0 <= value < len(task.labels):
-        return value
+    number = int(value) if isinstance(value, str) and value.isdigit() else value  # text files hold numbers as text
+    if task.label_values is None and isinstance(number, int) and 0 <= number < len(task.labels):
+        return number
+    if task.unseen_label and isinstance(value, str):
+        return len(task.labels) - 1
     raise ValueError(f"label {value!r}; expected one of {', '.join(map(repr, values))}")
 
 
@@ -25,8 +35,19 @@ def check(task: Task, example: dict) -> str | None:
     return None
 
 
+def counts(task: Task, examples: list[dict]) -> dict[str, int]:
+    """How many examples carry each label."""
+    found = Counter(example["label"] for example in examples)
+    return {label: found.get(i, 0) for i, label in enumerate(task.labels)}
+
+
+def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
+    """(credit, out of) of always naming the most frequent label."""
+    return float(max(counts(task, examples).values())), float(len(examples))
+
+
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross entropy in nats; logits (examples, classes), labels (examples)."""
+    """Mean cross entropy in nats; logits (examples, classes), labels (examples), -100 where there is none."""
     return functional.cross_entropy(logits.float(), labels)
 
 

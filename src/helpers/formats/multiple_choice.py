@@ -1,4 +1,4 @@
-"""Choose one of several continuations or answers: COPA, Social IQa, Cosmos QA.
+"""Choose one of several continuations or answers: COPA, Social IQa, Cosmos QA, HellaSwag.
 
 Every choice is read as the pair (context + question, choice); one output per pair, softmax over an item's pairs.
 """
@@ -10,15 +10,16 @@ from helpers.formats import labels
 
 
 def normalise(task: Task, row: dict, index: int) -> dict:
+    columns = task.columns["choices"]
     question = row[task.columns["question"]] if "question" in task.columns else ""
     wording = task.values.get("question", {})
     if wording and question not in wording:
         raise ValueError(f"question {question!r}; expected one of {', '.join(map(repr, wording))}")
     return {
-        "id": str(row[task.columns["id"]]) if "id" in task.columns else str(index),
+        "id": labels.identity(task, row, index),
         "context": row[task.columns["context"]],
         "question": wording.get(question, question),
-        "choices": [row[column] for column in task.columns["choices"]],
+        "choices": [row[column] for column in columns] if isinstance(columns, list) else list(row[columns]),
         "label": labels.read(task, row[task.columns["label"]]),
     }
 
@@ -56,6 +57,9 @@ def head(task: Task) -> tuple[str, int]:
 
 def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return labels.cross_entropy(logits.view(len(targets), -1), targets)
+
+
+constant, counts = labels.constant, labels.counts
 
 
 def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:

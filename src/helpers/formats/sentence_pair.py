@@ -8,7 +8,7 @@ from helpers.formats import labels
 
 def normalise(task: Task, row: dict, index: int) -> dict:
     return {
-        "id": str(row[task.columns["id"]]) if "id" in task.columns else str(index),
+        "id": labels.identity(task, row, index),
         "text_a": row[task.columns["text_a"]],
         "text_b": row[task.columns["text_b"]],
         "label": labels.read(task, row[task.columns["label"]]),
@@ -42,6 +42,9 @@ def head(task: Task) -> tuple[str, int]:
 
 def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return labels.cross_entropy(logits, targets)
+
+
+constant, counts = labels.constant, labels.counts
 
 
 def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:

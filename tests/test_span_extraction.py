@@ -1,0 +1,167 @@
+"""Questions answered by spans: windows, decoding to text, and scores as SQuAD and MLQA define them."""
+
+import itertools
+
+import numpy as np
+import pytest
+from conftest import make_encoder
+
+from helpers import encoders, formats
+from helpers.catalogue import StudyError, Task
+from helpers.formats import span_extraction
+from helpers.formats.metrics_answers import Answers, credit, mlqa_tokens, squad_tokens
+
+CONTEXT = "dog runs cat sleeps horse eats bird runs fish sleeps cow eats"
+
+
+def task(**changes) -> Task:
+    columns = {"id": "id", "context": "context", "question": "question", "answers": "answers"}
+    given = {"name": "qa", "format": "span_extraction", "files": "qa.jsonl", "columns": columns, "metric": "f1"}
+    return Task(**{**given, "licence": "Apache-2.0", "citation": "the tests", **changes})
+
+
+def example(answer: str | None, context: str = CONTEXT, **more) -> dict:
+    answers = {"text": [answer] if answer else [], "answer_start": [context.index(answer)] if answer else []}
+    return {"id": "1", "context": context, "question": "What runs?", "answers": answers, **more}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoder")
+    make_encoder(folder)
+    return encoders.load(folder)[1]
+
+
+def right(feature: dict, height: float = 9.0) -> np.ndarray:
+    """Logits that point at the answer in every window that has it, and at nothing elsewhere."""
+    longest = max(map(len, feature["input_ids"]))
+    logits = np.zeros((len(feature["input_ids"]), longest + 3, 2))
+    for window, (start, end) in enumerate(feature["labels"]):
+        if end:
+            logits[window, start, 0] = logits[window, end, 1] = height
+    return logits
+
+
+def test_articles_case_and_punctuation_do_not_count():
+    """Rajpurkar et al. 2016: lower case, no punctuation, no a/an/the, white space collapsed."""
+    assert squad_tokens("The  Normans, (a people)!") == ["normans", "people"]
+    assert credit("the Eiffel-Tower", ["Eiffel Tower"], squad_tokens) == (0.0, 0.0)  # "-" goes: eiffeltower
+    assert credit("The U.S.", ["us"], squad_tokens) == (1.0, 1.0)
+
+
+def test_f1_is_of_tokens_with_their_counts_against_the_best_gold_answer():
+    exact, f1 = credit("the the new York city", ["York", "new new York"], squad_tokens)
+    assert exact == 0 and f1 == pytest.approx(2 * 2 / (3 + 3))
+
+
+def test_an_empty_answer_is_right_exactly_where_there_is_none():
+    """Rajpurkar et al. 2018: where either side is empty, F1 is 1 if both are, else 0."""
+    assert credit("", [], squad_tokens) == (1.0, 1.0)
+    assert credit("something", [], squad_tokens) == (0.0, 0.0)
+    assert credit("", ["something"], squad_tokens) == (0.0, 0.0)
+    assert credit("...", ["something"], squad_tokens) == (0.0, 0.0)
+
+
+def test_chinese_is_compared_by_character_under_mlqas_rules_and_whole_under_squads():
+    """Lewis et al. 2020: Chinese characters are tokens of their own; other text is cut at white space."""
+    assert mlqa_tokens("於1990年IBM，發布", "zh") == ["於", "1990", "年", "ibm", "發", "布"]
+    assert credit("北京市", ["北京"], mlqa_tokens, "zh") == (0.0, pytest.approx(0.8))
+    assert credit("北京市", ["北京"], squad_tokens, "zh") == (0.0, 0.0)
+    assert credit("「北京」。", ["北京"], mlqa_tokens, "zh") == (1.0, 1.0)
+    assert credit("北京。", ["北京"], squad_tokens, "zh") == (0.0, 0.0)  # SQuAD's punctuation is ASCII alone
+
+
+def test_thai_has_no_word_borders_to_compare_by():
+    assert credit("กรุงเทพมหานคร", ["กรุงเทพ"], squad_tokens, "th") == (0.0, 0.0)
+    assert credit("ปี 2010", ["2010"], squad_tokens, "th") == (0.0, pytest.approx(2 / 3))
+
+
+@pytest.mark.parametrize(
+    ("language", "answer", "gold"),
+    [
+        ("de", "der Große Bär", "großen bär"),
+        ("es", "los Estados", "estados"),
+        ("vi", "những ngôi nhà", "ngôi nhà"),
+        ("ar", "الكتاب", "كتاب"),
+        ("en", "the book", "book"),
+        ("hi", "एक किताब।", "एक किताब"),
+    ],
+)
+def test_every_language_loses_its_own_articles(language, answer, gold):
+    assert (credit(answer, [gold], mlqa_tokens, language)[0] == 1.0) == (language != "de")
+    assert credit(answer, [answer], mlqa_tokens, language) == (1.0, 1.0)
+    assert "der" not in mlqa_tokens(answer, language)
+
+
+def test_the_metric_object_says_the_same_in_points():
+    result = Answers().compute(predictions=["the dog", ""], references=[["dog"], ["cat"]])
+    assert result == {"exact_match": 50.0, "f1": 50.0}
+
+
+@pytest.mark.parametrize("answer", ["dog runs", "bird", "cow eats", "fish sleeps cow", CONTEXT[:8]])
+def test_an_answer_anywhere_in_a_long_text_comes_back_from_its_windows(tokenizer, answer):
+    item = example(answer)
+    feature = span_extraction.features(task(), [item], tokenizer, 16)[0]
+    assert len(feature["input_ids"]) > 1 and max(map(len, feature["input_ids"])) <= 16
+    [row] = span_extraction.decode(task(), [item], [feature], [right(feature)])
+    assert row["prediction"] == answer and row["credit"] == row["exact_match"] == 1.0
+
+
+def test_windows_overlap_and_leave_no_piece_out():
+    windows = span_extraction._windows(1000, 300)
+    assert windows[0] == (0, 300) and windows[-1][1] == 1000
+    assert all(after[0] - before[0] == 128 for before, after in itertools.pairwise(windows))
+    assert span_extraction._windows(300, 300) == [(0, 300)] and span_extraction._windows(0, 300) == [(0, 0)]
+
+
+def test_a_window_without_the_whole_answer_is_marked_at_its_first_piece(tokenizer):
+    feature = span_extraction.features(task(), [example("dog runs")], tokenizer, 16)[0]
+    assert feature["labels"][0] != [0, 0] and feature["labels"][-1] == [0, 0]
+
+
+def test_no_answer_is_said_only_where_a_task_has_it(tokenizer):
+    item = example(None)
+    feature = span_extraction.features(task(), [item], tokenizer, 64)[0]
+    logits = np.zeros((1, len(feature["input_ids"][0]), 2))
+    logits[0, 0] = 9
+    [row] = span_extraction.decode(task(unanswerable=True), [item], [feature], [logits])
+    assert (row["prediction"], row["label"], row["credit"]) == ("", "", 1.0)
+    assert span_extraction.decode(task(), [item], [feature], [logits])[0]["prediction"] != ""
+
+
+def test_the_end_never_lies_before_the_start_nor_in_the_question(tokenizer):
+    item = example("dog")
+    feature = span_extraction.features(task(), [item], tokenizer, 64)[0]
+    begin = feature["begin"]
+    logits = np.zeros((1, len(feature["input_ids"][0]), 2))
+    logits[0, 1] = 50  # in the question
+    logits[0, begin + 6, 0], logits[0, begin + 2, 1], logits[0, begin + 7, 1] = 9, 9, 5
+    [row] = span_extraction.decode(task(), [item], [feature], [logits])
+    assert row["prediction"] and row["prediction"] in CONTEXT and row["probabilities"][0] == max(row["probabilities"])
+
+
+def test_the_language_of_an_item_chooses_its_articles(tokenizer):
+    item = example("der Hund", "der Hund rennt", language="de")
+    feature = span_extraction.features(task(), [item], tokenizer, 64)[0]
+    item["answers"]["text"] = ["Hund"]
+    [row] = span_extraction.decode(task(answers="mlqa"), [item], [feature], [right(feature)])
+    assert row["prediction"] == "der Hund" and row["credit"] == 1.0
+    assert span_extraction.decode(task(), [item], [feature], [right(feature)])[0]["credit"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("row", "parts"),
+    [
+        ({"answers": {"text": ["cat"], "answer_start": [3]}}, ["'cat' at 3", "the context has"]),
+        ({"answers": {"text": [], "answer_start": []}}, ["no answer", "unanswerable"]),
+        ({"question": " "}, ["question", "expected a text"]),
+        ({"answers": {"text": [""], "answer_start": [0]}}, ["answer is ''"]),
+    ],
+)
+def test_a_bad_row_is_named_or_skipped(row, parts):
+    rows = [example("dog"), {**example("dog"), **row}]
+    with pytest.raises(StudyError) as error:
+        formats.normalise(task(), rows, "qa (files), en train")
+    assert all(part in str(error.value) for part in ["qa (files), en train: row 1", *parts])
+    skipped = []
+    assert len(formats.normalise(task(), rows, "qa", skipped)) == 1 and "row 1" in skipped[0]
