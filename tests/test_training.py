@@ -86,7 +86,7 @@ def test_a_run_leaves_three_files_that_agree(study):
     run = Run("large", "none", "pairs", 1)
     trained = training.target(study, run)
     predictions = evaluation.zero_shot(study, "pairs", trained, 32)
-    result = evaluation.write_run(study, run, trained, predictions, 1.0)
+    result = evaluation.write_run(study, run, trained, predictions)
     kept = pd.read_parquet(study.run_folder(run) / "predictions.parquet")
     assert set(kept.columns) == {"language", "id", "label", "prediction", "probabilities", "credit", "out_of"}
     for language, rows in kept.groupby("language"):
@@ -125,3 +125,19 @@ def test_padding_changes_no_prediction(tiny_sources, pooling):
         alone = model(**collate([short], 1))
         padded = model(**collate([short, {"input_ids": [[0] + [8] * 20 + [2]]}], 1))[:1]
     assert torch.allclose(alone, padded, atol=1e-6)
+
+
+def test_a_collapsed_run_is_repeated_once_under_the_next_seed_and_both_are_kept(study, monkeypatch):
+    from helpers import collect
+
+    study = study.model_copy(update={"retry_collapsed": True})
+    run = Run("base", "none", "pairs", 1)
+    trained = training.target(study, run)
+    predictions = evaluation.zero_shot(study, "pairs", trained, 32)
+    trained.selection["score"] = trained.selection["majority"]
+    evaluation.write_run(study, run, trained, predictions)
+    runs, stacked, _ = collect.finished(study)
+    here = runs[(runs["size"] == "base") & (runs["intermediate"] == "none")]
+    assert here["seed"].tolist() == [1, study.next_seed(1)] and here["collapsed"].tolist() == [True, False]
+    assert here["repeats"].tolist()[1] == 1
+    assert stacked.groupby("seed").size().loc[study.next_seed(1)] == len(predictions)

@@ -203,3 +203,20 @@ def test_tables_that_do_not_fit_are_refused(study):
     one = (predictions[transfer.RUN] == ["base", "none", "nli", 1]).all(axis=1)
     with pytest.raises(StudyError, match="base/none/nli/seed-1"):
         transfer.effects(predictions[~one], runs, resamples=50)
+
+
+def test_a_repetition_stands_in_for_its_collapsed_run_and_only_there():
+    predictions, runs = simulated_study(ONE_TARGET, items=100, collapsed=1)
+    down = runs[runs["collapsed"]].iloc[0]
+    again = down.copy()
+    again["seed"], again["collapsed"] = 99, False
+    better = (predictions[transfer.RUN] == ["large", "qa", "nli", 1]).all(axis=1)
+    both = pd.concat([runs.assign(repeats=np.nan), pd.DataFrame([again]).assign(repeats=down["seed"])])
+    stacked = pd.concat([predictions, predictions[better].assign(seed=99)])
+    at = dict(size="large", intermediate="qa", target="nli")
+    plain = transfer.effects(predictions, runs, resamples=100)
+    repeated = transfer.effects(stacked, both, resamples=100)
+    with_all, without = (cell(repeated, "score", analysis=a, **at) for a in transfer.ANALYSES)
+    assert (with_all["seeds"], without["seeds"]) == (3, 3)
+    assert with_all["estimate"] == cell(plain, "score", analysis=transfer.ANALYSES[0], **at)["estimate"]
+    assert without["estimate"] > with_all["estimate"] + 5

@@ -19,7 +19,6 @@ from helpers.catalogue import StudyError
 from helpers.study import NONE, Study
 
 ROOT = Path(__file__).parents[2]
-FINDING = "finding.txt"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -155,10 +154,18 @@ def _summary(study: Study, status: int, seconds: float) -> int:
     report = study.folder / "report.html"
     if report.exists():
         print(f"report: {report.resolve()}")
-        finding = study.folder / FINDING
-        if finding.exists():
-            print(finding.read_text(encoding="utf-8").strip())
+        print(_finding(study))
     return status or (1 if len(absent) else 0)
+
+
+def _finding(study: Study) -> str:
+    """The study in one sentence, from the estimates that the comparison wrote."""
+    import pandas as pd
+
+    from helpers import summary
+
+    effects, (runs, *_) = pd.read_parquet(study.folder / "effects.parquet"), collect.finished(study)
+    return summary.summary_sentence(effects, runs, {n: s.title for n, s in study.sizes.items()}, study.runs())
 
 
 def _compare(study: Study) -> None:

@@ -7,7 +7,10 @@ import pandas as pd
 
 from helpers.study import NONE, Run, Study
 
+RETRY = "retry"
+"""Beside a collapsed run's results: those of its repetition under the next seed."""
 RUN = ["size", "intermediate", "target", "seed"]
+_OF_A_RUN = ["metric", "collapsed", "validation_score", "wall_seconds", "train_flops", "repeats"]
 
 
 def finished(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -17,7 +20,8 @@ def finished(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     -------
     runs
         One row a run: size, intermediate, target, seed, metric, collapsed, validation_score, wall_seconds,
-        train_flops. Time and cost include the intermediate training that the run builds on.
+        train_flops, repeats. Time and cost include the intermediate training that the run builds on; repeats is
+        the seed of the collapsed run that this one repeats, if it does.
     predictions
         size, intermediate, target, seed, language, id, credit, out_of.
     curves
@@ -25,30 +29,35 @@ def finished(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """
     runs, predictions, curves = [], [], []
     for run in study.runs():
-        folder = study.run_folder(run)
-        if not _current(study, run):
+        if not _current(study, study.run_folder(run), run):
             continue
-        scores, record = read_json(folder / "scores.json"), read_json(folder / "run.json")
-        cell = dict(zip(RUN, run, strict=True))
         before = {}
         if run.intermediate != NONE:
             before = read_json(study.encoder_folder(run.size, run.intermediate, run.seed).parent / "run.json")
-        runs.append(
-            {
-                **cell,
-                "metric": scores["metric"],
-                "collapsed": scores["selection"]["collapsed"],
-                "validation_score": scores["selection"]["score"],
-                "wall_seconds": record["wall_seconds"] + before.get("wall_seconds", 0),
-                "train_flops": record["train_flops"] + before.get("train_flops", 0),
-            }
-        )
-        table = pd.read_parquet(folder / "predictions.parquet", columns=["language", "id", "credit", "out_of"])
-        predictions.append(table.assign(**cell))
-        for phase, log in (("intermediate", before.get("log", [])), ("target", record["log"])):
-            curves += [{**cell, "phase": phase, "loss": None, "validation_score": None, **line} for line in log]
+        for folder in (study.run_folder(run), study.run_folder(run) / RETRY):
+            if not _current(study, folder, run):
+                continue
+            scores, record = read_json(folder / "scores.json"), read_json(folder / "run.json")
+            cell = {**dict(zip(RUN, run, strict=True)), "seed": record["seed"]}
+            runs.append(
+                {
+                    **cell,
+                    "metric": scores["metric"],
+                    "collapsed": scores["selection"]["collapsed"],
+                    "validation_score": scores["selection"]["score"],
+                    "wall_seconds": record["wall_seconds"] + before.get("wall_seconds", 0),
+                    "train_flops": record["train_flops"] + before.get("train_flops", 0),
+                    "repeats": run.seed if folder.name == RETRY else None,
+                }
+            )
+            table = pd.read_parquet(folder / "predictions.parquet", columns=["language", "id", "credit", "out_of"])
+            predictions.append(table.assign(**cell))
+            for phase, log in (("intermediate", before.get("log", [])), ("target", record["log"])):
+                curves += [{**cell, "phase": phase, "loss": None, "validation_score": None, **line} for line in log]
     return (
-        pd.DataFrame(runs, columns=[*RUN, "metric", "collapsed", "validation_score", "wall_seconds", "train_flops"]),
+        pd.DataFrame(
+            runs, columns=[*RUN, "metric", "collapsed", "validation_score", "wall_seconds", "train_flops", "repeats"]
+        ),
         pd.concat(predictions, ignore_index=True)
         if predictions
         else pd.DataFrame(columns=[*RUN, "language", "id", "credit", "out_of"]),
@@ -58,7 +67,7 @@ def finished(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 
 def missing(study: Study) -> pd.DataFrame:
     """Planned runs without a result under the present parameters: size, intermediate, target, seed."""
-    return pd.DataFrame([run for run in study.runs() if not _current(study, run)], columns=RUN)
+    return pd.DataFrame([run for run in study.runs() if not _current(study, study.run_folder(run), run)], columns=RUN)
 
 
 def records(study: Study) -> dict[Path, dict]:
@@ -81,8 +90,7 @@ def outdated(study: Study) -> list[Path]:
     ]
 
 
-def _current(study: Study, run: Run) -> bool:
-    folder = study.run_folder(run)
+def _current(study: Study, folder: Path, run: Run) -> bool:
     complete = (folder / "scores.json").exists() and (folder / "predictions.parquet").exists()
     return complete and read_json(folder / "run.json").get("parameters") == study.settings(*run[:3])
 

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from helpers import checkpoints, data, encoders, formats, hardware
+from helpers import checkpoints, data, encoders, formats, hardware, training
+from helpers.collect import RETRY
 from helpers.files import write_json, write_whole
 from helpers.model import batches, collate, pool, predict
 from helpers.study import ENGLISH, Run, Study
@@ -21,19 +22,19 @@ from helpers.transfer import is_collapsed
 _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "papermill")
 
 
-def zero_shot(study: Study, target: str, training: Training, max_length: int) -> pd.DataFrame:
+def zero_shot(study: Study, target: str, trained: Training, max_length: int) -> pd.DataFrame:
     """Predictions for every evaluated item of every language: one row each, columns as predictions.parquet has them."""
     task, shape = study.tasks[target], formats.of(study.tasks[target])
     splits = [task.threshold, task.evaluate] if task.threshold else [task.evaluate]
     examples = [
-        {**row, "language": language, "split": split, "prefix": training.prefix}
+        {**row, "language": language, "split": split, "prefix": trained.prefix}
         for language in study.languages(target)
         for split in splits
         for row in data.examples(study, target, split, language)
     ]
-    features = shape.features(task, examples, training.tokenizer, max_length)
+    features = shape.features(task, examples, trained.tokenizer, max_length)
     with tqdm(total=len(features), desc=f"predicting {target}", leave=False, mininterval=1) as bar:
-        logits = predict(training.model, features, training.tokenizer.pad_token_id, bar.update)
+        logits = predict(trained.model, features, trained.tokenizer.pad_token_id, bar.update)
     table = pd.DataFrame(shape.decode(task, examples, features, logits))
     table.insert(0, "language", [row["language"] for row in examples])
     table.insert(1, "id", [row["id"] if task.parallel else f"{row['language']}/{row['id']}" for row in examples])
@@ -63,30 +64,42 @@ def with_collapse(selection: dict) -> dict:
     return {**selection, "collapsed": bool(collapsed)}
 
 
-def write_intermediate(study: Study, size: str, task: str, seed: int, training: Training) -> None:
+def write_intermediate(study: Study, size: str, task: str, seed: int, trained: Training) -> None:
     """Hand the encoder on: its folder, scores.json and run.json, each whole or not at all."""
     folder = study.encoder_folder(size, task, seed)
     kept = encoders.kept_ids(study.encoder_folder(size))
-    write_whole(folder, lambda path: encoders.save(training.model.encoder, training.tokenizer, path, kept))
-    write_json(folder.parent / "run.json", provenance(study.settings(size, task), seed, training))
-    write_json(folder.parent / "scores.json", {"selection": with_collapse(training.selection)})
+    write_whole(folder, lambda path: encoders.save(trained.model.encoder, trained.tokenizer, path, kept))
+    write_json(folder.parent / "run.json", provenance(study.settings(size, task), seed, trained))
+    write_json(folder.parent / "scores.json", {"selection": with_collapse(trained.selection)})
     checkpoints.remove(folder.parent)
 
 
-def write_run(study: Study, run: Run, training: Training, predictions: pd.DataFrame, seconds: float) -> dict:
-    """Write a run's three files, scores.json last; returns the scores. ``seconds`` is what prediction took."""
+def write_run(study: Study, run: Run, trained: Training, predictions: pd.DataFrame) -> dict:
+    """Write a run's three files, scores.json last; returns the scores.
+
+    Where the run collapsed and the study says ``retry_collapsed``, it is repeated once under the next seed before, and
+    what the repetition gives lies in the folder ``retry`` beside the run's own results: both are shown.
+    """
     folder = study.run_folder(run)
-    result = scores(study, run.target, predictions, training.selection)
-    write_whole(folder / "predictions.parquet", lambda path: predictions.to_parquet(path, index=False))
-    record = provenance(study.settings(*run[:3]), run.seed, training)
-    record["predicted_examples_per_second"] = len(predictions) / seconds
-    write_json(folder / "run.json", record)
-    write_json(folder / "scores.json", result)
+    if study.retry_collapsed and with_collapse(trained.selection)["collapsed"]:
+        seed = study.next_seed(run.seed)
+        again = training.target(study, run, seed)
+        repeated = zero_shot(study, run.target, again, study.hyperparameters("target", *run[::2]).max_length)
+        _write(study, run, seed, again, repeated, folder / RETRY)
+    result = _write(study, run, run.seed, trained, predictions, folder)
     checkpoints.remove(folder)
     return result
 
 
-def provenance(settings: dict, seed: int, training: Training) -> dict:
+def _write(study: Study, run: Run, seed: int, trained: Training, predictions: pd.DataFrame, folder: Path) -> dict:
+    result = scores(study, run.target, predictions, trained.selection)
+    write_whole(folder / "predictions.parquet", lambda path: predictions.to_parquet(path, index=False))
+    write_json(folder / "run.json", provenance(study.settings(*run[:3]), seed, trained))
+    write_json(folder / "scores.json", result)
+    return result
+
+
+def provenance(settings: dict, seed: int, trained: Training) -> dict:
     """What is needed to trust and repeat a run."""
     return {
         "parameters": settings,
@@ -94,14 +107,14 @@ def provenance(settings: dict, seed: int, training: Training) -> dict:
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "git_commit": _commit(),
         "hardware": hardware.describe(),
-        "wall_seconds": time.time() - _BEGIN,
-        "train_seconds": training.seconds,
-        "train_flops": training.flops,
-        "examples_per_second": training.examples / training.seconds,
-        "tokens_per_second": training.pieces / training.seconds,
+        "wall_seconds": time.time() - trained.begun,
+        "train_seconds": trained.seconds,
+        "train_flops": trained.flops,
+        "examples_per_second": trained.examples / trained.seconds,
+        "tokens_per_second": trained.pieces / trained.seconds,
         "peak_memory_bytes": hardware.peak_memory(),
-        **training.notes,
-        "log": training.log,
+        **trained.notes,
+        "log": trained.log,
     }
 
 
@@ -165,6 +178,3 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-_BEGIN = time.time()

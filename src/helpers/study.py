@@ -100,6 +100,7 @@ class Study(Strict):
     check_sizes: bool = True
     on_bad_row: Literal["error", "skip"] = "error"
     retrieval: Name | None = None
+    retry_collapsed: bool = False
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
     path: Path
     outputs: Path
@@ -232,6 +233,10 @@ class Study(Strict):
     def run_folder(self, run: Run) -> Path:
         """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
         return self.folder / run.size / run.intermediate / run.target / f"seed-{run.seed}"
+
+    def next_seed(self, seed: int) -> int:
+        """The seed under which a collapsed run is repeated: one that the study has not used."""
+        return seed + max(self.seeds) + 1
 
     def settings(self, size: str, intermediate: str | None = None, target: str | None = None) -> dict:
         """Everything that the result of a phase depends on, as plain data.

@@ -29,6 +29,7 @@ class Training:
     flops: float
     examples: int
     pieces: int
+    begun: float = 0.0
     notes: dict = field(default_factory=dict)
     prefix: str = ""
 
@@ -38,28 +39,35 @@ def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
     settings = study.hyperparameters("intermediate", size, task)
     folder, depends_on = study.encoder_folder(size, task, seed).parent, study.settings(size, task)
     keep = checkpoints.Checkpoints(folder, {"seed": seed, **depends_on}, study.checkpoint_minutes)
-    return _fine_tune(study, size, [task], settings, seed, NONE, keep)
+    encoder = encoders.hand_on(study, size, NONE, seed, settings.dropout)
+    return _fine_tune(study, size, [task], settings, seed, encoder, keep)
 
 
-def target(study: Study, run: Run) -> Training:
-    """Phase 3: fine-tune the encoder that the intermediate task hands on, on the target's English tasks."""
+def target(study: Study, run: Run, seed: int | None = None) -> Training:
+    """Phase 3: fine-tune the encoder that the intermediate task hands on, on the target's English tasks.
+
+    ``seed`` replaces the run's own for this training alone: a collapsed run is repeated from the same encoder.
+    """
     settings = study.hyperparameters("target", run.size, run.target)
     if study.tasks[run.target].format == "retrieval":
         return _untrained(study, run)
-    depends_on = {"seed": run.seed, **study.settings(*run[:3])}
+    seed = run.seed if seed is None else seed
+    depends_on = {"seed": seed, **study.settings(*run[:3])}
     keep = checkpoints.Checkpoints(study.run_folder(run), depends_on, study.checkpoint_minutes)
-    return _fine_tune(study, run.size, study.train_on(run.target), settings, run.seed, run.intermediate, keep)
+    encoder = encoders.hand_on(study, run.size, run.intermediate, run.seed, settings.dropout)
+    return _fine_tune(study, run.size, study.train_on(run.target), settings, seed, encoder, keep)
 
 
 def _untrained(study: Study, run: Run) -> Training:
     """What a retrieval target is scored with: the encoder as it is, read at one layer.
 
-    The layer is the size's ``retrieval_layer``, else the one above the middle: 7 of 12, 13 of 24, as XTREME has it.
+    The layer is the size's, else the task's, else the one above the middle: 7 of 12, 13 of 24, as XTREME has it.
     """
-    begin = time.perf_counter()
+    begin, begun = time.perf_counter(), time.time()
     encoder, tokenizer = encoders.hand_on(study, run.size, run.intermediate, run.seed, 0.0)
     size, task = study.sizes[run.size], study.tasks[run.target]
-    layer = size.retrieval_layer or encoder.config.num_hidden_layers // 2 + 1
+    depth = encoder.config.num_hidden_layers
+    layer = size.retrieval_layer or min(task.layer or depth // 2 + 1, depth)
     model = EncoderWithHead(encoder, *formats.of(task).head(task), task.pooling, 0.0, layer).to(hardware.device())
     return Training(
         model=model,
@@ -70,21 +78,23 @@ def _untrained(study: Study, run: Run) -> Training:
         flops=0.0,
         examples=0,
         pieces=0,
+        begun=begun,
         notes={"layer": layer},
         prefix=size.retrieval_prefix,
     )
 
 
 def _fine_tune(
-    study: Study, size: str, names: list[str], settings: Hyperparameters, seed: int, after: str, keep
+    study: Study, size: str, names: list[str], settings: Hyperparameters, seed: int, start: tuple, keep
 ) -> Training:
-    """Train on English tasks, one after the other, starting from the encoder after the intermediate task ``after``.
+    """Train on English tasks, one after the other, from ``start``: an encoder and its tokenizer.
 
     The head is made anew for the first task and kept while the next has the same outputs. The weights that score best
     on English validation data are the ones returned; nothing else is looked at. ``keep`` holds the checkpoints.
     """
+    begun = time.time()
     set_seed(seed)
-    encoder, tokenizer = encoders.hand_on(study, size, after, seed, settings.dropout)
+    encoder, tokenizer = start
     model, log = None, keep.log
     for stage, name in enumerate(names):
         entry = data.labelled(study, name)
@@ -97,7 +107,7 @@ def _fine_tune(
         validation = data.sample(data.trained_on(study, name, "validation"), settings.validation_examples, 0)
         training = _train(model, tokenizer, entry, train, validation, settings, seed, (keep, stage, log))
         log = log + [{"task": name, **line} for line in training.log]
-    training.log = log
+    training.log, training.begun = log, begun
     return training
 
 

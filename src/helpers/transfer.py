@@ -71,7 +71,8 @@ def effects(
     the remaining error), p, p_corrected, comparisons, seeds, n, analysis. Intermediate and target may be "all", a
     mean over every one of the study where it has two or more. A row that lacks a run it needs has nan and seeds 0:
     no mean is formed over what happens to be there. `planned` adds runs that have not even begun.
-    Where some runs collapsed, everything is there twice: analysis "all runs" and "without collapsed".
+    Where some runs collapsed, everything is there twice: analysis "all runs", without the runs that repeat a
+    collapsed one (`runs` column repeats: the seed that is repeated), and "without collapsed", where they stand in.
 
     Raises
     ------
@@ -82,10 +83,22 @@ def effects(
     grid = pd.concat([pd.DataFrame([tuple(run) for run in planned], columns=RUN), runs[RUN]])
     tables = []
     for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
-        kept = runs if analysis == ANALYSES[0] else runs[~runs["collapsed"].astype(bool)]
-        rows = _analyse(predictions, kept, grid, resamples, np.random.default_rng(seed))
+        kept, predicted = _of(analysis, runs, predictions)
+        rows = _analyse(predicted, kept, grid, resamples, np.random.default_rng(seed))
         tables.append(_corrected(rows).assign(analysis=analysis))
     return pd.concat(tables, ignore_index=True)
+
+
+def _of(analysis: str, runs: pd.DataFrame, predictions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs and predictions of an analysis; a repetition takes the seed of the collapsed run that it replaces."""
+    runs = runs.reset_index(drop=True)
+    repeats = runs["repeats"] if "repeats" in runs else pd.Series(np.nan, index=runs.index)
+    kept = runs[repeats.isna() if analysis == ANALYSES[0] else ~runs["collapsed"].astype(bool)]
+    if repeats.isna().all():
+        return kept, predictions
+    seeds = repeats[kept.index].fillna(kept["seed"]).astype(int)
+    renamed = predictions.merge(kept[RUN].assign(stands_in=seeds), on=RUN)
+    return kept.assign(seed=seeds), renamed.assign(seed=renamed["stands_in"]).drop(columns="stands_in")
 
 
 class _Contrast(NamedTuple):
