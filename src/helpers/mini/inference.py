@@ -14,15 +14,15 @@ LABELS = ("entailment", "neutral", "contradiction")
 # Hypothesis, then premises that entail it, leave it open, contradict it. n is a noun, h its kind, m a noun of
 # another kind, o another noun of the same kind; "other" is the same sentence with another verb.
 _OBJECT_PATTERNS = {
-    "kind": ("one h", ["one n", "five n", "only h"], ["one m", "five m", "none n"], ["none h", "nothing"]),
-    "member": ("one n", ["and n m", "five n"], ["one h", "more h", "only h"], ["none h", "nothing"]),
-    "no-member": ("none n", ["none h", "nothing"], ["none m", "one h", "one m"], ["one n", "and m n", "five n"]),
-    "no-kind": ("none h", ["nothing"], ["none n", "none m"], ["one n", "five n", "only h"]),
-    "number": ("more h", ["five n"], ["five m", "none n"], ["only h", "none h", "nothing"]),
+    "kind": ("one h", ["one n", "five n", "only h"], ["one m", "five m"], ["none h", "nothing"]),
+    "member": ("one n", ["and n m", "five n"], ["one m", "five m", "one h"], ["none h", "nothing"]),
+    "no-member": ("none n", ["none h", "nothing"], ["none m", "one m"], ["one n", "and m n", "five n"]),
+    "no-kind": ("none h", ["nothing"], ["none n", "none m", "one m"], ["one n", "five n", "only h"]),
+    "number": ("more h", ["five n"], ["five m"], ["only h", "none h", "nothing"]),
 }
 _GROUP_PATTERNS = {
     "some-kind": ("some h", ["all n", "some n"], ["some h other"], ["no h"]),
-    "all": ("all n", ["all h"], ["some n", "some h"], ["no n", "no h"]),
+    "all": ("all n", ["all h"], ["some n", "all o"], ["no n", "no h"]),
     "no": ("no n", ["no h"], ["no o", "some o"], ["some n", "all n", "all h"]),
     "some": ("some n", ["all h", "all n"], ["some h", "some o"], ["no n", "no h"]),
 }
