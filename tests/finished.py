@@ -28,7 +28,7 @@ def write_finished(path: Path, outputs: Path, without=lambda run: False, collaps
         table[["language", "id", "credit", "out_of"]].to_parquet(folder / "predictions.parquet")
         selection = {"score": 60.0, "n": 100, "majority": 33.3, "collapsed": bool(row.collapsed)}
         scores = {"metric": "accuracy", "selection": selection}
-        record = {"wall_seconds": row.wall_seconds, "train_flops": row.train_flops, "log": log}
+        record = {"seed": run.seed, "wall_seconds": row.wall_seconds, "train_flops": row.train_flops, "log": log}
         (folder / "scores.json").write_text(json.dumps(scores))
         (folder / "run.json").write_text(json.dumps(record | {"parameters": study.settings(*run[:3])}))
         if run.intermediate != NONE:

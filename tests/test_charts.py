@@ -130,6 +130,8 @@ def test_a_collapsed_run_is_crossed_wherever_it_enters_an_estimate(study, whole,
     down = fallen[2].query("collapsed").iloc[0]
     choice = {"target": down["target"], "size": down["size"]}
     for name, chart in every_chart(study, *fallen).items():
+        shown = {param["name"]: param["value"] for param in chart.to_dict(validate=False)["params"]}
+        assert shown.get("analysis", "all runs") == "all runs", name
         assert "×" in svg(chart, **choice).replace("×: with a collapsed run", ""), name
     assert "×" not in svg(charts.dashboard(study, *whole[:2]), **choice)
 
@@ -212,6 +214,15 @@ def test_a_point_of_gain_is_priced_against_no_intermediate_task(study, whole):
     row = frame[frame["intermediate"] == "qa"].iloc[0]
     gain = row["estimate"] - frame[frame["intermediate"] == "none"]["estimate"].iloc[0]
     assert row["price"] == ("no gain" if gain <= 0 else f"{5 / gain:.3g} minutes")
+
+
+def test_no_label_of_the_cost_chart_covers_another(study, whole):
+    effects, results, runs, _ = whole
+    frame = cells.cost(study, runs, effects, results).query("measure == 'minutes' and target == 'nli'")
+    height = frame["estimate"].max() - frame["estimate"].min()
+    for _, column in frame[frame["intermediate"] != "none"].groupby("size"):
+        assert column["label_at"].sort_values().diff().min() >= 0.044 * height
+        assert (column["label_at"] >= column["estimate"]).all()
 
 
 def test_a_notebook_stores_a_chart_live_and_as_a_picture(study, whole):

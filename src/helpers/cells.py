@@ -169,7 +169,20 @@ def cost(study, runs: pd.DataFrame, effects: pd.DataFrame, results: pd.DataFrame
         "–" if task == "none" or pd.isna(g) or pd.isna(e) else "no gain" if g <= 0 else f"{e / g:.3g} {measure}"
         for task, g, e, measure in zip(frame["intermediate"], gain, extra, frame["measure"], strict=True)
     ]
-    return frame.dropna(subset=["estimate", "cost"])
+    frame = frame.dropna(subset=["estimate", "cost"])
+    return _apart(frame)
+
+
+def _apart(frame: pd.DataFrame, share: float = 0.045) -> pd.DataFrame:
+    """With `label_at`: where along the score a label stands so that it does not cover another of its size."""
+    frame = frame.sort_values("estimate").assign(label_at=frame["estimate"])
+    for _, rows in frame.groupby(["target", "analysis", "measure"]):
+        gap = share * (rows["estimate"].max() - rows["estimate"].min())
+        for _, column in rows[rows["intermediate"] != "none"].groupby("size"):
+            free = -float("inf")
+            for index, score in column["estimate"].items():
+                frame.loc[index, "label_at"] = free = max(score, free + gap)
+    return frame
 
 
 def _spent(runs: pd.DataFrame, column: str, names: list[str]) -> pd.Series:
@@ -186,7 +199,7 @@ def _spent(runs: pd.DataFrame, column: str, names: list[str]) -> pd.Series:
 def options(study, frame: pd.DataFrame) -> dict[str, dict[str, str]]:
     """What can be selected: for each shared parameter its values and their labels, the default first."""
     languages = dict.fromkeys(code for target in study.targets for code in study.languages(target.task))
-    analyses = list(dict.fromkeys(frame["analysis"])) if "analysis" in frame else []
+    analyses = sorted(set(frame["analysis"])) if "analysis" in frame else []
     # A single target is the default: a mean over targets has few languages or none that all of them share.
     names = [*(name for name in targets(study) if name != "all"), *targets(study)[: len(study.targets) > 1]]
     return {

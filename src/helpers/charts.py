@@ -67,7 +67,7 @@ def scale_effects(study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Ch
         fill=alt.condition("datum.p_corrected != null && datum.p_corrected < 0.05", alt.value(INK), alt.value("white")),
         tooltip=marks.TOOLTIP,
     )  # fmt: skip
-    panels = marks.layer("scale_effects", marks.zero_line(), rule, point, *marks.gaps(base, y, x)).properties(width=275)
+    panels = marks.layer("scale_effects", marks.zero_line(), rule, point, *marks.gaps(base, y, x)).properties(width=245)
     large, small = [*reversed(list(study.sizes)[:2]), "base"][:2]
     chart = panels.facet(facet=marks.panel("intermediate", cells.contrasts(study)), columns=3)
     return _finish(
@@ -86,7 +86,7 @@ def heat_map(study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
         .transform_filter(marks.chosen(["size", "target", "analysis"]))
         .encode(
             x=alt.X("intermediate:N", sort=cells.contrasts(study), title=None, scale=alt.Scale(paddingInner=0.04),
-                    axis=alt.Axis(orient="top", labelExpr=marks.NAME, labelAngle=0, labelLimit=88,
+                    axis=alt.Axis(orient="top", labelExpr=marks.NAME, labelAngle=0, labelLimit=96,
                                   domain=False, ticks=False)),
             y=alt.Y("language:N", sort=cells.order(frame), title=None, scale=alt.Scale(paddingInner=0.08),
                     axis=marks.language_axis(frame)),
@@ -102,7 +102,7 @@ def heat_map(study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
     ink = alt.condition(f"abs(datum.estimate) > {0.6 * top:.3f}", alt.value("white"), alt.value(INK))
     number = base.transform_filter(marks.KNOWN).mark_text(fontSize=11.5).encode(text="number:N", color=ink)
     word = base.transform_filter(marks.GAP).mark_text(fontSize=10, color=FAINT).encode(text="gap:N")
-    chart = marks.layer("heat_map", cell, hole, number, word).properties(width=alt.Step(92), height=alt.Step(25))
+    chart = marks.layer("heat_map", cell, hole, number, word).properties(width=alt.Step(96), height=alt.Step(25))
     return _finish(
         chart, study, frame, "heat_map", "Gain by language", "points; * p < 0.05 after correction",
         ["size", "target", "analysis"],
@@ -185,7 +185,7 @@ def cost(study, runs: pd.DataFrame, effects: pd.DataFrame, results: pd.DataFrame
     once = base.transform_filter(f"datum.stage == 'after' || datum.panel == {json.dumps(first)}")
     label = once.transform_calculate(label="datum.intermediate + (datum.collapsed ? ' ×' : '')")
     after, before = (label.transform_filter(f"datum.stage == '{stage}'") for stage in ("after", "none"))
-    after = after.mark_text(align="left", dx=9, fontSize=11, color=INK).encode(x=x, y=y, text="label:N")
+    after = after.mark_text(align="left", dx=9, fontSize=11, color=INK).encode(x=x, y="label_at:Q", text="label:N")
     before = before.mark_text(align="right", dx=-9, fontSize=11, color=INK).encode(x=x, y=y, text="label:N")
     chart = marks.layer("cost", line, point, after, before).properties(width=760, height=330)
     return _finish(
@@ -250,4 +250,4 @@ def _dodged(name, study, frame, axis, rows, order, chosen, step=13, zero=False):
         x=x("estimate"), color=marks.colour(study), shape=marks.shape(study)
     )  # fmt: skip
     layers = [*([marks.zero_line()] if zero else []), rule, point, *marks.gaps(base, y, x)]
-    return marks.layer(name, *layers).properties(width=275, height=alt.Step(step))
+    return marks.layer(name, *layers).properties(width=245, height=alt.Step(step))

@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import pandas as pd
@@ -45,6 +46,13 @@ style-src 'unsafe-inline'; script-src {hashes} 'unsafe-eval'; base-uri 'none'; f
 </body>
 </html>
 """
+
+
+class Figure(NamedTuple):
+    """A chart as the executed notebook has it."""
+
+    spec: dict
+    png: bytes
 
 
 def statement(text: str) -> HTML:
@@ -115,12 +123,11 @@ def write(executed: str | Path, folder: str | Path | None = None) -> Path:
     executed = Path(executed)
     folder = Path(folder) if folder else executed.parent
     notebook = nbformat.read(executed, as_version=4)
-    specs: dict[str, dict] = {}
-    body = "\n".join(_cell_html(cell, specs) for cell in notebook.cells)
-    for name, spec in specs.items():
-        text = json.dumps(spec)
-        _save(folder / "charts" / f"{name}.png", vl_convert.vegalite_to_png(text, scale=3))
-        _save(folder / "charts" / f"{name}.svg", vl_convert.vegalite_to_svg(text).encode())
+    figures: dict[str, Figure] = {}
+    body = "\n".join(_cell_html(cell, figures) for cell in notebook.cells)
+    for name, figure in figures.items():
+        _save(folder / "charts" / f"{name}.png", figure.png)
+        _save(folder / "charts" / f"{name}.svg", vl_convert.vegalite_to_svg(json.dumps(figure.spec)).encode())
     heading = re.search(r"^# +(.+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M)
     scripts = [_script(vl_convert.javascript_bundle()), _script((PARTS / "page.js").read_text(encoding="utf-8"))]
     page = PAGE.format(
@@ -129,7 +136,8 @@ def write(executed: str | Path, folder: str | Path | None = None) -> Path:
         style=(PARTS / "page.css").read_text(encoding="utf-8"),
         body=body,
         specs="\n".join(
-            f'<script type="application/json" id="spec-{name}">{_json(spec)}</script>' for name, spec in specs.items()
+            f'<script type="application/json" id="spec-{name}">{_json(figure.spec)}</script>'
+            for name, figure in figures.items()
         ),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
@@ -137,23 +145,23 @@ def write(executed: str | Path, folder: str | Path | None = None) -> Path:
     return folder / "report.html"
 
 
-def _cell_html(cell, specs: dict[str, dict]) -> str:
+def _cell_html(cell, figures: dict[str, Figure]) -> str:
     if cell.cell_type == "markdown":
         return markdown2html(cell.source)
     if cell.cell_type != "code":
         return ""
     parts = [f'<pre class="code">{html.escape(cell.source)}</pre>'] if cell.source.strip() else []
-    return "\n".join([*parts, *(_output(output, specs) for output in cell.outputs)])
+    return "\n".join([*parts, *(_output(output, figures) for output in cell.outputs)])
 
 
-def _output(output, specs: dict[str, dict]) -> str:
+def _output(output, figures: dict[str, Figure]) -> str:
     if output.output_type == "stream":
         return f"<pre>{html.escape(strip_ansi(output.text))}</pre>"
     if output.output_type == "error":
         return f'<pre class="error">{html.escape(output.ename)}: {html.escape(output.evalue)}</pre>'
     data = output.data
     if MIME in data:
-        return _figure(dict(data[MIME]), data.get("image/png"), specs)
+        return _figure(dict(data[MIME]), base64.b64decode(data["image/png"]), figures)
     if "image/png" in data:
         return f'<img alt="" src="data:image/png;base64,{"".join(data["image/png"].split())}">'
     if "text/html" in data:
@@ -163,14 +171,13 @@ def _output(output, specs: dict[str, dict]) -> str:
     return f"<pre>{html.escape(data.get('text/plain', ''))}</pre>"
 
 
-def _figure(spec: dict, picture: str | None, specs: dict[str, dict]) -> str:
+def _figure(spec: dict, png: bytes, figures: dict[str, Figure]) -> str:
     name = re.sub(r"\W+", "-", str(spec.get("usermeta", {}).get("chart", "chart")))
-    name = name if name not in specs else f"{name}-{len(specs)}"
-    specs[name] = spec | {"$schema": SCHEMA}
-    still = f'<img alt="" src="data:image/png;base64,{"".join(picture.split())}">' if picture else ""
+    name = name if name not in figures else f"{name}-{len(figures)}"
+    figures[name] = Figure(spec | {"$schema": SCHEMA}, png)
     return (
         f'<figure id="{name}" data-spec="spec-{name}"><div class="controls"></div><div class="chart"></div>'
-        f"<noscript>{still}</noscript></figure>"
+        f'<noscript><img alt="" src="data:image/png;base64,{base64.b64encode(png).decode()}"></noscript></figure>'
     )
 
 
