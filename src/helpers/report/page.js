@@ -26,7 +26,10 @@
     const inner = spec.spec || spec;
     if (spec.spec) Object.assign(spec, { columns: 1, spacing: 34 });
     if (typeof inner.width === "number") inner.width = Math.max(150, Math.min(inner.width * 1.4, room - 165));
-    if (inner.width && inner.width.step) inner.width = { step: Math.min(inner.width.step, 70) };
+    if (inner.width && inner.width.step) {
+      inner.width = { step: Math.min(inner.width.step, 48) };
+      for (const layer of inner.layer || []) Object.assign(layer.encoding.x.axis || {}, { labelAngle: -35, labelAlign: "left" });
+    }
     (spec.vconcat || []).forEach((part) => fit(part, room));
     return spec;
   };
