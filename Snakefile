@@ -1,15 +1,20 @@
 # What runs, and after what. Everything else is in params/ and src/helpers.
+import re
+import shlex
+
 from helpers.study import NONE, Run, Study
 
 study = Study.load(config["study"], config.get("outputs", "outputs"))
 folder, intermediate = study.folder.as_posix(), [i for i in study.intermediate if i != NONE]
-execute = f"{sys.executable} -m helpers.execute --study {study.path} --outputs {study.outputs}"
+common = ["--study", str(study.path), "--outputs", str(study.outputs)]
+execute = shlex.join([sys.executable, "-m", "helpers.execute", *common])
+names = lambda values: "|".join(map(re.escape, values))
 
 
 wildcard_constraints:
-    size="|".join(study.sizes),
-    intermediate="|".join(study.intermediate),
-    target="|".join(t.task for t in study.targets),
+    size=names(study.sizes),
+    intermediate=names(study.intermediate),
+    target=names(t.task for t in study.targets),
     seed=r"\d+",
 
 
@@ -26,7 +31,7 @@ rule data:
     output:
         f"{folder}/data/summary.json",
     shell:
-        "{sys.executable} -m helpers.data {study.path} --outputs {study.outputs}"
+        "{sys.executable:q} -m helpers.data {study.path:q} --outputs {study.outputs:q}"
 
 
 rule encoder:
@@ -38,7 +43,7 @@ rule encoder:
     resources:
         gpu=1,
     shell:
-        "{execute} 1_encoder {output[0]} size={wildcards.size}"
+        "{execute} 1_encoder {output[0]:q} size={wildcards.size}"
 
 
 rule intermediate:
@@ -50,7 +55,7 @@ rule intermediate:
     resources:
         gpu=1,
     shell:
-        "{execute} 2_intermediate {output[0]} size={wildcards.size} task={wildcards.intermediate} seed={wildcards.seed}"
+        "{execute} 2_intermediate {output[0]:q} size={wildcards.size} task={wildcards.intermediate} seed={wildcards.seed}"
 
 
 rule target:
@@ -64,7 +69,7 @@ rule target:
     resources:
         gpu=1,
     shell:
-        "{execute} 3_target {output[0]} size={wildcards.size} intermediate={wildcards.intermediate}"
+        "{execute} 3_target {output[0]:q} size={wildcards.size} intermediate={wildcards.intermediate}"
         " target={wildcards.target} seed={wildcards.seed}"
 
 
@@ -75,4 +80,4 @@ rule compare:
         f"{folder}/4_compare.ipynb",
         f"{folder}/report.html",
     shell:
-        "{execute} 4_compare {output[0]} && {sys.executable} -m helpers.report {output[0]}"
+        "{execute} 4_compare {output[0]:q} && {sys.executable:q} -m helpers.report {output[0]:q}"

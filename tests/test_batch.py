@@ -104,7 +104,7 @@ def test_one_failed_run_does_not_stop_the_others_and_is_named(finished, tmp_path
     broken, other = Run("base", "choices", "pairs", 1), Run("large", "none", "pairs", 1)
     for run_ in (broken, other):
         (study.run_folder(run_) / "scores.json").unlink()
-    (study.encoder_folder("base", "choices", 1) / "model.safetensors").write_bytes(b"cut")
+    (study.encoder_folder("base", "choices", 1) / "config.json").write_text("{}")
     outcome = run(params, copy, sources)
     assert outcome.returncode != 0
     assert "FAILED" in outcome.stderr and "base/choices/pairs/seed-1" in outcome.stderr

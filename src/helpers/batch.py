@@ -6,7 +6,7 @@ will take, and ends by naming every run that failed, the report, and the one-sen
 
 import argparse
 import os
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from helpers import collect, warm
+from helpers import collect, devices, recovery, warm
 from helpers.catalogue import StudyError
 from helpers.study import NONE, Study
 
@@ -27,19 +27,33 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("study", type=Path)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
+    parser.add_argument("--profile", type=Path, help="a Snakemake profile: jobs go to its executor, such as a cluster")
     given, more = parser.parse_known_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        study = Study.load(given.study, given.outputs)
-        _prepare(study)
+        original = Study.load(given.study, given.outputs)
+        with recovery.only_one(original) as lock:
+            study = recovery.frozen(original)
+            for line in recovery.repair(study):
+                print(line, flush=True)
+            _prepare(study)
+            begin = time.time()
+            status = _snakemake(study, given.cores, given.profile, more, lock)
+            status = _summary(study, status, time.time() - begin)
+            if recovery.edited(original, study):
+                print(f"{original.path}: changed during the batch; run it again to follow the change", file=sys.stderr)
+                status = status or 1
+            return status
     except StudyError as error:
         print(error, file=sys.stderr)
         return 2
-    for folder in collect.outdated(study):
-        print(f"{folder}: made under other parameters; making it again")
-        _discard(folder)
-    begin = time.time()
-    status = _snakemake(study, given.cores, more)
-    return _summary(study, status, time.time() - begin)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
 
 
 def _prepare(study: Study) -> None:
@@ -50,43 +64,64 @@ def _prepare(study: Study) -> None:
         data.prepare(study)
 
 
-def _discard(folder: Path) -> None:
-    """Remove what marks a result as done; Snakemake then makes it again."""
-    for name in ("scores.json", "run.json"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _snakemake(study: Study, cores: int, more: list[str]) -> int:
-    gpus = _gpus()
+def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str], lock: int) -> int:
+    """Run Snakemake to its end; on this machine with a device or a core for each job, else where the profile says."""
+    names = [] if profile else devices.listed()
+    at_once = len(names) or cores
+    here = ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
-        *("--cores", str(gpus or cores), "--resources", f"gpu={gpus or cores}"),
+        *(["--profile", str(profile)] if profile else here),
         *("--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
         *("--config", f"study={study.path}", f"outputs={study.outputs}"),
         *more,
     ]
     log = study.folder / "snakemake.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, log.open("w", encoding="utf-8") as file:
-        socket = Path(scratch) / "warm"
-        server = subprocess.Popen([sys.executable, "-m", "helpers.warm", str(socket)], stderr=file)
-        while not socket.exists() and server.poll() is None:
-            time.sleep(0.05)
-        environment = {**os.environ, warm.VARIABLE: str(socket)}
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        environment, server = dict(os.environ), None
+        if not profile:
+            environment |= {warm.BATCH: str(os.getpid()), **devices.offer(names, Path(scratch))}
+        if not profile and not names:  # CUDA does not survive a fork
+            environment[warm.VARIABLE] = str(Path(scratch) / "warm")
+            server = _server(environment, file, lock)
+            signal.signal(signal.SIGUSR1, lambda *_: server.send_signal(signal.SIGUSR1))
+        process = subprocess.Popen(
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=[lock],
+            preexec_fn=warm.end_with_parent,
+        )
         stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(study, gpus or cores, stop), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(study, at_once, stop), daemon=True)
         watcher.start()
         try:
             return process.wait()
         except KeyboardInterrupt:
             process.terminate()
-            return process.wait()
+            process.wait()
+            raise
         finally:
             stop.set()
             watcher.join()
-            server.terminate()
-            server.wait()
+            if server:
+                server.terminate()
+                server.wait()
+
+
+def _server(environment: dict[str, str], log, lock: int) -> subprocess.Popen:
+    socket = Path(environment[warm.VARIABLE])
+    server = subprocess.Popen(
+        [sys.executable, "-m", "helpers.warm", str(socket)],
+        stderr=log,
+        env=environment,
+        pass_fds=[lock],
+        start_new_session=True,  # an interrupt at the terminal goes to the batch, which ends jobs in order
+    )
+    while not socket.exists() and server.poll() is None:
+        time.sleep(0.05)
+    return server
 
 
 def _watch(study: Study, cores: int, stop: threading.Event) -> None:
@@ -153,6 +188,7 @@ def _summary(study: Study, status: int, seconds: float) -> int:
     print(f"{study.name}: {len(study.runs()) - len(absent)} of {len(study.runs())} runs in {seconds / 60:.1f} min")
     report = study.folder / "report.html"
     if report.exists():
+        recovery.compared(study)
         print(f"report: {report.resolve()}")
         print(_finding(study))
     return status or (1 if len(absent) else 0)
@@ -174,13 +210,6 @@ def _compare(study: Study) -> None:
     common = ["--study", str(study.path), "--outputs", str(study.outputs), "4_compare", str(notebook)]
     if subprocess.run([sys.executable, "-m", "helpers.execute", *common]).returncode == 0:
         subprocess.run([sys.executable, "-m", "helpers.report", str(notebook)])
-
-
-def _gpus() -> int:
-    if shutil.which("nvidia-smi") is None:
-        return 0
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-    return len(listed.stdout.splitlines()) if listed.returncode == 0 else 0
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ failed one stays beside it as ``*.failed.ipynb``, and one line says what went wr
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
+
+from helpers import devices
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -50,9 +53,10 @@ def run(arguments: list[str]) -> tuple[int, str]:
     if "seed" in parameters:
         parameters["seed"] = int(parameters["seed"])
     try:
+        devices.claim()
         _threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
         execute(given.notebook, given.output, {"study": given.study, "outputs": given.outputs, **parameters})
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
         return 1, f"FAILED {given.output}: {' '.join(reason.split())[:600]}"
     return 0, ""
@@ -69,6 +73,8 @@ def _threads(count: int) -> None:
 if __name__ == "__main__":
     from helpers import warm
 
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a checkpoint is asked for: there is none before the training
+    warm.end_with_batch()
     status = warm.ask(sys.argv[1:])
     if status is None:
         status, message = run(sys.argv[1:])

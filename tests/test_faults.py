@@ -1,0 +1,296 @@
+"""What finished stays; what is broken is found; nothing is shown under parameters that it was not made with."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import write_study
+
+from helpers import batch, collect, data, devices, recovery, warm
+from helpers.files import damage, write_json, write_whole
+from helpers.study import NONE, Run, Study
+
+
+@pytest.fixture(scope="module")
+def template(tiny_sources, tmp_path_factory):
+    """A study whose results are all there, as far as a restart looks at them: no training was needed."""
+    root = tmp_path_factory.mktemp("done")
+    study = Study.load(write_study(root / "params", tiny_sources), root / "outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
+        data.prepare(study)
+    for record, settings in collect.records(study).items():
+        folder = record.parent
+        write_json(record, {"parameters": settings})
+        pretrained, intermediate = folder.name == "encoder", folder.parent.parent.parent == study.folder
+        write_json((folder.parent if pretrained else folder) / "notebook.ipynb", {"cells": []})
+        if not pretrained:
+            write_json(folder / "scores.json", {})
+        if pretrained or intermediate:
+            encoder = folder if pretrained else folder / "encoder"
+            write_whole(encoder / "model.safetensors", lambda path: path.write_bytes(safetensors_bytes()))
+            for name in ("config.json", "tokenizer.json"):
+                write_json(encoder / name, {})
+        else:
+            table = pd.DataFrame({"language": ["en"], "id": ["1"], "credit": [1.0], "out_of": [1.0]})
+            write_whole(folder / "predictions.parquet", table.to_parquet)
+    assert recovery.repair(study) == [] and len(collect.missing(study)) == 0
+    return root
+
+
+@pytest.fixture
+def done(template, tiny_sources, tmp_path, monkeypatch) -> Study:
+    """A copy of the finished study that a test may break."""
+    monkeypatch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    return Study.load(tmp_path / "params/tiny.yaml", tmp_path / "outputs")
+
+
+def safetensors_bytes() -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    return save({"weight": torch.zeros(8, 8)})
+
+
+def marks(study: Study) -> set[str]:
+    """The results that count as done."""
+    found = [*study.folder.rglob("scores.json"), *study.folder.rglob("encoder/run.json")]
+    return {path.parent.relative_to(study.folder).as_posix() for path in found}
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("base/none/pairs/seed-1/predictions.parquet", "base/none/pairs/seed-1"),
+        ("base/none/pairs/seed-1/scores.json", "base/none/pairs/seed-1"),
+        ("base/none/pairs/seed-1/run.json", "base/none/pairs/seed-1"),
+        ("base/choices/pairs/seed-1/notebook.ipynb", "base/choices/pairs/seed-1"),
+        ("large/choices/seed-1/encoder/model.safetensors", "large/choices/seed-1"),
+        ("large/encoder/model.safetensors", "large/encoder"),
+        ("large/encoder/tokenizer.json", "large/encoder"),
+    ],
+)
+def test_a_truncated_file_is_named_and_its_result_alone_is_made_again(done, name, result):
+    path, before = done.folder / name, marks(done)
+    with path.open("r+b") as file:
+        file.truncate(max(1, path.stat().st_size - 9))
+    (line,) = recovery.repair(done)
+    assert name in line and "making it again" in line
+    assert before - marks(done) == {result}
+    assert recovery.repair(done) == []
+
+
+def test_a_result_of_which_a_file_is_lost_is_made_again(done):
+    (done.run_folder(Run("base", NONE, "pairs", 1)) / "predictions.parquet").unlink()
+    (line,) = recovery.repair(done)
+    assert "missing" in line
+
+
+def test_kept_data_that_are_truncated_are_read_again(done):
+    kept = done.folder / "data/pairs/de.test.parquet"
+    kept.write_bytes(kept.read_bytes()[:-20])
+    assert "reading it again" in recovery.repair(done)[0]
+    assert not data.prepared(done)
+    data.prepare(done)
+    assert damage(kept) is None
+
+
+def test_what_was_being_written_when_a_batch_was_killed_is_removed(done):
+    run = done.run_folder(Run("base", NONE, "pairs", 1))
+    (run / ".predictions.parquet.4711.parquet").write_bytes(b"half")
+    (done.folder / "base/.encoder.4711").mkdir()
+    (run / ".checkpoint").mkdir()
+    assert recovery.repair(done) == []
+    assert [path.name for path in run.glob(".*")] == [".checkpoint"]
+    assert not (done.folder / "base/.encoder.4711").exists()
+
+
+def edit(study: Study, path: str, value) -> Study:
+    """The study after one key of its params file was changed."""
+    raw = yaml.safe_load(study.path.read_text())
+    *parents, last = path.split(".")
+    node = raw
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    study.path.write_text(yaml.safe_dump(raw))
+    return Study.load(study.path, study.outputs)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stale"),
+    [
+        (
+            "phases.target.learning_rate",
+            2e-3,
+            "base/none/pairs large/none/pairs base/choices/pairs large/choices/pairs",
+        ),
+        ("phases.intermediate.steps", 5, "base/choices large/choices base/choices/pairs large/choices/pairs"),
+        ("sizes.base.pooling", "cls", "base/encoder base/choices base/none/pairs base/choices/pairs"),
+        ("sizes.base.title", "another title", ""),
+        ("description", "other words", ""),
+        ("checkpoint_minutes", 1, ""),
+    ],
+)
+def test_a_changed_parameter_reruns_what_depends_on_it_and_nothing_else(done, key, value, stale):
+    before = marks(done)
+    changed = edit(done, key, value)
+    expected = {f"{name}/seed-1" if "encoder" not in name else name for name in stale.split()}
+    lines = recovery.repair(changed)
+    assert before - marks(changed) == expected
+    assert len(lines) == len(expected) and all("other parameters" in line for line in lines)
+    gone = {f"{r.size}/{r.intermediate}/{r.target}/seed-{r.seed}" for r in collect.missing(changed).itertuples()}
+    assert gone == {name for name in expected if "/pairs/" in name}
+
+
+def test_a_report_of_another_version_of_the_study_is_removed(done):
+    for name in ("report.html", "4_compare.ipynb"):
+        (done.folder / name).write_text("{}")
+    recovery.compared(done)
+    assert recovery.repair(done) == [] and (done.folder / "report.html").exists()
+    fewer = edit(done, "intermediate", ["none"])  # every run that it still has is done
+    assert any("another version" in line for line in recovery.repair(fewer))
+    assert not (done.folder / "report.html").exists() and not (done.folder / "4_compare.ipynb").exists()
+
+
+def test_a_params_file_edited_during_a_batch_does_not_reach_it(done):
+    original = Study.load(done.path, done.outputs)
+    copy = recovery.frozen(original)
+    assert copy.path != original.path and recovery.parameters(copy) == recovery.parameters(original)
+    assert not recovery.edited(original, copy)
+    edit(original, "phases.target.learning_rate", 0.5)
+    assert recovery.parameters(Study.load(copy.path, copy.outputs)) == recovery.parameters(original)
+    assert recovery.edited(original, copy)
+    done.path.write_text("neither: [")
+    assert recovery.edited(original, copy)
+
+
+def test_a_second_batch_on_the_same_outputs_is_refused_in_one_line(done, capsys):
+    with recovery.only_one(done):
+        assert batch.main([str(done.path), "--outputs", str(done.outputs)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0 and "another batch is at work" in error and str(os.getpid()) in error
+    with recovery.only_one(done):
+        pass
+
+
+def test_a_killed_batch_is_waited_for_until_its_last_job_has_ended(done, capsys):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    write_json(done.folder / ".lock", {**json.loads(lock_text()), "process": gone.pid})
+    job = subprocess.Popen(["flock", str(done.folder / ".lock"), "sleep", "1"])
+    while not held(done):
+        time.sleep(0.02)
+    with recovery.only_one(done):
+        assert job.wait() == 0
+    assert "waiting for the last jobs" in capsys.readouterr().out
+
+
+def lock_text() -> str:
+    import socket
+
+    return json.dumps({"host": socket.gethostname(), "since": "now"})
+
+
+def held(study: Study) -> bool:
+    descriptor = os.open(study.folder / ".lock", os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def test_outputs_that_cannot_be_written_are_one_line(sources, tmp_path, capsys):
+    params = write_study(tmp_path / "params", sources)
+    (tmp_path / "outputs").write_text("a file where the folder should be")
+    assert batch.main([str(params), "--outputs", str(tmp_path / "outputs")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0 and "cannot be written" in error
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(sources, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "there")
+
+    params = write_study(tmp_path / "params", sources)
+    monkeypatch.setattr("helpers.data.write_whole", full)
+    assert batch.main([str(params), "--outputs", str(tmp_path / "outputs")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0 and "No space left on device" in error
+
+
+def test_a_mirror_file_that_vanished_is_named_unless_its_rows_are_kept(sources, tmp_path, capsys):
+    params = write_study(tmp_path / "params", sources)
+    study = Study.load(params, tmp_path / "outputs")
+    data.prepare(study)
+    lost = sources / "hub/tests/choices/en/train.jsonl"
+    lost.unlink()
+    assert data.prepared(study)
+    assert len(data.examples(study, "choices", "train")) == 12
+    assert batch.main([str(params), "--outputs", str(tmp_path / "other")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0 and "choices" in error and "en" in error
+
+
+def test_jobs_beside_each_other_see_one_device_each_and_no_two_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv(devices.VISIBLE, "3,GPU-5,7")
+    names = devices.listed()
+    assert names == ["3", "GPU-5", "7"]
+    monkeypatch.delenv(devices.VISIBLE)
+    environment = {**os.environ, **devices.offer(names, tmp_path)}
+    code = "import sys; from helpers import devices; print(devices.claim(), flush=True); sys.stdin.read()"
+
+    def job() -> subprocess.Popen:
+        command = [sys.executable, "-c", code]
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    jobs = [job() for _ in names]
+    seen = [j.stdout.readline().strip() for j in jobs]
+    assert sorted(seen) == sorted(names)
+    jobs[1].kill()  # a device comes back however its job ended
+    jobs[1].wait()
+    fourth = job()
+    assert fourth.stdout.readline().strip() == seen[1]
+    for j in (jobs[0], jobs[2], fourth):
+        j.communicate()
+
+
+def test_without_a_device_none_is_claimed(monkeypatch, tmp_path):
+    monkeypatch.setenv(devices.VISIBLE, "")
+    assert devices.listed() == [] and devices.offer([], tmp_path) == {}
+    monkeypatch.delenv(devices.LOCKS, raising=False)
+    assert devices.claim() is None
+
+
+def test_nvidia_smi_says_how_many_devices_there_are(monkeypatch, tmp_path):
+    monkeypatch.delenv(devices.VISIBLE, raising=False)
+    pretended = tmp_path / "nvidia-smi"
+    pretended.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: x)'\necho 'GPU 1: A (UUID: y)'\n")
+    pretended.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert devices.listed() == ["0", "1"]
+
+
+def test_a_job_ends_when_its_batch_is_killed():
+    batch_ = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    code = "from helpers import warm; warm.end_with_batch(); print('on', flush=True); import time; time.sleep(60)"
+    environment = {**os.environ, warm.BATCH: str(batch_.pid)}
+    job = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    assert job.stdout.readline() == "on\n"
+    batch_.kill()
+    batch_.wait()
+    assert job.wait(timeout=20) == -signal.SIGTERM
+    late = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert late.returncode == 1 and "has ended" in late.stderr
