@@ -99,6 +99,7 @@ class Task(Source):
     answers: Literal["squad", "mlqa"] = "squad"
     pooling: Literal["mean", "cls"] = "mean"
     threshold: Split | None = None
+    layer: Annotated[int, Field(ge=1)] | None = None
     values: dict[str, dict[str, str]] = {}
     languages: list[str] = ["en"]
     codes: dict[str, str] = {}
@@ -119,7 +120,7 @@ class Task(Source):
             raise ValueError("expected exactly one of the keys hub, files, generator and parts")
         if self.metric not in _METRICS[self.format]:
             raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {_METRICS[self.format]}")
-        for language in self.trained_in:
+        for language in self.trained_in if "trained_in" in self.model_fields_set else []:
             if language not in self.languages:
                 raise ValueError(f"trained_in: unknown language '{language}'; expected some of {self.languages}")
         if self.label_values and len(self.label_values) != len(self.labels):

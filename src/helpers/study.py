@@ -74,6 +74,20 @@ class Target(Strict):
     languages: list[str] = []
 
 
+class TextFiles(Strict):
+    """Text for masked language modelling: files relative to ``data_dir``, an example a line."""
+
+    files: Annotated[list[str], Field(min_length=1)]
+
+
+class Mixture(Strict):
+    """Intermediate training on several tasks at once, each drawn by its size up to ``cap`` examples."""
+
+    tasks: Annotated[list[Name], Field(min_length=1)]
+    cap: PositiveInt = 131072
+    mlm: TextFiles | None = None
+
+
 class Run(NamedTuple):
     """One fine-tuning on a target, after an intermediate task."""
 
@@ -92,6 +106,7 @@ class Study(Strict):
     data_dir: str | None = None
     sizes: Annotated[dict[Name, Size], Field(min_length=1)]
     intermediate: Annotated[list[Name], Field(min_length=1)]
+    mixtures: dict[Name, Mixture] = {}
     targets: Annotated[list[Target], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     phases: dict[Phase, dict[str, float | int | bool | None]]
@@ -125,15 +140,18 @@ class Study(Strict):
         for key in {"path", "outputs", "tasks"} & raw.keys():
             raise StudyError(f"{path}: {key}: unknown key")
         study = validate(cls, {**raw, "path": path, "outputs": root / outputs, "tasks": {}}, path)
-        study = study.model_copy(update={"tasks": tasks})
+        # Masked language modelling predicts the whole vocabulary, so none of it can be trimmed.
+        whole = any(study.mixtures[i].mlm for i in study.intermediate if i in study.mixtures)
+        study = study.model_copy(update={"tasks": tasks, "trim": study.trim and not whole})
         study._check()
         return study
 
     def _check(self):
         for key, names in {
-            "intermediate": [i for i in self.intermediate if i != NONE],
+            "intermediate": [i for i in self.intermediate if i != NONE and i not in self.mixtures],
+            "mixtures": [name for mixture in self.mixtures.values() for name in mixture.tasks],
             "targets": [t.task for t in self.targets] + [n for t in self.targets for n in t.train_on],
-            "overrides.task": [o.task for o in self.overrides if o.task],
+            "overrides.task": [o.task for o in self.overrides if o.task and o.task not in self.mixtures],
             "retrieval": [self.retrieval] if self.retrieval else [],
         }.items():
             for name in names:
@@ -147,6 +165,12 @@ class Study(Strict):
         }.items():
             if len(set(values)) != len(values):
                 raise StudyError(f"{self.path}: {key}: {values} names something twice; expected each once")
+        for name, mixture in self.mixtures.items():
+            if name in self.tasks or name == NONE:
+                raise StudyError(f"{self.path}: mixtures: '{name}' is a task's name; expected another")
+            for task in mixture.tasks:
+                if self.tasks[task].format == "retrieval":
+                    raise StudyError(f"{self.path}: mixtures.{name}: '{task}' has nothing to train on")
         for override in self.overrides:
             if override.size and override.size not in self.sizes:
                 known = ", ".join(self.sizes)
@@ -167,6 +191,8 @@ class Study(Strict):
             for task in self.intermediate:
                 if task != NONE:
                     self.hyperparameters("intermediate", size, task)
+                    for component in self.components(task):
+                        self.hyperparameters("intermediate", size, component)
             for target in self.targets:
                 self.hyperparameters("target", size, target.task)
 
@@ -190,6 +216,10 @@ class Study(Strict):
         """Languages that ``target`` is evaluated in."""
         return self.target(target).languages or self.tasks[target].languages
 
+    def components(self, intermediate: str) -> list[str]:
+        """Tasks that an intermediate training draws from: a mixture's, or the task itself."""
+        return self.mixtures[intermediate].tasks if intermediate in self.mixtures else [intermediate]
+
     def hyperparameters(self, phase: Phase, size: str, task: str) -> Hyperparameters:
         """The phase's hyperparameters after the overrides that fit."""
         values = dict(self.phases.get(phase, {}))
@@ -212,7 +242,7 @@ class Study(Strict):
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
-        trained = {i for i in self.intermediate if i != NONE}
+        trained = {name for i in self.intermediate if i != NONE for name in self.components(i)}
         trained |= {name for t in self.targets for name in self.train_on(t.task)}
         cells = []
         for name in sorted(trained):
@@ -245,7 +275,12 @@ class Study(Strict):
         """
         settings = {"encoder": self.sizes[size].model_dump(mode="json", exclude={"title"}), "trim": self.trim}
         if intermediate not in (None, NONE):
-            settings["intermediate"] = self._training_settings("intermediate", size, intermediate, [intermediate])
+            names = self.components(intermediate)
+            settings["intermediate"] = self._training_settings("intermediate", size, intermediate, names)
+            if intermediate in self.mixtures:
+                settings["intermediate"]["mixture"] = self.mixtures[intermediate].model_dump(mode="json")
+                lengths = {name: self.hyperparameters("intermediate", size, name).max_length for name in names}
+                settings["intermediate"]["max_lengths"] = lengths
         if target is not None:
             settings["target"] = {
                 **self._training_settings("target", size, target, self.train_on(target)),

@@ -2,18 +2,18 @@
 
 import copy
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from helpers import checkpoints, data, encoders, formats, hardware
-from helpers.catalogue import Task
-from helpers.model import EncoderWithHead, collate, collate_labels, predict, training_items
+from helpers import checkpoints, data, encoders, formats, hardware, mixture
+from helpers import material as materials
+from helpers.material import Material, score  # noqa: F401
+from helpers.model import EncoderWithHead
 from helpers.study import NONE, Hyperparameters, Run, Study
 
 
@@ -97,91 +97,88 @@ def _fine_tune(
     encoder, tokenizer = start
     model, log = None, keep.log
     for stage, name in enumerate(names):
-        entry = data.labelled(study, name)
-        head = formats.of(entry).head(entry)
-        if model is None or model.shape != head:
-            model = EncoderWithHead(encoder, *head, study.sizes[size].pooling, settings.dropout)
+        make = _mixed if name in study.mixtures else _single
+        model, material = make(study, size, name, settings, seed, (model or encoder), tokenizer)
         if stage < keep.stage:  # a later task's checkpoint holds what this one taught
             continue
-        train = data.sample(data.trained_on(study, name, "train"), settings.train_examples, seed)
-        validation = data.sample(data.trained_on(study, name, "validation"), settings.validation_examples, 0)
-        training = _train(model, tokenizer, entry, train, validation, settings, seed, (keep, stage, log))
+        training = _train(model, tokenizer, material(), settings, seed, (keep, stage, log))
         log = log + [{"task": name, **line} for line in training.log]
     training.log, training.begun = log, begun
     return training
 
 
-def score(task: Task, examples: list[dict], features: list[dict], logits: list[np.ndarray]) -> float:
-    """100 x credit / out of, over the examples."""
-    rows = formats.of(task).decode(task, examples, features, logits)
-    return 100 * sum(row["credit"] for row in rows) / (sum(row["out_of"] for row in rows) or 1)
+def _single(study: Study, size: str, name: str, settings: Hyperparameters, seed: int, start, tokenizer):
+    """A model for one task, and what gives its material; ``start`` is the encoder, or the model of the task before."""
+    task = data.labelled(study, name)
+    head = formats.of(task).head(task)
+    continued = isinstance(start, EncoderWithHead)
+    model = start
+    if not continued or start.shape != head:
+        encoder = start.encoder if continued else start
+        model = EncoderWithHead(encoder, *head, study.sizes[size].pooling, settings.dropout)
+
+    def material():
+        train = data.sample(data.trained_on(study, name, "train"), settings.train_examples, seed)
+        validation = data.sample(data.trained_on(study, name, "validation"), settings.validation_examples, 0)
+        return materials.single(task, train, validation, tokenizer, settings)
+
+    return model, material
 
 
-def _train(model, tokenizer, task, train, validation, settings, seed, kept) -> Training:
+def _mixed(study: Study, size: str, name: str, settings: Hyperparameters, seed: int, start, tokenizer):
+    """A model with a head for every task of a mixture, and what gives the mixture's material."""
+    model = mixture.model(study, name, start, study.sizes[size].pooling, settings.dropout)
+    return model, lambda: mixture.material(study, size, name, tokenizer, settings, seed)
+
+
+def _train(model, tokenizer, material: Material, settings: Hyperparameters, seed: int, kept: tuple) -> Training:
     keep, stage, log = kept
-    shape = formats.of(task)
-    features = training_items(shape.features(task, train, tokenizer, settings.max_length))
-    held_out = shape.features(task, validation, tokenizer, settings.max_length)
     model.encoder.get_input_embeddings().weight.requires_grad_(settings.train_embeddings)
-    steps = settings.total_steps(len(features))
+    steps = settings.total_steps(material.examples)
     every = max(1, steps // settings.evaluations)
     best = _BestWeights()
     trainer = _Trainer(
         model=model,
-        args=_arguments(settings, steps, every, seed, str(keep.begun)),
-        train_dataset=features,
-        eval_dataset=held_out,
-        data_collator=_Collator(tokenizer.pad_token_id),
-        callbacks=[best, keep, _Progress(task.name)],
+        args=_arguments(settings, steps, every, seed, str(keep.begun), material.batch_size),
+        train_dataset=material.items,
+        eval_dataset=material.items,  # asked for by the library; what is scored is the material's own
+        data_collator=material.collate,
+        callbacks=[best, keep, _Progress(material.name)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.loss = shape.loss
-    trainer.validate = lambda: score(task, validation, held_out, predict(model, held_out, tokenizer.pad_token_id))
+    trainer.material = material
     seconds = keep.train(trainer, best, stage, log)
     best.restore(model)
     log = [_line(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_score" in entry]
-    sequences = sum(len(f["input_ids"]) for f in features) / len(features)
-    mean_pieces = sum(len(ids) for f in features for ids in f["input_ids"]) / len(features)
     seen = steps * settings.batch_size * settings.gradient_accumulation
     weights = sum(p.numel() for p in model.encoder.encoder.parameters())
     return Training(
         model=model,
         tokenizer=tokenizer,
         log=log,
-        selection=_selection(task, validation, best.score),
+        selection={**material.selection, "score": best.score},
         seconds=seconds,
-        flops=6.0 * weights * mean_pieces * seen,
+        flops=6.0 * weights * material.pieces * seen,
         examples=seen,
-        pieces=int(mean_pieces * seen),
-        notes={"sequences per example": sequences, "steps": steps, "best step": best.step},
+        pieces=int(material.pieces * seen),
+        notes={"sequences per example": material.sequences, "steps": steps, "best step": best.step},
     )
 
 
-def _selection(task: Task, validation: list[dict], best: float) -> dict:
-    return {
-        "task": task.name,
-        "split": "validation",
-        "language": "en",
-        "n": len(validation),
-        "score": best,
-        "majority": formats.majority(task, validation),
-    }
-
-
-def _arguments(settings: Hyperparameters, steps: int, every: int, seed: int, scratch: str) -> TrainingArguments:
+def _arguments(
+    settings: Hyperparameters, steps: int, every: int, seed: int, scratch: str, batch_size: int
+) -> TrainingArguments:
     gpu = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=scratch,
         max_steps=steps,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=settings.learning_rate,
         warmup_steps=round(settings.warmup * steps),
         lr_scheduler_type="linear",
         weight_decay=settings.weight_decay,
         optim="adamw_torch_fused",
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
         remove_unused_columns=False,
         eval_strategy="steps",
         eval_steps=every,
@@ -206,29 +203,23 @@ def _line(entry: dict) -> dict:
 class _Trainer(Trainer):
     """The library's trainer, with the format's loss, and English validation scored as the study scores."""
 
-    loss: Callable
-    validate: Callable[[], float]
+    material: Material
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        loss = self.loss(logits, inputs["labels"])
-        return (loss, logits) if return_outputs else loss
+        return self.material.loss(model, inputs)
+
+    def _get_train_sampler(self, train_dataset=None):
+        # The library groups a list's items by the number of their sequences, which says nothing of their length.
+        if self.material.lengths is None:
+            return torch.utils.data.SequentialSampler(self.material.items)
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(size, lengths=self.material.lengths)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-        metrics = {f"{metric_key_prefix}_score": self.validate()}
+        metrics = {f"{metric_key_prefix}_score": self.material.validate(self.model)}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-class _Collator:
-    """Batches of the trainer: every feature's sequences, padded to the longest, and the labels."""
-
-    def __init__(self, pad: int):
-        self.pad = pad
-
-    def __call__(self, features: list[dict]) -> dict[str, torch.Tensor]:
-        return {**collate(features, self.pad), "labels": collate_labels(features)}
 
 
 class _BestWeights(TrainerCallback):
