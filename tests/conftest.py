@@ -125,7 +125,9 @@ def make_encoder(folder: Path, layers: int = 2) -> None:
     from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
     words = [w for lists in (ANIMALS, VERBS) for ws in lists.values() for w in ws]
-    characters = sorted({c for w in [*words, *NEGATED.values(), "What was the cause? happened as a result 0123456789"] for c in w})
+    characters = sorted(
+        {c for w in [*words, *NEGATED.values(), "What was the cause? happened as a result 0123456789"] for c in w}
+    )
     pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
     pieces += [(c, -8.0) for c in characters if c != " "] + [(f"▁{w}", -5.0) for w in dict.fromkeys(words)]
     pieces += [("zebra", -9.0), ("▁never", -11.5), ("<mask>", 0.0)]
