@@ -7,8 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
+import hub
 import yaml
+
+from helpers import export
+from helpers.study import Study
 
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "params/xtreme-r.yaml"
@@ -32,12 +35,8 @@ def shortened(folder: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A folder with the outputs of the study, made by another process: the hub's address is read at import."""
-    import hub
-
-    folder = tmp_path_factory.mktemp("study")
+def made(folder: Path) -> Path:
+    """The study's outputs, made by another process: the hub's address is read at import."""
     server = hub.Hub(hub.make_models(folder / "models"))
     (folder / "files/ccg").mkdir(parents=True)
     for split in ("train", "dev"):
@@ -49,57 +48,61 @@ def finished(tmp_path_factory):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     server.shutdown()
     assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done.stdout
+    print(done.stdout)
+    return folder / "outputs"
 
 
-def study_of(folder: Path):
-    from helpers.study import Study
-
-    return Study.load(folder / "xtreme-r.yaml", folder / "outputs")
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_every_task_of_the_study_of_record_runs(finished):
-    folder, _ = finished
-    study = study_of(folder)
+def test_the_study_of_record_runs_on_every_task(tmp_path):
+    """One test, so that the study runs once however many processes test."""
+    outputs = made(tmp_path)
+    study = Study.load(tmp_path / "xtreme-r.yaml", outputs)
     for name in study.intermediate[1:]:
-        record = json.loads((study.encoder_folder("base", name, 1).parent / "run.json").read_text())
-        assert record["steps"] == 2
+        assert read(study.encoder_folder("base", name, 1).parent / "run.json")["steps"] == 2
+    results = {}
     for size in study.sizes:
         for target in study.targets:
-            found = [p for p in (study.folder / size).glob(f"*/{target.task}/seed-1/scores.json")]
-            assert found, (size, target.task)
-            scores = json.loads(found[0].read_text())
+            [found] = (study.folder / size).glob(f"*/{target.task}/seed-1/scores.json")
+            results[size, target.task] = found
+            scores = read(found)
             assert list(scores["languages"]) == study.languages(target.task)
             assert all(0 <= cell["score"] <= 100 for cell in scores["languages"].values())
 
-
-def test_answers_are_scored_twice_and_by_the_languages_own_rules(finished):
-    folder, _ = finished
-    scores = json.loads(next(folder.glob("outputs/xtreme-r/base/*/mlqa/seed-1/scores.json")).read_text())
-    assert scores["metric"] == "f1" and all("exact_match" in cell for cell in scores["languages"].values())
-
-
-def test_retrieval_reads_the_layers_of_xtremes_scripts(finished):
-    folder, _ = finished
+    # Answers are scored twice; retrieval is not trained and reads the layers of XTREME's scripts.
+    assert all("exact_match" in cell for cell in read(results["base", "mlqa"])["languages"].values())
     for size, task, layer in (("base", "tatoeba", 7), ("large", "tatoeba", 13), ("large", "bucc", 7)):
-        record = json.loads(next(folder.glob(f"outputs/xtreme-r/{size}/*/{task}/seed-1/run.json")).read_text())
+        record = read(results[size, task].parent / "run.json")
         assert record["layer"] == layer and record["train_flops"] == 0
 
+    # SNLI's rows without a label are left out by declaration; ANLI's three rounds are one task.
+    rows = read(study.folder / "data/summary.json")["splits"]["anli_plus/train/en"]["rows"]
+    assert rows == 3 * hub.COUNTS["train"] + hub.COUNTS["train"] + hub.COUNTS["train"] - 1
 
-def test_snli_leaves_out_what_its_annotators_did_not_agree_on(finished):
-    import hub
-
-    folder, _ = finished
-    splits = json.loads((folder / "outputs/xtreme-r/data/summary.json").read_text())["splits"]
-    parts = 3 * hub.COUNTS["train"] + hub.COUNTS["train"] + hub.COUNTS["train"] - 1
-    assert splits["anli_plus/train/en"]["rows"] == parts
+    # What is exported has the folders, names and lines of XTREME's evaluation.
+    written = export.export(study)
+    assert all(path.parts[-1] == "seed-1" for path in written)
+    folders = {path.name: path for folder in written for path in folder.iterdir()}
+    assert set(folders) == {
+        *("xnli", "xcopa", "pawsx", "xquad", "mlqa", "tydiqa", "udpos", "panx", "tatoeba", "bucc2018")
+    }
+    assert set((folders["pawsx"] / "test-de.tsv").read_text().split()) <= {"0", "1"}
+    assert set((folders["xnli"] / "test-ur.tsv").read_text().split()) <= set(hub.NLI)
+    sentences = (folders["panx"] / "test-sw.tsv").read_text().strip().split("\n\n")
+    assert len(sentences) == hub.COUNTS["test"] and all(tag in hub.NER for s in sentences for tag in s.split("\n"))
+    answered = read(folders["tydiqa"] / "test-te.json")
+    assert set(answered) == {f"telugu-{i}-0" for i in range(hub.COUNTS["validation"])}
+    assert len((folders["tatoeba"] / "test-zh.tsv").read_text().split()) == hub.COUNTS["validation"]
+    assert all(line.count("\t") == 1 for line in (folders["bucc2018"] / "test-de.tsv").read_text().splitlines())
 
 
 def run(path: str, outputs: str) -> None:
     """Phases 1 to 3 of a covering part: every intermediate task, and every target at both sizes."""
     yaml.SafeLoader = yaml.CSafeLoader  # the card of google/xtreme is long, and is read for every configuration
     from helpers import data, encoders, evaluation, training
-    from helpers.study import NONE, Run, Study
+    from helpers.study import NONE, Run
 
     begin = time.time()
     study = Study.load(path, outputs)

@@ -114,7 +114,10 @@ def test_vectors_are_pooled_states_of_the_chosen_layer(tmp_path):
 @pytest.mark.skipif("HUB_MIRROR" not in os.environ, reason="HUB_MIRROR names no mirror with XTREME's Tatoeba")
 @pytest.mark.parametrize(("language", "six", "twelve"), [("et", 36.7, 63.8), ("ta", 64.2, 86.3)])
 def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave(language, six, twelve):
-    """The table that the conversion of multilingual-e5-small was checked with: mean pooling of `query: TEXT`."""
+    """The table that the conversion of multilingual-e5-small was checked with: mean pooling of `query: TEXT`.
+
+    One sentence more or less may be right on another processor.
+    """
     study = Study.load("params/xtreme-r.yaml")
     entry = study.tasks["tatoeba"]
     rows = data.read(entry, "validation", language)
@@ -124,4 +127,6 @@ def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave(language, six, twel
     for layer, expected in ((6, six), (12, twelve)):
         model = EncoderWithHead(encoder, *retrieval.head(entry), "mean", 0.0, layer)
         found = retrieval.decode(entry, examples, features, predict(model, features, tokenizer.pad_token_id))
-        assert 100 * sum(row["credit"] for row in found) / len(found) == pytest.approx(expected, abs=0.3)
+        assert 100 * sum(row["credit"] for row in found) / len(found) == pytest.approx(
+            expected, abs=1.5 * 100 / len(found)
+        )

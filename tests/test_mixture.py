@@ -1,0 +1,137 @@
+"""Several tasks at once: which task a batch comes from, one encoder for all heads, and text beside the tasks."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import write_study
+
+from helpers import data, encoders, evaluation, mixture, training
+from helpers.catalogue import StudyError
+from helpers.study import Study
+
+
+@pytest.fixture
+def study(sources, tmp_path):
+    """A study whose one intermediate training is on pairs and choices at once, and on lines of text."""
+
+    def make(**changes) -> Study:
+        given = {"tasks": ["pairs", "choices"], "cap": 16} | changes.pop("mixture", {})
+        phases = {
+            "intermediate": {
+                **{"steps": 3, "batch_size": 4, "gradient_accumulation": 4, "learning_rate": 1e-3},
+                **{"max_length": 32, "evaluations": 1},
+            },
+            "target": {"steps": 1, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32},
+        }
+        path = write_study(
+            tmp_path / "p", sources, intermediate=["none", "both"], mixtures={"both": given}, phases=phases, **changes
+        )
+        return Study.load(path, tmp_path / "outputs")
+
+    (sources / "files/text").mkdir()
+    (sources / "files/text/sw.txt").write_text(
+        "mbwa analala\n\npaka anakula\nfarasi anakimbia 3\n" * 4, encoding="utf-8"
+    )
+    return make
+
+
+def test_a_task_is_drawn_by_its_size_up_to_the_cap():
+    shares = mixture.shares({"large": 400_000, "middle": 131_072, "small": 65_536}, 2**17)
+    assert shares == {"large": 0.4, "middle": 0.4, "small": 0.2}
+
+
+def test_an_update_mixes_tasks_and_a_batch_does_not(study):
+    made = study()
+    encoders.make(made, "base")
+    tokenizer = encoders.load(made.encoder_folder("base"))[1]
+    settings = made.hyperparameters("intermediate", "base", "both").model_copy(update={"steps": 50})
+    material = mixture.material(made, "base", "both", tokenizer, settings, 1)
+    drawn = [item["component"] for item in material.items]
+    assert len(drawn) == 50 * 4
+    assert drawn.count("pairs") / len(drawn) == pytest.approx(16 / 28, abs=0.1)  # 24 capped at 16, and 12
+    updates = [set(drawn[at : at + 4]) for at in range(0, len(drawn), 4)]
+    assert sum(len(tasks) == 2 for tasks in updates) > 30
+    assert all(len(item["batch"]) <= 4 for item in material.items)
+    again = mixture.material(made, "base", "both", tokenizer, settings, 1)
+    assert [i["component"] for i in again.items] == drawn and again.items[7] == material.items[7]
+
+
+def test_every_head_and_the_one_encoder_learn(study):
+    made = study()
+    encoders.make(made, "base")
+    before = encoders.load(made.encoder_folder("base"))[0].state_dict()
+    trained = training.intermediate(made, "base", "both", 1)
+    after = trained.model.encoder.state_dict()
+    assert any(not torch.equal(before[key], after[key]) for key in before if "layer" in key)
+    assert set(trained.model.names) == {"pairs", "choices"}
+    assert trained.selection["task"] == "both" and trained.selection["n"] == 24 + 12
+    evaluation.write_intermediate(made, "base", "both", 1, trained)
+    handed, _ = encoders.hand_on(made, "base", "both", 1, 0.0)
+    assert all(torch.equal(handed.state_dict()[key], after[key]) for key in after)
+    assert made.settings("base", "both")["intermediate"]["mixture"]["cap"] == 16
+
+
+def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
+    made = study(mixture={"mlm": {"files": ["text/sw.txt"]}})
+    assert not made.trim and study().trim
+    encoders.make(made, "base")
+    encoder, tokenizer = encoders.load(made.encoder_folder("base"))
+    settings = made.hyperparameters("intermediate", "base", "both").model_copy(update={"steps": 20})
+    material = mixture.material(made, "base", "both", tokenizer, settings, 1)
+    at = [i for i, (component, _) in enumerate(material.items.plan) if component == mixture.MLM]
+    assert at
+    item = material.items[at[0]]["batch"][0]
+    ids, labels = np.array(item["input_ids"][0]), np.array(item["labels"][0])
+    assert (labels != -100).any() and labels[0] == labels[-1] == -100  # special pieces are never hidden
+    assert np.array_equal(material.items[at[0]]["batch"][0]["input_ids"][0], ids)  # nor others when it is asked again
+    model = mixture.model(made, "both", encoder, "mean", 0.0)
+    loss = material.loss(model, material.collate([material.items[at[0]]]))
+    assert 0 < loss.item() < 3 * np.log(len(tokenizer))
+    assert training.intermediate(made, "base", "both", 1).log
+
+
+def test_about_fifteen_percent_of_the_pieces_are_hidden(study):
+    tokenizer = encoders.load(study().sizes["base"].encoder)[1]
+    item, generator = {"input_ids": [[0, *range(10, 40), 2] * 1]}, np.random.default_rng(0)
+    masked = [mixture._mask(item, tokenizer, generator) for _ in range(400)]
+    labels = np.array([m["labels"][0] for m in masked])
+    ids = np.array([m["input_ids"][0] for m in masked])
+    hidden = labels != -100
+    assert hidden[:, 1:-1].mean() == pytest.approx(0.15, abs=0.02)
+    assert (ids[hidden] == tokenizer.mask_token_id).mean() == pytest.approx(0.8, abs=0.04)
+    assert (ids[~hidden] == np.array([item["input_ids"][0]] * 400)[~hidden]).all()
+
+
+def test_translated_data_is_a_task_that_is_trained_in_another_language(sources, tmp_path):
+    path = write_study(tmp_path / "p", sources, intermediate=["none", "translated"])
+    catalogue = yaml.safe_load((path.parent / "tasks.yaml").read_text())
+    catalogue["tasks"]["translated"] = {**catalogue["tasks"]["pairs"], "trained_in": ["de", "sw"], "train_on": []}
+    (path.parent / "tasks.yaml").write_text(yaml.safe_dump(catalogue))
+    made = Study.load(path, tmp_path / "outputs")
+    cells = [cell[1:] for cell in made.needed() if cell[0] == "translated"]
+    assert cells == [("train", "de"), ("train", "sw"), ("validation", "en")]
+    rows = data.trained_on(made, "translated", "train")
+    assert len(rows) == 48 and rows[0]["text_a"].startswith("Hund") and rows[24]["text_a"].startswith("mbwa")
+
+
+@pytest.mark.parametrize(
+    ("mixtures", "parts"),
+    [
+        ({"both": {"tasks": ["pairs", "nothing"]}}, ["mixtures", "unknown task 'nothing'"]),
+        ({"pairs": {"tasks": ["choices"]}}, ["'pairs' is a task's name"]),
+        ({"both": {"tasks": []}}, ["mixtures.both.tasks"]),
+    ],
+)
+def test_a_mixture_of_what_is_not_there_is_named(sources, tmp_path, mixtures, parts):
+    path = write_study(tmp_path / "p", sources, mixtures=mixtures)
+    with pytest.raises(StudyError) as error:
+        Study.load(path, tmp_path / "outputs")
+    assert all(part in str(error.value) for part in parts)
+
+
+def test_missing_text_is_named(study, sources):
+    made = study(mixture={"mlm": {"files": ["text/none.txt"]}})
+    encoders.make(made, "base")
+    with pytest.raises(StudyError, match=r"mixtures.mlm.files: no such file .*none.txt"):
+        training.intermediate(made, "base", "both", 1)

@@ -1,0 +1,39 @@
+"""What a study takes, said before it runs."""
+
+import pytest
+from conftest import write_study
+
+from helpers import data, plan
+from helpers.study import Study
+
+
+def test_runs_examples_and_tokens_are_the_studys(sources, tmp_path):
+    study = Study.load(write_study(tmp_path / "p", sources), tmp_path / "outputs")
+    data.prepare(study)
+    planned = plan.plan(study)
+    assert planned.runs == {"encoder": 2, "intermediate": 2, "target": 4}
+    assert planned.examples["intermediate"] == 2 * 4 * 4  # two sizes, four steps of four
+    assert planned.examples["target"] == 4 * 24  # an epoch of 24, after two intermediate tasks, at two sizes
+    assert planned.tokens["target"] == 4 * 24 * 32
+    assert planned.missing == [] and planned.hours["target"] >= 4 * plan.START / 3600
+
+
+def test_what_is_not_on_this_machine_is_named(sources, tmp_path, monkeypatch):
+    study = Study.load(write_study(tmp_path / "p", sources), tmp_path / "outputs")
+    (sources / "files/pairs/sw.test.tsv").unlink()
+    monkeypatch.setenv("HUB_MIRROR", str(tmp_path))
+    said = plan.show(study, plan.plan(study))
+    assert "missing on this machine" in said and "sw.test.tsv: pairs" in said
+    assert "data set tests/choices: choices" in said and "de.test.tsv" not in said
+    assert "sizes that the catalogue does not say" in said
+
+
+def test_the_study_of_record_is_several_hundred_runs():
+    study = Study.load("params/xtreme-r.yaml")
+    planned = plan.plan(study)
+    assert planned.runs["target"] == len(study.runs()) == 2 * 12 * 10 * 3
+    steps = 3 * -(-392_702 // 32)
+    examples, tokens, seconds = plan._cost(study, "intermediate", "base", "mnli", [["mnli"]], 85_054_464, {}, planned)
+    assert examples == steps * 32 and tokens == examples * 50
+    assert seconds == pytest.approx(6 * 85_054_464 * tokens / plan.GPU_FLOPS)
+    assert any("ccg/train.auto" in what for what in planned.missing)
