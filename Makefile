@@ -4,13 +4,16 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo study test lab lint clean
+.PHONY: demo study fetch test lab lint clean
 
 demo: ## the embedded study: no network, no GPU
 	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
 
-study: .venv/installed ## one study: make study STUDY=params/NAME.yaml
-	$(BIN)/python -m helpers.batch $(STUDY) --cores $(CORES)
+study: .venv/installed ## one study: make study STUDY=params/NAME.yaml [PROFILE=profiles/slurm]
+	$(BIN)/python -m helpers.batch $(STUDY) --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE))
+
+fetch: .venv/installed ## a study's data sets and models into a mirror: make fetch STUDY=params/NAME.yaml HUB_MIRROR=DIR
+	$(BIN)/python -m helpers.fetch $(STUDY) $(HUB_MIRROR)
 
 test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

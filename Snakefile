@@ -9,6 +9,8 @@ folder, intermediate = study.folder.as_posix(), [i for i in study.intermediate i
 common = ["--study", str(study.path), "--outputs", str(study.outputs)]
 execute = shlex.join([sys.executable, "-m", "helpers.execute", *common])
 names = lambda values: "|".join(map(re.escape, values))
+memory = lambda phase: lambda wildcards, attempt: round(1000 * attempt * study.needs(phase).memory_gb)
+minutes = lambda phase: lambda wildcards, attempt: attempt * study.needs(phase).minutes
 
 
 wildcard_constraints:
@@ -20,6 +22,8 @@ wildcard_constraints:
 
 localrules:
     all,
+    data,
+    compare,
 
 
 rule all:
@@ -41,7 +45,9 @@ rule encoder:
         f"{folder}/{{size}}/notebook.ipynb",
         f"{folder}/{{size}}/encoder/run.json",
     resources:
-        gpu=1,
+        gpu=study.needs("encoder").gpus,
+        mem_mb=memory("encoder"),
+        runtime=minutes("encoder"),
     shell:
         "{execute} 1_encoder {output[0]:q} size={wildcards.size}"
 
@@ -53,7 +59,9 @@ rule intermediate:
         f"{folder}/{{size}}/{{intermediate}}/seed-{{seed}}/notebook.ipynb",
         f"{folder}/{{size}}/{{intermediate}}/seed-{{seed}}/scores.json",
     resources:
-        gpu=1,
+        gpu=study.needs("intermediate").gpus,
+        mem_mb=memory("intermediate"),
+        runtime=minutes("intermediate"),
     shell:
         "{execute} 2_intermediate {output[0]:q} size={wildcards.size} task={wildcards.intermediate} seed={wildcards.seed}"
 
@@ -67,7 +75,9 @@ rule target:
         f"{folder}/{{size}}/{{intermediate}}/{{target}}/seed-{{seed}}/notebook.ipynb",
         f"{folder}/{{size}}/{{intermediate}}/{{target}}/seed-{{seed}}/scores.json",
     resources:
-        gpu=1,
+        gpu=study.needs("target").gpus,
+        mem_mb=memory("target"),
+        runtime=minutes("target"),
     shell:
         "{execute} 3_target {output[0]:q} size={wildcards.size} intermediate={wildcards.intermediate}"
         " target={wildcards.target} seed={wildcards.seed}"

@@ -88,6 +88,14 @@ class Mixture(Strict):
     mlm: TextFiles | None = None
 
 
+class Needs(Strict):
+    """What a notebook of a phase asks of a cluster; a retry asks for more memory and time."""
+
+    gpus: Annotated[int, Field(ge=0)] = 1
+    memory_gb: PositiveFloat = 16
+    minutes: PositiveInt = 120
+
+
 class Run(NamedTuple):
     """One fine-tuning on a target, after an intermediate task."""
 
@@ -117,6 +125,7 @@ class Study(Strict):
     retrieval: Name | None = None
     retry_collapsed: bool = False
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 15.0
+    cluster: dict[Literal["encoder", "intermediate", "target"], Needs] = {}
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
@@ -259,6 +268,10 @@ class Study(Strict):
         if intermediate == NONE:
             return self.folder / size / "encoder"
         return self.folder / size / intermediate / f"seed-{seed}" / "encoder"
+
+    def needs(self, phase: str) -> Needs:
+        """What a notebook of ``phase`` asks of a cluster; the encoder's asks for no GPU unless the study says so."""
+        return self.cluster.get(phase) or Needs(gpus=int(phase != "encoder"))
 
     def run_folder(self, run: Run) -> Path:
         """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
