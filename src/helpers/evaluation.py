@@ -14,7 +14,7 @@ from tqdm import tqdm
 from helpers import checkpoints, data, encoders, formats, hardware, training
 from helpers.collect import RETRY
 from helpers.files import write_json, write_whole
-from helpers.model import batches, collate, pool, predict
+from helpers.model import TOKEN_BUDGET, batches, collate, pool, predict
 from helpers.study import ENGLISH, Run, Study
 from helpers.training import Training
 from helpers.transfer import is_collapsed
@@ -123,7 +123,7 @@ def embed(model, tokenizer, texts: list[str], layer: int | None = None, pooling:
     features = [{"input_ids": [ids]} for ids in tokenizer(texts, truncation=True, max_length=128)["input_ids"]]
     vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
     with torch.inference_mode():
-        for batch in batches(features):
+        for batch in batches(features, TOKEN_BUDGET[model.device.type]):
             inputs = collate([features[i] for i in batch], tokenizer.pad_token_id)
             states = model(**inputs, output_hidden_states=True).hidden_states[-1 if layer is None else layer]
             vectors[batch] = torch.nn.functional.normalize(pool(states, inputs["attention_mask"], pooling), dim=-1)
