@@ -141,3 +141,13 @@ def test_a_collapsed_run_is_repeated_once_under_the_next_seed_and_both_are_kept(
     assert here["seed"].tolist() == [1, study.next_seed(1)] and here["collapsed"].tolist() == [True, False]
     assert here["repeats"].tolist()[1] == 1
     assert stacked.groupby("seed").size().loc[study.next_seed(1)] == len(predictions)
+
+
+def test_frozen_layers_stay_as_they_were_and_the_others_learn(study):
+    frozen = study.model_copy(
+        update={"phases": {**study.phases, "target": {**study.phases["target"], "frozen_layers": 1}}}
+    )
+    before = encoders.load(study.encoder_folder("large"))[0].state_dict()
+    after = training.target(frozen, Run("large", "none", "pairs", 1)).model.encoder.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("layer.1." in name for name in changed)

@@ -42,6 +42,7 @@ class Hyperparameters(Strict):
     validation_examples: PositiveInt | None = None
     evaluations: PositiveInt = 4
     train_embeddings: bool = True
+    frozen_layers: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _one_duration(self):

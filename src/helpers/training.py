@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import torch
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from helpers import checkpoints, data, encoders, formats, hardware, mixture
 from helpers import material as materials
+from helpers.catalogue import StudyError
 from helpers.material import Material, score  # noqa: F401
 from helpers.model import EncoderWithHead
 from helpers.study import NONE, Hyperparameters, Run, Study
@@ -131,9 +132,19 @@ def _mixed(study: Study, size: str, name: str, settings: Hyperparameters, seed: 
     return model, lambda: mixture.material(study, size, name, tokenizer, settings, seed)
 
 
+def _freeze(encoder: PreTrainedModel, layers: int) -> None:
+    """Leave the embeddings and the lowest ``layers`` as they are; no gradient goes below the first trained one."""
+    if layers > len(encoder.encoder.layer):
+        raise StudyError(f"frozen_layers: found {layers}, expected at most {len(encoder.encoder.layer)}")
+    if layers:
+        encoder.embeddings.requires_grad_(False)
+        encoder.encoder.layer[:layers].requires_grad_(False)
+
+
 def _train(model, tokenizer, material: Material, settings: Hyperparameters, seed: int, kept: tuple) -> Training:
     keep, stage, log = kept
     model.encoder.get_input_embeddings().weight.requires_grad_(settings.train_embeddings)
+    _freeze(model.encoder, settings.frozen_layers)
     steps = settings.total_steps(material.examples)
     every = max(1, steps // settings.evaluations)
     best = _BestWeights()
@@ -152,13 +163,14 @@ def _train(model, tokenizer, material: Material, settings: Hyperparameters, seed
     log = [_line(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_score" in entry]
     seen = steps * settings.batch_size * settings.gradient_accumulation
     weights = sum(p.numel() for p in model.encoder.encoder.parameters())
+    trained = sum(p.numel() for p in model.encoder.encoder.parameters() if p.requires_grad)
     return Training(
         model=model,
         tokenizer=tokenizer,
         log=log,
         selection={**material.selection, "score": best.score},
         seconds=seconds,
-        flops=6.0 * weights * material.pieces * seen,
+        flops=(2.0 * weights + 4.0 * trained) * material.pieces * seen,
         examples=seen,
         pieces=int(material.pieces * seen),
         notes={"sequences per example": material.sequences, "steps": steps, "best step": best.step},
