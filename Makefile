@@ -4,7 +4,7 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo study fetch test lab lint clean
+.PHONY: demo study fetch plan export test lab lint clean
 
 demo: ## the embedded study: no network, no GPU
 	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
@@ -14,6 +14,12 @@ study: .venv/installed ## one study: make study STUDY=params/NAME.yaml [PROFILE=
 
 fetch: .venv/installed ## a study's data sets and models into a mirror: make fetch STUDY=params/NAME.yaml HUB_MIRROR=DIR
 	$(BIN)/python -m helpers.fetch $(STUDY) $(HUB_MIRROR)
+
+plan: .venv/installed ## what a study takes, before anything runs: make plan STUDY=params/NAME.yaml
+	$(BIN)/python -m helpers.plan $(STUDY)
+
+export: .venv/installed ## a study's predictions as XTREME's evaluation reads them
+	$(BIN)/python -m helpers.export $(STUDY)
 
 test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
