@@ -280,6 +280,7 @@ def content(repository: str, path: str) -> bytes:
     named = "validation" if split.startswith(("dev", "validation")) else split.split("_")[0]
     shown = split if "_r" in split else config if config not in ("default", "plain_text") else ""
     rows, features = make(shown, named, language)
+    ds.disable_progress_bars()
     out = io.BytesIO()
     ds.Dataset.from_list(rows, features=features).to_parquet(out)
     return out.getvalue()

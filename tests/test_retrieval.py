@@ -116,7 +116,7 @@ def test_vectors_are_pooled_states_of_the_chosen_layer(tmp_path):
 def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave(language, six, twelve):
     """The table that the conversion of multilingual-e5-small was checked with: mean pooling of `query: TEXT`.
 
-    One sentence more or less may be right on another processor.
+    A sentence or two more or less may be right on another processor.
     """
     study = Study.load("params/xtreme-r.yaml")
     entry = study.tasks["tatoeba"]
@@ -128,5 +128,5 @@ def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave(language, six, twel
         model = EncoderWithHead(encoder, *retrieval.head(entry), "mean", 0.0, layer)
         found = retrieval.decode(entry, examples, features, predict(model, features, tokenizer.pad_token_id))
         assert 100 * sum(row["credit"] for row in found) / len(found) == pytest.approx(
-            expected, abs=1.5 * 100 / len(found)
+            expected, abs=max(0.3, 150 / len(found))
         )
