@@ -37,6 +37,7 @@ def only_one(study: Study) -> Iterator[int]:
         Another batch is at work on the same outputs, or nothing can be written there.
     """
     path = study.folder / _LOCK
+    _stay_inside(study)
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
@@ -52,6 +53,14 @@ def only_one(study: Study) -> Iterator[int]:
         raise StudyError(f"{study.folder}: {error.strerror}: {error.filename or ''}".rstrip(": ")) from error
     finally:
         os.close(descriptor)
+
+
+def _stay_inside(study: Study) -> None:
+    """Nothing in the study's folder may be a link that leads out of it, which would be written or removed through."""
+    home = study.outputs.resolve() / study.name
+    for path in [study.folder, *study.folder.rglob("*")]:
+        if path.is_symlink() and not (path.resolve().is_relative_to(home) and path != study.folder):
+            raise StudyError(f"{path}: a link that leads out of {study.folder}; expected what the study made")
 
 
 def _take(descriptor: int, path: Path, study: Study) -> None:

@@ -1,6 +1,7 @@
 """A study: one params file, validated once. It lists the runs and knows where every output lies. No torch."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -157,6 +158,7 @@ class Study(Strict):
         return study
 
     def _check(self):
+        self._check_names()
         for key, names in {
             "intermediate": [i for i in self.intermediate if i != NONE and i not in self.mixtures],
             "mixtures": [name for mixture in self.mixtures.values() for name in mixture.tasks],
@@ -205,6 +207,18 @@ class Study(Strict):
                         self.hyperparameters("intermediate", size, component)
             for target in self.targets:
                 self.hyperparameters("target", size, target.task)
+
+    def _check_names(self):
+        """Names become folders and files: each stays inside the outputs and takes no other's place."""
+        for name in [*self.sizes, *self.intermediate, *(t.task for t in self.targets)]:
+            if name in ("data", "encoder") or name.startswith("seed-"):
+                raise StudyError(
+                    f"{self.path}: '{name}' is the name of a folder that every study has; expected another"
+                )
+        for task in self.tasks.values():
+            for language in task.languages:
+                if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", language):
+                    raise StudyError(f"{self.path}: {task.name}.languages: '{language}' is no language code")
 
     @property
     def folder(self) -> Path:
