@@ -96,6 +96,14 @@ def test_a_changed_hyperparameter_is_noticed_and_nothing_is_shown_under_it(finis
     assert len(collect.missing(study)) == 4 and len(collect.finished(study)[0]) == 0
 
 
+def test_an_encoder_is_made_again_when_a_task_with_other_texts_is_added(finished, tmp_path):
+    params, outputs, sources, _ = finished
+    more = write_study(tmp_path / "more", sources, targets=["pairs", "choices"])
+    study = Study.load(more, outputs)
+    assert collect.outdated(study) == [study.encoder_folder("base"), study.encoder_folder("large")]
+    assert collect.outdated(Study.load(params, outputs)) == []
+
+
 def test_one_failed_run_does_not_stop_the_others_and_is_named(finished, tmp_path):
     params, outputs, sources, _ = finished
     copy = tmp_path / "outputs"

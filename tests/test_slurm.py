@@ -21,6 +21,7 @@ MISSING = [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "squeue"
 CONF = Path("/etc/slurm/slurm.conf")
 """Where Slurm's programs look: its executor clears SLURM_CONF from the environment of jobs."""
 pytestmark = [
+    pytest.mark.skipif("TEST_SLURM" not in os.environ, reason="starts a Slurm of its own: set TEST_SLURM=1"),
     pytest.mark.skipif(bool(MISSING), reason=f"no Slurm here ({', '.join(MISSING)} not installed)"),
     pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="a private Slurm needs root"),
     pytest.mark.skipif(CONF.exists(), reason=f"this machine has a Slurm of its own ({CONF})"),

@@ -83,11 +83,20 @@ def records(study: Study) -> dict[Path, dict]:
 
 def outdated(study: Study) -> list[Path]:
     """Folders whose result was made under other parameters, or is broken."""
-    return [
-        path.parent
-        for path, settings in records(study).items()
-        if path.exists() and read_json(path).get("parameters") != settings
-    ]
+    folders = []
+    for path, settings in records(study).items():
+        if path.exists():
+            record = read_json(path)
+            # A trimmed encoder knows the pieces of the texts that it was made for, and no others.
+            unknown = set(texts(study)) - set(record["texts"]) if "texts" in record else ()
+            if record.get("parameters") != settings or unknown:
+                folders.append(path.parent)
+    return folders
+
+
+def texts(study: Study) -> list[str]:
+    """Names of everything that the study reads: what an encoder's vocabulary must cover."""
+    return ["/".join(cell) for cell in study.needed()]
 
 
 def _current(study: Study, folder: Path, run: Run) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from helpers import data, formats, sources, stand_in
+from helpers import collect, data, formats, sources, stand_in
 from helpers.catalogue import StudyError
 from helpers.files import write_json, write_whole
 from helpers.hardware import attention
@@ -63,7 +63,7 @@ def make(study: Study, name: str) -> dict:
     if study.trim:
         model, tokenizer, kept = trim(model, tokenizer, used)
     report |= {"pieces in the texts": len(used), "pieces": len(tokenizer), "parameters": parameters(model)}
-    record = {"parameters": study.settings(name), "made": report}
+    record = {"parameters": study.settings(name), "texts": collect.texts(study), "made": report}
 
     def write(folder: Path) -> None:
         save(model, tokenizer, folder, kept)
