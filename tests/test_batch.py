@@ -29,7 +29,7 @@ def run(params: Path, outputs: Path, sources: Path, *more: str) -> subprocess.Co
     environment = {**os.environ, "HUB_MIRROR": str(sources / "hub"), "HF_HUB_OFFLINE": "1"}
     environment.pop("DATA_DIR", None)
     command = [sys.executable, "-m", "helpers.batch", str(params), "--outputs", str(outputs), "--cores", "2", *more]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=params.parent, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=params.parent, timeout=1500)
 
 
 def times(outputs: Path) -> dict[str, int]:

@@ -92,7 +92,7 @@ def test_checkpoints_come_by_wall_time_and_none_outlives_the_run(study):
     trained = training.target(often, RUN)
     folder = study.run_folder(RUN)
     assert [path.name for path in (folder / checkpoints.FOLDER).iterdir()] == [f"1-{STEPS - 1:09d}"]
-    evaluation.write_run(study, RUN, trained, evaluation.zero_shot(study, "pairs", trained, 32), 1.0)
+    evaluation.write_run(study, RUN, trained, evaluation.zero_shot(study, "pairs", trained, 32))
     assert not (folder / checkpoints.FOLDER).exists()
 
 

@@ -16,7 +16,7 @@ def test_the_smoke_study_runs_through_offline(tmp_path):
     for name in ("HUB_MIRROR", "DATA_DIR", "HF_ENDPOINT"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "helpers.batch", "params/smoke.yaml", "--cores", "2", "--outputs", str(tmp_path)]
-    outcome = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
+    outcome = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1500)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     study = Study.load("params/smoke.yaml", tmp_path)
     assert len(collect.missing(study)) == 0
