@@ -29,6 +29,7 @@ localrules:
 rule all:
     input:
         f"{folder}/report.html",
+        study.results(),
 
 
 rule data:

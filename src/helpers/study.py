@@ -292,6 +292,15 @@ class Study(Strict):
         """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
         return self.folder / run.size / run.intermediate / run.target / f"seed-{run.seed}"
 
+    def results(self) -> list[Path]:
+        """The file of every phase of every run that appears last: what is missing among them is still to do."""
+        paths = [self.encoder_folder(size) / "run.json" for size in self.sizes]
+        for run in self.runs():
+            if run.intermediate != NONE:
+                paths.append(self.encoder_folder(run.size, run.intermediate, run.seed).parent / "scores.json")
+            paths.append(self.run_folder(run) / "scores.json")
+        return list(dict.fromkeys(paths))
+
     def next_seed(self, seed: int) -> int:
         """The seed under which a collapsed run is repeated: one that the study has not used."""
         return seed + max(self.seeds) + 1
