@@ -149,6 +149,21 @@ def test_the_label_cannot_be_read_without_the_premise(task):
         assert abs(accuracy - chance) <= 5, (task, language, accuracy)
 
 
+def test_negation_alone_does_not_decide_an_inference():
+    """A reader who sees only which of the two sentences is denied stays far below the 67 % of guessing two labels."""
+    for task, split in (
+        ("mini_nli", "train"),
+        ("mini_xnli", "train"),
+        ("mini_xnli", "validation"),
+        ("mini_xnli", "test"),
+    ):
+        items = mini.plan(task, split)
+        denied = [tuple(_form(said) in ("none", "no", "nothing") for said in (i.premise, i.hypothesis)) for i in items]
+        counts = Counter(zip(denied, (item.label for item in items), strict=True))
+        right = sum(max(counts[seen, label] for label in range(3)) for seen in set(denied))
+        assert right / len(items) < 0.6, (task, split)
+
+
 def test_unknown_requests_are_refused_in_one_line():
     for request in (("mini_qa", "train", "en"), ("mini_nli", "test", "en"), ("mini_xnli", "train", "de")):
         with pytest.raises(ValueError, match="expected one of") as error:
@@ -179,6 +194,10 @@ def blind(learn_from: list[dict], evaluated: list[dict]) -> list[int]:
 def _templates(lexicon: words.Lexicon) -> set[str]:
     events = {sentence for family in lexicon.events.values() for sentence in family}
     return {re.sub(r"<[ab]\.\w+>", "<a>", sentence) for sentence in lexicon.sentences.values()} | events
+
+
+def _form(statement: tuple) -> str:
+    return statement[0].split(".")[1]
 
 
 def _names(lexicon: words.Lexicon) -> set[str]:

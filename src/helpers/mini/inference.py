@@ -12,19 +12,21 @@ from helpers.mini.words import Design, Lexicon, fill
 LABELS = ("entailment", "neutral", "contradiction")
 
 # Hypothesis, then premises that entail it, leave it open, contradict it. n is a noun, h its kind, m a noun of
-# another kind, o another noun of the same kind; "other" is the same sentence with another verb.
+# another kind, o another noun of the same kind; "other" is the same sentence with another verb; "two" is "only two".
+# Negation decides nothing by itself: what a denied or an unlimited ("only") premise means for the hypothesis depends
+# on how the two nouns are related.
 _OBJECT_PATTERNS = {
-    "kind": ("one h", ["one n", "five n", "only h"], ["one m", "five m"], ["none h", "nothing"]),
-    "member": ("one n", ["and n m", "five n"], ["one m", "five m", "one h"], ["none h", "nothing"]),
-    "no-member": ("none n", ["none h", "nothing"], ["none m", "one m"], ["one n", "and m n", "five n"]),
-    "no-kind": ("none h", ["nothing"], ["none n", "none m", "one m"], ["one n", "five n", "only h"]),
-    "number": ("more h", ["five n"], ["five m"], ["only h", "none h", "nothing"]),
+    "kind": ("one h", ["one n", "five n", "only n"], ["one m", "five m", "none m", "none n"], ["none h", "only m"]),
+    "member": ("one n", ["and n m", "only n"], ["one m", "one h", "none m", "only h"], ["none n", "none h", "only m"]),
+    "no-member": ("none n", ["none h", "only m"], ["one m", "none m", "only h"], ["one n", "and m n", "only n"]),
+    "no-kind": ("none h", ["nothing", "only m"], ["none n", "none m", "one m"], ["one n", "five n", "only n"]),
+    "number": ("more h", ["five n"], ["five m", "none m"], ["two h", "none h"]),
 }
 _GROUP_PATTERNS = {
-    "some-kind": ("some h", ["all n", "some n"], ["some h other"], ["no h"]),
-    "all": ("all n", ["all h"], ["some n", "all o"], ["no n", "no h"]),
+    "some-kind": ("some h", ["all n", "some n"], ["some h other", "no n"], ["no h"]),
+    "all": ("all n", ["all h"], ["some n", "all o", "no o"], ["no n", "no h"]),
     "no": ("no n", ["no h"], ["no o", "some o"], ["some n", "all n", "all h"]),
-    "some": ("some n", ["all h", "all n"], ["some h", "some o"], ["no n", "no h"]),
+    "some": ("some n", ["all h", "all n"], ["some h", "some o", "no o"], ["no n", "no h"]),
 }
 
 
@@ -51,9 +53,9 @@ class Item:
 
 
 def plan(design: Design, names: dict[str, list[str]], count: int, seed: int) -> list[Item]:
-    """``count`` items, shuffled; patterns take turns, those with objects twice as often as those with groups."""
+    """``count`` items, shuffled; patterns take turns, those with objects three times as often as those with groups."""
     draw = random.Random(seed)
-    turns = [*_OBJECT_PATTERNS, *_OBJECT_PATTERNS, *_GROUP_PATTERNS]
+    turns = [*_OBJECT_PATTERNS] * 3 + [*_GROUP_PATTERNS]
     items, hypotheses, turn, misses = [], set(), 0, 0
     while len(items) < count:
         pattern = turns[turn % len(turns)]
