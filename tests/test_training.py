@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import write_study
 
-from helpers import data, encoders, evaluation, formats, training
+from helpers import data, encoders, evaluation, formats, frozen, training
 from helpers.formats.metrics import Accuracy
 from helpers.model import EncoderWithHead, batches, collate, length, predict
 from helpers.study import Run, Study
@@ -151,3 +151,31 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn(study):
     after = training.target(frozen, Run("large", "none", "pairs", 1)).model.encoder.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all("layer.1." in name for name in changed)
+
+
+def test_states_of_frozen_layers_are_computed_once_and_change_nothing(study, tiny_sources, monkeypatch):
+    """With the states that the encoder's phase kept, and without, a run gives the same losses and predictions."""
+    target = {**study.phases["target"], "frozen_layers": 1, "dropout": 0.1}
+    intermediate = {**study.phases["intermediate"], "frozen_layers": 1}
+    once = study.model_copy(
+        update={"name": "frozen", "phases": {**study.phases, "target": target, "intermediate": intermediate}}
+    )
+    monkeypatch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
+    data.prepare(once)
+    encoders.make(once, "large")
+    run = Run("large", "none", "pairs", 1)
+    known = training.target(once, run)
+    assert known.model.known.depth == 1
+    predictions = evaluation.zero_shot(once, "pairs", known, 32)
+    below = known.model.encoder.encoder.layer[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(below, "forward", lambda *_, **__: pytest.fail("a frozen layer was computed again"))
+        evaluation.zero_shot(once, "pairs", known, 32)
+    (once.encoder_folder("large") / frozen.FILE).unlink()
+    anew = training.target(once, run)
+    assert anew.model.known is None
+    assert [line["loss"] for line in anew.log if "loss" in line] == pytest.approx(
+        [line["loss"] for line in known.log if "loss" in line], abs=1e-5
+    )
+    other = evaluation.zero_shot(once, "pairs", anew, 32)
+    assert np.allclose(np.stack(predictions["probabilities"]), np.stack(other["probabilities"]), atol=1e-5)

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from helpers import collect, data, formats, sources, stand_in
+from helpers import collect, data, formats, frozen, sources, stand_in
 from helpers.catalogue import StudyError
 from helpers.files import write_json, write_whole
 from helpers.hardware import attention
@@ -67,6 +67,7 @@ def make(study: Study, name: str) -> dict:
 
     def write(folder: Path) -> None:
         save(model, tokenizer, folder, kept)
+        frozen.write(study, name, model, tokenizer, folder)
         write_json(folder / "run.json", record)
 
     write_whole(study.encoder_folder(name), write)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.masking_utils import create_bidirectional_mask
 
 from helpers import hardware
 
@@ -45,13 +46,17 @@ class Head(nn.Module):
 
 
 class EncoderWithHead(nn.Module):
-    """An encoder and one head over its last hidden state, or over that of ``layer`` (counted from 1)."""
+    """An encoder and one head over its last hidden state, or over that of ``layer`` (counted from 1).
+
+    ``known``, where set, finds the states of sequences after the lowest layers (:class:`helpers.frozen.States`), which
+    are then not computed again.
+    """
 
     def __init__(
         self, encoder: PreTrainedModel, level: str, width: int, pooling: str, dropout: float, layer: int | None = None
     ):
         super().__init__()
-        self.encoder, self.layer = encoder, layer
+        self.encoder, self.layer, self.known = encoder, layer, None
         self.head = Head(encoder.config, level, width, pooling, dropout)
 
     @property
@@ -61,9 +66,33 @@ class EncoderWithHead(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits (sequences, width) or (sequences, pieces, width)."""
+        if self.known is not None and (states := self.known.find(input_ids, attention_mask)) is not None:
+            return self.head(through(self.encoder, states, attention_mask, self.known.depth), attention_mask)
         deep = self.layer is not None
         out = self.encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=deep)
         return self.head(out.hidden_states[self.layer] if deep else out.last_hidden_state, attention_mask)
+
+
+class Lower(nn.Module):
+    """An encoder's first ``depth`` layers: the state of every piece after them."""
+
+    def __init__(self, encoder: PreTrainedModel, depth: int):
+        super().__init__()
+        self.encoder, self.depth = encoder, depth
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """States (sequences, pieces, hidden)."""
+        return through(self.encoder, self.encoder.embeddings(input_ids=input_ids), attention_mask, 0, self.depth)
+
+
+def through(
+    encoder: PreTrainedModel, states: torch.Tensor, attention_mask: torch.Tensor, first: int, last: int | None = None
+) -> torch.Tensor:
+    """States (sequences, pieces, hidden) after layers ``first`` to ``last``, the latter excluded, of an encoder."""
+    mask = create_bidirectional_mask(encoder.config, states, attention_mask)
+    for layer in encoder.encoder.layer[first:last]:
+        states = layer(states, mask)
+    return states
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:

@@ -5,12 +5,13 @@ import time
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from helpers import checkpoints, data, encoders, formats, hardware, mixture
+from helpers import checkpoints, data, encoders, formats, frozen, hardware, mixture
 from helpers import material as materials
 from helpers.catalogue import StudyError
 from helpers.material import Material, score  # noqa: F401
@@ -102,6 +103,8 @@ def _fine_tune(
         model, material = make(study, size, name, settings, seed, (model or encoder), tokenizer)
         if stage < keep.stage:  # a later task's checkpoint holds what this one taught
             continue
+        if isinstance(model, EncoderWithHead):
+            model.known = frozen.load(study.encoder_folder(size), model.encoder, settings.frozen_layers)
         training = _train(model, tokenizer, material(), settings, seed, (keep, stage, log))
         log = log + [{"task": name, **line} for line in training.log]
     training.log, training.begun = log, begun
@@ -133,12 +136,17 @@ def _mixed(study: Study, size: str, name: str, settings: Hyperparameters, seed: 
 
 
 def _freeze(encoder: PreTrainedModel, layers: int) -> None:
-    """Leave the embeddings and the lowest ``layers`` as they are; no gradient goes below the first trained one."""
+    """Leave the embeddings and the lowest ``layers`` as they are; no gradient goes below the first trained one.
+
+    They run without dropout too: whatever is trained above sees them as they are read in evaluation.
+    """
     if layers > len(encoder.encoder.layer):
         raise StudyError(f"frozen_layers: found {layers}, expected at most {len(encoder.encoder.layer)}")
-    if layers:
-        encoder.embeddings.requires_grad_(False)
-        encoder.encoder.layer[:layers].requires_grad_(False)
+    for part in [encoder.embeddings, *encoder.encoder.layer[:layers]] if layers else []:
+        part.requires_grad_(False)
+        for module in part.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
 
 
 def _train(model, tokenizer, material: Material, settings: Hyperparameters, seed: int, kept: tuple) -> Training:
@@ -162,7 +170,8 @@ def _train(model, tokenizer, material: Material, settings: Hyperparameters, seed
     best.restore(model)
     log = [_line(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_score" in entry]
     seen = steps * settings.batch_size * settings.gradient_accumulation
-    weights = sum(p.numel() for p in model.encoder.encoder.parameters())
+    below = getattr(model, "known", None).depth if getattr(model, "known", None) else 0
+    weights = sum(p.numel() for p in model.encoder.encoder.layer[below:].parameters())
     trained = sum(p.numel() for p in model.encoder.encoder.parameters() if p.requires_grad)
     return Training(
         model=model,
