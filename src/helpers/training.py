@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -105,7 +106,7 @@ def _fine_tune(
             continue
         if isinstance(model, EncoderWithHead):
             model.known = frozen.load(study.encoder_folder(size), model.encoder, settings.frozen_layers)
-        training = _train(model, tokenizer, material(), settings, seed, (keep, stage, log))
+        training = fit(model, tokenizer, material(), settings, seed, keep, stage, log)
         log = log + [{"task": name, **line} for line in training.log]
     training.log, training.begun = log, begun
     return training
@@ -149,8 +150,17 @@ def _freeze(encoder: PreTrainedModel, layers: int) -> None:
                 module.p = 0.0
 
 
-def _train(model, tokenizer, material: Material, settings: Hyperparameters, seed: int, kept: tuple) -> Training:
-    keep, stage, log = kept
+def fit(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerFast,
+    material: Material,
+    settings: Hyperparameters,
+    seed: int,
+    keep: checkpoints.Checkpoints,
+    stage: int = 0,
+    log: Sequence[dict] = (),
+) -> Training:
+    """One training: ``stage`` of a fine-tuning whose earlier stages wrote ``log``; ``keep`` holds the checkpoints."""
     model.encoder.get_input_embeddings().weight.requires_grad_(settings.train_embeddings)
     _freeze(model.encoder, settings.frozen_layers)
     steps = settings.total_steps(material.examples)
@@ -166,11 +176,11 @@ def _train(model, tokenizer, material: Material, settings: Hyperparameters, seed
     )
     trainer.remove_callback(PrinterCallback)
     trainer.material = material
-    seconds = keep.train(trainer, best, stage, log)
+    seconds = keep.train(trainer, best, stage, list(log))
     best.restore(model)
     log = [_line(entry) for entry in trainer.state.log_history if "loss" in entry or "eval_score" in entry]
     seen = steps * settings.batch_size * settings.gradient_accumulation
-    below = getattr(model, "known", None).depth if getattr(model, "known", None) else 0
+    below = model.known.depth if getattr(model, "known", None) else 0
     weights = sum(p.numel() for p in model.encoder.encoder.layer[below:].parameters())
     trained = sum(p.numel() for p in model.encoder.encoder.parameters() if p.requires_grad)
     return Training(

@@ -1,0 +1,82 @@
+"""How time grows with examples, languages and runs: slopes and fixed costs of straight lines, and how well they fit."""
+
+import tempfile
+import time
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from helpers import batch, encoders, mini, stand_in
+from helpers.formats import sentence_pair
+from helpers.model import EncoderWithHead, predict
+
+
+def growth() -> list[dict]:
+    """Rows of encoder, recipe, measure, value and unit."""
+    rows = []
+    for what, points in {"example": examples(), "language": languages(), "run": runs()}.items():
+        count, seconds = np.array(sorted(points)).T
+        slope, fixed = np.polyfit(count, seconds, 1)
+        explained = np.corrcoef(count, seconds)[0, 1] ** 2
+        rows += [
+            {"measure": f"time for one more {what}", "value": slope, "unit": "s"},
+            {"measure": f"fixed cost beside {what}s", "value": fixed, "unit": "s"},
+            {"measure": f"share that a straight line over {what}s explains", "value": explained, "unit": "share"},
+        ]
+    return [{"encoder": "12 layers, hidden size 384", "recipe": "ours", **row} for row in rows]
+
+
+def examples() -> list[tuple[int, float]]:
+    """Prediction of more and more English items."""
+    rows = mini.examples("mini_xnli", "test", "en")
+    return _predictions({count: rows[:count] for count in (75, 150, 225, 300)})
+
+
+def languages() -> list[tuple[int, float]]:
+    """Prediction of the same 100 items in more and more languages."""
+    rows = {lang: mini.examples("mini_xnli", "test", lang)[:100] for lang in mini.LANGUAGES}
+    return _predictions({n: [r for lang in mini.LANGUAGES[:n] for r in rows[lang]] for n in (1, 2, 4, 8)})
+
+
+def runs() -> list[tuple[int, float]]:
+    """Whole studies of 2, 4, 6 and 8 runs of one step on the lowest layer: what a run costs beside its training."""
+    smoke = yaml.safe_load(Path("params/smoke.yaml").read_text(encoding="utf-8"))
+    points = []
+    for seeds in (1, 2, 3, 4):
+        with tempfile.TemporaryDirectory() as scratch:
+            study = {
+                **smoke,
+                "name": "growth",
+                "catalogue": str(Path("params/tasks.yaml").resolve()),
+                "sizes": {size: {**entry, "layers": 1} for size, entry in smoke["sizes"].items()},
+                "intermediate": ["none"],
+                "targets": [{"task": "mini_xnli", "languages": ["en", "de"]}],
+                "seeds": list(range(1, seeds + 1)),
+                "phases": {"target": {**smoke["phases"]["target"], "steps": 1, "evaluations": 1}},
+                "overrides": [],
+            }
+            path = Path(scratch) / "growth.yaml"
+            path.write_text(yaml.safe_dump(study), encoding="utf-8")
+            begin = time.perf_counter()
+            with redirect_stdout(StringIO()):
+                code = batch.main([str(path), "--cores", "1", "--outputs", str(Path(scratch) / "outputs")])
+            assert not code, f"the study ended with {code}"
+            points.append((2 * seeds, time.perf_counter() - begin))
+    return points
+
+
+def _predictions(sets: dict[int, list[dict]]) -> list[tuple[int, float]]:
+    encoder, tokenizer = stand_in.convert(stand_in.locate())
+    encoder, tokenizer, _ = encoders.trim(encoder, tokenizer, range(1000))
+    model = EncoderWithHead(encoder, "sequence", 3, "mean", 0.0)
+    points = []
+    for _ in range(2):
+        for count, rows in sets.items():
+            features = sentence_pair.features(None, rows, tokenizer, 64)
+            begin = time.perf_counter()
+            predict(model, features, tokenizer.pad_token_id)
+            points.append((count, time.perf_counter() - begin))
+    return points

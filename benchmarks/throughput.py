@@ -1,0 +1,158 @@
+"""Training and prediction side by side: run_xnli as it comes, with its best flags, and this project.
+
+    python benchmarks/throughput.py [--rounds 3] [--out outputs/bench]
+
+Every round runs each recipe once, in a process of its own, one after the other; the table has medians over the rounds
+with the smallest and largest value. Texts are pairs of SICK and of Cosmos QA where HUB_MIRROR and DATA_DIR are set,
+and of the mini benchmark elsewhere. The weights of XLM-R base's shape are random: what they say does not matter here.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import altair as alt
+import pandas as pd
+import torch
+from growth import growth
+from transformers import XLMRobertaConfig, XLMRobertaModel
+
+from helpers import data, encoders, hardware, stand_in, theme
+from helpers.catalogue import load
+
+PAIRS = 512
+RECIPES = {"default": "run_xnli as it comes", "flags": "run_xnli, best flags", "ours": "this project"}
+UNITS = {"peak training memory": "bytes", "checkpoint": "bytes"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    rows, origin = pairs()
+    print(f"{len(rows)} pairs of {origin}; {hardware.describe()}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = prepare(Path(scratch), rows)
+        found = [measure for number in range(given.rounds) for measure in round_of(folders, number)]
+    found += growth()
+    table = summary(pd.DataFrame(found))
+    table.to_csv(given.out / "throughput.csv", index=False)
+    about = {"texts": origin, "pairs": len(rows), "rounds": given.rounds, **hardware.describe()}
+    (given.out / "machine.json").write_text(json.dumps(about, indent=1))
+    chart(table, about).save(given.out / "throughput.png", scale_factor=2)
+    print(table.to_string(index=False))
+
+
+def pairs() -> tuple[list[dict], str]:
+    """Sentence pairs with a label, half of short and half of long texts, and what they are."""
+    tasks, folder = load(Path("params/tasks.yaml")), os.environ.get("DATA_DIR")
+    real = bool(folder and os.environ.get("HUB_MIRROR"))
+    short, long = ("sick", "cosmos_qa") if real else ("mini_nli", "mini_stories")
+    rows = data.read(tasks[short], "train", "en", Path(folder) if real else None)[: PAIRS // 2]
+    out = [{key: row[key] for key in ("text_a", "text_b", "label")} for row in rows]
+    for number, row in enumerate(data.read(tasks[long], "train", "en")[: PAIRS // 2]):
+        context = f"{row['context']} {row['question']}".strip()
+        out.append({"text_a": context, "text_b": row["choices"][0], "label": number % 3})
+    return out, f"{short} and {long}"
+
+
+def prepare(folder: Path, rows: list[dict]) -> dict[str, Path]:
+    """Two encoders, each whole and trimmed to the pairs' pieces, as phase 1 leaves them."""
+    out = {}
+    for name in ("12 layers, hidden size 384", "XLM-R base's shape"):
+        model, tokenizer = stand_in.convert(stand_in.locate())  # its tokenizer is XLM-R's
+        if name.startswith("XLM-R"):
+            torch.manual_seed(0)
+            config = XLMRobertaConfig(
+                vocab_size=len(tokenizer), max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
+            )
+            model = XLMRobertaModel(config, add_pooling_layer=False)
+        at = out[name] = folder / str(len(out))
+        encoders.save(model, tokenizer, at / "full", None)
+        used = {i for row in rows for i in tokenizer(row["text_a"], row["text_b"])["input_ids"]}
+        model, tokenizer, _ = encoders.trim(model, tokenizer, used)
+        encoders.save(model, tokenizer, at / "trimmed", None)
+        (at / "pairs.json").write_text(json.dumps(rows), encoding="utf-8")
+    return out
+
+
+def round_of(folders: dict[str, Path], number: int) -> list[dict]:
+    """One measurement of everything; the order of the recipes turns from round to round."""
+    out = []
+    for encoder, folder in folders.items():
+        for recipe in [*RECIPES][number % 3 :] + [*RECIPES][: number % 3]:
+            command = [sys.executable, str(Path(__file__).with_name("recipes.py")), recipe, str(folder)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            measures = json.loads(done.stdout.splitlines()[-1])
+            print(f"round {number + 1}, {encoder}, {recipe}: {measures}", flush=True)
+            out += [{"encoder": encoder, "recipe": recipe, "measure": m, "value": v} for m, v in measures.items()]
+    machine = {"float32 matrix product": torch.float32, "bfloat16 matrix product": torch.bfloat16}
+    out += [
+        {"encoder": "", "recipe": "torch.matmul", "measure": name, "value": product(kind)}
+        for name, kind in machine.items()
+    ]
+    return out
+
+
+def product(kind: torch.dtype) -> float:
+    """FLOP/s of a plain product of two matrices with all threads."""
+    n = 1536 if kind == torch.float32 or hardware.bf16() else 384
+    one, two = torch.randn(n, n).to(kind), torch.randn(n, n).to(kind)
+    torch.mm(one, two)
+    begin, times = time.perf_counter(), 0
+    while time.perf_counter() - begin < 1:
+        torch.mm(one, two)
+        times += 1
+    return times * 2 * n**3 / (time.perf_counter() - begin)
+
+
+def summary(found: pd.DataFrame) -> pd.DataFrame:
+    """Median, minimum and maximum of every measure, and each recipe as a multiple of the default in the same round."""
+    rows = []
+    for (encoder, recipe, measure), group in found.groupby(["encoder", "recipe", "measure"], sort=False):
+        values = group["value"].tolist()
+        unit = UNITS.get(measure) or measure.rsplit(" ", 1)[-1] if "/s" in measure or measure in UNITS else "FLOP/s"
+        unit = group["unit"].iloc[0] if "unit" in group and isinstance(group["unit"].iloc[0], str) else unit
+        rows.append((encoder, recipe, measure, statistics.median(values), min(values), max(values), unit))
+    ours = found[found["recipe"] == "ours"]
+    for other in ("default", "flags"):
+        for (encoder, measure), group in ours.groupby(["encoder", "measure"], sort=False):
+            same = found[(found.recipe == other) & (found.encoder == encoder) & (found.measure == measure)]
+            ratios = [a / b for a, b in zip(group["value"], same["value"], strict=False)]
+            if ratios:
+                name = f"{measure}, ours / {other}"
+                rows.append((encoder, "ours", name, statistics.median(ratios), min(ratios), max(ratios), "x"))
+    return pd.DataFrame(rows, columns=["encoder", "recipe", "measure", "median", "minimum", "maximum", "unit"])
+
+
+def chart(table: pd.DataFrame, about: dict) -> alt.VConcatChart:
+    """Training and prediction throughput, medians with the range over the rounds."""
+    parts = []
+    for measure in ("training examples/s", "prediction examples/s"):
+        rows = table[table["measure"] == measure].assign(what=lambda t: t["recipe"].map(RECIPES))
+        base = alt.Chart(rows).encode(y=alt.Y("what:N", sort=[*RECIPES.values()], title=None))
+        bars = base.mark_bar(height=14).encode(
+            x=alt.X("median:Q", title=measure),
+            color=alt.Color("recipe:N", sort=[*RECIPES], legend=None, scale=alt.Scale(range=theme.COLOURS[:3])),
+        )
+        span = base.mark_rule(color=theme.INK, strokeWidth=1.5).encode(x="minimum:Q", x2="maximum:Q")
+        label = base.mark_text(align="left", dx=6).encode(x="maximum:Q", text=alt.Text("median:Q", format=".3~s"))
+        panel = (bars + span + label).properties(width=280, height=alt.Step(22))
+        parts.append(panel.facet(column=alt.Column("encoder:N", title=None)).resolve_scale(x="independent"))
+    subtitle = [
+        f"batches of 32 pairs of {about['texts']}, {about['cores']} cores of {about['processor']}",
+        f"medians of {about['rounds']} rounds, lines from smallest to largest",
+    ]
+    return alt.vconcat(*parts).properties(title=alt.TitleParams("Examples a second", subtitle=subtitle))
+
+
+if __name__ == "__main__":
+    main()
