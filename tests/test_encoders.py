@@ -11,9 +11,9 @@ import torch
 from conftest import write_study
 from transformers import AutoModel, AutoTokenizer
 
-from helpers import data, encoders, evaluation, stand_in
+from helpers import data, encoders, evaluation, stand_in, training
 from helpers.catalogue import StudyError
-from helpers.study import Size, Study
+from helpers.study import Run, Size, Study
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,26 @@ def test_trimming_the_stand_in_keeps_the_segmentation_of_the_mini_benchmark():
     before = tokenizer(texts)["input_ids"]
     _, small, kept = encoders.trim(model, tokenizer, {i for ids in before for i in ids})
     assert [[kept[i] for i in ids] for ids in small(texts)["input_ids"]] == before
+
+
+def test_fifty_training_steps_teach_a_trimmed_encoder_what_they_teach_the_whole_one(sources, tmp_path):
+    """The same losses, and the same weights in the layers and in every row that was kept."""
+    short = {"steps": 50, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 2}
+    trained = {}
+    for trim in (False, True):
+        changes = {"intermediate": ["none"], "phases": {"target": short}, "trim": trim}
+        study = Study.load(write_study(tmp_path / str(trim), sources, **changes), tmp_path / f"outputs-{trim}")
+        encoders.make(study, "large")
+        trained[trim] = training.target(study, Run("large", "none", "pairs", 1))
+    losses = [[line["loss"] for line in trained[trim].log if "loss" in line] for trim in (False, True)]
+    assert len(losses[0]) > 10 and losses[1] == pytest.approx(losses[0], abs=1e-5)
+    whole, small = (trained[trim].model.encoder.state_dict() for trim in (False, True))
+    words = "embeddings.word_embeddings.weight"
+    kept = encoders.kept_ids(study.encoder_folder("large"))
+    assert len(kept) < len(whole[words])
+    whole[words] = whole[words][kept]
+    for name, weight in small.items():
+        assert torch.allclose(weight, whole[name], atol=1e-4), name
 
 
 def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(tiny_study, tmp_path):

@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 """A name that may become a folder: no separators, no leading dot."""
 
+NONE = "none"
+"""The baseline: no intermediate task."""
+ENGLISH = "en"
+
 Split = Literal["train", "validation", "test"]
 Format = Literal["sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval"]
 

@@ -1,18 +1,14 @@
 """A study: one params file, validated once. It lists the runs and knows where every output lies. No torch."""
 
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from helpers import catalogue
-from helpers.catalogue import Name, Strict, StudyError, Task, read_yaml, validate
+from helpers import catalogue, checks
+from helpers.catalogue import NONE, Name, Strict, StudyError, Task, read_yaml, validate
 
-NONE = "none"
-"""The baseline: no intermediate task."""
-ENGLISH = "en"
 Phase = Literal["intermediate", "target"]
 
 
@@ -154,71 +150,8 @@ class Study(Strict):
         # Masked language modelling predicts the whole vocabulary, so none of it can be trimmed.
         whole = any(study.mixtures[i].mlm for i in study.intermediate if i in study.mixtures)
         study = study.model_copy(update={"tasks": tasks, "trim": study.trim and not whole})
-        study._check()
+        checks.check(study)
         return study
-
-    def _check(self):
-        self._check_names()
-        for key, names in {
-            "intermediate": [i for i in self.intermediate if i != NONE and i not in self.mixtures],
-            "mixtures": [name for mixture in self.mixtures.values() for name in mixture.tasks],
-            "targets": [t.task for t in self.targets] + [n for t in self.targets for n in t.train_on],
-            "overrides.task": [o.task for o in self.overrides if o.task and o.task not in self.mixtures],
-            "retrieval": [self.retrieval] if self.retrieval else [],
-        }.items():
-            for name in names:
-                if name not in self.tasks:
-                    known = ", ".join(sorted(self.tasks))
-                    raise StudyError(f"{self.path}: {key}: unknown task '{name}'; expected one of {known}")
-        for key, values in {
-            "intermediate": self.intermediate,
-            "targets": [t.task for t in self.targets],
-            "seeds": self.seeds,
-        }.items():
-            if len(set(values)) != len(values):
-                raise StudyError(f"{self.path}: {key}: {values} names something twice; expected each once")
-        for name, mixture in self.mixtures.items():
-            if name in self.tasks or name == NONE:
-                raise StudyError(f"{self.path}: mixtures: '{name}' is a task's name; expected another")
-            for task in mixture.tasks:
-                if self.tasks[task].format == "retrieval":
-                    raise StudyError(f"{self.path}: mixtures.{name}: '{task}' has nothing to train on")
-        for override in self.overrides:
-            if override.size and override.size not in self.sizes:
-                known = ", ".join(self.sizes)
-                raise StudyError(
-                    f"{self.path}: overrides.size: unknown size '{override.size}'; expected one of {known}"
-                )
-        for target in self.targets:
-            entry = self.tasks[target.task]
-            for language in target.languages:
-                if language not in entry.languages:
-                    raise StudyError(
-                        f"{self.path}: targets.{target.task}.languages: unknown language '{language}'; "
-                        f"expected some of {', '.join(entry.languages)}"
-                    )
-            if not self.train_on(target.task) and entry.format != "retrieval":
-                raise StudyError(f"{self.path}: targets: '{target.task}' names no English task in train_on")
-        for size in self.sizes:
-            for task in self.intermediate:
-                if task != NONE:
-                    self.hyperparameters("intermediate", size, task)
-                    for component in self.components(task):
-                        self.hyperparameters("intermediate", size, component)
-            for target in self.targets:
-                self.hyperparameters("target", size, target.task)
-
-    def _check_names(self):
-        """Names become folders and files: each stays inside the outputs and takes no other's place."""
-        for name in [*self.sizes, *self.intermediate, *(t.task for t in self.targets)]:
-            if name in ("data", "encoder") or name.startswith("seed-"):
-                raise StudyError(
-                    f"{self.path}: '{name}' is the name of a folder that every study has; expected another"
-                )
-        for task in self.tasks.values():
-            for language in task.languages:
-                if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", language):
-                    raise StudyError(f"{self.path}: {task.name}.languages: '{language}' is no language code")
 
     @property
     def folder(self) -> Path:
