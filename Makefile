@@ -4,7 +4,7 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo study fetch plan export test lab lint clean
+.PHONY: demo study fetch plan export test bench lab lint clean
 
 demo: ## the embedded study: no network, no GPU
 	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
@@ -24,6 +24,9 @@ export: .venv/installed ## a study's predictions as XTREME's evaluation reads th
 test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(CORES) tests
+
+bench: .venv/installed ## this project beside transformers' run_xnli example; about a quarter of an hour on two cores
+	$(BIN)/python benchmarks/throughput.py
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks

@@ -1,4 +1,4 @@
-"""How time grows with examples, languages and runs: slopes and fixed costs of straight lines, and how well they fit."""
+"""How time grows with examples, languages and runs (straight lines), and which attention is faster at which length."""
 
 import tempfile
 import time
@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 
 from helpers import batch, encoders, mini, stand_in
@@ -26,6 +27,29 @@ def growth() -> list[dict]:
             {"measure": f"fixed cost beside {what}s", "value": fixed, "unit": "s"},
             {"measure": f"share that a straight line over {what}s explains", "value": explained, "unit": "share"},
         ]
+    return [{"encoder": "12 layers, hidden size 384", "recipe": "ours", **row} for row in rows]
+
+
+def attention(rounds: int = 3) -> list[dict]:
+    """Time of forward and backward passes with eager attention as a multiple of SDPA's, 2,048 pieces a batch."""
+    rows = []
+    encoder, tokenizer = stand_in.convert(stand_in.locate())
+    encoder, *_ = encoders.trim(encoder, tokenizer, range(1000))
+    for length in (16, 32, 64, 128, 256, 512):
+        inputs = {
+            "input_ids": torch.randint(10, 500, (2048 // length, length)),
+            "attention_mask": torch.ones(2048 // length, length, dtype=torch.long),
+        }
+        for _ in range(rounds):
+            seconds = {}
+            for kind in ("eager", "sdpa"):
+                encoder.set_attn_implementation(kind)
+                encoder(**inputs).last_hidden_state.sum().backward()
+                begin = time.perf_counter()
+                encoder(**inputs).last_hidden_state.sum().backward()
+                seconds[kind] = time.perf_counter() - begin
+            name = f"training time at {length} pieces, eager / SDPA"
+            rows.append({"measure": name, "value": seconds["eager"] / seconds["sdpa"], "unit": "x"})
     return [{"encoder": "12 layers, hidden size 384", "recipe": "ours", **row} for row in rows]
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import altair as alt
 import pandas as pd
 import torch
-from growth import growth
+from growth import attention, growth
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from helpers import data, encoders, hardware, stand_in, theme
@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folders = prepare(Path(scratch), rows)
         found = [measure for number in range(given.rounds) for measure in round_of(folders, number)]
-    found += growth()
+    found += growth() + attention()
     table = summary(pd.DataFrame(found))
     table.to_csv(given.out / "throughput.csv", index=False)
     about = {"texts": origin, "pairs": len(rows), "rounds": given.rounds, **hardware.describe()}

@@ -40,6 +40,7 @@ class Hyperparameters(Strict):
     evaluations: PositiveInt = 4
     train_embeddings: bool = True
     frozen_layers: Annotated[int, Field(ge=0)] = 0
+    compile: bool = False
 
     @model_validator(mode="after")
     def _one_duration(self):

@@ -217,6 +217,7 @@ def _arguments(
         save_strategy="no",
         bf16=hardware.bf16(),
         tf32=True if gpu else None,
+        torch_compile=settings.compile,
         use_cpu=not gpu,
         dataloader_pin_memory=gpu,
         report_to="none",
