@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers import formats, sources
-from helpers.catalogue import StudyError, Task
+from helpers.catalogue import ENGLISH, StudyError, Task
 from helpers.files import write_json, write_whole
-from helpers.study import ENGLISH, Study
+from helpers.study import Study
 
 UNSEEN = "<unseen>"
 """The label of whatever the training data has not: it is never right to predict it."""

@@ -12,10 +12,11 @@ import torch
 from tqdm import tqdm
 
 from helpers import checkpoints, data, encoders, formats, hardware, training
+from helpers.catalogue import ENGLISH
 from helpers.collect import RETRY
 from helpers.files import write_json, write_whole
 from helpers.model import TOKEN_BUDGET, batches, collate, pool, predict
-from helpers.study import ENGLISH, Run, Study
+from helpers.study import Run, Study
 from helpers.training import Training
 from helpers.transfer import is_collapsed
 

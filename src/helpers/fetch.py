@@ -13,11 +13,11 @@ from pathlib import Path
 
 import yaml
 
-from helpers.catalogue import StudyError
+from helpers.catalogue import ENGLISH, StudyError
 from helpers.collect import read_json
 from helpers.encoders import PIP
 from helpers.files import damage, write_json, write_whole
-from helpers.study import ENGLISH, Study
+from helpers.study import Study
 
 MANIFEST = ".fetched.json"
 """In each fetched folder: every file's bytes and SHA-256, and a data file's configuration, split and revision."""

@@ -13,7 +13,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from helpers.study import ENGLISH, StudyError
+from helpers.catalogue import ENGLISH
+from helpers.study import StudyError
 
 View = tuple[str, str]
 """What is looked at: ("score" or "gap", a language or "zero-shot")."""

@@ -13,8 +13,9 @@ import pandas as pd
 from scipy.stats import binomtest, false_discovery_control
 
 from helpers import resampling
+from helpers.catalogue import ENGLISH
 from helpers.resampling import ZERO_SHOT, Sample
-from helpers.study import ENGLISH, NONE, StudyError
+from helpers.study import NONE, StudyError
 
 ALL = "all"
 """The mean over all targets, or over all intermediate tasks."""
