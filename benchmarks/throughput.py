@@ -26,7 +26,7 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 from helpers import data, encoders, hardware, stand_in, theme
 from helpers.catalogue import load
 
-PAIRS = 512
+PAIRS = 128
 RECIPES = {"default": "run_xnli as it comes", "flags": "run_xnli, best flags", "ours": "this project"}
 UNITS = {"peak training memory": "bytes", "checkpoint": "bytes"}
 

@@ -44,7 +44,7 @@ def scores(study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
     frame = cells.complete(study, effects, results, "score")
     panels = _dodged("scores", study, frame, "score (%)", "language", cells.order(frame), ["target", "analysis"])
     return _finish(
-        panels.facet(facet=marks.panel("intermediate", study.intermediate), columns=3), study, frame, "scores",
+        panels.facet(facet=marks.panel("intermediate", study.intermediate), columns=_columns(study.intermediate)), study, frame, "scores",
         "Scores in every language",
         "95 % intervals; a panel per intermediate task; English is the language of training, all others are zero-shot",
         ["target", "analysis"],
@@ -69,7 +69,8 @@ def scale_effects(study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Ch
     )  # fmt: skip
     panels = marks.layer("scale_effects", marks.zero_line(), rule, point, *marks.gaps(base, y, x)).properties(width=245)
     large, small = [*reversed(list(study.sizes)[:2]), "base"][:2]
-    chart = panels.facet(facet=marks.panel("intermediate", cells.contrasts(study)), columns=3)
+    contrasts = cells.contrasts(study)
+    chart = panels.facet(facet=marks.panel("intermediate", contrasts), columns=_columns(contrasts))
     return _finish(
         chart, study, frame, "scale_effects", "Scale effect: does the larger encoder gain more?",
         f"gain({large}) − gain({small}); 95 % intervals; filled: p < 0.05, corrected; in order of the mean effect",
@@ -251,3 +252,8 @@ def _dodged(name, study, frame, axis, rows, order, chosen, step=13, zero=False):
     )  # fmt: skip
     layers = [*([marks.zero_line()] if zero else []), rule, point, *marks.gaps(base, y, x)]
     return marks.layer(name, *layers).properties(width=245, height=alt.Step(step))
+
+
+def _columns(panels) -> int:
+    """Panels side by side: three, or two where that leaves no row with one panel alone."""
+    return 2 if len(panels) == 4 else 3
