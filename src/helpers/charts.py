@@ -43,8 +43,9 @@ def scores(study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
     """Score in every language, base beside large, a panel per intermediate task (percent)."""
     frame = cells.complete(study, effects, results, "score")
     panels = _dodged("scores", study, frame, "score (%)", "language", cells.order(frame), ["target", "analysis"])
+    facet, columns = marks.panel("intermediate", study.intermediate), _columns(study.intermediate)
     return _finish(
-        panels.facet(facet=marks.panel("intermediate", study.intermediate), columns=_columns(study.intermediate)), study, frame, "scores",
+        panels.facet(facet=facet, columns=columns), study, frame, "scores",
         "Scores in every language",
         "95 % intervals; a panel per intermediate task; English is the language of training, all others are zero-shot",
         ["target", "analysis"],
