@@ -133,17 +133,22 @@ class Slurm:
 
     def lose(self, node: str) -> None:
         """Have a node vanish, its daemon and all that it started; then tell the controller that it is gone."""
+        keepers = tuple(f"slurmstepd: [{job['JobId']}." for job in self.jobs() if job["NodeList"] == node)
+        there = self.processes()
         self.daemons[node].kill()
-        kill([process for process, has in self.processes().items() if f"SLURMD_NODENAME={node}" in has])
+        kill(process for process in there if command(process).startswith(keepers))  # they would report the job's end
+        kill(process for process, has in there.items() if f"SLURMD_NODENAME={node}" in has)
         told = self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
         assert told.returncode == 0, told.stderr
+        for job in self.jobs():  # a job that is put back into the queue waits two minutes there
+            if job.get("Restarts") != "0" and job["JobState"] == "PENDING":
+                self.ask("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
 
     def node_of(self, argument: str) -> str:
         """The node that a command with this argument runs on."""
         for process, has in self.processes().items():
-            with suppress(OSError):
-                if argument in Path(f"/proc/{process}/cmdline").read_text():
-                    return next(word.split("=", 1)[1] for word in has if word.startswith("SLURMD_NODENAME="))
+            if argument in command(process):
+                return next(word.split("=", 1)[1] for word in has if word.startswith("SLURMD_NODENAME="))
         raise AssertionError(f"no job with {argument}")
 
     def end(self) -> None:
@@ -154,6 +159,13 @@ class Slurm:
             time.sleep(0.1)
         for daemon in self.daemons.values():
             daemon.wait()
+
+
+def command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
 
 
 def kill(processes: Iterable[int]) -> None:
