@@ -10,7 +10,7 @@ import pytest
 from conftest import write_study
 from stress import differences, results
 
-from helpers import batch, checkpoints, collect, data, encoders, execute, recovery
+from helpers import batch, checkpoints, collect, data, execute, recovery
 from helpers.study import NONE, Run, Study
 
 RUN = Run("base", NONE, "pairs", 1)
@@ -32,7 +32,8 @@ def mount(tmp_path):
             pytest.skip("no mount here")
         if outcome.returncode:
             pytest.skip(f"nothing can be mounted here: {outcome.stderr.strip()}")
-        mounted.append(folder)
+        if folder not in mounted:
+            mounted.append(folder)
         return folder
 
     yield do
@@ -44,15 +45,21 @@ def prepared(params: Path, outputs: Path) -> Study:
     """The study with its data read and its encoder made: what a target needs."""
     study = Study.load(params, outputs)
     data.prepare(study)
-    encoders.make(study, RUN.size)
+    notebook = str(study.folder / RUN.size / "notebook.ipynb")
+    outcome = execute.run([*common(study), "1_encoder", notebook, f"size={RUN.size}"])
+    assert outcome == (0, "")
     return study
+
+
+def common(study: Study) -> list[str]:
+    return ["--study", str(study.path), "--outputs", str(study.outputs)]
 
 
 def arguments(study: Study) -> list[str]:
     """What Snakemake's job of the run says after ``python -m helpers.execute``."""
     names = [f"{key}={value}" for key, value in RUN._asdict().items()]
     notebook = str(study.run_folder(RUN) / "notebook.ipynb")
-    return ["--study", str(study.path), "--outputs", str(study.outputs), "3_target", notebook, *names]
+    return [*common(study), "3_target", notebook, *names]
 
 
 def run_target(study: Study) -> tuple[int, str]:

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 from conftest import TASKS, write_study
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from helpers import recovery
@@ -61,8 +61,7 @@ def test_no_link_leads_out_of_the_outputs(tiny_sources, tmp_path, link):
 
 @pytest.mark.parametrize("text", ['"; raise SystemExit #', "'''\nimport os\n'''", "\\", "{study}", "a\nb", "$(id)"])
 def test_strings_reach_notebooks_as_data(text):
-    notebook = nbformat.read(ROOT / "notebooks/3_target.ipynb", 4)
-    notebook.metadata["papermill"] = {}
+    notebook = load_notebook_node(str(ROOT / "notebooks/3_target.ipynb"))
     filled = parameterize_notebook(notebook, {"study": text, "target": text})
     (cell,) = (c for c in filled.cells if "injected-parameters" in c.metadata.get("tags", []))
     names: dict = {}
