@@ -125,7 +125,7 @@ sys.exit(status)
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
 def test_a_run_out_of_memory_fails_by_name_and_is_made_by_the_next_batch(sources, tmp_path):
     widen(sources / "encoder")
-    study = prepared(write_study(tmp_path / "params", sources, **CHANGES), tmp_path / "outputs")
+    study = prepared(write_study(tmp_path / "params", sources, intermediate=[NONE]), tmp_path / "outputs")
     command = [sys.executable, "-c", LIMITED, *arguments(study)]
     outcome = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert outcome.returncode == 1

@@ -1,15 +1,10 @@
 """What a study takes, said before it runs."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from conftest import write_study
 
 from helpers import data, plan
 from helpers.study import Study
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_runs_examples_and_tokens_are_the_studys(sources, tmp_path):
@@ -55,9 +50,3 @@ def test_the_study_of_record_is_several_hundred_runs():
     assert seconds == pytest.approx(6 * 85_054_464 * tokens / plan.GPU_FLOPS)
     assert any("ccg/train.auto" in what for what in planned.missing)
     assert planned.longest["intermediate"] > (seconds + plan.START) / 60
-
-
-def test_the_slurm_profile_hands_over_every_run_of_the_study_of_record_at_once():
-    """Executor plugin 2.8 drops single runs of a rule that it submits as arrays while others of that rule wait."""
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text(encoding="utf-8"))
-    assert profile["jobs"] > len(Study.load(ROOT / "params/xtreme-r.yaml").results())

@@ -204,8 +204,8 @@ def slurm(tmp_path_factory):
         cluster.end()
 
 
-def study_file(folder: Path, sources: Path) -> Path:
-    """An encoder and two targets, whose training writes a checkpoint after every step."""
+def study_file(folder: Path, sources: Path, checkpoint_minutes: float) -> Path:
+    """A study of one encoder and two runs."""
     recipe = {"steps": 60, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 3}
     needs = {"gpus": 0, "memory_gb": 0.5, "minutes": 60}
     size = {"encoder": str(sources / "encoder"), "title": "a tiny encoder", "pooling": "mean"}
@@ -216,7 +216,7 @@ def study_file(folder: Path, sources: Path) -> Path:
         intermediate=[NONE],
         seeds=[1, 2],
         phases={"intermediate": recipe, "target": recipe},
-        checkpoint_minutes=0,
+        checkpoint_minutes=checkpoint_minutes,
         cluster=dict.fromkeys(("encoder", "intermediate", "target"), needs),
     )
 
@@ -236,7 +236,8 @@ def said(params: Path) -> str:
 
 
 def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(slurm, tiny_sources, tmp_path):
-    alone, params = study_file(tmp_path / "local", tiny_sources), study_file(tmp_path / "slurm", tiny_sources)
+    alone = study_file(tmp_path / "local", tiny_sources, checkpoint_minutes=15)
+    params = study_file(tmp_path / "slurm", tiny_sources, checkpoint_minutes=0)  # after every step
     local = start(alone, tiny_sources, dict(os.environ), "--cores", "1")
     batch = start(
         *(params, tiny_sources, slurm.environment, "--profile", str(ROOT / "profiles/slurm")),
@@ -251,20 +252,20 @@ def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(
         return condition()
 
     def running() -> list[dict[str, str]]:
-        tasks = [job for job in slurm.jobs() if "ArrayTaskId" in job and job["JobState"] == "RUNNING"]
-        return tasks if len(tasks) == 2 else []
+        jobs = [job for job in slurm.jobs() if job["JobState"] == "RUNNING"]
+        return jobs if len(jobs) == 2 else []
 
-    tasks = seen(running)
-    assert {task["NodeList"] for task in tasks} == {"n1", "n2"}
-    assert len({task["ArrayJobId"] for task in tasks}) == 1  # both runs came as one submission
+    jobs = seen(running)
+    assert {job["NodeList"] for job in jobs} == {"n1", "n2"}
     run = seen(lambda: [run for run in there.runs() if list(checkpoints_of(there, run))])[0]
     node = slurm.node_of(f"seed={run.seed}")
     slurm.lose(node)
     assert batch.wait(PATIENCE) == 0, said(params)
     assert local.wait(PATIENCE) == 0, said(alone)
-    (lost,) = [task for task in tasks if task["NodeList"] == node]
+    (lost,) = [job for job in jobs if job["NodeList"] == node]
     (again,) = [job for job in slurm.jobs() if job["JobId"] == lost["JobId"]]
-    assert again["Restarts"] == "1" and again["JobState"] == "COMPLETED" and again["NodeList"] not in (node, "(null)")
+    assert again["Restarts"] == "1" and again["NodeList"] not in (node, "(null)")
+    assert [job["JobState"] for job in slurm.jobs()] == ["COMPLETED"] * 3  # none was given up and sent again
     expected = results(here)
     assert len(expected) > 12 and differences(expected, results(there)) == []
 
