@@ -1,10 +1,10 @@
 """Kill a study at random moments, again and again: ``python tests/stress.py KILLS [--seed S] [--folder DIR]``.
 
-Not part of ``make test``. A tiny study is run once undisturbed, with one thread a job. Then batches of it are started
-and, at random moments, a process of theirs is killed with SIGKILL: the batch, Snakemake, the server, a job, or all of
-them at once; now and then a job is sent SIGTERM or SIGUSR1. After a kill that ends the batch no process may work on.
-Whenever a study gets through, its results must equal those of the undisturbed one file by file; the next one starts
-from nothing.
+Not part of ``make test``. A study (a tiny one, or that of ``--study``) is run once undisturbed, with one thread a job.
+Then batches of it are started, one a core beside each other, and at random moments a process of theirs is killed with
+SIGKILL: the batch, Snakemake, the server, a job, or all of them at once; now and then a job is sent SIGTERM or SIGUSR1,
+which is not counted as a kill. After a kill that ends the batch no process may work on. Whenever a study gets through,
+its results must equal those of the undisturbed one file by file; the next one starts from nothing.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -32,6 +34,7 @@ CHANGES = {
         for phase in ("intermediate", "target")
     },
 }
+SIGNALS = ("SIGTERM to a job", "SIGUSR1 to a job")
 
 
 def main() -> int:
@@ -39,43 +42,62 @@ def main() -> int:
     parser.add_argument("kills", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--study", type=Path, default=None, help="params/smoke.yaml for example; needs no network")
+    parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="studies at a time, each on one core")
     given = parser.parse_args()
-    folder = given.folder or Path(tempfile.mkdtemp())
+    folder = (given.folder or Path(tempfile.mkdtemp())).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     conftest.tiny_sources.__wrapped__(Factory(folder))
-    params = conftest.write_study(folder / "params", folder / "sources", **CHANGES)
-    process = start(params, folder / "reference")
+    params = given.study.resolve() if given.study else None
+    params = params or conftest.write_study(folder / "params", folder / "sources", **CHANGES)
     begin = time.monotonic()
-    if process.wait() != 0:
+    if start(params, folder, "reference").wait() != 0:
         return 1
     whole = time.monotonic() - begin
     reference = results(Study.load(params, folder / "reference"))
     print(f"undisturbed: {len(reference)} files in {whole:.0f} s", flush=True)
-    chance, kills, rounds, orphans, counts = random.Random(given.seed), 0, 0, 0, {}
-    outputs = folder / "outputs"
-    while kills < given.kills or outputs.exists():
-        process = start(params, outputs)
+    shares = [given.kills // given.lanes + (lane < given.kills % given.lanes) for lane in range(given.lanes)]
+    with ThreadPoolExecutor(given.lanes) as pool:
+        lanes = [
+            pool.submit(disturb, params, folder, f"lane-{lane}", share, 0.6 * whole, given.seed + lane, reference)
+            for lane, share in enumerate(shares)
+        ]
+        tallies = [lane.result() for lane in lanes]
+    counts = sum((tally["struck"] for tally in tallies), Counter())
+    kills = sum(number for kind, number in counts.items() if kind not in SIGNALS)
+    equal, wrong, orphans = (sum(tally[key] for tally in tallies) for key in ("equal", "wrong", "orphans"))
+    print(f"{kills} kills in {time.monotonic() - begin:.0f} s: {equal} studies equal, {wrong} not; {dict(counts)}")
+    print(f"processes that worked on: after {orphans} kills")
+    return 1 if orphans or wrong else 0
+
+
+def disturb(params: Path, folder: Path, name: str, kills: int, longest: float, seed: int, reference: dict) -> dict:
+    """Kill studies ``kills`` times, each time after at most ``longest`` seconds; let the last one get through."""
+    chance, outputs = random.Random(seed), folder / name
+    tally = {"struck": Counter(), "equal": 0, "wrong": 0, "orphans": 0}
+    while kills > 0 or outputs.exists():  # what was killed last has to get through
+        process, struck = start(params, folder, name), True
         try:
-            process.wait(chance.uniform(2, 0.6 * whole) if kills < given.kills else None)
+            process.wait(chance.uniform(2, longest) if kills > 0 else None)
+            struck = False
         except subprocess.TimeoutExpired:
-            kind = strike(process.pid, chance)
-            kills += 1
-            counts[kind] = counts.get(kind, 0) + 1
-            if kind in ("server", "job", "SIGTERM to a job", "SIGUSR1 to a job"):
+            kind = strike(process.pid, name, chance)
+            kills -= kind not in SIGNALS
+            tally["struck"][kind] += 1
+            if kind in ("server", "job", *SIGNALS):
                 process.wait()  # the batch lives and has to cope
-            seconds = until_quiet()
-            orphans += seconds is None
-            print(f"kill {kills}: {kind}; all quiet after {seconds} s", flush=True)
+            seconds = until_quiet(name)
+            tally["orphans"] += seconds is None
+            print(f"{name}: {kind}; all quiet after {seconds} s; {kills} kills to go", flush=True)
             process.wait()
         if process.returncode == 0:
-            rounds += 1
             wrong = differences(reference, results(Study.load(params, outputs)))
-            print(f"study {rounds} got through after {kills} kills: {wrong or 'equal file by file'}", flush=True)
-            if wrong:
-                return 1
+            tally["wrong" if wrong else "equal"] += 1
+            print(f"{name}: got through; {wrong or 'equal file by file'}", flush=True)
             shutil.rmtree(outputs)
-    print(f"{kills} kills, {rounds} studies equal, orphans after {orphans} kills; {counts}")
-    return 1 if orphans else 0
+        elif kills <= 0 and not struck:
+            raise RuntimeError(f"an undisturbed batch failed, see {folder / name}.log")
+    return tally
 
 
 class Factory:
@@ -89,25 +111,25 @@ class Factory:
         return self.folder / name
 
 
-def start(params: Path, outputs: Path) -> subprocess.Popen:
-    """A batch of the study in a session of its own; every process of it carries a token in its environment."""
+def start(params: Path, folder: Path, name: str) -> subprocess.Popen:
+    """A batch of the study, in a session of its own, into ``folder / name``; all its processes carry a token."""
     environment = {
         **os.environ,
-        TOKEN: str(os.getpid()),
-        "HUB_MIRROR": str(params.parents[1] / "sources/hub"),
+        TOKEN: f"{os.getpid()}-{name}",
+        "HUB_MIRROR": str(folder / "sources/hub"),
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    command = [sys.executable, "-m", "helpers.batch", str(params), "--outputs", str(outputs), "--cores", "1"]
-    log = (params.parents[1] / "log.txt").open("a")
-    return subprocess.Popen(
-        command, env=environment, cwd=params.parents[1], stdout=log, stderr=log, start_new_session=True
-    )
+    place = folder / f"{name}-work"  # Snakemake notes there what is incomplete
+    place.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "helpers.batch", str(params), "--outputs", str(folder / name), "--cores", "1"]
+    with (folder / f"{name}.log").open("a") as log:
+        return subprocess.Popen(command, env=environment, cwd=place, stdout=log, stderr=log, start_new_session=True)
 
 
-def processes() -> dict[int, str]:
+def processes(name: str) -> dict[int, str]:
     """Every process of a batch of this script: its id and command line."""
-    found, token = {}, f"{TOKEN}={os.getpid()}".encode()
+    found, token = {}, f"{TOKEN}={os.getpid()}-{name}".encode()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if token in (path / "environ").read_bytes().split(b"\0"):
@@ -117,9 +139,9 @@ def processes() -> dict[int, str]:
     return found
 
 
-def strike(batch: int, chance: random.Random) -> str:
+def strike(batch: int, name: str, chance: random.Random) -> str:
     """Kill something; says what."""
-    there = processes()
+    there = processes(name)
     server = [p for p, line in there.items() if "helpers.warm" in line and parent(p) == batch]
     kinds = {
         "batch": [batch],
@@ -128,7 +150,7 @@ def strike(batch: int, chance: random.Random) -> str:
         "job": [p for p, line in there.items() if "helpers.warm" in line and p not in server],
         "everything": list(there),
     }
-    kinds["SIGTERM to a job"] = kinds["SIGUSR1 to a job"] = kinds["job"]
+    kinds |= dict.fromkeys(SIGNALS, kinds["job"])
     kind = chance.choice([name for name, ids in kinds.items() if ids])
     number = getattr(signal, kind.split()[0], signal.SIGKILL)
     for process in kinds[kind] if kind == "everything" else kinds[kind][:1]:
@@ -146,12 +168,12 @@ def parent(process: int) -> int:
         return 0
 
 
-def until_quiet(limit: float = 60) -> float | None:
+def until_quiet(name: str, limit: float = 120) -> float | None:
     """Seconds until no process of the batch is left; None when some work on."""
     begin = time.monotonic()
-    while processes():
+    while left := processes(name):
         if time.monotonic() - begin > limit:
-            print("still there:", processes(), flush=True)
+            print("still there:", left, flush=True)
             return None
         time.sleep(0.1)
     return round(time.monotonic() - begin, 1)

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
 import torch
 from conftest import write_study
 
-from helpers import checkpoints, data, encoders, evaluation, training
+from helpers import checkpoints, collect, data, encoders, evaluation, training
 from helpers.study import Run, Study
 
 RUN = Run("base", "none", "pairs", 1)
@@ -33,7 +34,7 @@ def study(sources, tmp_path) -> Study:
 
 @pytest.fixture
 def signal_after(monkeypatch):
-    """Send this process a signal while a given one of all steps to come runs."""
+    """Send this process a signal while a given one of all steps to come runs; its ``seen`` counts the steps."""
     seen, plan = [0], {}
     compute = training._Trainer.compute_loss
 
@@ -48,6 +49,7 @@ def signal_after(monkeypatch):
     def order(step: int, number: int) -> None:
         plan[seen[0] + step] = number
 
+    order.seen = seen
     return order
 
 
@@ -77,6 +79,35 @@ def test_stopped_at_any_step_resumes_to_the_same_bits(study, signal_after):
         assert len(list(folder.iterdir())) == 1
         assert same(result(training.target(study, RUN)), whole), stops
         checkpoints.remove(folder.parent)
+
+
+def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothing(study, signal_after):
+    study = study.model_copy(update={"retry_collapsed": True})
+    folder = study.run_folder(RUN)
+
+    def run() -> dict[str, bytes]:
+        trained = training.target(study, RUN)
+        trained.selection["score"] = trained.selection["majority"]  # no better than the majority: it collapsed
+        evaluation.write_run(study, RUN, trained, evaluation.zero_shot(study, "pairs", trained, 32))
+        assert not list(folder.rglob(checkpoints.FOLDER))
+        logs = {str(f): json.loads(f.read_text())["log"] for f in folder.rglob("run.json")}
+        files = [*folder.rglob("scores.json"), *folder.rglob("*.parquet")]
+        return logs | {str(f): f.read_bytes() for f in files}
+
+    whole = run()
+    assert len(whole) == 6
+    shutil.rmtree(folder)
+    signal_after(2 * STEPS + 4, signal.SIGTERM)
+    with pytest.raises(checkpoints.Stopped):
+        run()
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"{checkpoints.FOLDER}/*")) == [
+        f".checkpoint/1-{STEPS:09d}",
+        f"{collect.RETRY}/.checkpoint/0-{4:09d}",
+    ]
+    assert not list(folder.rglob("scores.json"))
+    before = signal_after.seen[0]
+    assert run() == whole
+    assert signal_after.seen[0] - before == 2 * STEPS - 4  # only the rest of the repetition
 
 
 def test_a_warning_signal_saves_and_goes_on(study, signal_after):

@@ -28,6 +28,18 @@ def test_what_is_not_on_this_machine_is_named(sources, tmp_path, monkeypatch):
     assert "sizes that the catalogue does not say" in said
 
 
+def test_what_a_study_asks_of_a_cluster_stands_beside_what_its_longest_run_takes(sources, tmp_path):
+    needs = {"target": {"gpus": 2, "memory_gb": 7.5, "minutes": 45}}
+    study = Study.load(write_study(tmp_path / "p", sources, cluster=needs), tmp_path / "outputs")
+    planned = plan.plan(study)
+    rows = {line.split()[0]: line for line in plan.show(study, planned).splitlines() if line}
+    assert rows["target"].endswith("1 min   2 GPU, 7.5 GB, 45 min")
+    assert "0 GPU, 16 GB" in rows["encoder"] and "1 GPU, 16 GB" in rows["intermediate"] and "warning:" not in rows
+    planned.longest["target"] = 100.0
+    warned = [line for line in plan.show(study, planned).splitlines() if line.startswith("warning")]
+    assert warned == ["warning: cluster.target.minutes: found 45, expected at least 100"]
+
+
 def test_the_study_of_record_is_several_hundred_runs():
     study = Study.load("params/xtreme-r.yaml")
     planned = plan.plan(study)
@@ -37,3 +49,4 @@ def test_the_study_of_record_is_several_hundred_runs():
     assert examples == steps * 32 and tokens == examples * 50
     assert seconds == pytest.approx(6 * 85_054_464 * tokens / plan.GPU_FLOPS)
     assert any("ccg/train.auto" in what for what in planned.missing)
+    assert planned.longest["intermediate"] > (seconds + plan.START) / 60

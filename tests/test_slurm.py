@@ -1,36 +1,42 @@
-"""A study on a real Slurm of two nodes, both on this machine: both are used, the results are those of a local run."""
+"""A study on a real Slurm of two nodes, both on this machine: both are used, one is lost, the result is a local run's.
+
+Everything of it lies in a folder of the test's own and ends with it; a Slurm that this machine may have is not touched.
+"""
 
 import os
+import re
+import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from conftest import write_study
+from stress import differences, results
 
-from helpers import collect, encoders, evaluation, training
-from helpers.study import Run, Study
+from helpers import checkpoints, warm
+from helpers.study import NONE, Run, Study
 
 ROOT = Path(__file__).parents[1]
-MISSING = [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "squeue") if shutil.which(name) is None]
-CONF = Path("/etc/slurm/slurm.conf")
-"""Where Slurm's programs look: its executor clears SLURM_CONF from the environment of jobs."""
+NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scontrol")
+MISSING = [name for name in NEEDED if shutil.which(name) is None]
+PATIENCE = 1200
+"""Seconds until something that always happens is taken not to happen: the machine may be busy."""
 pytestmark = [
-    pytest.mark.skipif("TEST_SLURM" not in os.environ, reason="starts a Slurm of its own: set TEST_SLURM=1"),
-    pytest.mark.skipif(bool(MISSING), reason=f"no Slurm here ({', '.join(MISSING)} not installed)"),
-    pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="a private Slurm needs root"),
-    pytest.mark.skipif(CONF.exists(), reason=f"this machine has a Slurm of its own ({CONF})"),
+    pytest.mark.skipif(bool(MISSING), reason=f"no Slurm here: {', '.join(MISSING)} not installed (slurm-wlm, munge)"),
+    pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="a Slurm of the test's own needs root"),
 ]
 
 CONFIGURATION = """
 ClusterName=tests
-SlurmctldHost={host}
-SlurmctldPort={port}
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 SlurmUser=root
@@ -45,101 +51,224 @@ JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
-ReturnToService=2
 MinJobAge=7200
-SchedulerParameters=sched_min_interval=0,batch_sched_delay=0
+MessageTimeout=100
+SlurmdTimeout=0
 NodeName=n[1-2] NodeAddr=127.0.0.1 NodeHostname={host} Port=[{first}-{second}] CPUs=1 RealMemory=4000
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
 
+class Slurm:
+    """munge, a controller and two nodes in a folder; ``environment`` is what reaches them."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.conf, self.daemons = folder, folder / "slurm.conf", {}
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
+        # Snakemake's executor starts srun without SLURM_CONF.
+        found, put = shutil.which("srun"), folder / "bin/srun"
+        put.parent.mkdir(parents=True)
+        put.write_text(f'#!/bin/sh\nexec env SLURM_CONF={shlex.quote(str(self.conf))} {found} "$@"\n')
+        put.chmod(0o755)
+        self.environment |= {"SLURM_CONF": str(self.conf), "PATH": f"{put.parent}:{os.environ['PATH']}"}
+
+    def start(self) -> None:
+        self.folder.chmod(0o755)
+        (self.folder / "state").mkdir()
+        key = self.folder / "munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        controller, first = free_ports()
+        self.conf.write_text(
+            CONFIGURATION.format(
+                folder=self.folder,
+                host=socket.gethostname().split(".")[0],
+                controller=controller,
+                first=first,
+                second=first + 1,
+            )
+        )
+        private = [f"--{name}-file={self.folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
+        self._begin("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", *private)
+        until(lambda: (self.folder / "munge.socket").exists(), self.logs)
+        self._begin("slurmctld", "-D")
+        until(lambda: self.ask("scontrol", "ping").returncode == 0, self.logs)
+        for node in ("n1", "n2"):
+            self._begin("slurmd", "-D", "-N", node)
+        until(lambda: self.ask("sinfo", "-Nho", "%T").stdout.split() == ["idle", "idle"], self.logs)
+
+    def _begin(self, *command: str) -> None:
+        with (self.folder / f"{command[0]}.log").open("a") as log:
+            self.daemons[command[-1]] = subprocess.Popen(
+                command,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=warm.end_with_parent,  # also when the test is killed
+            )
+
+    def ask(self, *command: str) -> subprocess.CompletedProcess:
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True)
+
+    def jobs(self) -> list[dict[str, str]]:
+        """What the controller says of every job and array task, old ones too."""
+        lines = self.ask("scontrol", "show", "jobs", "-o").stdout.splitlines()
+        return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines if line.startswith("JobId=")]
+
+    def logs(self) -> str:
+        return "".join(f"{path.name}: {path.read_text()[-2000:]}\n" for path in self.folder.glob("*.log"))
+
+    def processes(self) -> dict[int, list[str]]:
+        """Daemons of this Slurm and what they started: id and environment."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (path / "environ").read_bytes()
+            except OSError:
+                continue
+            if str(self.folder).encode() in environment and int(path.name) != os.getpid():
+                found[int(path.name)] = environment.decode(errors="replace").split("\0")
+        return found
+
+    def lose(self, node: str) -> None:
+        """Have a node vanish, its daemon and all that it started; then tell the controller that it is gone."""
+        keepers = tuple(f"slurmstepd: [{job['JobId']}." for job in self.jobs() if job["NodeList"] == node)
+        there = self.processes()
+        self.daemons[node].kill()
+        kill(process for process in there if command(process).startswith(keepers))  # they would report the job's end
+        kill(process for process, has in there.items() if f"SLURMD_NODENAME={node}" in has)
+        told = self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+        assert told.returncode == 0, told.stderr
+        for job in self.jobs():  # a job that is put back into the queue waits two minutes there
+            if job.get("Restarts") != "0" and job["JobState"] == "PENDING":
+                self.ask("scontrol", "update", f"JobId={job['JobId']}", "StartTime=now")
+
+    def node_of(self, argument: str) -> str:
+        """The node that a command with this argument runs on."""
+        for process, has in self.processes().items():
+            if argument in command(process):
+                return next(word.split("=", 1)[1] for word in has if word.startswith("SLURMD_NODENAME="))
+        raise AssertionError(f"no job with {argument}")
+
+    def end(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while left := self.processes():
+            kill(left)
+            assert time.monotonic() < end, left
+            time.sleep(0.1)
+        for daemon in self.daemons.values():
+            daemon.wait()
+
+
+def command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def kill(processes: Iterable[int]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def until(condition, explain) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, explain()
+        time.sleep(0.2)
+
+
+def free_ports() -> tuple[int, int]:
+    """Two ports that nothing listens on; neither on the one after the second."""
+    port = 20000 + os.getpid() % 20000
+    while True:
+        try:
+            for i in range(3):
+                with socket.socket() as one:
+                    one.bind(("127.0.0.1", port + i))
+            return port, port + 1
+        except OSError:
+            port += 3
+
+
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    """munge, a controller and two nodes, in a folder of their own; yields the environment that reaches them."""
-    folder = tmp_path_factory.mktemp("slurm")
-    folder.chmod(0o755)
-    (folder / "state").mkdir()
-    key = folder / "munge.key"
-    key.write_bytes(os.urandom(1024))
-    key.chmod(0o400)
-    host = socket.gethostname()
-    ports = dict(zip(("port", "first"), free_ports(2), strict=True))
-    ports["second"] = ports["first"] + 1
-    (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder, host=host, **ports))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
-    private = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
-    daemons = [
-        ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *private],
-        ["slurmctld", "-D"],
-        ["slurmd", "-D", "-N", "n1"],
-        ["slurmd", "-D", "-N", "n2"],
-    ]
-    with ExitStack() as stack:
-        CONF.parent.mkdir(exist_ok=True)
-        CONF.unlink(missing_ok=True)  # a link that a killed test left
-        CONF.symlink_to(folder / "slurm.conf")
-        stack.callback(CONF.unlink)
-        for command in daemons:
-            log = stack.enter_context((folder / f"{command[0]}.log").open("a"))
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            time.sleep(0.5)
-        end = time.monotonic() + 60
-        while nodes(environment) != ["idle", "idle"]:
-            logs = "".join(path.read_text()[-2000:] for path in folder.glob("*.log"))
-            assert time.monotonic() < end, f"no two idle nodes: {nodes(environment)}\n{logs}"
-            time.sleep(0.5)
-        yield environment
+    cluster = Slurm(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.end()
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, and neither on the next one."""
-    found, port = [], 20000 + os.getpid() % 20000
-    while len(found) < count:
-        with socket.socket() as one, socket.socket() as two:
-            try:
-                one.bind(("127.0.0.1", port))
-                two.bind(("127.0.0.1", port + 1))
-                found.append(port)
-            except OSError:
-                pass
-        port += 2
-    return found
+def study_file(folder: Path, sources: Path, checkpoint_minutes: float) -> Path:
+    """A study of one encoder and two runs."""
+    recipe = {"steps": 60, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 3}
+    needs = {"gpus": 0, "memory_gb": 0.5, "minutes": 60}
+    size = {"encoder": str(sources / "encoder"), "title": "a tiny encoder", "pooling": "mean"}
+    return write_study(
+        folder,
+        sources,
+        sizes={"base": size},
+        intermediate=[NONE],
+        seeds=[1, 2],
+        phases={"intermediate": recipe, "target": recipe},
+        checkpoint_minutes=checkpoint_minutes,
+        cluster=dict.fromkeys(("encoder", "intermediate", "target"), needs),
+    )
 
 
-def nodes(environment: dict[str, str]) -> list[str]:
-    listed = subprocess.run(["sinfo", "-Nho", "%T"], env=environment, capture_output=True, text=True)
-    return listed.stdout.split()
+def start(params: Path, sources: Path, environment: dict[str, str], *more: str) -> subprocess.Popen:
+    """A batch whose outputs lie beside ``params``."""
+    environment = {**environment, "HUB_MIRROR": str(sources / "hub"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "helpers.batch", str(params), "--outputs", str(params.parent / "outputs"), *more]
+    with (params.parent / "log.txt").open("a") as log:
+        return subprocess.Popen(command, env=environment, cwd=params.parent, stdout=log, stderr=log)
 
 
-def test_a_study_runs_on_both_nodes_and_gives_what_a_local_run_gives(slurm, tiny_sources, tmp_path):
-    needs = {"gpus": 0, "memory_gb": 0.5, "minutes": 10}
-    changes = {
-        "intermediate": ["none"],
-        "seeds": [1, 2],
-        "cluster": dict.fromkeys(("encoder", "intermediate", "target"), needs),
-    }
-    params = write_study(tmp_path / "params", tiny_sources, **changes)
-    environment = {**slurm, "HUB_MIRROR": str(tiny_sources / "hub"), "HF_HUB_OFFLINE": "1"}
-    command = [
-        *(sys.executable, "-m", "helpers.batch", str(params), "--outputs", "outputs"),
-        *("--profile", str(ROOT / "profiles/slurm"), "--slurm-no-account", "--slurm-status-command", "squeue"),
-        *("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"),
-    ]
-    outcome = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    log = tmp_path / "outputs/tiny/snakemake.log"
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr + (log.read_text()[-6000:] if log.exists() else "")
-    jobs = subprocess.run(["scontrol", "show", "jobs", "-o"], env=slurm, capture_output=True, text=True).stdout
-    assert " NodeList=n1 " in jobs and " NodeList=n2 " in jobs
-    assert "ArrayTaskId=" in jobs  # the runs came as one submission
+def said(params: Path) -> str:
+    logs = [params.parent / "log.txt", params.parent / "outputs/tiny/snakemake.log"]
+    logs += sorted((params.parent / ".snakemake/slurm_logs").rglob("*.log"))
+    return "".join(f"{log}: {log.read_text()[-5000:]}\n" for log in logs if log.exists())
 
-    there, here = Study.load(params, tmp_path / "outputs"), Study.load(params, tmp_path / "local")
-    assert len(collect.missing(there)) == 0
-    for size in here.sizes:
-        encoders.make(here, size)
-    for run in (Run("base", "none", "pairs", 1), Run("large", "none", "pairs", 2)):
-        predictions = evaluation.zero_shot(here, "pairs", training.target(here, run), 32)
-        pd.testing.assert_frame_equal(
-            pd.read_parquet(there.run_folder(run) / "predictions.parquet"), predictions, check_exact=True
-        )
+
+def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(slurm, tiny_sources, tmp_path):
+    alone = study_file(tmp_path / "local", tiny_sources, checkpoint_minutes=15)
+    params = study_file(tmp_path / "slurm", tiny_sources, checkpoint_minutes=0)  # after every step
+    local = start(alone, tiny_sources, dict(os.environ), "--cores", "1")
+    batch = start(
+        *(params, tiny_sources, slurm.environment, "--profile", str(ROOT / "profiles/slurm")),
+        *("--slurm-no-account", "--slurm-status-command", "squeue"),
+        *("--slurm-init-seconds-before-status-checks", "2"),
+    )
+    there, here = Study.load(params, params.parent / "outputs"), Study.load(alone, alone.parent / "outputs")
+
+    def seen(condition):
+        until(lambda: batch.poll() is not None or condition(), lambda: said(params))
+        assert batch.poll() is None, said(params)
+        return condition()
+
+    def running() -> list[dict[str, str]]:
+        jobs = [job for job in slurm.jobs() if job["JobState"] == "RUNNING"]
+        return jobs if len(jobs) == 2 else []
+
+    jobs = seen(running)
+    assert {job["NodeList"] for job in jobs} == {"n1", "n2"}
+    run = seen(lambda: [run for run in there.runs() if list(checkpoints_of(there, run))])[0]
+    node = slurm.node_of(f"seed={run.seed}")
+    slurm.lose(node)
+    assert batch.wait(PATIENCE) == 0, said(params)
+    assert local.wait(PATIENCE) == 0, said(alone)
+    (lost,) = [job for job in jobs if job["NodeList"] == node]
+    (again,) = [job for job in slurm.jobs() if job["JobId"] == lost["JobId"]]
+    assert again["Restarts"] == "1" and again["NodeList"] not in (node, "(null)")
+    assert [job["JobState"] for job in slurm.jobs()] == ["COMPLETED"] * 3  # none was given up and sent again
+    expected = results(here)
+    assert len(expected) > 12 and differences(expected, results(there)) == []
+
+
+def checkpoints_of(study: Study, run: Run) -> Iterable[Path]:
+    return (study.run_folder(run) / checkpoints.FOLDER).glob("*/checkpoint.json")

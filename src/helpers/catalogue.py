@@ -62,7 +62,7 @@ def validate(model: type[T], raw: dict, path: Path, key: str = "") -> T:
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join([key] * bool(key) + [str(part) for part in first["loc"]])
+        where = ".".join([key] * bool(key) + [" ".join(str(part).split()) for part in first["loc"]])
         if first["type"] == "extra_forbidden":
             parent = model if len(first["loc"]) == 1 else None
             known = f"; expected one of {', '.join(sorted(parent.model_fields))}" if parent else ""

@@ -53,6 +53,8 @@ class Checkpoints(TrainerCallback):
         Plain data that the training's result depends on; a checkpoint of other settings is removed.
     minutes
         Wall time between two checkpoints; 0 saves one after every step.
+    at_end
+        Also save one after the last step, for a run that has more to do than its training.
 
     Attributes
     ----------
@@ -60,9 +62,9 @@ class Checkpoints(TrainerCallback):
         The stage that the newest checkpoint lies in, and the log of the stages before it. Earlier stages need not run.
     """
 
-    def __init__(self, run: Path, settings: dict, minutes: float):
+    def __init__(self, run: Path, settings: dict, minutes: float, at_end: bool = False):
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        self.folder, self.seconds_between = run / FOLDER, 60 * minutes
+        self.folder, self.seconds_between, self.at_end = run / FOLDER, 60 * minutes, at_end
         self.settings = json.loads(json.dumps({**settings, "versions": versions}))
         self.found = self._newest()
         about = read_about(self.found) if self.found else {}
@@ -111,7 +113,8 @@ class Checkpoints(TrainerCallback):
         self.epoch_random = _get_random()
 
     def on_step_end(self, args, state, control, **_):
-        due = time.monotonic() - self.last >= self.seconds_between and state.global_step < state.max_steps
+        last = state.global_step >= state.max_steps
+        due = self.at_end if last else time.monotonic() - self.last >= self.seconds_between
         control.should_save = bool(due or self.asked)
 
     def on_evaluate(self, args, state, control, **_):

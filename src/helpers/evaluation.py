@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import math
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -87,7 +88,10 @@ def write_run(study: Study, run: Run, trained: Training, predictions: pd.DataFra
         again = training.target(study, run, seed)
         repeated = zero_shot(study, run.target, again, study.hyperparameters("target", *run[::2]).max_length)
         _write(study, run, seed, again, repeated, folder / RETRY)
+    else:  # of a run that collapsed before it was made again
+        shutil.rmtree(folder / RETRY, ignore_errors=True)
     result = _write(study, run, run.seed, trained, predictions, folder)
+    checkpoints.remove(folder / RETRY)
     checkpoints.remove(folder)
     return result
 

@@ -31,12 +31,13 @@ PREDICTED = 5_000
 
 @dataclass
 class Plan:
-    """Counts of a study; times in GPU-hours, disk in bytes."""
+    """Counts of a study; times in GPU-hours and, of the longest run, minutes; disk in bytes."""
 
     runs: dict[str, int] = field(default_factory=dict)
     examples: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     hours: dict[str, float] = field(default_factory=dict)
+    longest: dict[str, float] = field(default_factory=dict)
     disk: float = 0.0
     unknown: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -46,7 +47,8 @@ def plan(study: Study) -> Plan:
     """What every phase of a study takes."""
     out, rows = Plan(), {}
     for phase in ("encoder", "intermediate", "target"):
-        out.runs[phase], out.examples[phase], out.tokens[phase], out.hours[phase] = 0, 0, 0, 0.0
+        out.runs[phase], out.examples[phase], out.tokens[phase] = 0, 0, 0
+        out.hours[phase], out.longest[phase] = 0.0, START / 60
     for size in study.sizes:
         layers, hidden = _shape(study, size, out)
         whole = layers * 4 + 4 * hidden * (VOCABULARY if study.trim else 250_002)
@@ -108,11 +110,14 @@ def show(study: Study, plan: Plan) -> str:
     lines = [
         f"{study.name}: {study.description}",
         "",
-        f"{'phase':14}{'runs':>8}{'examples trained on':>22}{'tokens trained on':>20}{'GPU-hours':>12}",
+        f"{'phase':14}{'runs':>8}{'examples trained on':>22}{'tokens trained on':>20}{'GPU-hours':>12}"
+        f"{'longest run':>14}   asked of a cluster",
     ]
     for phase in plan.runs:
         cells = f"{plan.runs[phase]:>8,}{plan.examples[phase]:>22,}{plan.tokens[phase]:>20,}{plan.hours[phase]:>12,.1f}"
-        lines.append(f"{phase:14}{cells}")
+        needs = study.needs(phase)
+        asked = f"{needs.gpus} GPU, {needs.memory_gb:g} GB, {needs.minutes:,} min"
+        lines.append(f"{phase:14}{cells}{plan.longest[phase]:>10,.0f} min   {asked}")
     cells = f"{sum(plan.runs.values()):>8,}{sum(plan.examples.values()):>22,}{sum(plan.tokens.values()):>20,}"
     lines.append(f"{'all':14}{cells}{sum(plan.hours.values()):>12,.1f}")
     lines += [
@@ -123,6 +128,9 @@ def show(study: Study, plan: Plan) -> str:
     ]
     if plan.unknown:
         lines.append(f"sizes that the catalogue does not say are not counted: {', '.join(plan.unknown)}")
+    for phase, minutes in plan.longest.items():
+        if plan.runs[phase] and minutes > (asked := study.needs(phase).minutes):
+            lines.append(f"warning: cluster.{phase}.minutes: found {asked:,}, expected at least {minutes:,.0f}")
     lines += ["", "missing on this machine:" if plan.missing else "nothing is missing on this machine"]
     lines += [f"  {what}" for what in plan.missing]
     return "\n".join(lines)
@@ -138,6 +146,7 @@ def _add(out: Plan, phase: str, cost: tuple[int, int, float], runs: int) -> None
     out.examples[phase] += examples * runs
     out.tokens[phase] += tokens * runs
     out.hours[phase] += (seconds + START) * runs / 3600
+    out.longest[phase] = max(out.longest[phase], (seconds + START) / 60)
 
 
 def _cost(study: Study, phase: str, size: str, name: str, stages: list[list[str]], layers: int, rows: dict, out: Plan):

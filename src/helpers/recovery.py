@@ -155,6 +155,8 @@ def _broken(folder: Path) -> str | None:
         done, encoder = folder / "scores.json", folder / "encoder"
         files = ["scores.json", "run.json", "notebook.ipynb"]
         files += [] if encoder.is_dir() else ["predictions.parquet"]
+        if (folder / collect.RETRY / "scores.json").exists():
+            files += [f"{collect.RETRY}/{name}" for name in ("scores.json", "run.json", "predictions.parquet")]
     if not done.exists():
         return None
     paths = [folder / name for name in files]

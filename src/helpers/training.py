@@ -15,6 +15,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from helpers import checkpoints, data, encoders, formats, frozen, hardware, mixture
 from helpers import material as materials
 from helpers.catalogue import StudyError
+from helpers.collect import RETRY
 from helpers.material import Material, score  # noqa: F401
 from helpers.model import EncoderWithHead
 from helpers.study import NONE, Hyperparameters, Run, Study
@@ -49,14 +50,16 @@ def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
 def target(study: Study, run: Run, seed: int | None = None) -> Training:
     """Phase 3: fine-tune the encoder that the intermediate task hands on, on the target's English tasks.
 
-    ``seed`` replaces the run's own for this training alone: a collapsed run is repeated from the same encoder.
+    ``seed`` replaces the run's own for this training alone: a collapsed run is repeated from the same encoder, with
+    checkpoints in a folder of its own.
     """
     settings = study.hyperparameters("target", run.size, run.target)
     if study.tasks[run.target].format == "retrieval":
         return _untrained(study, run)
+    folder = study.run_folder(run) if seed is None else study.run_folder(run) / RETRY
     seed = run.seed if seed is None else seed
     depends_on = {"seed": seed, **study.settings(*run[:3])}
-    keep = checkpoints.Checkpoints(study.run_folder(run), depends_on, study.checkpoint_minutes)
+    keep = checkpoints.Checkpoints(folder, depends_on, study.checkpoint_minutes, at_end=study.retry_collapsed)
     encoder = encoders.hand_on(study, run.size, run.intermediate, run.seed, settings.dropout)
     return _fine_tune(study, run.size, study.train_on(run.target), settings, seed, encoder, keep)
 
