@@ -4,7 +4,7 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo study fetch plan export test bench lab lint clean
+.PHONY: demo study fetch plan export test test-cluster bench lab lint clean
 
 demo: ## the embedded study: no network, no GPU
 	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
@@ -23,7 +23,10 @@ export: .venv/installed ## a study's predictions as XTREME's evaluation reads th
 
 test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $(CORES) tests
+	$(BIN)/python -m pytest -n $(CORES) -m "not cluster" tests
+
+test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this machine; needs root, slurm-wlm and munge
+	$(BIN)/python -m pytest -m cluster -rs tests
 
 bench: .venv/installed ## this project beside transformers' run_xnli example; about a quarter of an hour on two cores
 	$(BIN)/python benchmarks/throughput.py

@@ -30,6 +30,7 @@ PATIENCE = 1200
 """Seconds until something that always happens is taken not to happen: the machine may be busy."""
 TO_START = 90
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.skipif(bool(MISSING), reason=f"no Slurm here: {', '.join(MISSING)} not installed (slurm-wlm, munge)"),
     pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="a Slurm of the test's own needs root"),
 ]

@@ -232,7 +232,7 @@ def _arguments(
 
 def _line(entry: dict) -> dict:
     names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", "eval_score": "validation_score"}
-    return {names[k]: v for k, v in entry.items() if k in names}
+    return {to: entry[name] for name, to in names.items() if name in entry}  # in one order, resumed or not
 
 
 class _Trainer(Trainer):
