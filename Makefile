@@ -28,7 +28,7 @@ test: .venv/installed
 test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this machine; needs root, slurm-wlm and munge
 	$(BIN)/python -m pytest -m cluster -rs tests
 
-bench: .venv/installed ## this project beside transformers' run_xnli example; about a quarter of an hour on two cores
+bench: .venv/installed ## this project beside transformers' run_xnli example; about half an hour on two cores
 	$(BIN)/python benchmarks/throughput.py
 
 lab: .venv/installed

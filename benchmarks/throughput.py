@@ -28,7 +28,15 @@ from helpers.catalogue import load
 
 PAIRS = 128
 RECIPES = {"default": "run_xnli as it comes", "flags": "run_xnli, best flags", "ours": "this project"}
-UNITS = {"peak training memory": "bytes", "checkpoint": "bytes"}
+UNITS = {
+    "training examples/s": "examples/s",
+    "prediction examples/s": "examples/s",
+    "peak training memory": "bytes",
+    "checkpoint": "bytes",
+    "training FLOP/s": "FLOP/s",
+    "float32 matrix product": "FLOP/s",
+    "bfloat16 matrix product": "FLOP/s",
+}
 
 
 def main() -> None:
@@ -93,13 +101,13 @@ def round_of(folders: dict[str, Path], number: int) -> list[dict]:
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             measures = json.loads(done.stdout.splitlines()[-1])
             print(f"round {number + 1}, {encoder}, {recipe}: {measures}", flush=True)
-            out += [{"encoder": encoder, "recipe": recipe, "measure": m, "value": v} for m, v in measures.items()]
+            out += [(encoder, recipe, measure, value) for measure, value in measures.items()]
     machine = {"float32 matrix product": torch.float32, "bfloat16 matrix product": torch.bfloat16}
-    out += [
-        {"encoder": "", "recipe": "torch.matmul", "measure": name, "value": product(kind)}
-        for name, kind in machine.items()
+    out += [("this machine", "torch.mm", name, product(kind)) for name, kind in machine.items()]
+    return [
+        {"encoder": encoder, "recipe": recipe, "measure": measure, "value": value, "unit": UNITS[measure]}
+        for encoder, recipe, measure, value in out
     ]
-    return out
 
 
 def product(kind: torch.dtype) -> float:
@@ -115,19 +123,18 @@ def product(kind: torch.dtype) -> float:
 
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """Median, minimum and maximum of every measure, and each recipe as a multiple of the default in the same round."""
+    """Median, minimum and maximum of every measure, and ours as a multiple of the others' in the same round."""
     rows = []
     for (encoder, recipe, measure), group in found.groupby(["encoder", "recipe", "measure"], sort=False):
         values = group["value"].tolist()
-        unit = UNITS.get(measure) or measure.rsplit(" ", 1)[-1] if "/s" in measure or measure in UNITS else "FLOP/s"
-        unit = group["unit"].iloc[0] if "unit" in group and isinstance(group["unit"].iloc[0], str) else unit
+        unit = group["unit"].iloc[0]
         rows.append((encoder, recipe, measure, statistics.median(values), min(values), max(values), unit))
     ours = found[found["recipe"] == "ours"]
     for other in ("default", "flags"):
         for (encoder, measure), group in ours.groupby(["encoder", "measure"], sort=False):
             same = found[(found.recipe == other) & (found.encoder == encoder) & (found.measure == measure)]
-            ratios = [a / b for a, b in zip(group["value"], same["value"], strict=False)]
-            if ratios:
+            ratios = [a / b for a, b in zip(group["value"], same["value"], strict=not same.empty)]
+            if ratios:  # only the recipes are measured with all three
                 name = f"{measure}, ours / {other}"
                 rows.append((encoder, "ours", name, statistics.median(ratios), min(ratios), max(ratios), "x"))
     return pd.DataFrame(rows, columns=["encoder", "recipe", "measure", "median", "minimum", "maximum", "unit"])

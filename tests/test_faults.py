@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import write_study
 
-from helpers import batch, collect, data, devices, recovery, warm
+from helpers import batch, collect, data, devices, frozen, recovery, warm
 from helpers.files import damage, write_json, write_whole
 from helpers.study import NONE, Run, Study
 
@@ -93,6 +93,13 @@ def test_a_result_of_which_a_file_is_lost_is_made_again(done):
     (done.run_folder(Run("base", NONE, "pairs", 1)) / "predictions.parquet").unlink()
     (line,) = recovery.repair(done)
     assert "missing" in line
+
+
+def test_lost_weights_are_noticed_beside_the_states_of_frozen_layers(done):
+    folder = done.encoder_folder("large")
+    (folder / "model.safetensors").rename(folder / frozen.FILE)
+    (line,) = recovery.repair(done)
+    assert "model.safetensors: missing" in line
 
 
 def test_kept_data_that_are_truncated_are_read_again(done):

@@ -161,7 +161,9 @@ def _broken(folder: Path) -> str | None:
         return None
     paths = [folder / name for name in files]
     if encoder.is_dir():
-        weights = list(encoder.glob("*.safetensors")) or [encoder / "model.safetensors"]
+        weights = {*encoder.glob("*.safetensors")}
+        if not any(path.name.startswith("model") for path in weights):  # one file, or several where it is large
+            weights.add(encoder / "model.safetensors")
         paths += [*weights, encoder / "config.json", encoder / "tokenizer.json"]
     for path in paths:
         if wrong := damage(path):
