@@ -151,12 +151,12 @@ def chart(table: pd.DataFrame, about: dict) -> alt.VConcatChart:
             color=alt.Color("recipe:N", sort=[*RECIPES], legend=None, scale=alt.Scale(range=theme.COLOURS[:3])),
         )
         span = base.mark_rule(color=theme.INK, strokeWidth=1.5).encode(x="minimum:Q", x2="maximum:Q")
-        label = base.mark_text(align="left", dx=6).encode(x="maximum:Q", text=alt.Text("median:Q", format=".3~s"))
+        label = base.mark_text(align="left", dx=6).encode(x="maximum:Q", text=alt.Text("median:Q", format=".3r"))
         panel = (bars + span + label).properties(width=280, height=alt.Step(22))
         parts.append(panel.facet(column=alt.Column("encoder:N", title=None)).resolve_scale(x="independent"))
     subtitle = [
         f"batches of 32 pairs of {about['texts']}, {about['cores']} cores of {about['processor']}",
-        f"medians of {about['rounds']} rounds, lines from smallest to largest",
+        f"rounds: {about['rounds']}; bars are medians, lines go from the smallest to the largest",
     ]
     return alt.vconcat(*parts).properties(title=alt.TitleParams("Examples a second", subtitle=subtitle))
 
