@@ -24,7 +24,11 @@ class Size(Strict):
 
 
 class Hyperparameters(Strict):
-    """What one fine-tuning needs to know. Exactly one of ``steps`` and ``epochs`` is given."""
+    """What one fine-tuning needs to know. Exactly one of ``steps`` and ``epochs`` is given.
+
+    ``frozen_layers`` counts from the lowest and takes the embeddings in. ``compile`` hands the model to torch.compile,
+    which pays on long trainings on a GPU: it takes minutes to begin.
+    """
 
     steps: PositiveInt | None = None
     epochs: PositiveFloat | None = None
