@@ -86,7 +86,8 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
     assert (labels != -100).any() and labels[0] == labels[-1] == -100  # special pieces are never hidden
     assert np.array_equal(material.items[at[0]]["batch"][0]["input_ids"][0], ids)  # nor others when it is asked again
     model = mixture.model(made, "both", encoder, "mean", 0.0)
-    loss = material.loss(model, material.collate([material.items[at[0]]]))
+    [part] = material.split([material.items[at[0]]])
+    loss = material.loss(model, material.collate(part))
     assert 0 < loss.item() < 3 * np.log(len(tokenizer))
     assert training.intermediate(made, "base", "both", 1).log
 

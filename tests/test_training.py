@@ -6,8 +6,9 @@ import pytest
 import torch
 from conftest import write_study
 
-from helpers import data, encoders, evaluation, formats, frozen, training
+from helpers import data, encoders, evaluation, formats, frozen, model, training
 from helpers.formats.metrics import Accuracy
+from helpers.material import Material
 from helpers.model import EncoderWithHead, batches, collate, length, predict
 from helpers.study import Run, Study
 
@@ -151,6 +152,46 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn(study):
     after = training.target(frozen, Run("large", "none", "pairs", 1)).model.encoder.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and all("layer.1." in name for name in changed)
+
+
+@pytest.mark.parametrize("task", ["pairs", "choices"])
+def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches(study, monkeypatch, task):
+    phases = {**study.phases, "intermediate": {**study.phases["intermediate"], "dropout": 0.0, "batch_size": 8}}
+    still = study.model_copy(update={"phases": phases})
+    whole = training.intermediate(still, "large", task, 1)
+    monkeypatch.setitem(model.TRAINING_BUDGET, "cpu", 64)
+    parts, collate = [], training._in_parts
+    monkeypatch.setattr(training, "_in_parts", lambda *a: parts.append(collate(*a)) or parts[-1])
+    cut = training.intermediate(still, "large", task, 1)
+    assert max(map(len, parts)) > 2  # the batches were cut, and each part was within the budget
+    assert max(part["input_ids"].numel() for batch in parts for part in batch) <= 64
+    losses = [[line["loss"] for line in trained.log if "loss" in line] for trained in (whole, cut)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    state = cut.model.state_dict()
+    for name, value in whole.model.state_dict().items():
+        if name != "head.output.1.bias":  # the same for every choice: its gradient is nothing but rounding
+            assert torch.allclose(value, state[name], atol=1e-4), name
+
+
+def test_a_part_counts_by_its_labels():
+    """Where words carry the labels, a part with more of them weighs more: the loss is the batch's mean over words."""
+    marks = [[-100, 0, 1, 2, -100], [-100, 1, -100], [-100, -100, -100]]
+    items = [{"input_ids": [[5] * len(m)], "labels": [m], "length": len(m)} for m in marks]
+    logits = torch.randn(3, 5, 3)
+
+    def mean(rows):
+        return torch.nn.functional.cross_entropy(logits[rows].flatten(0, 1), whole[rows].flatten())
+
+    whole = model.collate_labels(items)
+    given = Material(
+        **dict.fromkeys(("name", "lengths", "batch_size", "loss", "validate", "selection"), None),
+        **dict.fromkeys(("examples", "pieces", "sequences"), 0),
+        items=items, split=lambda drawn: [[item] for item in drawn],
+        collate=lambda part: {**collate(part, 1), "labels": model.collate_labels(part)},
+    )  # fmt: skip
+    parts = training._in_parts(given, items)
+    assert [part["share"] for part in parts] == [0.75, 0.25]  # what carries no label is left out
+    assert sum(part["share"] * mean([i]) for i, part in enumerate(parts)) == pytest.approx(mean([0, 1, 2]))
 
 
 def test_states_of_frozen_layers_are_computed_once_and_change_nothing(study, tiny_sources, monkeypatch):

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from helpers import formats
 from helpers.catalogue import Task
-from helpers.model import collate, collate_labels, predict, training_items
+from helpers.model import collate, collate_labels, parts, predict, training_items
 from helpers.study import Hyperparameters
 
 
@@ -23,8 +23,9 @@ class Material:
     items, lengths
         What the trainer draws ``batch_size`` of at a time, and the pieces of each, by which batches are grouped; no
         lengths mean that the items are in order already.
-    collate, loss
-        Items to a batch of tensors; (model, batch) to a loss.
+    split, collate, loss
+        What the trainer drew to the parts that go through the model one by one; a part to tensors; (model, tensors) to
+        a loss, the mean over the part's labels.
     validate
         The score, in points, of a model on validation data.
     selection
@@ -39,6 +40,7 @@ class Material:
     items: Sequence
     lengths: list[int] | None
     batch_size: int
+    split: Callable[[list], list[list]]
     collate: Callable[[list], dict]
     loss: Callable[[nn.Module, dict], torch.Tensor]
     validate: Callable[[nn.Module], float]
@@ -64,6 +66,7 @@ def single(
         items=items,
         lengths=[item["length"] for item in items],
         batch_size=settings.batch_size,
+        split=parts,
         collate=lambda batch: {**collate(batch, pad), "labels": collate_labels(batch)},
         loss=lambda model, batch: shape.loss(model(batch["input_ids"], batch["attention_mask"]), batch["labels"]),
         validate=lambda model: score(task, validation, held_out, predict(model, held_out, pad)),

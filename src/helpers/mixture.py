@@ -16,8 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from helpers import data, formats
 from helpers.catalogue import StudyError
+from helpers.formats.labels import IGNORED
 from helpers.material import Material, score, selection
-from helpers.model import Head, collate, collate_labels, length, predict, training_items
+from helpers.model import Head, collate, collate_labels, length, parts, predict, training_items
 from helpers.study import Hyperparameters, Study
 
 MLM = "masked language modelling"
@@ -141,7 +142,8 @@ def material(
         items=Batches(plan, items, lambda item, generator: _mask(item, tokenizer, generator), seed),
         lengths=None,
         batch_size=1,
-        collate=lambda given: _collate(given[0], pad),
+        split=lambda given: [{**given[0], "batch": part} for part in parts(given[0]["batch"])],
+        collate=lambda given: _collate(given, pad),
         loss=lambda model, batch: _loss(model, batch, {c: formats.of(study.tasks[c]).loss for c in own}),
         validate=lambda model: _validate(model, held_out, pad),
         selection={
@@ -195,7 +197,7 @@ def _mask(item: dict, tokenizer, generator: np.random.Generator) -> dict:
     chosen = free & (generator.random(len(ids)) < MASKED)
     if free.any() and not chosen.any():
         chosen[generator.choice(np.flatnonzero(free))] = True
-    labels, draw = np.where(chosen, ids, -100), generator.random(len(ids))
+    labels, draw = np.where(chosen, ids, IGNORED), generator.random(len(ids))
     ids = np.where(chosen & (draw < 0.8), tokenizer.mask_token_id, ids)
     ids = np.where(chosen & (draw >= 0.9), generator.integers(len(tokenizer), size=len(ids)), ids)
     return {"input_ids": [ids], "labels": [labels.tolist()]}
@@ -210,7 +212,7 @@ def _loss(model: nn.Module, batch: dict, losses: dict) -> torch.Tensor:
     inputs, labels = (batch["input_ids"], batch["attention_mask"]), batch["labels"]
     model.component = batch["component"]
     if batch["component"] == MLM:
-        chosen = labels != -100
+        chosen = labels != IGNORED
         return functional.cross_entropy(model(*inputs, chosen).float(), labels[chosen])
     return losses[batch["component"]](model(*inputs), labels)
 

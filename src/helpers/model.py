@@ -10,10 +10,16 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 
 from helpers import hardware
+from helpers.formats.labels import IGNORED
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384}
 """Pieces, padding included, that one batch of predictions holds at the most: what a core's share of the cache holds
 (larger batches took 15 % longer with two jobs side by side), and what keeps a GPU busy."""
+
+
+TRAINING_BUDGET = {"cpu": 2048, "cuda": 65536}
+"""Pieces, padding included, that go through the model at once in training. A larger batch goes in parts whose gradients
+add up to its own: the activations of 32 x 128 pieces take more memory than XLM-R base and its optimiser."""
 
 
 class Head(nn.Module):
@@ -116,11 +122,11 @@ def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
 
 
 def collate_labels(features: list[dict]) -> torch.Tensor:
-    """Labels of a batch: (features), or (sequences, longest) filled up with -100 where every sequence has a list."""
+    """Labels (features) of a batch; where every sequence has a list, (sequences, longest), filled with ``IGNORED``."""
     if not isinstance(features[0]["labels"], list):
         return torch.tensor([feature["labels"] for feature in features])
     rows = [marks for feature in features for marks in feature["labels"]]
-    out = torch.full((len(rows), max(map(len, rows))), -100, dtype=torch.long)
+    out = torch.full((len(rows), max(map(len, rows))), IGNORED, dtype=torch.long)
     for row, marks in enumerate(rows):
         out[row, : len(marks)] = torch.tensor(marks)
     return out
@@ -158,6 +164,12 @@ def batches(features: list[dict], budget: int) -> Iterator[list[int]]:
         rows += sequences
     if batch:
         yield batch
+
+
+def parts(items: list[dict]) -> list[list[dict]]:
+    """A training batch in parts of like length within the budget of the device; a batch within it as it is."""
+    found = list(batches(items, TRAINING_BUDGET[hardware.device().type]))
+    return [[items[i] for i in part] for part in found] if len(found) > 1 else [items]
 
 
 def predict(

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers.initialization import no_init_weights
 
 from helpers.catalogue import StudyError
 
@@ -77,8 +78,9 @@ def convert(path: Path) -> tuple[BertModel, PreTrainedTokenizerFast]:
         layer_norm_eps=epsilon,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = BertModel(config, add_pooling_layer=False)
-    model.load_state_dict(_state(tensors, hidden, feed_forward, layers, vocabulary), strict=False)
+    with no_init_weights():
+        model = BertModel(config, add_pooling_layer=False)
+    model.load_state_dict(_state(tensors, hidden, feed_forward, layers, vocabulary))
     return model.eval(), tokenizer
 
 

@@ -16,6 +16,7 @@ from helpers import checkpoints, data, encoders, formats, frozen, hardware, mixt
 from helpers import material as materials
 from helpers.catalogue import StudyError
 from helpers.collect import RETRY
+from helpers.formats.labels import IGNORED
 from helpers.material import Material, score  # noqa: F401
 from helpers.model import EncoderWithHead
 from helpers.study import NONE, Hyperparameters, Run, Study
@@ -174,7 +175,7 @@ def fit(
         args=_arguments(settings, steps, every, seed, str(keep.begun), material.batch_size),
         train_dataset=material.items,
         eval_dataset=material.items,  # asked for by the library; what is scored is the material's own
-        data_collator=material.collate,
+        data_collator=lambda drawn: _in_parts(material, drawn),
         callbacks=[best, keep, _Progress(material.name)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -230,6 +231,13 @@ def _arguments(
     )
 
 
+def _in_parts(material: Material, drawn: list) -> list[dict]:
+    """A batch as the trainer takes it: the tensors of its parts, each with its share of the batch's labels."""
+    found = [material.collate(part) for part in material.split(drawn)]
+    counts = [int((part["labels"] != IGNORED).sum()) for part in found]
+    return [{**part, "share": n / sum(counts)} for part, n in zip(found, counts, strict=True) if n]
+
+
 def _line(entry: dict) -> dict:
     names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", "eval_score": "validation_score"}
     return {to: entry[name] for name, to in names.items() if name in entry}  # in one order, resumed or not
@@ -240,8 +248,12 @@ class _Trainer(Trainer):
 
     material: Material
 
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        step = super().training_step
+        return sum(step(model, part, num_items_in_batch) for part in inputs)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        return self.material.loss(model, inputs)
+        return self.material.loss(model, inputs) * inputs["share"]
 
     def _get_train_sampler(self, train_dataset=None):
         # The library groups a list's items by the number of their sequences, which says nothing of their length.

@@ -7,7 +7,9 @@ import torch
 from torch.nn import functional
 
 from helpers.catalogue import Task
-from helpers.formats.metrics import Accuracy
+
+IGNORED = -100
+"""In place of a label, where a loss is to leave out what carries it."""
 
 
 def identity(task: Task, row: dict, index: int) -> str:
@@ -47,12 +49,14 @@ def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross entropy in nats; logits (examples, classes), labels (examples), -100 where there is none."""
-    return functional.cross_entropy(logits.float(), labels)
+    """Mean cross entropy in nats; logits (examples, classes), labels (examples), ``IGNORED`` where there is none."""
+    return functional.cross_entropy(logits.float(), labels, ignore_index=IGNORED)
 
 
 def decode(task: Task, examples: list[dict], logits: list[np.ndarray]) -> list[dict]:
     """Rows of predictions.parquet from one vector of class logits per example."""
+    from helpers.formats.metrics import Accuracy
+
     scores = np.stack(logits).astype(np.float64)
     scores -= scores.max(axis=1, keepdims=True)
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)

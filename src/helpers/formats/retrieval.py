@@ -12,7 +12,6 @@ import torch
 
 from helpers.catalogue import Task
 from helpers.formats import labels
-from helpers.formats.metrics_pairs import best_threshold, mine, nearest
 
 
 def normalise(task: Task, row: dict, index: int) -> dict:
@@ -75,6 +74,8 @@ def counts(task: Task, examples: list[dict]) -> dict[str, int]:
 
 
 def _nearest(examples: list[dict], vectors: list[np.ndarray], *_) -> list[dict]:
+    from helpers.formats.metrics_pairs import nearest
+
     source, target = (_unit(np.stack([pair[side] for pair in vectors])) for side in (0, 1))
     chosen, cosine = nearest(source, target)
     return [
@@ -84,6 +85,8 @@ def _nearest(examples: list[dict], vectors: list[np.ndarray], *_) -> list[dict]:
 
 
 def _mined(examples, vectors, language, split, task: Task, thresholds: dict) -> list[dict]:
+    from helpers.formats.metrics_pairs import best_threshold, mine
+
     source, target = ([i for i, e in enumerate(examples) if e[side]] for side in ("source", "target"))
     pairs = mine(_unit(np.stack([vectors[i][0] for i in source])), _unit(np.stack([vectors[i][1] for i in target])))
     pairs = [(source[s], target[t], margin) for s, t, margin in pairs]

@@ -11,7 +11,6 @@ import torch
 
 from helpers.catalogue import Task
 from helpers.formats import labels
-from helpers.formats.metrics_answers import RULES, credit
 
 STRIDE = 128
 """Pieces by which a window moves on, as in XTREME's scripts; half a window where windows are short."""
@@ -82,6 +81,8 @@ def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:
+    from helpers.formats.metrics_answers import RULES, credit
+
     tokens, rows = RULES[task.answers], []
     for example, feature, scores in zip(examples, features, logits, strict=True):
         text, probabilities = _answer(task, example, feature, scores)

@@ -11,9 +11,7 @@ import torch
 
 from helpers.catalogue import Task
 from helpers.formats import labels
-from helpers.formats.metrics_entities import credit
-
-IGNORED = -100
+from helpers.formats.labels import IGNORED
 
 
 def normalise(task: Task, row: dict, index: int) -> dict:
@@ -107,6 +105,8 @@ def counts(task: Task, examples: list[dict]) -> dict[str, int]:
 
 def _credit(task: Task, predicted: list[str], gold: list[str]) -> tuple[float, float]:
     if task.metric == "entity_f1":
+        from helpers.formats.metrics_entities import credit
+
         return credit(predicted, gold)
     return float(sum(p == g for p, g in zip(predicted, gold, strict=True))), float(len(gold))
 
