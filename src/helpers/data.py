@@ -7,6 +7,7 @@ One code path: whatever the source, rows go through the task's format once, are 
 import argparse
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -141,6 +142,7 @@ def prepare(study: Study) -> dict:
         Any source or row is bad, or something that is evaluated is also trained on.
     """
     splits, trained, evaluated = {}, {}, {}
+    shutil.rmtree(pieces(study), ignore_errors=True)
     for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:
         _labels(study, name).unlink(missing_ok=True)
         write_json(_labels(study, name), labelled(study, name).labels)
@@ -212,6 +214,11 @@ def _originals(study: Study) -> dict[str, dict]:
                 formats.key(study.tasks[name], row): row["id"] for row in rows
             }
     return originals
+
+
+def pieces(study: Study) -> Path:
+    """Where the study's texts are kept once they are cut into pieces (:mod:`helpers.pieces`)."""
+    return study.folder / "data" / "pieces"
 
 
 def _labels(study: Study, name: str) -> Path:

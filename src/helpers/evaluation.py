@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from helpers import checkpoints, data, encoders, formats, hardware, training
+from helpers import checkpoints, data, encoders, formats, hardware, pieces, training
 from helpers.catalogue import ENGLISH
 from helpers.collect import RETRY
 from helpers.files import write_json, write_whole
@@ -34,7 +34,7 @@ def zero_shot(study: Study, target: str, trained: Training, max_length: int) -> 
         for split in splits
         for row in data.examples(study, target, split, language)
     ]
-    features = shape.features(task, examples, trained.tokenizer, max_length)
+    features = pieces.features(task, examples, trained.tokenizer, max_length, data.pieces(study))
     with tqdm(total=len(features), desc=f"predicting {target}", leave=False, mininterval=1) as bar:
         logits = predict(trained.model, features, trained.tokenizer.pad_token_id, bar.update)
     table = pd.DataFrame(shape.decode(task, examples, features, logits))

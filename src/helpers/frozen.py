@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from helpers import data, formats, model
+from helpers import data, model, pieces
 from helpers.study import NONE, Study
 
 FILE = "frozen.safetensors"
@@ -92,6 +92,6 @@ def _sequences(study: Study, size: str, tokenizer: PreTrainedTokenizerFast) -> l
         sets += [(target, data.examples(study, target, evaluated, language)) for language in study.languages(target)]
         for name, rows in sets:
             task = data.labelled(study, name)
-            for feature in formats.of(task).features(task, rows, tokenizer, length):
-                found.update(dict.fromkeys(map(tuple, feature["input_ids"])))
+            for feature in pieces.features(task, rows, tokenizer, length, data.pieces(study)):
+                found.update(dict.fromkeys(tuple(ids.tolist()) for ids in feature["input_ids"]))
     return list(found)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from helpers import formats
+from helpers import formats, pieces
 from helpers.catalogue import Task
 from helpers.model import collate, collate_labels, parts, predict, training_items
 from helpers.study import Hyperparameters
@@ -56,11 +57,14 @@ def single(
     validation: list[dict],
     tokenizer: PreTrainedTokenizerFast,
     settings: Hyperparameters,
+    keep: Path | None = None,
 ) -> Material:
-    """The material of one task."""
+    """The material of one task; ``keep`` is a folder for texts cut into pieces."""
     shape, pad = formats.of(task), tokenizer.pad_token_id
-    items = training_items(shape.features(task, train, tokenizer, settings.max_length))
-    held_out = shape.features(task, validation, tokenizer, settings.max_length)
+    items, held_out = (
+        pieces.features(task, rows, tokenizer, settings.max_length, keep) for rows in (train, validation)
+    )
+    items = training_items(items)
     return Material(
         name=task.name,
         items=items,

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from helpers import data, formats
+from helpers import data, formats, pieces
 from helpers.catalogue import StudyError
 from helpers.formats.labels import IGNORED
 from helpers.material import Material, score, selection
@@ -135,7 +135,7 @@ def material(
     for component in own:
         task = data.labelled(study, component)
         rows = data.sample(data.trained_on(study, component, "validation"), settings.validation_examples, 0)
-        held_out[component] = task, rows, formats.of(task).features(task, rows, tokenizer, lengths[component])
+        held_out[component] = task, rows, pieces.features(task, rows, tokenizer, lengths[component], data.pieces(study))
         about.append(selection(task, rows))
     return Material(
         name=name,
@@ -158,10 +158,10 @@ def material(
 
 def _items(study: Study, component: str, rows: list, tokenizer, max_length: int) -> list[dict]:
     if component == MLM:
-        pieces = tokenizer(rows, truncation=True, max_length=max_length)["input_ids"]
-        return [{"input_ids": [ids], "labels": 0, "length": len(ids)} for ids in pieces]
+        cut = tokenizer(rows, truncation=True, max_length=max_length)["input_ids"]
+        return [{"input_ids": [ids], "labels": 0, "length": len(ids)} for ids in cut]
     task = data.labelled(study, component)
-    return training_items(formats.of(task).features(task, rows, tokenizer, max_length))
+    return training_items(pieces.features(task, rows, tokenizer, max_length, data.pieces(study)))
 
 
 def _lines(study: Study, files: list[str], tokenizer) -> list[str]:

@@ -116,7 +116,7 @@ def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
     ids = torch.full((len(sequences), longest), pad, dtype=torch.long)
     mask = torch.zeros((len(sequences), longest), dtype=torch.long)
     for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.as_tensor(sequence)
+        ids[row, : len(sequence)] = torch.tensor(sequence)
         mask[row, : len(sequence)] = 1
     return {"input_ids": ids, "attention_mask": mask}
 

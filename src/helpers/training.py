@@ -129,7 +129,7 @@ def _single(study: Study, size: str, name: str, settings: Hyperparameters, seed:
     def material():
         train = data.sample(data.trained_on(study, name, "train"), settings.train_examples, seed)
         validation = data.sample(data.trained_on(study, name, "validation"), settings.validation_examples, 0)
-        return materials.single(task, train, validation, tokenizer, settings)
+        return materials.single(task, train, validation, tokenizer, settings, data.pieces(study))
 
     return model, material
 

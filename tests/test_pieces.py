@@ -1,0 +1,91 @@
+"""Texts are cut into pieces once; what is kept of them is what the format gives."""
+
+import numpy as np
+import pytest
+from conftest import ANIMALS, make_encoder
+
+from helpers import data, encoders, evaluation, formats, pieces, training
+from helpers.catalogue import Task
+from helpers.study import Run, Study
+
+ROWS = {
+    "sentence_pair": [{"text_a": "dog runs", "text_b": f"cat sleeps {i}", "label": i % 3} for i in range(5)],
+    "multiple_choice": [
+        {"context": "dog", "question": "What happened?", "choices": ["runs", f"cat {i}", "eats"], "label": i % 3}
+        for i in range(5)
+    ],
+    "span_extraction": [
+        {"context": "dog runs " * i + "cat", "question": "who?", "answers": {"text": ["cat"], "answer_start": [9 * i]}}
+        for i in range(1, 9)
+    ],
+    "tagging": [{"tokens": ANIMALS["en"] * i, "labels": [0, 1, 2, 0, 1, 2] * i} for i in range(1, 9)],
+    "retrieval": [{"source": "dog", "target": "Hund rennt", "prefix": "cat "}, {"source": "cat", "target": "Katze"}],
+}  # fmt: skip
+
+
+def task(kind: str) -> Task:
+    metric = {"span_extraction": "f1", "retrieval": "accuracy"}.get(kind, "accuracy")
+    return Task(name="t", format=kind, generator="t", labels=["a", "b", "c"], metric=metric, licence="", citation="")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    make_encoder(folder := tmp_path_factory.mktemp("encoder"))
+    return encoders.load(folder)[1]
+
+
+def plain(value):
+    """Arrays as lists."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_what_is_kept_is_what_the_format_gives_and_is_cut_once(kind, tokenizer, tmp_path, monkeypatch):
+    shape, asked = formats.of(task(kind)), []
+    expected = plain(shape.features(task(kind), ROWS[kind], tokenizer, 24))
+    cut = shape.features
+    monkeypatch.setattr(shape, "features", lambda *a: asked.append(a) or cut(*a))
+    for _ in range(2):
+        assert plain(pieces.features(task(kind), ROWS[kind], tokenizer, 24, tmp_path)) == expected
+    assert len(asked) == 1
+    if kind in ("span_extraction", "tagging"):  # some texts are read in several windows
+        assert max(len(feature["input_ids"]) for feature in expected) > 1
+
+
+def test_other_texts_lengths_or_tokenizers_are_cut_anew(tokenizer, tmp_path):
+    def kept(*given):
+        pieces.features(task("sentence_pair"), *given, tmp_path)
+        return len(list(tmp_path.iterdir()))
+
+    rows = ROWS["sentence_pair"]
+    other, *_ = encoders.trim(*encoders.load(_encoder(tmp_path)), range(30))[1:]
+    assert kept(rows, tokenizer, 24) == kept(rows, tokenizer, 24) == 2
+    assert kept(rows[1:], tokenizer, 24) == 3
+    assert kept(rows, tokenizer, 5) == 4
+    assert kept(rows, other, 24) == 5
+
+
+def _encoder(folder):
+    make_encoder(folder / "encoder")
+    return folder / "encoder"
+
+
+def test_runs_on_the_same_data_share_what_was_cut(tiny_study, sources, tmp_path, monkeypatch):
+    study = Study.load(tiny_study, tmp_path / "outputs")
+    data.prepare(study)
+    encoders.make(study, "base")
+
+    def run(seed):
+        trained = training.target(study, Run("base", "none", "pairs", seed))
+        return evaluation.zero_shot(study, "pairs", trained, 32)
+
+    run(1)
+    shape = formats.of(study.tasks["pairs"])
+    monkeypatch.setattr(shape, "features", lambda *_: pytest.fail("a text was cut again"))
+    assert len(run(2)) == 3 * 24
+    data.prepare(study)  # what was read from other sources is not kept
+    assert not data.pieces(study).exists()
