@@ -184,7 +184,7 @@ def results(study: Study) -> dict[str, bytes]:
     found = {}
     for path in sorted(study.folder.rglob("*")):
         name = path.relative_to(study.folder).as_posix()
-        if any(part.startswith(".") for part in Path(name).parts):
+        if name.startswith("data/pieces/") or any(part.startswith(".") for part in Path(name).parts):
             continue
         if path.suffix in (".parquet", ".safetensors") or path.name == "scores.json":
             found[name] = path.read_bytes()

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pandas as pd
@@ -14,7 +15,8 @@ import pytest
 import yaml
 from conftest import write_study
 
-from helpers import batch, collect, data, devices, frozen, recovery, warm
+from helpers import batch, collect, data, devices, frozen, locks, recovery, warm
+from helpers.catalogue import StudyError
 from helpers.files import damage, write_json, write_whole
 from helpers.study import NONE, Run, Study
 
@@ -182,11 +184,11 @@ def test_a_params_file_edited_during_a_batch_does_not_reach_it(done):
 
 
 def test_a_second_batch_on_the_same_outputs_is_refused_in_one_line(done, capsys):
-    with recovery.only_one(done):
+    with locks.only_one(done):
         assert batch.main([str(done.path), "--outputs", str(done.outputs)]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "another batch is at work" in error and str(os.getpid()) in error
-    with recovery.only_one(done):
+    with locks.only_one(done):
         pass
 
 
@@ -197,9 +199,55 @@ def test_a_killed_batch_is_waited_for_until_its_last_job_has_ended(done, capsys)
     job = subprocess.Popen(["flock", str(done.folder / ".lock"), "sleep", "1"])
     while not held(done):
         time.sleep(0.02)
-    with recovery.only_one(done):
+    with locks.only_one(done):
         assert job.wait() == 0
     assert "waiting for the last jobs" in capsys.readouterr().out
+
+
+AT_WORK = """
+import sys, time
+from pathlib import Path
+from helpers import locks
+with locks.one_run(Path(sys.argv[1])):
+    print("at work", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def job(done):
+    """A cluster's job at work on a run of the study: it belongs to no batch of this machine."""
+    folder = done.run_folder(Run("base", "none", "pairs", 1))
+    environment = {**os.environ, "SLURM_JOB_ID": "17"}
+    process = subprocess.Popen([sys.executable, "-c", AT_WORK, folder], env=environment, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"at work\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_job_that_outlived_its_batch_is_named_and_no_second_batch_begins(done, job, capsys):
+    assert batch.main([str(done.path), "--outputs", str(done.outputs)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0 and "base/none/pairs/seed-1" in error and "scancel 17" in error
+    job.kill()
+    job.wait()
+    with locks.only_one(done):
+        assert not list(done.folder.rglob(".at-work"))
+
+
+def test_a_run_is_made_by_one_process_at_a_time(done, job, monkeypatch):
+    folder = done.run_folder(Run("base", "none", "pairs", 1))
+    with locks.one_run(done.run_folder(Run("large", "none", "pairs", 1))):
+        pass  # another run is free
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "PATIENCE", 0)
+        with pytest.raises(StudyError, match="job 17, process"), locks.one_run(folder):
+            pass
+    threading.Timer(0.5, job.kill).start()
+    with locks.one_run(folder):  # free as soon as its holder is gone
+        assert job.wait() != 0
+    assert not (folder / ".at-work").exists()
 
 
 def lock_text() -> str:

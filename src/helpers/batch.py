@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from helpers import collect, devices, recovery, warm
+from helpers import collect, devices, locks, recovery, warm
 from helpers.catalogue import StudyError
 from helpers.study import NONE, Study
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         original = Study.load(given.study, given.outputs)
-        with recovery.only_one(original) as lock:
+        with locks.only_one(original) as lock:
             study = recovery.frozen(original)
             for line in recovery.repair(study):
                 print(line, flush=True)

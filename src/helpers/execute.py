@@ -27,7 +27,6 @@ def execute(notebook: str, output: Path, parameters: dict) -> None:
 
     from helpers import engine
 
-    output.parent.mkdir(parents=True, exist_ok=True)
     begun = output.with_suffix(".failed.ipynb")
     papermill.execute_notebook(
         NOTEBOOKS / f"{notebook}.ipynb",
@@ -42,6 +41,8 @@ def execute(notebook: str, output: Path, parameters: dict) -> None:
 
 def run(arguments: list[str]) -> tuple[int, str]:
     """Execute what a command line asks for; the exit status, and one line when it failed."""
+    from helpers import locks
+
     parser = argparse.ArgumentParser(prog="helpers.execute", description=__doc__.splitlines()[0])
     parser.add_argument("--study", required=True)
     parser.add_argument("--outputs", default="outputs")
@@ -55,7 +56,9 @@ def run(arguments: list[str]) -> tuple[int, str]:
     try:
         devices.claim()
         _threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
-        execute(given.notebook, given.output, {"study": given.study, "outputs": given.outputs, **parameters})
+        given.output.parent.mkdir(parents=True, exist_ok=True)
+        with locks.one_run(given.output.parent):
+            execute(given.notebook, given.output, {"study": given.study, "outputs": given.outputs, **parameters})
     except (Exception, KeyboardInterrupt) as error:
         reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
         return 1, f"FAILED {given.output}: {' '.join(reason.split())[:600]}"

@@ -1,14 +1,7 @@
-"""What a batch does so that nothing is lost or mixed up: one batch at a time, parameters that stay, damage found."""
+"""What a batch does so that nothing is lost or mixed up: parameters that stay, damage found."""
 
-import fcntl
-import json
-import os
 import re
 import shutil
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -17,69 +10,10 @@ from helpers import collect
 from helpers.catalogue import StudyError, read_yaml
 from helpers.files import damage, write_json, write_whole
 from helpers.study import Study
-from helpers.warm import PATIENCE, alive
 
-_PARAMS, _LOCK = ".params", ".lock"
+_PARAMS = ".params"
 _BEGUN = re.compile(r"^\..+\.\d+(\.\w+)?$")
 """The names that files.write_whole gives to what is not whole yet."""
-
-
-@contextmanager
-def only_one(study: Study) -> Iterator[int]:
-    """Hold the study's outputs for this batch; yields the lock's descriptor, which processes at work there inherit.
-
-    The system frees the lock when the last of them is gone, however it ended. What is left of a killed batch on this
-    machine is waited for.
-
-    Raises
-    ------
-    StudyError
-        Another batch is at work on the same outputs, or nothing can be written there.
-    """
-    path = study.folder / _LOCK
-    _stay_inside(study)
-    try:
-        study.folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise StudyError(f"{study.folder}: cannot be written: {error.strerror}") from None
-    try:
-        _take(descriptor, path, study)
-        os.ftruncate(descriptor, 0)
-        about = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.pwrite(descriptor, json.dumps(about).encode(), 0)
-        yield descriptor
-    except OSError as error:
-        raise StudyError(f"{study.folder}: {error.strerror}: {error.filename or ''}".rstrip(": ")) from error
-    finally:
-        os.close(descriptor)
-
-
-def _stay_inside(study: Study) -> None:
-    """Nothing in the study's folder may be a link that leads out of it, which would be written or removed through."""
-    home = study.outputs.resolve() / study.name
-    for path in [study.folder, *study.folder.rglob("*")]:
-        if path.is_symlink() and not (path.resolve().is_relative_to(home) and path != study.folder):
-            raise StudyError(f"{path}: a link that leads out of {study.folder}; expected what the study made")
-
-
-def _take(descriptor: int, path: Path, study: Study) -> None:
-    end, told = time.monotonic() + PATIENCE, False
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = collect.read_json(path)
-            here = other.get("host") == socket.gethostname()
-            if not (here and not alive(other["process"]) and time.monotonic() < end):
-                raise StudyError(
-                    f"{study.folder}: another batch is at work there (process {other.get('process')} on "
-                    f"{other.get('host')}, since {other.get('since')}); expected one at a time"
-                ) from None
-            if not told:
-                print(f"{study.folder}: waiting for the last jobs of a killed batch to end", flush=True)
-            told = True
-            time.sleep(0.2)
 
 
 def frozen(study: Study) -> Study:
