@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import bootstrap, norm, permutation_test
 
-from helpers import resampling
-from helpers.resampling import Block, Cells
+from helpers import blocks, resampling
+from helpers.blocks import Block, Cells
 from helpers.study import StudyError
 
 CONDITIONS = [(size, task) for size in ("base", "large") for task in ("none", "nli", "qa")]
@@ -144,8 +144,8 @@ def table(ids_of: dict[str, list[str]], seeds=(1, 2)) -> tuple[pd.DataFrame, pd.
 
 def test_parallel_items_are_resampled_together_and_others_apart():
     ids = [str(i) for i in range(100)]
-    together = resampling.cells("t", *table({"en": ids, "de": ids, "sw": ids}))
-    apart = resampling.cells("t", *table({"en": ids, "de": ids, "sw": [f"sw{i}" for i in ids]}))
+    together = blocks.cells("t", *table({"en": ids, "de": ids, "sw": ids}))
+    apart = blocks.cells("t", *table({"en": ids, "de": ids, "sw": [f"sw{i}" for i in ids]}))
     assert [list(b.at) for b in together.blocks] == [[0, 1, 2]]
     assert sorted(list(b.at) for b in apart.blocks) == [[0, 1], [2]]
     spreads = []
@@ -161,9 +161,9 @@ def test_runs_on_other_items_are_refused():
     last = (predictions["size"] == "large") & (predictions["intermediate"] == "qa") & (predictions["seed"] == 2)
     without = predictions[~(last & (predictions["language"] == "de") & (predictions["id"] == "3"))]
     with pytest.raises(StudyError, match=r"large/qa/xnli/seed-2: language de: found 9 items; expected the target's 10"):
-        resampling.cells("xnli", without, runs)
+        blocks.cells("xnli", without, runs)
     with pytest.raises(StudyError, match="each once"):
-        resampling.cells("xnli", pd.concat([predictions, predictions[last]]), runs)
+        blocks.cells("xnli", pd.concat([predictions, predictions[last]]), runs)
 
 
 def test_targets_of_one_seed_share_their_noise():

@@ -234,6 +234,15 @@ def start(params: Path, sources: Path, environment: dict[str, str], *more: str) 
         return subprocess.Popen(command, env=environment, cwd=params.parent, stdout=log, stderr=log)
 
 
+def submit(slurm: Slurm, params: Path, sources: Path, *more: str) -> subprocess.Popen:
+    """A batch whose runs become jobs of the test's Slurm, through the profile."""
+    return start(
+        *(params, sources, slurm.environment, "--profile", str(ROOT / "profiles/slurm")),
+        *("--slurm-no-account", "--slurm-status-command", "squeue"),
+        *("--slurm-init-seconds-before-status-checks", "2", *more),
+    )
+
+
 def said(params: Path) -> str:
     logs = [params.parent / "log.txt", params.parent / "outputs/tiny/snakemake.log"]
     logs += sorted((params.parent / ".snakemake/slurm_logs").rglob("*.log"))
@@ -244,11 +253,7 @@ def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(
     alone = study_file(tmp_path / "local", tiny_sources, checkpoint_minutes=15)
     params = study_file(tmp_path / "slurm", tiny_sources, checkpoint_minutes=0)  # after every step
     local = start(alone, tiny_sources, dict(os.environ), "--cores", "1")
-    batch = start(
-        *(params, tiny_sources, slurm.environment, "--profile", str(ROOT / "profiles/slurm")),
-        *("--slurm-no-account", "--slurm-status-command", "squeue"),
-        *("--slurm-init-seconds-before-status-checks", "2"),
-    )
+    batch = submit(slurm, params, tiny_sources)
     there, here = Study.load(params, params.parent / "outputs"), Study.load(alone, alone.parent / "outputs")
 
     def seen(condition):
@@ -262,7 +267,7 @@ def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(
 
     jobs = seen(running)
     assert {job["NodeList"] for job in jobs} == {"n1", "n2"}
-    run = seen(lambda: [run for run in there.runs() if list(checkpoints_of(there, run))])[0]
+    run = seen(lambda: [run for run in there.runs() if checkpoints_of(there, run)])[0]
     node = slurm.node_of(f"seed={run.seed}")
     slurm.lose(node)
     assert batch.wait(PATIENCE) == 0, said(params)
@@ -275,5 +280,43 @@ def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(
     assert len(expected) > 12 and differences(expected, results(there)) == []
 
 
-def checkpoints_of(study: Study, run: Run) -> Iterable[Path]:
-    return (study.run_folder(run) / checkpoints.FOLDER).glob("*/checkpoint.json")
+def test_jobs_that_outlive_their_batch_are_named_and_then_only_what_is_missing_is_made(slurm, tiny_sources, tmp_path):
+    params = study_file(tmp_path / "slurm", tiny_sources, checkpoint_minutes=0)
+    study = Study.load(params, params.parent / "outputs")
+    before = {job["JobId"] for job in slurm.jobs()}
+    batch = submit(slurm, params, tiny_sources)
+    until(lambda: any(checkpoints_of(study, run) for run in study.runs()), lambda: said(params))
+    kill([*children(batch.pid), batch.pid])  # the machine that the study was started on is gone
+    batch.wait()
+    again = submit(slurm, params, tiny_sources)
+    assert again.wait(PATIENCE) == 2
+    (line,) = [line for line in (params.parent / "log.txt").read_text().splitlines() if "scancel" in line]
+    assert "left by an earlier batch" in line and "seed-" in line
+
+    def own() -> list[dict[str, str]]:
+        return [job for job in slurm.jobs() if job["JobId"] not in before]
+
+    until(lambda: all(job["JobState"] == "COMPLETED" for job in own()), lambda: said(params))
+    finished = [run for run in study.runs() if (study.run_folder(run) / "scores.json").exists()]
+    assert finished
+    jobs = len(own())
+    assert submit(slurm, params, tiny_sources).wait(PATIENCE) == 0, said(params)
+    assert len(own()) - jobs == len(study.runs()) - len(finished)
+
+
+def test_short_runs_share_a_job(slurm, tiny_sources, tmp_path):
+    params = study_file(tmp_path / "slurm", tiny_sources, checkpoint_minutes=15)
+    before = {job["JobId"] for job in slurm.jobs()}
+    grouped = ("--groups", "target=runs", "--group-components", "runs=2")
+    assert submit(slurm, params, tiny_sources, *grouped).wait(PATIENCE) == 0, said(params)
+    jobs = [job for job in slurm.jobs() if job["JobId"] not in before]
+    assert len(jobs) == 2 and {job["JobState"] for job in jobs} == {"COMPLETED"}  # the encoder, and both runs
+
+
+def children(process: int) -> list[int]:
+    """Ids of the processes that a process started."""
+    return [int(p) for p in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def checkpoints_of(study: Study, run: Run) -> list[Path]:
+    return list((study.run_folder(run) / checkpoints.FOLDER).glob("*/checkpoint.json"))

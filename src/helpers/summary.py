@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, spearmanr
 
+from helpers.blocks import ZERO_SHOT
 from helpers.catalogue import ENGLISH
-from helpers.resampling import ASSUMED_SEED_SD, ZERO_SHOT
+from helpers.resampling import ASSUMED_SEED_SD
 from helpers.study import NONE, StudyError
 from helpers.transfer import ALL, ANALYSES, headline, missing
 

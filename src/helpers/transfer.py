@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, false_discovery_control
 
-from helpers import resampling
+from helpers import blocks, resampling
+from helpers.blocks import ZERO_SHOT
 from helpers.catalogue import ENGLISH
-from helpers.resampling import ZERO_SHOT, Sample
+from helpers.resampling import Sample
 from helpers.study import NONE, StudyError
 
 ALL = "all"
@@ -141,7 +142,7 @@ def _analyse(predictions, runs, grid, resamples: int, rng) -> pd.DataFrame:
         if here.empty:
             rows += [_row(target, c, ZERO_SHOT) for c in contrasts]
             continue
-        cells = resampling.cells(target, predictions[predictions["target"] == target], here)
+        cells = blocks.cells(target, predictions[predictions["target"] == target], here)
         samples[target] = resampling.sample(cells, resamples, rng)
         tested = [
             (c, view)
