@@ -6,7 +6,8 @@ FOLDER holds ``pairs.json`` (text_a, text_b, label), ``full/`` (the encoder with
 Recipes: ``default`` is transformers' run_xnli example as it comes, with the batch of 32 that its documentation uses;
 ``flags`` is the same with its best flags (padding to a batch's longest pair, bf16 where the hardware has it, batches of
 like length, a larger batch for prediction); ``ours`` is this project. Both examples are written against the library as
-run_xnli.py is: AutoModelForSequenceClassification and the Trainer.
+run_xnli.py is: AutoModelForSequenceClassification and the Trainer. ``profile`` is ``ours``, and says what its training
+time goes to.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -37,16 +39,24 @@ PADDED_STEPS = 2
 """Steps that the recipe which pads to 128 is timed for; to the others lengths matter, and they see every pair once."""
 
 
+GROUPS = {
+    "matrix products": {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"},
+    "the optimiser": {"aten::_fused_adamw_"},
+    "dropout": {"aten::native_dropout", "aten::native_dropout_backward", "aten::bernoulli_", "aten::div_"},
+}
+"""Operations of PyTorch by what they are for; all others are counted together."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe", choices=["default", "flags", "ours"])
+    parser.add_argument("recipe", choices=["default", "flags", "ours", "profile"])
     parser.add_argument("folder", type=Path)
     given = parser.parse_args()
     pairs = json.loads((given.folder / "pairs.json").read_text(encoding="utf-8"))
     steps = PADDED_STEPS if given.recipe == "default" else len(pairs) // BATCH
     torch.set_num_threads(os.cpu_count())
     set_seed(SEED)
-    print(json.dumps((_ours if given.recipe == "ours" else _example)(given, pairs, steps)))
+    print(json.dumps((_example if given.recipe in ("default", "flags") else _ours)(given, pairs, steps)))
 
 
 def _example(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
@@ -104,6 +114,10 @@ def _ours(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
     content = material.single(task, pairs, pairs[:2], tokenizer, settings)
     with tempfile.TemporaryDirectory() as scratch:
         keep = checkpoints.Checkpoints(Path(scratch), {}, minutes=60)
+        if given.recipe == "profile":
+            with profile(activities=[ProfilerActivity.CPU]) as found:
+                training.fit(model, tokenizer, content, settings, SEED, keep)
+            return _shares(found)
         trained = training.fit(model, tokenizer, content, settings, SEED, keep)
         seconds, memory = trained.seconds, hardware.peak_memory()
         held_out = [{"input_ids": item["input_ids"]} for item in content.items[: BATCH * steps]]
@@ -114,6 +128,14 @@ def _ours(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
         saved = _bytes(Path(scratch) / "encoder")
     measures = _measures(steps, seconds, len(held_out), predicting, memory, saved)
     return {**measures, "training FLOP/s": trained.flops / seconds}
+
+
+def _shares(found: profile) -> dict:
+    """What share of all operations' own time each group took."""
+    times = {event.key: event.self_cpu_time_total for event in found.key_averages()}
+    total = sum(times.values())
+    shares = {name: sum(times.get(key, 0) for key in keys) / total for name, keys in GROUPS.items()}
+    return {**shares, "all else": 1 - sum(shares.values())}
 
 
 def _measures(steps: int, seconds: float, predicted: int, predicting: float, memory: int, saved: int) -> dict:

@@ -229,11 +229,27 @@ def job(done):
 def test_a_job_that_outlived_its_batch_is_named_and_no_second_batch_begins(done, job, capsys):
     assert batch.main([str(done.path), "--outputs", str(done.outputs)]) == 2
     error = capsys.readouterr().err.strip()
-    assert error.count("\n") == 0 and "base/none/pairs/seed-1" in error and "scancel 17" in error
+    assert error.count("\n") == 0 and "base/none/pairs/seed-1" in error and "job 17" in error
     job.kill()
     job.wait()
     with locks.only_one(done):
         assert not list(done.folder.rglob(".at-work"))
+
+
+def test_jobs_that_wait_in_the_queue_are_named_too(done, tmp_path, monkeypatch, capsys):
+    """The stand-in for squeue knows the jobs of one batch by name; the test on a real Slurm asks a real one."""
+    squeue = tmp_path / "bin/squeue"
+    squeue.parent.mkdir()
+    squeue.write_text('#!/bin/sh\ncase "$*" in *--name=batch-1) echo 5; echo 6;; esac\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    (done.folder / locks.LOG).write_text("host: here\nSLURM run ID: batch-1\nmore\n")
+    assert batch.main([str(done.path), "--outputs", str(done.outputs)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0 and "scancel 5 6" in error
+    (done.folder / locks.LOG).write_text("host: here\nSLURM run ID: batch-2\n")
+    with locks.only_one(done):
+        pass
 
 
 def test_a_run_is_made_by_one_process_at_a_time(done, job, monkeypatch):

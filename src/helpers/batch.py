@@ -76,7 +76,7 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str], 
         *("--config", f"study={study.path}", f"outputs={study.outputs}"),
         *more,
     ]
-    log = study.folder / "snakemake.log"
+    log = study.folder / locks.LOG
     with tempfile.TemporaryDirectory() as scratch, log.open("w", encoding="utf-8") as file:
         environment, server = dict(os.environ), None
         if not profile:
@@ -173,7 +173,7 @@ def trainings(study: Study) -> dict[Path, tuple[str, str]]:
 
 def _summary(study: Study, status: int, seconds: float) -> int:
     absent = collect.missing(study)
-    log = study.folder / "snakemake.log"
+    log = study.folder / locks.LOG
     if status:
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("FAILED"):

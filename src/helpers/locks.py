@@ -9,7 +9,10 @@ import errno
 import fcntl
 import json
 import os
+import re
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +23,8 @@ from helpers.catalogue import StudyError
 from helpers.study import Study
 from helpers.warm import PATIENCE, alive
 
+LOG = "snakemake.log"
+"""In a study's folder: what Snakemake says of its newest batch."""
 _BATCH, _RUN = ".lock", ".at-work"
 _NONE_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -99,7 +104,12 @@ def _open(path: Path) -> int | None:
 
 
 def _no_job_left(study: Study) -> None:
-    """Raise when a process that is none of this batch's works on a run: a cluster's job outlives its batch."""
+    """Raise when a process that is none of this batch's works on a run or waits to: a cluster's jobs outlive it."""
+    if jobs := _queued(study):
+        raise StudyError(
+            f"{study.folder}: jobs {', '.join(jobs)}, left by an earlier batch, are in Slurm's queue; "
+            f"wait for their end, or cancel them (scancel {' '.join(jobs)})"
+        )
     busy = []
     for path in study.folder.rglob(_RUN):
         descriptor = _open(path)
@@ -109,12 +119,24 @@ def _no_job_left(study: Study) -> None:
             path.unlink(missing_ok=True)
             os.close(descriptor)
     if busy:
-        jobs = [job for path in busy if (job := collect.read_json(path).get("slurm_job"))]
-        cancel = f", or cancel them (scancel {' '.join(jobs)})" if jobs else ""
+        more = f", and {len(busy) - 1} more elsewhere" if len(busy) > 1 else ""
         raise StudyError(
-            f"{busy[0].parent}: {_holder(busy[0])}, left by an earlier batch, is still at work there"
-            f"{f' and {len(busy) - 1} more elsewhere' if len(busy) > 1 else ''}; wait for its end{cancel}"
+            f"{busy[0].parent}: {_holder(busy[0])}, left by an earlier batch, is still at work there{more}; "
+            "wait for its end, or cancel it"
         )
+
+
+def _queued(study: Study) -> list[str]:
+    """Ids of the Slurm jobs of the batch that wrote the study's log, running or waiting."""
+    log = study.folder / LOG
+    if shutil.which("squeue") is None or not log.exists():
+        return []
+    text = log.read_text(encoding="utf-8", errors="replace")
+    names = ",".join(re.findall(r"SLURM run ID: (\S+)", text))  # its jobs all have it for a name
+    if not names:
+        return []
+    command = ["squeue", "--noheader", "--format=%i", f"--name={names}"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()
 
 
 def _about() -> bytes:
