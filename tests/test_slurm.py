@@ -51,12 +51,12 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
+SelectTypeParameters=CR_CPU,CR_LLN
 SlurmdParameters=config_overrides
 MinJobAge=7200
 MessageTimeout=100
 SlurmdTimeout=0
-NodeName=n[1-2] NodeAddr=127.0.0.1 NodeHostname={host} Port=[{first}-{second}] CPUs=1 RealMemory=4000
+NodeName=n[1-2] NodeAddr=127.0.0.1 NodeHostname={host} Port=[{first}-{second}] CPUs=2 RealMemory=4000
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -288,14 +288,15 @@ def test_jobs_that_outlive_their_batch_are_named_and_then_only_what_is_missing_i
     until(lambda: any(checkpoints_of(study, run) for run in study.runs()), lambda: said(params))
     kill([*children(batch.pid), batch.pid])  # the machine that the study was started on is gone
     batch.wait()
-    again = submit(slurm, params, tiny_sources)
-    assert again.wait(PATIENCE) == 2
-    (line,) = [line for line in (params.parent / "log.txt").read_text().splitlines() if "scancel" in line]
-    assert "left by an earlier batch" in line and "seed-" in line
 
     def own() -> list[dict[str, str]]:
         return [job for job in slurm.jobs() if job["JobId"] not in before]
 
+    left = [job["JobId"] for job in own() if job["JobState"] in ("RUNNING", "PENDING")]
+    assert len(left) == 2
+    assert submit(slurm, params, tiny_sources).wait(PATIENCE) == 2
+    (line,) = [line for line in (params.parent / "log.txt").read_text().splitlines() if "scancel" in line]
+    assert "left by an earlier batch" in line and f"jobs {', '.join(left)}" in line
     until(lambda: all(job["JobState"] == "COMPLETED" for job in own()), lambda: said(params))
     finished = [run for run in study.runs() if (study.run_folder(run) / "scores.json").exists()]
     assert finished
