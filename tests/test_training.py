@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import write_study
 
-from helpers import data, encoders, evaluation, formats, frozen, model, training
+from helpers import data, encoders, evaluation, formats, frozen, hardware, model, training
 from helpers.formats.metrics import Accuracy
 from helpers.material import Material
 from helpers.model import EncoderWithHead, batches, collate, length, predict
@@ -220,3 +220,16 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(study, tin
     )
     other = evaluation.zero_shot(once, "pairs", anew, 32)
     assert np.allclose(np.stack(predictions["probabilities"]), np.stack(other["probabilities"]), atol=1e-5)
+
+
+def test_long_sequences_use_the_attention_that_is_faster_for_them(tiny_sources, monkeypatch):
+    """Either attention gives the same logits; which one is in use follows the length."""
+    encoder, _ = encoders.load(tiny_sources / "encoder")
+    head = EncoderWithHead(encoder, "sequence", 3, "mean", 0.0).eval()
+    batch = collate([{"input_ids": [[0, *[8] * 18, 2]]}, {"input_ids": [[0, 9, 2]]}], 1)
+    found = {}
+    for crossover in (21, 20):
+        monkeypatch.setattr(hardware, "CROSSOVER", crossover)
+        found[crossover] = head(**batch)
+        assert encoder.config._attn_implementation == ("sdpa" if crossover == 20 else "eager")
+    assert torch.allclose(found[21], found[20], atol=1e-6)

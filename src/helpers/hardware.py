@@ -22,9 +22,14 @@ def bf16() -> bool:
     return "amx_bf16" in words or "avx512_bf16" in words
 
 
-def attention() -> str:
-    """Eager attention on the processor, where PyTorch's flash backward is slow at short lengths; SDPA on a GPU."""
-    return "sdpa" if torch.cuda.is_available() else "eager"
+CROSSOVER = 256
+"""Pieces from which SDPA is the faster attention on a processor. A forward and backward pass with eager attention took
+0.88 times as long as one with SDPA at 16 pieces, 0.95 at 32, 1.0 at 64 and 128, 1.05 at 256, 1.33 at 512 (make bench)."""
+
+
+def attention(length: int = 0) -> str:
+    """The attention that is fastest for sequences of ``length`` pieces: SDPA on a GPU; see ``CROSSOVER``."""
+    return "sdpa" if torch.cuda.is_available() or length >= CROSSOVER else "eager"
 
 
 def describe() -> dict:

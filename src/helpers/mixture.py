@@ -18,7 +18,7 @@ from helpers import data, formats, pieces
 from helpers.catalogue import StudyError
 from helpers.formats.labels import IGNORED
 from helpers.material import Material, score, selection
-from helpers.model import Head, collate, collate_labels, length, parts, predict, training_items
+from helpers.model import Head, attend, collate, collate_labels, length, parts, predict, training_items
 from helpers.study import Hyperparameters, Study
 
 MLM = "masked language modelling"
@@ -56,6 +56,7 @@ class EncoderWithHeads(nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, chosen: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Logits of the component's head; with ``chosen`` (sequences, pieces), of those pieces over the vocabulary."""
+        attend(self.encoder, input_ids.shape[1])
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         head = self.heads[self.names[self.component]]
         if chosen is not None:

@@ -15,11 +15,10 @@ from helpers.formats.labels import IGNORED
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384}
 """Pieces, padding included, that one batch of predictions holds at the most: what a core's share of the cache holds
 (larger batches took 15 % longer with two jobs side by side), and what keeps a GPU busy."""
-
-
-TRAINING_BUDGET = {"cpu": 2048, "cuda": 65536}
+TRAINING_BUDGET = {"cpu": 512, "cuda": 65536}
 """Pieces, padding included, that go through the model at once in training. A larger batch goes in parts whose gradients
-add up to its own: the activations of 32 x 128 pieces take more memory than XLM-R base and its optimiser."""
+add up to its own. On two cores XLM-R base's shape learns 1.4 times as fast in parts of 512 pieces as in parts of 2,048,
+with 1.4 GB less: what is in use stays in the cache, and no memory is asked of the system anew."""
 
 
 class Head(nn.Module):
@@ -72,6 +71,7 @@ class EncoderWithHead(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits (sequences, width) or (sequences, pieces, width)."""
+        attend(self.encoder, input_ids.shape[1])
         if self.known is not None and (states := self.known.find(input_ids, attention_mask)) is not None:
             return self.head(through(self.encoder, states, attention_mask, self.known.depth), attention_mask)
         deep = self.layer is not None
@@ -89,6 +89,12 @@ class Lower(nn.Module):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """States (sequences, pieces, hidden)."""
         return through(self.encoder, self.encoder.embeddings(input_ids=input_ids), attention_mask, 0, self.depth)
+
+
+def attend(encoder: PreTrainedModel, length: int) -> None:
+    """Have an encoder use the attention that is fastest for sequences of ``length`` pieces."""
+    if encoder.config._attn_implementation != (kind := hardware.attention(length)):
+        encoder.set_attn_implementation(kind)
 
 
 def through(
