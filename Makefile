@@ -23,7 +23,7 @@ export: .venv/installed ## a study's predictions as XTREME's evaluation reads th
 
 test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $(CORES) -m "not cluster" tests
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
 test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this machine; needs root, slurm-wlm and munge
 	$(BIN)/python -m pytest -m cluster -rs tests

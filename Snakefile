@@ -91,4 +91,4 @@ rule compare:
         f"{folder}/4_compare.ipynb",
         f"{folder}/report.html",
     shell:
-        "{execute} 4_compare {output[0]:q} && {sys.executable:q} -m helpers.report {output[0]:q}"
+        "{execute} --report 4_compare {output[0]:q}"

@@ -207,9 +207,8 @@ def _finding(study: Study) -> str:
 def _compare(study: Study) -> None:
     """Compare what there is: the report of an unfinished study shows its gaps."""
     notebook = study.folder / "4_compare.ipynb"
-    common = ["--study", str(study.path), "--outputs", str(study.outputs), "4_compare", str(notebook)]
-    if subprocess.run([sys.executable, "-m", "helpers.execute", *common]).returncode == 0:
-        subprocess.run([sys.executable, "-m", "helpers.report", str(notebook)])
+    given = ["--study", str(study.path), "--outputs", str(study.outputs), "--report", "4_compare", str(notebook)]
+    subprocess.run([sys.executable, "-m", "helpers.execute", *given])
 
 
 if __name__ == "__main__":

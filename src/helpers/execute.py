@@ -46,6 +46,7 @@ def run(arguments: list[str]) -> tuple[int, str]:
     parser = argparse.ArgumentParser(prog="helpers.execute", description=__doc__.splitlines()[0])
     parser.add_argument("--study", required=True)
     parser.add_argument("--outputs", default="outputs")
+    parser.add_argument("--report", action="store_true", help="make a report of the executed notebook too")
     parser.add_argument("notebook")
     parser.add_argument("output", type=Path)
     parser.add_argument("parameters", nargs="*", metavar="key=value")
@@ -59,6 +60,10 @@ def run(arguments: list[str]) -> tuple[int, str]:
         given.output.parent.mkdir(parents=True, exist_ok=True)
         with locks.one_run(given.output.parent):
             execute(given.notebook, given.output, {"study": given.study, "outputs": given.outputs, **parameters})
+            if given.report:
+                from helpers import report
+
+                report.write(given.output)
     except (Exception, KeyboardInterrupt) as error:
         reason = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
         return 1, f"FAILED {given.output}: {' '.join(reason.split())[:600]}"
