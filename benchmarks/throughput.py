@@ -50,6 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folders = prepare(Path(scratch), rows)
         found = [measure for number in range(given.rounds) for measure in round_of(folders, number)]
+        found += profiles(folders)
     found += growth() + attention()
     table = summary(pd.DataFrame(found))
     table.to_csv(given.out / "throughput.csv", index=False)
@@ -97,9 +98,7 @@ def round_of(folders: dict[str, Path], number: int) -> list[dict]:
     out = []
     for encoder, folder in folders.items():
         for recipe in [*RECIPES][number % 3 :] + [*RECIPES][: number % 3]:
-            command = [sys.executable, str(Path(__file__).with_name("recipes.py")), recipe, str(folder)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            measures = json.loads(done.stdout.splitlines()[-1])
+            measures = measured(recipe, folder)
             print(f"round {number + 1}, {encoder}, {recipe}: {measures}", flush=True)
             out += [(encoder, recipe, measure, value) for measure, value in measures.items()]
     machine = {"float32 matrix product": torch.float32, "bfloat16 matrix product": torch.bfloat16}
@@ -108,6 +107,23 @@ def round_of(folders: dict[str, Path], number: int) -> list[dict]:
         {"encoder": encoder, "recipe": recipe, "measure": measure, "value": value, "unit": UNITS[measure]}
         for encoder, recipe, measure, value in out
     ]
+
+
+def profiles(folders: dict[str, Path]) -> list[dict]:
+    """What this project's training time goes to."""
+    out = []
+    for encoder, folder in folders.items():
+        for what, share in measured("profile", folder).items():
+            name = f"share of training time: {what}"
+            out.append({"encoder": encoder, "recipe": "profile", "measure": name, "value": share, "unit": "share"})
+    return out
+
+
+def measured(recipe: str, folder: Path) -> dict[str, float]:
+    """What a recipe measures, in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name("recipes.py")), recipe, str(folder)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def product(kind: torch.dtype) -> float:

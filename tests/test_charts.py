@@ -112,9 +112,10 @@ HALF_FINISHED = {
 def test_every_chart_draws_a_half_finished_study(case):
     study, without = HALF_FINISHED[case]
     for name, chart in every_chart(study, *tables(study, without)).items():
-        assert name == chart.to_dict()["usermeta"]["chart"]  # and the specification is valid
+        spec = chart.to_dict()  # which validates it
+        assert name == spec["usermeta"]["chart"]
         if name != "dashboard":  # its parts are drawn
-            assert "<svg" in svg(chart), name
+            assert "<svg" in vl_convert.vegalite_to_svg(json.dumps(spec)), name
 
 
 def test_a_missing_run_shows_as_a_gap_in_place_of_its_estimate(study, whole, holed):

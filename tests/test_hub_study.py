@@ -23,6 +23,7 @@ ID=made_{0}.2 PARSER=GOLD NUMPARSE=1
 """
 
 
+LARGE = ["xnli", "tatoeba", "bucc"]
 LANGUAGES = ["en", "de", "sw", "te", "ur", "zh"]
 
 
@@ -73,6 +74,8 @@ def test_the_study_of_record_runs_on_every_task(tmp_path):
     results = {}
     for size in study.sizes:
         for target in study.targets:
+            if size == "large" and target.task not in LARGE:
+                continue
             [found] = (study.folder / size).glob(f"*/{target.task}/seed-1/scores.json")
             results[size, target.task] = found
             scores = read(found)
@@ -107,7 +110,7 @@ def test_the_study_of_record_runs_on_every_task(tmp_path):
 
 
 def run(path: str, outputs: str) -> None:
-    """Phases 1 to 3 of a covering part: every intermediate task, and every target at both sizes."""
+    """Phases 1 to 3 of a covering part: every intermediate task and target at base, at large what depends on depth."""
     yaml.SafeLoader = yaml.CSafeLoader  # the card of google/xtreme is long, and is read for every configuration
     from helpers import data, encoders, evaluation, training
     from helpers.study import NONE, Run
@@ -123,6 +126,8 @@ def run(path: str, outputs: str) -> None:
         for task in tasks:
             evaluation.write_intermediate(study, size, task, 1, training.intermediate(study, size, task, 1))
         for i, target in enumerate(targets):
+            if size == "large" and target not in LARGE:
+                continue
             after = NONE if size == "large" and i % 2 else tasks[i % len(tasks)]
             cell = Run(size, after, target, 1)
             trained = training.target(study, cell)

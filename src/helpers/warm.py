@@ -79,7 +79,6 @@ def end_with_parent() -> None:
 def serve(path: Path) -> None:
     """Import what notebooks need, then fork a process for every request until the parent process ends."""
     parent, forks, ending = os.getppid(), set(), []
-    signal.signal(signal.SIGTERM, lambda *_: ending.append(True))
     signal.signal(signal.SIGUSR1, lambda *_: [os.kill(fork, signal.SIGUSR1) for fork in forks])
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -90,6 +89,7 @@ def serve(path: Path) -> None:
         import helpers.phase_charts  # noqa: F401
         from helpers.execute import run
 
+        signal.signal(signal.SIGTERM, lambda *_: ending.append(True))  # before, there is no fork to end
         while os.getppid() == parent and not ending:
             forks -= _ended(forks)
             try:
