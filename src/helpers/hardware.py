@@ -24,11 +24,11 @@ def bf16() -> bool:
 
 CROSSOVER = 256
 """Pieces from which SDPA is the faster attention on a processor: a forward and backward pass with eager attention took
-0.88 times as long as one with SDPA at 16 pieces, 0.95 at 32, 1.0 at 64 and 128, 1.05 at 256, 1.33 at 512."""
+0.99 times as long as one with SDPA at 16 pieces, 1.03 at 128, 1.08 at 256 and 1.54 at 512 (docs/cost.md)."""
 
 
 def attention(length: int = 0) -> str:
-    """The attention that is fastest for sequences of ``length`` pieces: SDPA on a GPU; see ``CROSSOVER``."""
+    """The attention that is fastest for sequences of ``length`` pieces: SDPA on a GPU and from ``CROSSOVER`` on."""
     return "sdpa" if torch.cuda.is_available() or length >= CROSSOVER else "eager"
 
 
