@@ -24,6 +24,7 @@ ID=made_{0}.2 PARSER=GOLD NUMPARSE=1
 
 
 LARGE = ["xnli", "tatoeba", "bucc"]
+"""Targets that run at large too: an ordinary one, and those that read a layer by the encoder's depth."""
 LANGUAGES = ["en", "de", "sw", "te", "ur", "zh"]
 
 

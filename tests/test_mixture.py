@@ -6,7 +6,7 @@ import torch
 import yaml
 from conftest import write_study
 
-from helpers import data, encoders, evaluation, mixture, training
+from helpers import data, encoders, evaluation, mixture, model, training
 from helpers.catalogue import StudyError
 from helpers.study import Study
 
@@ -55,6 +55,19 @@ def test_an_update_mixes_tasks_and_a_batch_does_not(study):
     assert all(len(item["batch"]) <= 4 for item in material.items)
     again = mixture.material(made, "base", "both", tokenizer, settings, 1)
     assert [i["component"] for i in again.items] == drawn and repr(again.items[7]) == repr(material.items[7])
+
+
+def test_parts_of_a_batch_are_of_its_task_and_hold_all_of_it(study, monkeypatch):
+    made = study()
+    encoders.make(made, "base")
+    tokenizer = encoders.load(made.encoder_folder("base"))[1]
+    settings = made.hyperparameters("intermediate", "base", "both")
+    material = mixture.material(made, "base", "both", tokenizer, settings, 1)
+    monkeypatch.setitem(model.TRAINING_BUDGET, "cpu", 30)
+    for item in material.items:
+        parts = material.split([item])
+        assert len(parts) > 1 and {part["component"] for part in parts} == {item["component"]}
+        assert sorted(id(row) for part in parts for row in part["batch"]) == sorted(map(id, item["batch"]))
 
 
 def test_every_head_and_the_one_encoder_learn(study):

@@ -24,7 +24,7 @@ ROWS = {
 
 
 def task(kind: str) -> Task:
-    metric = {"span_extraction": "f1", "retrieval": "accuracy"}.get(kind, "accuracy")
+    metric = "f1" if kind == "span_extraction" else "accuracy"
     return Task(name="t", format=kind, generator="t", labels=["a", "b", "c"], metric=metric, licence="", citation="")
 
 
@@ -58,20 +58,16 @@ def test_what_is_kept_is_what_the_format_gives_and_is_cut_once(kind, tokenizer, 
 
 def test_other_texts_lengths_or_tokenizers_are_cut_anew(tokenizer, tmp_path):
     def kept(*given):
-        pieces.features(task("sentence_pair"), *given, tmp_path)
-        return len(list(tmp_path.iterdir()))
+        pieces.features(task("sentence_pair"), *given, tmp_path / "kept")
+        return len(list((tmp_path / "kept").iterdir()))
 
+    make_encoder(tmp_path)
+    _, other, _ = encoders.trim(*encoders.load(tmp_path), range(30))
     rows = ROWS["sentence_pair"]
-    other, *_ = encoders.trim(*encoders.load(_encoder(tmp_path)), range(30))[1:]
-    assert kept(rows, tokenizer, 24) == kept(rows, tokenizer, 24) == 2
-    assert kept(rows[1:], tokenizer, 24) == 3
-    assert kept(rows, tokenizer, 5) == 4
-    assert kept(rows, other, 24) == 5
-
-
-def _encoder(folder):
-    make_encoder(folder / "encoder")
-    return folder / "encoder"
+    assert kept(rows, tokenizer, 24) == kept(rows, tokenizer, 24) == 1
+    assert kept(rows[1:], tokenizer, 24) == 2
+    assert kept(rows, tokenizer, 5) == 3
+    assert kept(rows, other, 24) == 4
 
 
 def test_runs_on_the_same_data_share_what_was_cut(tiny_study, sources, tmp_path, monkeypatch):

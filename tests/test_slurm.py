@@ -297,12 +297,13 @@ def test_jobs_that_outlive_their_batch_are_named_and_then_only_what_is_missing_i
     assert submit(slurm, params, tiny_sources).wait(PATIENCE) == 2
     (line,) = [line for line in (params.parent / "log.txt").read_text().splitlines() if "scancel" in line]
     assert "left by an earlier batch" in line and f"jobs {', '.join(left)}" in line
-    until(lambda: all(job["JobState"] == "COMPLETED" for job in own()), lambda: said(params))
-    finished = [run for run in study.runs() if (study.run_folder(run) / "scores.json").exists()]
-    assert finished
-    jobs = len(own())
+    slurm.ask("scancel", left[1])
+    until(lambda: {job["JobState"] for job in own()} == {"COMPLETED", "CANCELLED"}, lambda: said(params))
+    (finished,) = [run for run in study.runs() if (study.run_folder(run) / "scores.json").exists()]
+    made, jobs = (study.run_folder(finished) / "scores.json").stat().st_mtime_ns, len(own())
     assert submit(slurm, params, tiny_sources).wait(PATIENCE) == 0, said(params)
-    assert len(own()) - jobs == len(study.runs()) - len(finished)
+    assert len(own()) - jobs == 1  # the run whose job was cancelled
+    assert (study.run_folder(finished) / "scores.json").stat().st_mtime_ns == made
 
 
 def test_short_runs_share_a_job(slurm, tiny_sources, tmp_path):

@@ -207,11 +207,9 @@ def dashboard(study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
         part.title.frame = "group"
     for part in parts[1:]:
         part.title.subtitle = part.title.subtitle[:1]
-    whole = {"params": list(shared.values()), "usermeta": {"chart": "dashboard"}}
+    whole = {"params": list(shared.values()), "datasets": tables, "usermeta": {"chart": "dashboard"}}
     chart = alt.vconcat(*parts, spacing=40, **whole)
-    chart = chart.resolve_scale(color="independent", shape="independent", strokeDash="independent")
-    chart.datasets = tables
-    return chart
+    return chart.resolve_scale(color="independent", shape="independent", strokeDash="independent")
 
 
 def _finish(chart, study, frame, name, title, subtitle, params):
@@ -231,7 +229,7 @@ def _finish(chart, study, frame, name, title, subtitle, params):
         description=f"{title}: {subtitle}",
         usermeta={"chart": name},
     )
-    chart.datasets = {name: cells.records(frame)}  # last: every other step would copy and validate each of its rows
+    chart.datasets = {name: cells.records(frame)}  # `properties` would validate each row, as drawing the chart does
     return chart
 
 

@@ -23,9 +23,10 @@ from helpers.files import write_whole
 def features(
     task: Task, examples: list[dict], tokenizer: PreTrainedTokenizerFast, max_length: int, keep: Path | None = None
 ) -> list[dict]:
-    """What ``features`` of the task's format gives, with arrays for lists of numbers.
+    """What ``features`` of the task's format gives.
 
-    ``keep`` is a folder where they are looked for, and put when they are not there.
+    ``keep`` is a folder where they are looked for, and put when they are not there; sequences of numbers are then
+    arrays.
     """
     if keep is None or not examples:
         return formats.of(task).features(task, examples, tokenizer, max_length)
