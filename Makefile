@@ -13,13 +13,13 @@ study: .venv/installed ## one study: make study STUDY=params/NAME.yaml [PROFILE=
 	$(BIN)/python -m helpers.batch $(STUDY) --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE))
 
 fetch: .venv/installed ## a study's data sets and models into a mirror: make fetch STUDY=params/NAME.yaml HUB_MIRROR=DIR
-	$(BIN)/python -m helpers.fetch $(STUDY) $(HUB_MIRROR)
+	$(BIN)/python -m helpers.batch.fetch $(STUDY) $(HUB_MIRROR)
 
 plan: .venv/installed ## what a study takes, before anything runs: make plan STUDY=params/NAME.yaml
-	$(BIN)/python -m helpers.plan $(STUDY)
+	$(BIN)/python -m helpers.batch.plan $(STUDY)
 
 export: .venv/installed ## a study's predictions as XTREME's evaluation reads them
-	$(BIN)/python -m helpers.export $(STUDY)
+	$(BIN)/python -m helpers.evaluation.export $(STUDY)
 
 test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -7,7 +7,7 @@ from helpers.study import NONE, Run, Study
 study = Study.load(config["study"], config.get("outputs", "outputs"))
 folder, intermediate = study.folder.as_posix(), [i for i in study.intermediate if i != NONE]
 common = ["--study", str(study.path), "--outputs", str(study.outputs)]
-execute = shlex.join([sys.executable, "-m", "helpers.execute", *common])
+execute = shlex.join([sys.executable, "-m", "helpers.batch.execute", *common])
 names = lambda values: "|".join(map(re.escape, values))
 memory = lambda phase: lambda wildcards, attempt: round(1000 * attempt * study.needs(phase).memory_gb)
 minutes = lambda phase: lambda wildcards, attempt: attempt * study.needs(phase).minutes

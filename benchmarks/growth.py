@@ -10,9 +10,12 @@ import numpy as np
 import torch
 import yaml
 
-from helpers import batch, encoders, mini, stand_in
-from helpers.formats import sentence_pair
-from helpers.model import EncoderWithHead, predict
+from helpers import encoders
+from helpers.batch import run
+from helpers.data import mini
+from helpers.encoders import bundled
+from helpers.encoders.model import EncoderWithHead, predict
+from helpers.tasks import sentence_pair
 
 
 def growth() -> list[dict]:
@@ -25,7 +28,11 @@ def growth() -> list[dict]:
         rows += [
             {"measure": f"time for one more {what}", "value": slope, "unit": "s"},
             {"measure": f"fixed cost beside {what}s", "value": fixed, "unit": "s"},
-            {"measure": f"share that a straight line over {what}s explains", "value": explained, "unit": "share"},
+            {
+                "measure": f"share that a straight line over {what}s explains",
+                "value": explained,
+                "unit": "share",
+            },
         ]
     return [{"encoder": "12 layers, hidden size 384", "recipe": "ours", **row} for row in rows]
 
@@ -33,7 +40,7 @@ def growth() -> list[dict]:
 def attention(rounds: int = 3) -> list[dict]:
     """Time of forward and backward passes with eager attention as a multiple of SDPA's, 2,048 pieces a batch."""
     rows = []
-    encoder, tokenizer = stand_in.convert(stand_in.locate())
+    encoder, tokenizer = bundled.convert(bundled.locate())
     encoder, *_ = encoders.trim(encoder, tokenizer, range(1000))
     for length in (16, 32, 64, 128, 256, 512):
         inputs = {
@@ -62,7 +69,9 @@ def examples() -> list[tuple[int, float]]:
 def languages() -> list[tuple[int, float]]:
     """Prediction of the same 100 items in more and more languages."""
     rows = {lang: mini.examples("mini_xnli", "test", lang)[:100] for lang in mini.LANGUAGES}
-    return _predictions({n: [r for lang in mini.LANGUAGES[:n] for r in rows[lang]] for n in (1, 2, 4, 8)})
+    return _predictions(
+        {n: [r for lang in mini.LANGUAGES[:n] for r in rows[lang]] for n in (1, 2, 4, 8)}
+    )
 
 
 def runs() -> list[tuple[int, float]]:
@@ -86,14 +95,16 @@ def runs() -> list[tuple[int, float]]:
             path.write_text(yaml.safe_dump(study), encoding="utf-8")
             begin = time.perf_counter()
             with redirect_stdout(StringIO()):
-                code = batch.main([str(path), "--cores", "1", "--outputs", str(Path(scratch) / "outputs")])
+                code = run.main(
+                    [str(path), "--cores", "1", "--outputs", str(Path(scratch) / "outputs")]
+                )
             assert not code, f"the study ended with {code}"
             points.append((seeds, time.perf_counter() - begin))
     return points
 
 
 def _predictions(sets: dict[int, list[dict]]) -> list[tuple[int, float]]:
-    encoder, tokenizer = stand_in.convert(stand_in.locate())
+    encoder, tokenizer = bundled.convert(bundled.locate())
     encoder, tokenizer, _ = encoders.trim(encoder, tokenizer, range(1000))
     model = EncoderWithHead(encoder, "sequence", 3, "mean", 0.0)
     points = []

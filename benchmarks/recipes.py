@@ -29,10 +29,11 @@ from transformers import (
     set_seed,
 )
 
-from helpers import checkpoints, encoders, hardware, material, training
-from helpers.catalogue import Task
-from helpers.model import EncoderWithHead, predict
-from helpers.study import Hyperparameters
+from helpers import encoders, training
+from helpers.encoders import hardware
+from helpers.encoders.model import EncoderWithHead, predict
+from helpers.study import Hyperparameters, Task
+from helpers.training import checkpoints, training_set
 
 BATCH, MAX_LENGTH, SEED = 32, 128, 1
 PADDED_STEPS = 2
@@ -42,7 +43,12 @@ PADDED_STEPS = 2
 GROUPS = {
     "matrix products": {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"},
     "the optimiser": {"aten::_fused_adamw_"},
-    "dropout": {"aten::native_dropout", "aten::native_dropout_backward", "aten::bernoulli_", "aten::div_"},
+    "dropout": {
+        "aten::native_dropout",
+        "aten::native_dropout_backward",
+        "aten::bernoulli_",
+        "aten::div_",
+    },
 }
 """Operations of PyTorch by what they are for; all others are counted together."""
 
@@ -56,13 +62,19 @@ def main() -> None:
     steps = PADDED_STEPS if given.recipe == "default" else len(pairs) // BATCH
     torch.set_num_threads(os.cpu_count())
     set_seed(SEED)
-    print(json.dumps((_example if given.recipe in ("default", "flags") else _ours)(given, pairs, steps)))
+    print(
+        json.dumps(
+            (_example if given.recipe in ("default", "flags") else _ours)(given, pairs, steps)
+        )
+    )
 
 
 def _example(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
     plain, folder = given.recipe == "default", given.folder / "full"
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=3, dtype=torch.float32
+    )
     encoded = tokenizer(
         [row["text_a"] for row in pairs],
         [row["text_b"] for row in pairs],
@@ -72,7 +84,9 @@ def _example(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
     )
     rows = [
         {"input_ids": ids, "attention_mask": mask, "label": row["label"]}
-        for ids, mask, row in zip(encoded["input_ids"], encoded["attention_mask"], pairs, strict=True)
+        for ids, mask, row in zip(
+            encoded["input_ids"], encoded["attention_mask"], pairs, strict=True
+        )
     ]
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
@@ -105,13 +119,23 @@ def _example(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
 def _ours(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
     encoder, tokenizer = encoders.load(given.folder / "trimmed")
     task = Task(
-        name="pairs", format="sentence_pair", generator="pairs", labels=["0", "1", "2"], licence="", citation=""
+        name="pairs",
+        format="sentence_pair",
+        generator="pairs",
+        labels=["0", "1", "2"],
+        licence="",
+        citation="",
     )
     model = EncoderWithHead(encoder, "sequence", len(task.labels), "cls", 0.1)
     settings = Hyperparameters(
-        steps=steps, batch_size=BATCH, learning_rate=5e-5, max_length=MAX_LENGTH, evaluations=1, warmup=0.0
+        steps=steps,
+        batch_size=BATCH,
+        learning_rate=5e-5,
+        max_length=MAX_LENGTH,
+        evaluations=1,
+        warmup=0.0,
     )
-    content = material.single(task, pairs, pairs[:2], tokenizer, settings)
+    content = training_set.single(task, pairs, pairs[:2], tokenizer, settings)
     with tempfile.TemporaryDirectory() as scratch:
         keep = checkpoints.Checkpoints(Path(scratch), {}, minutes=60)
         if given.recipe == "profile":
@@ -138,7 +162,9 @@ def _shares(found: profile) -> dict:
     return {**shares, "all else": 1 - sum(shares.values())}
 
 
-def _measures(steps: int, seconds: float, predicted: int, predicting: float, memory: int, saved: int) -> dict:
+def _measures(
+    steps: int, seconds: float, predicted: int, predicting: float, memory: int, saved: int
+) -> dict:
     return {
         "training examples/s": steps * BATCH / seconds,
         "prediction examples/s": predicted / predicting,

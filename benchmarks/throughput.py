@@ -23,11 +23,17 @@ import torch
 from growth import attention, growth
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from helpers import data, encoders, hardware, stand_in, theme
-from helpers.catalogue import load
+from helpers import data, encoders
+from helpers.encoders import bundled, hardware
+from helpers.report import theme
+from helpers.study.catalogue import load
 
 PAIRS = 128
-RECIPES = {"default": "run_xnli as it comes", "flags": "run_xnli, best flags", "ours": "this project"}
+RECIPES = {
+    "default": "run_xnli as it comes",
+    "flags": "run_xnli, best flags",
+    "ours": "this project",
+}
 UNITS = {
     "training examples/s": "examples/s",
     "prediction examples/s": "examples/s",
@@ -77,11 +83,14 @@ def prepare(folder: Path, rows: list[dict]) -> dict[str, Path]:
     """Two encoders, each whole and trimmed to the pairs' pieces, as phase 1 leaves them."""
     out = {}
     for name in ("12 layers, hidden size 384", "XLM-R base's shape"):
-        model, tokenizer = stand_in.convert(stand_in.locate())  # its tokenizer is XLM-R's
+        model, tokenizer = bundled.convert(bundled.locate())  # its tokenizer is XLM-R's
         if name.startswith("XLM-R"):
             torch.manual_seed(0)
             config = XLMRobertaConfig(
-                vocab_size=len(tokenizer), max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
+                vocab_size=len(tokenizer),
+                max_position_embeddings=514,
+                type_vocab_size=1,
+                layer_norm_eps=1e-5,
             )
             model = XLMRobertaModel(config, add_pooling_layer=False)
         at = out[name] = folder / str(len(out))
@@ -104,7 +113,13 @@ def round_of(folders: dict[str, Path], number: int) -> list[dict]:
     machine = {"float32 matrix product": torch.float32, "bfloat16 matrix product": torch.bfloat16}
     out += [("this machine", "torch.mm", name, product(kind)) for name, kind in machine.items()]
     return [
-        {"encoder": encoder, "recipe": recipe, "measure": measure, "value": value, "unit": UNITS[measure]}
+        {
+            "encoder": encoder,
+            "recipe": recipe,
+            "measure": measure,
+            "value": value,
+            "unit": UNITS[measure],
+        }
         for encoder, recipe, measure, value in out
     ]
 
@@ -115,7 +130,15 @@ def profiles(folders: dict[str, Path]) -> list[dict]:
     for encoder, folder in folders.items():
         for what, share in measured("profile", folder).items():
             name = f"share of training time: {what}"
-            out.append({"encoder": encoder, "recipe": "profile", "measure": name, "value": share, "unit": "share"})
+            out.append(
+                {
+                    "encoder": encoder,
+                    "recipe": "profile",
+                    "measure": name,
+                    "value": share,
+                    "unit": "share",
+                }
+            )
     return out
 
 
@@ -141,19 +164,37 @@ def product(kind: torch.dtype) -> float:
 def summary(found: pd.DataFrame) -> pd.DataFrame:
     """Median, minimum and maximum of every measure, and ours as a multiple of the others' in the same round."""
     rows = []
-    for (encoder, recipe, measure), group in found.groupby(["encoder", "recipe", "measure"], sort=False):
+    for (encoder, recipe, measure), group in found.groupby(
+        ["encoder", "recipe", "measure"], sort=False
+    ):
         values = group["value"].tolist()
         unit = group["unit"].iloc[0]
-        rows.append((encoder, recipe, measure, statistics.median(values), min(values), max(values), unit))
+        rows.append(
+            (encoder, recipe, measure, statistics.median(values), min(values), max(values), unit)
+        )
     ours = found[found["recipe"] == "ours"]
     for other in ("default", "flags"):
         for (encoder, measure), group in ours.groupby(["encoder", "measure"], sort=False):
-            same = found[(found.recipe == other) & (found.encoder == encoder) & (found.measure == measure)]
+            same = found[
+                (found.recipe == other) & (found.encoder == encoder) & (found.measure == measure)
+            ]
             ratios = [a / b for a, b in zip(group["value"], same["value"], strict=not same.empty)]
             if ratios:  # only the recipes are measured with all three
                 name = f"{measure}, ours / {other}"
-                rows.append((encoder, "ours", name, statistics.median(ratios), min(ratios), max(ratios), "x"))
-    return pd.DataFrame(rows, columns=["encoder", "recipe", "measure", "median", "minimum", "maximum", "unit"])
+                rows.append(
+                    (
+                        encoder,
+                        "ours",
+                        name,
+                        statistics.median(ratios),
+                        min(ratios),
+                        max(ratios),
+                        "x",
+                    )
+                )
+    return pd.DataFrame(
+        rows, columns=["encoder", "recipe", "measure", "median", "minimum", "maximum", "unit"]
+    )
 
 
 def chart(table: pd.DataFrame, about: dict) -> alt.VConcatChart:
@@ -164,17 +205,27 @@ def chart(table: pd.DataFrame, about: dict) -> alt.VConcatChart:
         base = alt.Chart(rows).encode(y=alt.Y("what:N", sort=[*RECIPES.values()], title=None))
         bars = base.mark_bar(height=14).encode(
             x=alt.X("median:Q", title=measure),
-            color=alt.Color("recipe:N", sort=[*RECIPES], legend=None, scale=alt.Scale(range=theme.COLOURS[:3])),
+            color=alt.Color(
+                "recipe:N", sort=[*RECIPES], legend=None, scale=alt.Scale(range=theme.COLOURS[:3])
+            ),
         )
-        span = base.mark_rule(color=theme.INK, strokeWidth=1.5).encode(x="minimum:Q", x2="maximum:Q")
-        label = base.mark_text(align="left", dx=6).encode(x="maximum:Q", text=alt.Text("median:Q", format=".3r"))
+        span = base.mark_rule(color=theme.INK, strokeWidth=1.5).encode(
+            x="minimum:Q", x2="maximum:Q"
+        )
+        label = base.mark_text(align="left", dx=6).encode(
+            x="maximum:Q", text=alt.Text("median:Q", format=".3r")
+        )
         panel = (bars + span + label).properties(width=280, height=alt.Step(22))
-        parts.append(panel.facet(column=alt.Column("encoder:N", title=None)).resolve_scale(x="independent"))
+        parts.append(
+            panel.facet(column=alt.Column("encoder:N", title=None)).resolve_scale(x="independent")
+        )
     subtitle = [
         f"batches of 32 pairs of {about['texts']}, {about['cores']} cores of {about['processor']}",
         f"rounds: {about['rounds']}; bars are medians, lines go from the smallest to the largest",
     ]
-    return alt.vconcat(*parts).properties(title=alt.TitleParams("Examples a second", subtitle=subtitle))
+    return alt.vconcat(*parts).properties(
+        title=alt.TitleParams("Examples a second", subtitle=subtitle)
+    )
 
 
 if __name__ == "__main__":

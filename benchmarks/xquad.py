@@ -13,8 +13,9 @@ from pathlib import Path
 
 import yaml
 
-from helpers import batch, data
-from helpers.catalogue import load
+from helpers import data
+from helpers.batch import run
+from helpers.study.catalogue import load
 
 ARTICLES = {"train": range(32), "validation": range(32, 34), "test": range(34, 40)}
 PARAGRAPHS = 5
@@ -29,14 +30,19 @@ def main() -> int:
     tasks = load(Path("params/tasks.yaml"))
     for language in tasks["xquad"].languages:
         write(folder, language, data.read(tasks["xquad"], "validation", language))
-    (folder / "tasks.yaml").write_text(yaml.safe_dump({"tasks": {"xquad_articles": entry(tasks["xquad"].languages)}}))
+    (folder / "tasks.yaml").write_text(
+        yaml.safe_dump({"tasks": {"xquad_articles": entry(tasks["xquad"].languages)}})
+    )
     (folder / "xquad.yaml").write_text(yaml.safe_dump(study(folder)))
-    return batch.main([str(folder / "xquad.yaml"), "--outputs", str(given.out)])
+    return run.main([str(folder / "xquad.yaml"), "--outputs", str(given.out)])
 
 
 def write(folder: Path, language: str, rows: list[dict]) -> None:
     """A language's questions as files of three splits, cut between articles."""
-    contexts = {context: number for number, context in enumerate(dict.fromkeys(row["context"] for row in rows))}
+    contexts = {
+        context: number
+        for number, context in enumerate(dict.fromkeys(row["context"] for row in rows))
+    }
     for split, articles in ARTICLES.items():
         chosen = [row for row in rows if contexts[row["context"]] // PARAGRAPHS in articles]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen)

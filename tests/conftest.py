@@ -64,7 +64,9 @@ def write_rows(path: Path, rows: list[dict]) -> None:
         lines = ["\t".join(rows[0])] + ["\t".join(str(v) for v in row.values()) for row in rows]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     else:
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        path.write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+        )
 
 
 TASKS = {
@@ -84,8 +86,15 @@ TASKS = {
         "hub": "tests/choices",
         "config": "{language}",
         "splits": {"train": "train", "validation": "validation", "test": "test"},
-        "columns": {"context": "premise", "question": "question", "choices": ["choice1", "choice2"], "label": "label"},
-        "values": {"question": {"cause": "What was the cause?", "effect": "What happened as a result?"}},
+        "columns": {
+            "context": "premise",
+            "question": "question",
+            "choices": ["choice1", "choice2"],
+            "label": "label",
+        },
+        "values": {
+            "question": {"cause": "What was the cause?", "effect": "What happened as a result?"}
+        },
         "labels": ["choice1", "choice2"],
         "languages": ["en", "de"],
         "train_on": ["choices"],
@@ -101,14 +110,19 @@ def tiny_sources(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("sources")
     for number, split in enumerate(("train", "validation", "test")):
         for language in TASKS["pairs"]["languages"]:
-            write_rows(root / f"files/pairs/{language}.{split}.tsv", pair_rows(language, 100 * number, 24))
+            write_rows(
+                root / f"files/pairs/{language}.{split}.tsv", pair_rows(language, 100 * number, 24)
+            )
         for language in TASKS["choices"]["languages"]:
             rows = choice_rows(language, 100 * number, 12)
             write_rows(root / f"hub/tests/choices/{language}/{split}.jsonl", rows)
     configs = [
         {
             "config_name": language,
-            "data_files": [{"split": s, "path": f"{language}/{s}.jsonl"} for s in ("train", "validation", "test")],
+            "data_files": [
+                {"split": s, "path": f"{language}/{s}.jsonl"}
+                for s in ("train", "validation", "test")
+            ],
         }
         for language in TASKS["choices"]["languages"]
     ]
@@ -126,15 +140,27 @@ def make_encoder(folder: Path, layers: int = 2) -> None:
 
     words = [w for lists in (ANIMALS, VERBS) for ws in lists.values() for w in ws]
     characters = sorted(
-        {c for w in [*words, *NEGATED.values(), "What was the cause? happened as a result 0123456789"] for c in w}
+        {
+            c
+            for w in [
+                *words,
+                *NEGATED.values(),
+                "What was the cause? happened as a result 0123456789",
+            ]
+            for c in w
+        }
     )
     pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
-    pieces += [(c, -8.0) for c in characters if c != " "] + [(f"▁{w}", -5.0) for w in dict.fromkeys(words)]
+    pieces += [(c, -8.0) for c in characters if c != " "] + [
+        (f"▁{w}", -5.0) for w in dict.fromkeys(words)
+    ]
     pieces += [("zebra", -9.0), ("▁never", -11.5), ("<mask>", 0.0)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
     )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", cls_token="<s>", eos_token="</s>", sep_token="</s>",
@@ -163,19 +189,37 @@ def write_study(folder: Path, sources: Path, **changes) -> Path:
                 "layers": 1,
                 "pooling": "mean",
             },
-            "large": {"encoder": str(sources / "encoder"), "title": "2 tiny random layers", "pooling": "cls"},
+            "large": {
+                "encoder": str(sources / "encoder"),
+                "title": "2 tiny random layers",
+                "pooling": "cls",
+            },
         },
         "intermediate": ["none", "choices"],
         "targets": ["pairs"],
         "seeds": [1],
         "phases": {
-            "intermediate": {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 2},
-            "target": {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 2},
+            "intermediate": {
+                "steps": 4,
+                "batch_size": 4,
+                "learning_rate": 1e-3,
+                "max_length": 32,
+                "evaluations": 2,
+            },
+            "target": {
+                "epochs": 1,
+                "batch_size": 4,
+                "learning_rate": 1e-3,
+                "max_length": 32,
+                "evaluations": 2,
+            },
         },
     } | changes
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-    (folder / "tasks.yaml").write_text(yaml.safe_dump({"tasks": TASKS}, sort_keys=False), encoding="utf-8")
+    (folder / "tasks.yaml").write_text(
+        yaml.safe_dump({"tasks": TASKS}, sort_keys=False), encoding="utf-8"
+    )
     return path
 
 
@@ -193,3 +237,11 @@ def sources(tiny_sources, tmp_path, monkeypatch) -> Path:
 def tiny_study(sources, tmp_path) -> Path:
     """The params file of a tiny study."""
     return write_study(tmp_path / "params", sources)
+
+
+@pytest.fixture
+def fp32(monkeypatch):
+    """Compute in float32 whatever the hardware has: for what holds to float32's rounding."""
+    from helpers.encoders import hardware
+
+    monkeypatch.setattr(hardware, "bf16", lambda: False)

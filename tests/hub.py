@@ -54,7 +54,13 @@ def pair(names: list[str], a: str = "premise", b: str = "hypothesis", skip: bool
         for i in range(COUNTS[split]):
             first, same, other = words(split, i, language)
             label = -1 if skip and i == COUNTS[split] - 1 else i % len(names)
-            out.append({a: f"{config or ''} {first}".strip(), b: other if i % len(names) else same, "label": label})
+            out.append(
+                {
+                    a: f"{config or ''} {first}".strip(),
+                    b: other if i % len(names) else same,
+                    "label": label,
+                }
+            )
             out[-1] |= {key: f"{config}-{split}-{i}" for key in more}
         return out, ds.Features(
             {a: ds.Value("string"), b: ds.Value("string"), "label": ds.ClassLabel(names=names)}
@@ -72,7 +78,9 @@ def copa(config, split, language="en"):
         first, same, other = words(split, i, language)
         question = "cause" if i % 2 else "effect"
         choices = (other, same) if i % 2 else (same, other)
-        out.append({"premise": first, "choice1": choices[0], "choice2": choices[1], "question": question})
+        out.append(
+            {"premise": first, "choice1": choices[0], "choice2": choices[1], "question": question}
+        )
         out[-1] |= {"idx": i, "label": i % 2}
     text = ds.Value("string")
     return out, ds.Features(
@@ -85,8 +93,17 @@ def siqa(config, split, language="en"):
     rows = []
     for i in range(COUNTS[split]):
         first, same, other = words(split, i)
-        answers = {"answerA": other, "answerB": other, "answerC": other} | {f"answer{'ABC'[i % 3]}": same}
-        rows.append({"context": f"siqa {first}", "question": "What happened?", **answers, "label": str(i % 3 + 1)})
+        answers = {"answerA": other, "answerB": other, "answerC": other} | {
+            f"answer{'ABC'[i % 3]}": same
+        }
+        rows.append(
+            {
+                "context": f"siqa {first}",
+                "question": "What happened?",
+                **answers,
+                "label": str(i % 3 + 1),
+            }
+        )
     return rows, None
 
 
@@ -95,7 +112,11 @@ def cosmos(config, split, language="en"):
     for i in range(COUNTS[split]):
         first, same, other = words(split, i)
         answers = {f"answer{k}": same if k == i % 4 else f"{other} {k}" for k in range(4)}
-        row = {"id": f"c{split}{i}", "context": f"cosmos {first}", "question": "What was the cause?"}
+        row = {
+            "id": f"c{split}{i}",
+            "context": f"cosmos {first}",
+            "question": "What was the cause?",
+        }
         rows.append({**row, **answers, "label": i % 4})
     return rows, None
 
@@ -105,8 +126,23 @@ def hellaswag(config, split, language="en"):
     for i in range(COUNTS[split]):
         first, same, other = words(split, i)
         endings = [same if k == i % 4 else f"{other} {k}" for k in range(4)]
-        row = {"ind": i, "activity_label": "a", "ctx_a": first, "ctx_b": "", "ctx": f"swag {first}", "endings": endings}
-        rows.append({**row, "source_id": str(i), "split": split, "split_type": "indomain", "label": str(i % 4)})
+        row = {
+            "ind": i,
+            "activity_label": "a",
+            "ctx_a": first,
+            "ctx_b": "",
+            "ctx": f"swag {first}",
+            "endings": endings,
+        }
+        rows.append(
+            {
+                **row,
+                "source_id": str(i),
+                "split": split,
+                "split_type": "indomain",
+                "label": str(i % 4),
+            }
+        )
     return rows, None
 
 
@@ -114,8 +150,16 @@ def commonsense(config, split, language="en"):
     rows = []
     for i in range(COUNTS[split]):
         first, same, other = words(split, i)
-        choices = {"label": list("ABCDE"), "text": [same if k == i % 5 else f"{other} {k}" for k in range(5)]}
-        row = {"id": f"q{split}{i}", "question": f"csqa {first}?", "question_concept": "dog", "choices": choices}
+        choices = {
+            "label": list("ABCDE"),
+            "text": [same if k == i % 5 else f"{other} {k}" for k in range(5)],
+        }
+        row = {
+            "id": f"q{split}{i}",
+            "question": f"csqa {first}?",
+            "question_concept": "dog",
+            "choices": choices,
+        }
         rows.append({**row, "answerKey": "ABCDE"[i % 5]})
     return rows, None
 
@@ -132,7 +176,14 @@ def answers(begin: str = "", without: bool = False):
             said = {"text": [first], "answer_start": [context.index(first)]}
             if without and i % 3 == 2:
                 said = {"text": [], "answer_start": []}
-            out.append({"id": f"{begin}{split}{i}", "title": "t", "context": context, "question": "What was it?"})
+            out.append(
+                {
+                    "id": f"{begin}{split}{i}",
+                    "title": "t",
+                    "context": context,
+                    "question": "What was it?",
+                }
+            )
             out[-1]["answers"] = said
         text = ds.Value("string")
         features = {key: text for key in ("id", "title", "context", "question")}
@@ -167,7 +218,9 @@ def tags(column: str, names: list[str], gold):
             out.append(row | ({"langs": [language] * len(tokens)} if column == "ner_tags" else {}))
         text = ds.Value("string")
         features = {"tokens": ds.List(text), column: ds.List(ds.ClassLabel(names=names))}
-        return out, ds.Features(features | ({"langs": ds.List(text)} if column == "ner_tags" else {}))
+        return out, ds.Features(
+            features | ({"langs": ds.List(text)} if column == "ner_tags" else {})
+        )
 
     return rows
 
@@ -208,7 +261,9 @@ LEARN, ALL = ["train", "validation"], ["train", "validation", "test"]
 @cache
 def repositories() -> dict[str, dict]:
     """Hub id -> configuration -> (splits, what makes their rows, language)."""
-    tasks = yaml.safe_load((Path(__file__).parents[1] / "params/tasks.yaml").read_text(encoding="utf-8"))["tasks"]
+    tasks = yaml.safe_load(
+        (Path(__file__).parents[1] / "params/tasks.yaml").read_text(encoding="utf-8")
+    )["tasks"]
 
     def each(task: str, template: str, splits: list[str], rows) -> dict:
         entry = tasks[task]
@@ -225,7 +280,11 @@ def repositories() -> dict[str, dict]:
             "qqp": (LEARN, pair(["not_duplicate", "duplicate"], "question1", "question2"), "en"),
         },
         "facebook/anli": {
-            "plain_text": ([f"{s}_r{k}" for s in ("train", "dev", "test") for k in (1, 2, 3)], pair(NLI, uid=1), "en")
+            "plain_text": (
+                [f"{s}_r{k}" for s in ("train", "dev", "test") for k in (1, 2, 3)],
+                pair(NLI, uid=1),
+                "en",
+            )
         },
         "stanfordnlp/snli": {"plain_text": (ALL, pair(NLI, skip=True), "en")},
         "rajpurkar/squad": {"plain_text": (LEARN, answers("one"), "en")},
@@ -238,7 +297,9 @@ def repositories() -> dict[str, dict]:
         "pkavumba/balanced-copa": {"default": (["train", "test"], copa, "en")},
         "cambridgeltl/xcopa": xcopa,
         "facebook/xnli": each("xnli", "{}", ALL, pair(NLI)),
-        "google-research-datasets/paws-x": each("paws_x", "{}", ALL, pair(["0", "1"], "sentence1", "sentence2", id=1)),
+        "google-research-datasets/paws-x": each(
+            "paws_x", "{}", ALL, pair(["0", "1"], "sentence1", "sentence2", id=1)
+        ),
         "google/xquad": each("xquad", "xquad.{}", ["validation"], answers("x")),
         "facebook/mlqa": each("mlqa", "mlqa.{0}.{0}", ["validation", "test"], answers("m")),
         "google/xtreme": {
@@ -256,12 +317,21 @@ def files(repository: str) -> dict[str, tuple[str, str, str] | bytes]:
     """Path -> content, or the (repository, configuration, split) that it holds."""
     configs, held = [], {}
     for config, (splits, _, _) in repositories()[repository].items():
-        if repository == "allenai/cosmos_qa":  # a script on the main branch, converted files on another
-            held |= {f"{config}/{split}/0000.parquet": (repository, config, split) for split in splits}
+        if (
+            repository == "allenai/cosmos_qa"
+        ):  # a script on the main branch, converted files on another
+            held |= {
+                f"{config}/{split}/0000.parquet": (repository, config, split) for split in splits
+            }
             continue
         named = {split: f"{config}/{split}-00000-of-00001.parquet" for split in splits}
         held |= {path: (repository, config, split) for split, path in named.items()}
-        configs.append({"config_name": config, "data_files": [{"split": s, "path": p} for s, p in named.items()]})
+        configs.append(
+            {
+                "config_name": config,
+                "data_files": [{"split": s, "path": p} for s, p in named.items()],
+            }
+        )
     if configs:
         held["README.md"] = f"---\n{yaml.safe_dump({'configs': configs})}---\n".encode()
     return held
@@ -325,7 +395,11 @@ class Hub(ThreadingHTTPServer):
         return dict.fromkeys(files(repository), 0)
 
     def read(self, kind: str, repository: str, path: str) -> bytes:
-        return (self.models[repository] / path).read_bytes() if kind == "models" else content(repository, path)
+        return (
+            (self.models[repository] / path).read_bytes()
+            if kind == "models"
+            else content(repository, path)
+        )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -341,14 +415,28 @@ class _Handler(BaseHTTPRequestHandler):
         if verb == "resolve":
             path = "/".join(rest[1:])
             return (
-                self._file(self.server.read(kind, repository, path)) if path in held else self._missing("EntryNotFound")
+                self._file(self.server.read(kind, repository, path))
+                if path in held
+                else self._missing("EntryNotFound")
             )
         if verb == "tree":
             return self._tree(kind, repository, held, "/".join(rest[1:]))
         return self._json(
             {
-                **{"id": repository, "_id": "0", "sha": COMMIT, "private": False, "gated": False, "disabled": False},
-                **{"tags": [], "downloads": 0, "likes": 0, "lastModified": "2026-01-01T00:00:00.000Z"},
+                **{
+                    "id": repository,
+                    "_id": "0",
+                    "sha": COMMIT,
+                    "private": False,
+                    "gated": False,
+                    "disabled": False,
+                },
+                **{
+                    "tags": [],
+                    "downloads": 0,
+                    "likes": 0,
+                    "lastModified": "2026-01-01T00:00:00.000Z",
+                },
                 "siblings": [{"rfilename": path} for path in held],
             }
         )
@@ -358,10 +446,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind, repository, _, _ = self._parse()
-        asked = json.loads(body)["paths"] if body.startswith(b"{") else parse_qs(body.decode())["paths"]
+        asked = (
+            json.loads(body)["paths"] if body.startswith(b"{") else parse_qs(body.decode())["paths"]
+        )
         held = self.server.listing(kind, repository, COMMIT) or {}
         found = [self._entry(kind, repository, path) for path in asked if path in held]
-        found += [_folder(path) for path in asked if any(name.startswith(f"{path}/") for name in held)]
+        found += [
+            _folder(path) for path in asked if any(name.startswith(f"{path}/") for name in held)
+        ]
         self._json(found)
 
     def _parse(self) -> tuple[str, str, str, list[str]]:
@@ -377,13 +469,20 @@ class _Handler(BaseHTTPRequestHandler):
         inside = [path for path in held if path.startswith(begin)]
         if folder and not inside:
             return self._missing("EntryNotFound")
-        shown = [self._entry(kind, repository, p) for p in inside if deep or "/" not in p[len(begin) :]]
+        shown = [
+            self._entry(kind, repository, p) for p in inside if deep or "/" not in p[len(begin) :]
+        ]
         folders = {begin + p[len(begin) :].split("/")[0] for p in inside if "/" in p[len(begin) :]}
         return self._json(shown + [_folder(path) for path in sorted(folders)])
 
     def _entry(self, kind, repository, path) -> dict:
         data = self.server.read(kind, repository, path)
-        return {"type": "file", "oid": hashlib.sha1(data).hexdigest(), "size": len(data), "path": path}
+        return {
+            "type": "file",
+            "oid": hashlib.sha1(data).hexdigest(),
+            "size": len(data),
+            "path": path,
+        }
 
     def _file(self, data: bytes):
         tag = hashlib.sha1(data).hexdigest()
@@ -392,10 +491,16 @@ class _Handler(BaseHTTPRequestHandler):
             low, high = wanted.removeprefix("bytes=").split("-")
             begin, status = int(low), 206
             data = data[begin : int(high) + 1 if high else None]
-        self._send(status, data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"})
+        self._send(
+            status, data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        )
 
     def _json(self, value):
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json", "X-Repo-Commit": COMMIT})
+        self._send(
+            200,
+            json.dumps(value).encode(),
+            {"Content-Type": "application/json", "X-Repo-Commit": COMMIT},
+        )
 
     def _missing(self, code: str):
         self.server.asked.append(self.path)
@@ -414,4 +519,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _folder(path: str) -> dict:
-    return {"type": "directory", "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0, "path": path}
+    return {
+        "type": "directory",
+        "oid": hashlib.sha1(path.encode()).hexdigest(),
+        "size": 0,
+        "path": path,
+    }

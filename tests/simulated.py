@@ -35,7 +35,9 @@ def simulated_study(
     tables, runs = [], []
     for target, languages in targets.items():
         shape = (len(languages), items)
-        shared = np.sqrt(0.3) * rng.standard_normal(items) + np.sqrt(0.2) * rng.standard_normal(shape)
+        shared = np.sqrt(0.3) * rng.standard_normal(items) + np.sqrt(0.2) * rng.standard_normal(
+            shape
+        )
         for size in sizes:
             for intermediate in intermediates:
                 own = shared + np.sqrt(0.15) * rng.standard_normal(shape)
@@ -43,7 +45,11 @@ def simulated_study(
                 true = score + 10 * (size == "large") - 4 * np.arange(len(languages))
                 true = true + (gain.get(size, 0.0) if intermediate != "none" else 0.0)
                 for seed in range(1, seeds + 1):
-                    noise = sd * np.sqrt(0.5) * (rng.standard_normal() + rng.standard_normal(len(languages)))
+                    noise = (
+                        sd
+                        * np.sqrt(0.5)
+                        * (rng.standard_normal() + rng.standard_normal(len(languages)))
+                    )
                     threshold = norm.ppf(np.clip((true + noise) / 100, 0.001, 0.999))
                     latent = own + np.sqrt(0.35) * rng.standard_normal(shape)
                     tables.append((latent < threshold[:, None]).astype(float))

@@ -30,7 +30,13 @@ TOKEN = "HELPERS_STRESS"
 CHANGES = {
     "checkpoint_minutes": 0.005,
     "phases": {
-        phase: {"steps": 150, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 6}
+        phase: {
+            "steps": 150,
+            "batch_size": 4,
+            "learning_rate": 1e-3,
+            "max_length": 32,
+            "evaluations": 6,
+        }
         for phase in ("intermediate", "target")
     },
 }
@@ -42,8 +48,12 @@ def main() -> int:
     parser.add_argument("kills", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None)
-    parser.add_argument("--study", type=Path, default=None, help="params/smoke.yaml for example; needs no network")
-    parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="studies at a time, each on one core")
+    parser.add_argument(
+        "--study", type=Path, default=None, help="params/smoke.yaml for example; needs no network"
+    )
+    parser.add_argument(
+        "--lanes", type=int, default=os.cpu_count(), help="studies at a time, each on one core"
+    )
     given = parser.parse_args()
     folder = (given.folder or Path(tempfile.mkdtemp())).resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,22 +66,40 @@ def main() -> int:
     whole = time.monotonic() - begin
     reference = results(Study.load(params, folder / "reference"))
     print(f"undisturbed: {len(reference)} files in {whole:.0f} s", flush=True)
-    shares = [given.kills // given.lanes + (lane < given.kills % given.lanes) for lane in range(given.lanes)]
+    shares = [
+        given.kills // given.lanes + (lane < given.kills % given.lanes)
+        for lane in range(given.lanes)
+    ]
     with ThreadPoolExecutor(given.lanes) as pool:
         lanes = [
-            pool.submit(disturb, params, folder, f"lane-{lane}", share, 0.6 * whole, given.seed + lane, reference)
+            pool.submit(
+                disturb,
+                params,
+                folder,
+                f"lane-{lane}",
+                share,
+                0.6 * whole,
+                given.seed + lane,
+                reference,
+            )
             for lane, share in enumerate(shares)
         ]
         tallies = [lane.result() for lane in lanes]
     counts = sum((tally["struck"] for tally in tallies), Counter())
     kills = sum(number for kind, number in counts.items() if kind not in SIGNALS)
-    equal, wrong, orphans = (sum(tally[key] for tally in tallies) for key in ("equal", "wrong", "orphans"))
-    print(f"{kills} kills in {time.monotonic() - begin:.0f} s: {equal} studies equal, {wrong} not; {dict(counts)}")
+    equal, wrong, orphans = (
+        sum(tally[key] for tally in tallies) for key in ("equal", "wrong", "orphans")
+    )
+    print(
+        f"{kills} kills in {time.monotonic() - begin:.0f} s: {equal} studies equal, {wrong} not; {dict(counts)}"
+    )
     print(f"processes that worked on: after {orphans} kills")
     return 1 if orphans or wrong else 0
 
 
-def disturb(params: Path, folder: Path, name: str, kills: int, longest: float, seed: int, reference: dict) -> dict:
+def disturb(
+    params: Path, folder: Path, name: str, kills: int, longest: float, seed: int, reference: dict
+) -> dict:
     """Kill studies ``kills`` times, each time after at most ``longest`` seconds; let the last one get through."""
     chance, outputs = random.Random(seed), folder / name
     tally = {"struck": Counter(), "equal": 0, "wrong": 0, "orphans": 0}
@@ -122,9 +150,20 @@ def start(params: Path, folder: Path, name: str) -> subprocess.Popen:
     }
     place = folder / f"{name}-work"  # Snakemake notes there what is incomplete
     place.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "helpers.batch", str(params), "--outputs", str(folder / name), "--cores", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "helpers.batch",
+        str(params),
+        "--outputs",
+        str(folder / name),
+        "--cores",
+        "1",
+    ]
     with (folder / f"{name}.log").open("a") as log:
-        return subprocess.Popen(command, env=environment, cwd=place, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, cwd=place, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def processes(name: str) -> dict[int, str]:
@@ -133,7 +172,9 @@ def processes(name: str) -> dict[int, str]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if token in (path / "environ").read_bytes().split(b"\0"):
-                found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found[int(path.name)] = (
+                    (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                )
         except OSError:
             continue
     return found
@@ -142,12 +183,16 @@ def processes(name: str) -> dict[int, str]:
 def strike(batch: int, name: str, chance: random.Random) -> str:
     """Kill something; says what."""
     there = processes(name)
-    server = [p for p, line in there.items() if "helpers.warm" in line and parent(p) == batch]
+    server = [
+        p for p, line in there.items() if "helpers.batch.server" in line and parent(p) == batch
+    ]
     kinds = {
         "batch": [batch],
         "snakemake": [p for p, line in there.items() if "-m snakemake" in line],
         "server": server,
-        "job": [p for p, line in there.items() if "helpers.warm" in line and p not in server],
+        "job": [
+            p for p, line in there.items() if "helpers.batch.server" in line and p not in server
+        ],
         "everything": list(there),
     }
     kinds |= dict.fromkeys(SIGNALS, kinds["job"])
@@ -184,13 +229,17 @@ def results(study: Study) -> dict[str, bytes]:
     found = {}
     for path in sorted(study.folder.rglob("*")):
         name = path.relative_to(study.folder).as_posix()
-        if name.startswith("data/pieces/") or any(part.startswith(".") for part in Path(name).parts):
+        if name.startswith("data/pieces/") or any(
+            part.startswith(".") for part in Path(name).parts
+        ):
             continue
         if path.suffix in (".parquet", ".safetensors") or path.name == "scores.json":
             found[name] = path.read_bytes()
         elif path.name == "run.json":
             kept = {"parameters", "seed", "log", "steps", "best step"}
-            found[name] = json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k in kept}).encode()
+            found[name] = json.dumps(
+                {k: v for k, v in json.loads(path.read_text()).items() if k in kept}
+            ).encode()
     return found
 
 

@@ -11,7 +11,9 @@ import nbformat
 import pytest
 from conftest import write_study
 
-from helpers import batch, collect
+from helpers import comparison
+from helpers.batch import recovery
+from helpers.batch.run import progress
 from helpers.study import Run, Study
 
 
@@ -28,20 +30,36 @@ def finished(tiny_sources, tmp_path_factory):
 def run(params: Path, outputs: Path, sources: Path, *more: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "HUB_MIRROR": str(sources / "hub"), "HF_HUB_OFFLINE": "1"}
     environment.pop("DATA_DIR", None)
-    command = [sys.executable, "-m", "helpers.batch", str(params), "--outputs", str(outputs), "--cores", "2", *more]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=params.parent, timeout=1500)
+    command = [
+        sys.executable,
+        "-m",
+        "helpers.batch",
+        str(params),
+        "--outputs",
+        str(outputs),
+        "--cores",
+        "2",
+        *more,
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=params.parent, timeout=1500
+    )
 
 
 def times(outputs: Path) -> dict[str, int]:
     """When each result was written."""
     wanted = ("*.parquet", "scores.json", "notebook.ipynb", "*.safetensors")
-    return {str(p.relative_to(outputs)): p.stat().st_mtime_ns for pattern in wanted for p in outputs.rglob(pattern)}
+    return {
+        str(p.relative_to(outputs)): p.stat().st_mtime_ns
+        for pattern in wanted
+        for p in outputs.rglob(pattern)
+    }
 
 
 def test_every_phase_leaves_an_executed_notebook_and_its_results(finished):
     params, outputs, _, outcome = finished
     study = Study.load(params, outputs)
-    assert len(collect.missing(study)) == 0
+    assert len(comparison.missing_runs(study)) == 0
     for run_ in study.runs():
         notebook = nbformat.read(study.run_folder(run_) / "notebook.ipynb", 4)
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -54,8 +72,12 @@ def test_every_phase_leaves_an_executed_notebook_and_its_results(finished):
 def test_parameters_reach_the_notebook(finished):
     params, outputs, *_ = finished
     study = Study.load(params, outputs)
-    notebook = nbformat.read(study.run_folder(Run("large", "choices", "pairs", 1)) / "notebook.ipynb", 4)
-    injected = next(c.source for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", []))
+    notebook = nbformat.read(
+        study.run_folder(Run("large", "choices", "pairs", 1)) / "notebook.ipynb", 4
+    )
+    injected = next(
+        c.source for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])
+    )
     assert 'intermediate = "choices"' in injected and "seed = 1" in injected
 
 
@@ -65,7 +87,15 @@ def test_run_json_says_what_is_needed_to_trust_and_repeat_the_run(finished):
     run_ = Run("base", "choices", "pairs", 1)
     record = json.loads((study.run_folder(run_) / "run.json").read_text())
     assert record["parameters"] == study.settings(*run_[:3])
-    for key in ("seed", "versions", "git_commit", "hardware", "wall_seconds", "tokens_per_second", "peak_memory_bytes"):
+    for key in (
+        "seed",
+        "versions",
+        "git_commit",
+        "hardware",
+        "wall_seconds",
+        "tokens_per_second",
+        "peak_memory_bytes",
+    ):
         assert key in record
 
 
@@ -84,20 +114,22 @@ def test_a_changed_hyperparameter_is_noticed_and_nothing_is_shown_under_it(finis
     other.write_text(text)
     shutil.copy(params.parent / "tasks.yaml", tmp_path)
     study = Study.load(other, outputs)
-    assert {p.name for p in collect.outdated(study)} == {"seed-1"}
-    assert len(collect.outdated(study)) == 4  # the target runs, not the intermediate ones
-    assert len(collect.missing(study)) == 4 and len(collect.finished(study)[0]) == 0
+    assert {p.name for p in recovery.outdated(study)} == {"seed-1"}
+    assert len(recovery.outdated(study)) == 4  # the target runs, not the intermediate ones
+    assert len(comparison.missing_runs(study)) == 4 and len(comparison.finished_runs(study)[0]) == 0
 
 
 def test_an_encoder_is_made_again_when_a_task_with_other_texts_is_added(finished, tmp_path):
     params, outputs, sources, _ = finished
     more = write_study(tmp_path / "more", sources, targets=["pairs", "choices"])
     study = Study.load(more, outputs)
-    assert collect.outdated(study) == [study.encoder_folder("base"), study.encoder_folder("large")]
-    assert collect.outdated(Study.load(params, outputs)) == []
+    assert recovery.outdated(study) == [study.encoder_folder("base"), study.encoder_folder("large")]
+    assert recovery.outdated(Study.load(params, outputs)) == []
 
 
-def test_what_was_deleted_is_made_again_alone_and_a_failed_run_is_named_and_stops_no_other(finished, tmp_path):
+def test_what_was_deleted_is_made_again_alone_and_a_failed_run_is_named_and_stops_no_other(
+    finished, tmp_path
+):
     params, outputs, sources, _ = finished
     copy = tmp_path / "outputs"
     shutil.copytree(outputs, copy)
@@ -112,7 +144,9 @@ def test_what_was_deleted_is_made_again_alone_and_a_failed_run_is_named_and_stop
     assert "FAILED" in outcome.stderr and "base/choices/pairs/seed-1" in outcome.stderr
     assert not (study.run_folder(broken) / "scores.json").exists()
     after = times(copy)
-    changed = {Path(p).parent.as_posix() for p in after if after[p] != before.get(p) and "compare" not in p}
+    changed = {
+        Path(p).parent.as_posix() for p in after if after[p] != before.get(p) and "compare" not in p
+    }
     assert changed - {"tiny"} == {"tiny/large/none/pairs/seed-1"}
 
 
@@ -120,11 +154,13 @@ def test_bad_params_stop_before_anything_is_made(sources, tmp_path):
     params = write_study(tmp_path / "params", sources, targets=["nothing"])
     outcome = run(params, tmp_path / "outputs", sources)
     assert outcome.returncode == 2
-    assert len(outcome.stderr.strip().splitlines()) == 1 and "unknown task 'nothing'" in outcome.stderr
+    assert (
+        len(outcome.stderr.strip().splitlines()) == 1 and "unknown task 'nothing'" in outcome.stderr
+    )
     assert not (tmp_path / "outputs").exists()
 
 
 def test_the_rest_is_estimated_from_runs_of_the_same_kind(finished):
     params, outputs, *_ = finished
-    done, total, seconds = batch.progress(Study.load(params, outputs), cores=2)
+    done, total, seconds = progress(Study.load(params, outputs), cores=2)
     assert (done, total, seconds) == (6, 6, 0.0)

@@ -8,16 +8,21 @@ import pytest
 import vl_convert
 from simulated import simulated_study
 
-from helpers import cells, charts, theme, transfer
+from helpers.comparison import estimates
+from helpers.report import charts, grid, theme
 
 TARGETS = {"nli": ("en", "de", "ja", "sw"), "copa": ("en", "et", "sw", "vi")}
 COPA_QA = "size == 'large' and intermediate == 'qa' and target == 'copa'"
 
 
-def a_study(sizes=("base", "large"), intermediate=("none", "nli", "qa"), targets=TARGETS, seeds=(1, 2)):
+def a_study(
+    sizes=("base", "large"), intermediate=("none", "nli", "qa"), targets=TARGETS, seeds=(1, 2)
+):
     """What charts read of a study."""
     return SimpleNamespace(
-        sizes={name: SimpleNamespace(title=f"{name} of the test", encoder="stand-in") for name in sizes},
+        sizes={
+            name: SimpleNamespace(title=f"{name} of the test", encoder="stand-in") for name in sizes
+        },
         intermediate=list(intermediate),
         targets=[SimpleNamespace(task=name) for name in targets],
         seeds=list(seeds),
@@ -29,25 +34,40 @@ def tables(study, without="", collapsed=0):
     """(effects, results, runs, log) of a simulated study, without the runs that a query names."""
     targets = {target.task: tuple(study.languages(target.task)) for target in study.targets}
     size, names = tuple(study.sizes), tuple(study.intermediate)
-    predictions, runs = simulated_study(targets, names, size, len(study.seeds), items=37, collapsed=collapsed)
+    predictions, runs = simulated_study(
+        targets, names, size, len(study.seeds), items=37, collapsed=collapsed
+    )
     planned = runs[["size", "intermediate", "target", "seed"]].itertuples(index=False, name=None)
     if without:
         predictions, runs = (table.query(f"not ({without})") for table in (predictions, runs))
-    effects = transfer.effects(predictions, runs, resamples=50, planned=planned)
-    return effects, transfer.results(predictions, runs), runs, a_log(runs)
+    effects = estimates.effects(predictions, runs, resamples=50, planned=planned)
+    return effects, estimates.results(predictions, runs), runs, a_log(runs)
 
 
 def a_log(runs, steps=(10, 20, 30)):
     lines = [{"step": step, "loss": 1 / step, "validation_score": None} for step in steps]
     lines += [{"step": steps[-1], "loss": None, "validation_score": 60.0}]
     rows = [
-        {**{key: run[key] for key in ("size", "intermediate", "target", "seed")}, "phase": phase, **line}
+        {
+            **{key: run[key] for key in ("size", "intermediate", "target", "seed")},
+            "phase": phase,
+            **line,
+        }
         for run in runs.to_dict("records")
         for phase in ("intermediate", "target")
         if phase == "target" or run["intermediate"] != "none"
         for line in lines
     ]
-    columns = ["size", "intermediate", "target", "seed", "phase", "step", "loss", "validation_score"]
+    columns = [
+        "size",
+        "intermediate",
+        "target",
+        "seed",
+        "phase",
+        "step",
+        "loss",
+        "validation_score",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -145,7 +165,7 @@ def test_without_collapsed_runs_no_estimate_is_crossed(study, fallen):
 def test_a_collapsed_baseline_marks_every_gain_over_it(study, whole):
     effects, results, *_ = whole
     where = results.eval("size == 'base' and intermediate == 'none' and target == 'nli'")
-    frame = cells.complete(study, effects, results.assign(collapsed=where), "gain")
+    frame = grid.complete(study, effects, results.assign(collapsed=where), "gain")
     assert set(frame.query("collapsed")["target"]) == {"nli", "all"}
     assert set(frame.query("target == 'nli' and size == 'base'")["collapsed"]) == {True}
     assert set(frame.query("size == 'large'")["collapsed"]) == {False}
@@ -172,7 +192,10 @@ def test_sizes_keep_colour_and_shape_in_every_chart(drawn):
     found = set()
     for chart in drawn.values():
         text = json.dumps(chart.to_dict())
-        found |= {part[: part.index("}")] for part in text.split('"domain": ["base", "large"], "range": ')[1:]}
+        found |= {
+            part[: part.index("}")]
+            for part in text.split('"domain": ["base", "large"], "range": ')[1:]
+        }
     assert found == {json.dumps(style[:2]) for style in (theme.COLOURS, theme.SHAPES, theme.DASHES)}
 
 
@@ -198,9 +221,9 @@ def test_every_chart_says_that_stand_ins_are_stand_ins(study, whole, drawn):
 
 
 def test_curves_stay_small_and_keep_the_last_step(study, whole):
-    frame = cells.curves(study, a_log(whole[2], range(10, 2001, 10)), whole[2])
+    frame = grid.curves(study, a_log(whole[2], range(10, 2001, 10)), whole[2])
     counts = frame.groupby(["run", "phase", "measure"]).size()
-    assert counts.max() <= 2 * cells.CURVE_POINTS
+    assert counts.max() <= 2 * grid.CURVE_POINTS
     assert set(frame[frame["last"] & (frame["measure"] == "loss")]["step"]) == {2000}
     # An intermediate training that two targets build on is one line, not two.
     assert frame.query("phase == 'intermediate'")["run"].nunique() == 2 * 2 * 2
@@ -208,8 +231,10 @@ def test_curves_stay_small_and_keep_the_last_step(study, whole):
 
 def test_a_point_of_gain_is_priced_against_no_intermediate_task(study, whole):
     effects, results, runs, _ = whole
-    runs = runs.assign(wall_seconds=[120.0 if name == "none" else 420.0 for name in runs["intermediate"]])
-    frame = cells.cost(study, runs, effects, results).query(
+    runs = runs.assign(
+        wall_seconds=[120.0 if name == "none" else 420.0 for name in runs["intermediate"]]
+    )
+    frame = grid.cost(study, runs, effects, results).query(
         "measure == 'minutes' and target == 'nli' and size == 'large'"
     )
     row = frame[frame["intermediate"] == "qa"].iloc[0]
@@ -219,7 +244,9 @@ def test_a_point_of_gain_is_priced_against_no_intermediate_task(study, whole):
 
 def test_no_label_of_the_cost_chart_covers_another(study, whole):
     effects, results, runs, _ = whole
-    frame = cells.cost(study, runs, effects, results).query("measure == 'minutes' and target == 'nli'")
+    frame = grid.cost(study, runs, effects, results).query(
+        "measure == 'minutes' and target == 'nli'"
+    )
     height = frame["estimate"].max() - frame["estimate"].min()
     for _, column in frame[frame["intermediate"] != "none"].groupby("size"):
         assert column["label_at"].sort_values().diff().min() >= 0.044 * height

@@ -9,8 +9,10 @@ import pytest
 import torch
 from conftest import write_study
 
-from helpers import checkpoints, collect, data, encoders, evaluation, training
+from helpers import data, encoders, evaluation, training
 from helpers.study import Run, Study
+from helpers.study.study import REPETITION
+from helpers.training import checkpoints, fine_tuning
 
 RUN = Run("base", "none", "pairs", 1)
 STEPS = 18
@@ -20,7 +22,13 @@ STEPS = 18
 @pytest.fixture
 def study(sources, tmp_path) -> Study:
     """A study whose target is trained on two tasks, one after the other, several epochs each, with its encoder made."""
-    recipe = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 5}
+    recipe = {
+        "steps": STEPS,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "max_length": 32,
+        "evaluations": 5,
+    }
     changes = {
         "targets": [{"task": "pairs", "train_on": ["choices", "pairs"]}],
         "phases": {"intermediate": recipe, "target": recipe},
@@ -28,7 +36,7 @@ def study(sources, tmp_path) -> Study:
     }
     made = Study.load(write_study(tmp_path / "params", sources, **changes), tmp_path / "outputs")
     data.prepare(made)
-    encoders.make(made, "base")
+    encoders.prepare(made, "base")
     return made
 
 
@@ -36,7 +44,7 @@ def study(sources, tmp_path) -> Study:
 def signal_after(monkeypatch):
     """Send this process a signal while a given one of all steps to come runs; its ``seen`` counts the steps."""
     seen, plan = [0], {}
-    compute = training._Trainer.compute_loss
+    compute = fine_tuning._Trainer.compute_loss
 
     def counting(self, *arguments, **options):
         seen[0] += 1
@@ -44,7 +52,7 @@ def signal_after(monkeypatch):
             os.kill(os.getpid(), number)
         return compute(self, *arguments, **options)
 
-    monkeypatch.setattr(training._Trainer, "compute_loss", counting)
+    monkeypatch.setattr(fine_tuning._Trainer, "compute_loss", counting)
 
     def order(step: int, number: int) -> None:
         plan[seen[0] + step] = number
@@ -81,13 +89,17 @@ def test_stopped_at_any_step_resumes_to_the_same_bits(study, signal_after):
         checkpoints.remove(folder.parent)
 
 
-def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothing(study, signal_after):
+def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothing(
+    study, signal_after
+):
     study = study.model_copy(update={"retry_collapsed": True})
     folder = study.run_folder(RUN)
 
     def run() -> dict[str, bytes]:
         trained = training.target(study, RUN)
-        trained.selection["score"] = trained.selection["majority"]  # no better than the majority: it collapsed
+        trained.selection["score"] = trained.selection[
+            "majority"
+        ]  # no better than the majority: it collapsed
         evaluation.write_run(study, RUN, trained, evaluation.zero_shot(study, "pairs", trained, 32))
         assert not list(folder.rglob(checkpoints.FOLDER))
         logs = {str(f): json.loads(f.read_text())["log"] for f in folder.rglob("run.json")}
@@ -100,9 +112,11 @@ def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothin
     signal_after(2 * STEPS + 4, signal.SIGTERM)
     with pytest.raises(checkpoints.Stopped):
         run()
-    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"{checkpoints.FOLDER}/*")) == [
+    assert sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob(f"{checkpoints.FOLDER}/*")
+    ) == [
         f".checkpoint/1-{STEPS:09d}",
-        f"{collect.RETRY}/.checkpoint/0-{4:09d}",
+        f"{REPETITION}/.checkpoint/0-{4:09d}",
     ]
     assert not list(folder.rglob("scores.json"))
     before = signal_after.seen[0]

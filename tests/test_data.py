@@ -7,14 +7,18 @@ import pytest
 from conftest import pair_rows, write_rows, write_study
 
 from helpers import data
-from helpers.catalogue import StudyError
-from helpers.study import Study
+from helpers.study import Study, StudyError
 
 
 def test_own_files_and_the_mirror_give_the_formats_columns(tiny_study):
     study = Study.load(tiny_study)
     pair = data.examples(study, "pairs", "test", "sw")[1]
-    assert pair == {"id": "201", "text_a": "ndege analala 201", "text_b": "ndege hayupo", "label": 2} or set(pair) == {
+    assert pair == {
+        "id": "201",
+        "text_a": "ndege analala 201",
+        "text_b": "ndege hayupo",
+        "label": 2,
+    } or set(pair) == {
         "id",
         "text_a",
         "text_b",
@@ -39,7 +43,11 @@ def test_what_is_kept_is_what_was_read(tiny_study, tmp_path):
     summary = data.prepare(study)
     assert data.prepared(study)
     assert data.examples(study, "pairs", "train") == before
-    assert summary["splits"]["pairs/train/en"]["labels"] == {"entailment": 8, "neutral": 8, "contradiction": 8}
+    assert summary["splits"]["pairs/train/en"]["labels"] == {
+        "entailment": 8,
+        "neutral": 8,
+        "contradiction": 8,
+    }
 
 
 def test_a_study_that_has_been_prepared_needs_no_source(tiny_study, sources, tmp_path):
@@ -90,7 +98,14 @@ def test_a_label_outside_the_declared_set_names_the_row(tiny_study, sources, tmp
     rows = pair_rows("en", 0, 6)
     rows[4]["label"] = "maybe"
     write_rows(sources / "files/pairs/en.train.tsv", rows)
-    expect(tiny_study, tmp_path, "en train", "row 4", "'maybe'", "'entailment', 'neutral', 'contradiction'")
+    expect(
+        tiny_study,
+        tmp_path,
+        "en train",
+        "row 4",
+        "'maybe'",
+        "'entailment', 'neutral', 'contradiction'",
+    )
 
 
 def test_an_empty_text_names_the_row(tiny_study, sources, tmp_path):
@@ -101,9 +116,17 @@ def test_an_empty_text_names_the_row(tiny_study, sources, tmp_path):
 
 
 def test_an_evaluated_item_in_a_training_set_stops_the_study(tiny_study, sources, tmp_path):
-    test = [json.loads(line) for line in (sources / "hub/tests/choices/en/test.jsonl").read_text().splitlines()]
+    test = [
+        json.loads(line)
+        for line in (sources / "hub/tests/choices/en/test.jsonl").read_text().splitlines()
+    ]
     train = sources / "hub/tests/choices/en/train.jsonl"
-    leaked = {**test[3], "choice1": test[3]["choice2"].upper(), "choice2": test[3]["choice1"], "label": 0}
+    leaked = {
+        **test[3],
+        "choice1": test[3]["choice2"].upper(),
+        "choice2": test[3]["choice1"],
+        "label": 0,
+    }
     train.write_text(train.read_text() + json.dumps(leaked) + "\n")
     study = write_study(tmp_path / "leak", sources, targets=["choices", "pairs"])
     expect(study, tmp_path, "1 items of choices test", "id 3", "training set of choices")

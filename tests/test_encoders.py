@@ -11,33 +11,50 @@ import torch
 from conftest import write_study
 from transformers import AutoModel, AutoTokenizer
 
-from helpers import data, encoders, evaluation, stand_in, training
-from helpers.catalogue import StudyError
-from helpers.study import Run, Size, Study
+from helpers import data, encoders, evaluation, training
+from helpers.encoders import bundled
+from helpers.study import Run, Size, Study, StudyError
 
 
 @pytest.fixture(scope="module")
 def converted():
-    return stand_in.convert(stand_in.locate())
+    return bundled.convert(bundled.locate())
 
 
 def test_the_stand_in_has_the_shape_it_is_documented_with(converted):
     model, tokenizer = converted
-    assert (model.config.num_hidden_layers, model.config.hidden_size, len(tokenizer)) == (12, 384, 250_002)
-    assert tokenizer("a", "b")["input_ids"][0] == 0 and tokenizer("a", "b")["input_ids"].count(2) == 3
+    assert (model.config.num_hidden_layers, model.config.hidden_size, len(tokenizer)) == (
+        12,
+        384,
+        250_002,
+    )
+    assert (
+        tokenizer("a", "b")["input_ids"][0] == 0 and tokenizer("a", "b")["input_ids"].count(2) == 3
+    )
     assert tokenizer.mask_token_id == 250_001
 
 
 def test_translations_lie_near_each_other(converted):
     model, tokenizer = converted
-    english = ["The dog sleeps in the garden.", "I have no money left.", "She reads the newspaper every morning."]
-    german = ["Der Hund schläft im Garten.", "Ich habe kein Geld mehr.", "Sie liest jeden Morgen die Zeitung."]
-    vectors = [evaluation.embed(model, tokenizer, [f"query: {t}" for t in texts]) for texts in (german, english)]
+    english = [
+        "The dog sleeps in the garden.",
+        "I have no money left.",
+        "She reads the newspaper every morning.",
+    ]
+    german = [
+        "Der Hund schläft im Garten.",
+        "Ich habe kein Geld mehr.",
+        "Sie liest jeden Morgen die Zeitung.",
+    ]
+    vectors = [
+        evaluation.embed(model, tokenizer, [f"query: {t}" for t in texts])
+        for texts in (german, english)
+    ]
     assert evaluation.retrieval_accuracy(*vectors) == 100
 
 
 def test_nfkc_stands_in_for_the_files_own_normaliser():
-    table = stand_in.normaliser_table(stand_in.locate())
+    table = bundled.normaliser_table(bundled.locate())
     differing = [c for c, to in table.items() if unicodedata.normalize("NFKC", c) != to]
     assert len(table) > 4_000
     # Only controls, separators and the mark for a space itself differ: the file drops them or makes them spaces.
@@ -50,23 +67,25 @@ def test_retrieval_on_tatoeba_is_as_published_for_the_file(converted, layer, exp
     model, tokenizer = converted
     file = Path(os.environ["HUB_MIRROR"]) / "google/xtreme/tatoeba.swh/validation.jsonl"
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    sides = [[f"query: {row[side]}" for row in rows] for side in ("source_sentence", "target_sentence")]
+    sides = [
+        [f"query: {row[side]}" for row in rows] for side in ("source_sentence", "target_sentence")
+    ]
     vectors = [evaluation.embed(model, tokenizer, texts, layer) for texts in sides]
     assert evaluation.retrieval_accuracy(*vectors) == pytest.approx(expected, abs=1.0)
 
 
 def test_a_file_cut_short_is_one_line(tmp_path):
-    (tmp_path / "cut.bin").write_bytes(stand_in.locate().read_bytes()[:1_000_000])
+    (tmp_path / "cut.bin").write_bytes(bundled.locate().read_bytes()[:1_000_000])
     with pytest.raises(StudyError, match=r"cut\.bin: found 1000000 bytes, expected 71622400"):
-        stand_in.convert(tmp_path / "cut.bin")
+        bundled.convert(tmp_path / "cut.bin")
 
 
 def test_another_file_of_the_same_length_is_refused(tmp_path):
-    content = bytearray(stand_in.locate().read_bytes())
+    content = bytearray(bundled.locate().read_bytes())
     content[-1] ^= 1
     (tmp_path / "other.bin").write_bytes(content)
     with pytest.raises(StudyError, match="SHA-256"):
-        stand_in.convert(tmp_path / "other.bin")
+        bundled.convert(tmp_path / "other.bin")
 
 
 TEXTS = ["dog sleeps 201", "Hund ist nicht da", "ndege hayupo", "samaki anakula", "xyz dog ~ 7"]
@@ -89,7 +108,7 @@ def test_trimming_cuts_every_text_as_before_and_changes_no_logit(tiny_sources):
 
 def test_trimming_the_stand_in_keeps_the_segmentation_of_the_mini_benchmark():
     study = Study.load("params/demo.yaml")
-    model, tokenizer = stand_in.convert(stand_in.locate())
+    model, tokenizer = bundled.convert(bundled.locate())
     texts = [
         row["text_a"]
         for language in study.languages("mini_xnli")
@@ -100,16 +119,28 @@ def test_trimming_the_stand_in_keeps_the_segmentation_of_the_mini_benchmark():
     assert [[kept[i] for i in ids] for ids in small(texts)["input_ids"]] == before
 
 
-def test_fifty_training_steps_teach_a_trimmed_encoder_what_they_teach_the_whole_one(sources, tmp_path):
+def test_fifty_training_steps_teach_a_trimmed_encoder_what_they_teach_the_whole_one(
+    sources, tmp_path
+):
     """The same losses, and the same weights in the layers and in every row that was kept."""
-    short = {"steps": 50, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 2}
+    short = {
+        "steps": 50,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "max_length": 32,
+        "evaluations": 2,
+    }
     trained = {}
     for trim in (False, True):
         changes = {"intermediate": ["none"], "phases": {"target": short}, "trim": trim}
-        study = Study.load(write_study(tmp_path / str(trim), sources, **changes), tmp_path / f"outputs-{trim}")
-        encoders.make(study, "large")
+        study = Study.load(
+            write_study(tmp_path / str(trim), sources, **changes), tmp_path / f"outputs-{trim}"
+        )
+        encoders.prepare(study, "large")
         trained[trim] = training.target(study, Run("large", "none", "pairs", 1))
-    losses = [[line["loss"] for line in trained[trim].log if "loss" in line] for trim in (False, True)]
+    losses = [
+        [line["loss"] for line in trained[trim].log if "loss" in line] for trim in (False, True)
+    ]
     assert len(losses[0]) > 10 and losses[1] == pytest.approx(losses[0], abs=1e-5)
     whole, small = (trained[trim].model.encoder.state_dict() for trim in (False, True))
     words = "embeddings.word_embeddings.weight"
@@ -122,7 +153,7 @@ def test_fifty_training_steps_teach_a_trimmed_encoder_what_they_teach_the_whole_
 
 def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(tiny_study, tmp_path):
     study = Study.load(tiny_study, tmp_path / "outputs")
-    report = encoders.make(study, "base")
+    report = encoders.prepare(study, "base")
     folder = study.encoder_folder("base")
     model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.config.num_hidden_layers == 1
@@ -133,29 +164,38 @@ def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(tiny_study, 
 
 def test_restoring_puts_every_row_back(tiny_study, tmp_path):
     study = Study.load(tiny_study, tmp_path / "outputs")
-    encoders.make(study, "large")
-    original, _ = encoders.get(study.sizes["large"])
+    encoders.prepare(study, "large")
+    original, _ = encoders.pretrained(study.sizes["large"])
     restored, tokenizer = encoders.restore(study.encoder_folder("large"), study.sizes["large"])
-    assert torch.equal(restored.get_input_embeddings().weight, original.get_input_embeddings().weight)
+    assert torch.equal(
+        restored.get_input_embeddings().weight, original.get_input_embeddings().weight
+    )
     assert len(tokenizer) == restored.config.vocab_size
 
 
-def test_a_vocabulary_that_has_grown_keeps_trained_rows_and_takes_pretrained_ones(sources, tmp_path):
-    small = Study.load(write_study(tmp_path / "a", sources, targets=[{"task": "pairs", "languages": ["en"]}]), tmp_path)
-    encoders.make(small, "large")
+def test_a_vocabulary_that_has_grown_keeps_trained_rows_and_takes_pretrained_ones(
+    sources, tmp_path
+):
+    small = Study.load(
+        write_study(tmp_path / "a", sources, targets=[{"task": "pairs", "languages": ["en"]}]),
+        tmp_path,
+    )
+    encoders.prepare(small, "large")
     model, tokenizer = encoders.load(small.encoder_folder("large"))
     with torch.no_grad():
         model.get_input_embeddings().weight.add_(1.0)  # as if it had been trained
     old = encoders.kept_ids(small.encoder_folder("large"))
     encoders.save(model, tokenizer, small.encoder_folder("large", "choices", 1), old)
     grown = Study.load(write_study(tmp_path / "b", sources), tmp_path)
-    encoders.make(grown, "large")
+    encoders.prepare(grown, "large")
     new = encoders.kept_ids(grown.encoder_folder("large"))
-    handed, _ = encoders.hand_on(grown, "large", "choices", 1, 0.0)
+    handed, _ = encoders.initial_encoder(grown, "large", "choices", 1, 0.0)
     pretrained, _ = encoders.load(grown.encoder_folder("large"))
     trained = np.isin(new, old)
     assert trained.any() and not trained.all()
-    difference = (handed.get_input_embeddings().weight - pretrained.get_input_embeddings().weight).detach()
+    difference = (
+        handed.get_input_embeddings().weight - pretrained.get_input_embeddings().weight
+    ).detach()
     assert torch.allclose(difference[trained], torch.tensor(1.0), atol=1e-6)
     assert torch.all(difference[~trained] == 0)
 
@@ -163,9 +203,9 @@ def test_a_vocabulary_that_has_grown_keeps_trained_rows_and_takes_pretrained_one
 def test_asking_for_more_layers_than_there_are_is_one_line(tiny_sources):
     size = Size(encoder=str(tiny_sources / "encoder"), title="tiny", layers=9, pooling="mean")
     with pytest.raises(StudyError, match="has 2 layers, the study asks for 9"):
-        encoders.get(size)
+        encoders.pretrained(size)
 
 
 def test_a_missing_model_folder_is_one_line():
     with pytest.raises(StudyError, match=r"\./nowhere: no folder with a config\.json"):
-        encoders.get(Size(encoder="./nowhere", title="none", pooling="mean"))
+        encoders.pretrained(Size(encoder="./nowhere", title="none", pooling="mean"))

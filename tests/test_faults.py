@@ -15,10 +15,11 @@ import pytest
 import yaml
 from conftest import write_study
 
-from helpers import batch, collect, data, devices, frozen, locks, recovery, warm
-from helpers.catalogue import StudyError
-from helpers.files import damage, write_json, write_whole
-from helpers.study import NONE, Run, Study
+from helpers import comparison, data
+from helpers.batch import devices, locks, recovery, run, server
+from helpers.encoders import hidden_states
+from helpers.study import NONE, Run, Study, StudyError
+from helpers.study.files import damage, write_json, write_whole
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +30,29 @@ def template(tiny_sources, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
         data.prepare(study)
-    for record, settings in collect.records(study).items():
+    for record, settings in recovery.records(study).items():
         folder = record.parent
         write_json(record, {"parameters": settings})
-        pretrained, intermediate = folder.name == "encoder", folder.parent.parent.parent == study.folder
+        pretrained, intermediate = (
+            folder.name == "encoder",
+            folder.parent.parent.parent == study.folder,
+        )
         write_json((folder.parent if pretrained else folder) / "notebook.ipynb", {"cells": []})
         if not pretrained:
             write_json(folder / "scores.json", {})
         if pretrained or intermediate:
             encoder = folder if pretrained else folder / "encoder"
-            write_whole(encoder / "model.safetensors", lambda path: path.write_bytes(safetensors_bytes()))
+            write_whole(
+                encoder / "model.safetensors", lambda path: path.write_bytes(safetensors_bytes())
+            )
             for name in ("config.json", "tokenizer.json"):
                 write_json(encoder / name, {})
         else:
-            table = pd.DataFrame({"language": ["en"], "id": ["1"], "credit": [1.0], "out_of": [1.0]})
+            table = pd.DataFrame(
+                {"language": ["en"], "id": ["1"], "credit": [1.0], "out_of": [1.0]}
+            )
             write_whole(folder / "predictions.parquet", table.to_parquet)
-    assert recovery.repair(study) == [] and len(collect.missing(study)) == 0
+    assert recovery.repair(study) == [] and len(comparison.missing_runs(study)) == 0
     return root
 
 
@@ -99,7 +107,7 @@ def test_a_result_of_which_a_file_is_lost_is_made_again(done):
 
 def test_lost_weights_are_noticed_beside_the_states_of_frozen_layers(done):
     folder = done.encoder_folder("large")
-    (folder / "model.safetensors").rename(folder / frozen.FILE)
+    (folder / "model.safetensors").rename(folder / hidden_states.FILE)
     (line,) = recovery.repair(done)
     assert "model.safetensors: missing" in line
 
@@ -143,8 +151,16 @@ def edit(study: Study, path: str, value) -> Study:
             2e-3,
             "base/none/pairs large/none/pairs base/choices/pairs large/choices/pairs",
         ),
-        ("phases.intermediate.steps", 5, "base/choices large/choices base/choices/pairs large/choices/pairs"),
-        ("sizes.base.pooling", "cls", "base/encoder base/choices base/none/pairs base/choices/pairs"),
+        (
+            "phases.intermediate.steps",
+            5,
+            "base/choices large/choices base/choices/pairs large/choices/pairs",
+        ),
+        (
+            "sizes.base.pooling",
+            "cls",
+            "base/encoder base/choices base/none/pairs base/choices/pairs",
+        ),
         ("sizes.base.title", "another title", ""),
         ("description", "other words", ""),
         ("checkpoint_minutes", 1, ""),
@@ -157,7 +173,10 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_nothing_else(done, ke
     lines = recovery.repair(changed)
     assert before - marks(changed) == expected
     assert len(lines) == len(expected) and all("other parameters" in line for line in lines)
-    gone = {f"{r.size}/{r.intermediate}/{r.target}/seed-{r.seed}" for r in collect.missing(changed).itertuples()}
+    gone = {
+        f"{r.size}/{r.intermediate}/{r.target}/seed-{r.seed}"
+        for r in comparison.missing_runs(changed).itertuples()
+    }
     assert gone == {name for name in expected if "/pairs/" in name}
 
 
@@ -168,7 +187,10 @@ def test_a_report_of_another_version_of_the_study_is_removed(done):
     assert recovery.repair(done) == [] and (done.folder / "report.html").exists()
     fewer = edit(done, "intermediate", ["none"])  # every run that it still has is done
     assert any("another version" in line for line in recovery.repair(fewer))
-    assert not (done.folder / "report.html").exists() and not (done.folder / "4_compare.ipynb").exists()
+    assert (
+        not (done.folder / "report.html").exists()
+        and not (done.folder / "4_compare.ipynb").exists()
+    )
 
 
 def test_a_params_file_edited_during_a_batch_does_not_reach_it(done):
@@ -185,9 +207,11 @@ def test_a_params_file_edited_during_a_batch_does_not_reach_it(done):
 
 def test_a_second_batch_on_the_same_outputs_is_refused_in_one_line(done, capsys):
     with locks.only_one(done):
-        assert batch.main([str(done.path), "--outputs", str(done.outputs)]) == 2
+        assert run.main([str(done.path), "--outputs", str(done.outputs)]) == 2
     error = capsys.readouterr().err.strip()
-    assert error.count("\n") == 0 and "another batch is at work" in error and str(os.getpid()) in error
+    assert (
+        error.count("\n") == 0 and "another batch is at work" in error and str(os.getpid()) in error
+    )
     with locks.only_one(done):
         pass
 
@@ -207,7 +231,7 @@ def test_a_killed_batch_is_waited_for_until_its_last_job_has_ended(done, capsys)
 AT_WORK = """
 import sys, time
 from pathlib import Path
-from helpers import locks
+from helpers.batch import locks
 with locks.one_run(Path(sys.argv[1])):
     print("at work", flush=True)
     time.sleep(600)
@@ -219,7 +243,9 @@ def job(done):
     """A cluster's job at work on a run of the study: it belongs to no batch of this machine."""
     folder = done.run_folder(Run("base", "none", "pairs", 1))
     environment = {**os.environ, "SLURM_JOB_ID": "17"}
-    process = subprocess.Popen([sys.executable, "-c", AT_WORK, folder], env=environment, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK, folder], env=environment, stdout=subprocess.PIPE
+    )
     assert process.stdout.readline() == b"at work\n"
     yield process
     process.kill()
@@ -227,7 +253,7 @@ def job(done):
 
 
 def test_a_job_that_outlived_its_batch_is_named_and_no_second_batch_begins(done, job, capsys):
-    assert batch.main([str(done.path), "--outputs", str(done.outputs)]) == 2
+    assert run.main([str(done.path), "--outputs", str(done.outputs)]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "base/none/pairs/seed-1" in error and "job 17" in error
     job.kill()
@@ -244,7 +270,7 @@ def test_jobs_that_wait_in_the_queue_are_named_too(done, tmp_path, monkeypatch, 
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
     (done.folder / locks.LOG).write_text("host: here\nSLURM run ID: batch-1\nmore\n")
-    assert batch.main([str(done.path), "--outputs", str(done.outputs)]) == 2
+    assert run.main([str(done.path), "--outputs", str(done.outputs)]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "scancel 5 6" in error
     (done.folder / locks.LOG).write_text("host: here\nSLURM run ID: batch-2\n")
@@ -286,7 +312,7 @@ def held(study: Study) -> bool:
 def test_outputs_that_cannot_be_written_are_one_line(sources, tmp_path, capsys):
     params = write_study(tmp_path / "params", sources)
     (tmp_path / "outputs").write_text("a file where the folder should be")
-    assert batch.main([str(params), "--outputs", str(tmp_path / "outputs")]) == 2
+    assert run.main([str(params), "--outputs", str(tmp_path / "outputs")]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "cannot be written" in error
 
@@ -296,8 +322,8 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(sources, tmp_path, caps
         raise OSError(28, "No space left on device", "there")
 
     params = write_study(tmp_path / "params", sources)
-    monkeypatch.setattr("helpers.data.write_whole", full)
-    assert batch.main([str(params), "--outputs", str(tmp_path / "outputs")]) == 2
+    monkeypatch.setattr("helpers.data.reading.write_whole", full)
+    assert run.main([str(params), "--outputs", str(tmp_path / "outputs")]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "No space left on device" in error
 
@@ -310,7 +336,7 @@ def test_a_mirror_file_that_vanished_is_named_unless_its_rows_are_kept(sources, 
     lost.unlink()
     assert data.prepared(study)
     assert len(data.examples(study, "choices", "train")) == 12
-    assert batch.main([str(params), "--outputs", str(tmp_path / "other")]) == 2
+    assert run.main([str(params), "--outputs", str(tmp_path / "other")]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "choices" in error and "en" in error
 
@@ -321,11 +347,13 @@ def test_jobs_beside_each_other_see_one_device_each_and_no_two_the_same(tmp_path
     assert names == ["3", "GPU-5", "7"]
     monkeypatch.delenv(devices.VISIBLE)
     environment = {**os.environ, **devices.offer(names, tmp_path)}
-    code = "import sys; from helpers import devices; print(devices.claim(), flush=True); sys.stdin.read()"
+    code = "import sys; from helpers.batch import devices; print(devices.claim(), flush=True); sys.stdin.read()"
 
     def job() -> subprocess.Popen:
         command = [sys.executable, "-c", code]
-        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     jobs = [job() for _ in names]
     seen = [j.stdout.readline().strip() for j in jobs]
@@ -356,12 +384,16 @@ def test_nvidia_smi_says_how_many_devices_there_are(monkeypatch, tmp_path):
 
 def test_a_job_ends_when_its_batch_is_killed():
     batch_ = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    code = "from helpers import warm; warm.end_with_batch(); print('on', flush=True); import time; time.sleep(60)"
-    environment = {**os.environ, warm.BATCH: str(batch_.pid)}
-    job = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    code = "from helpers.batch import server; server.end_with_batch(); print('on', flush=True); import time; time.sleep(60)"
+    environment = {**os.environ, server.BATCH: str(batch_.pid)}
+    job = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+    )
     assert job.stdout.readline() == "on\n"
     batch_.kill()
     batch_.wait()
     assert job.wait(timeout=20) == -signal.SIGTERM
-    late = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    late = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
     assert late.returncode == 1 and "has ended" in late.stderr

@@ -11,13 +11,17 @@ import pytest
 import yaml
 from conftest import write_study
 
-from helpers import encoders, fetch, sources
+from helpers import encoders
+from helpers.batch import fetch
+from helpers.data import sources
 from helpers.study import Study, StudyError
 
 PARAMS = Path(__file__).parents[1] / "params"
 CHANGES = {
     "catalogue": str(PARAMS / "tasks.yaml"),
-    "sizes": {"base": {"encoder": "FacebookAI/xlm-roberta-base", "title": "base", "pooling": "cls"}},
+    "sizes": {
+        "base": {"encoder": "FacebookAI/xlm-roberta-base", "title": "base", "pooling": "cls"}
+    },
     "intermediate": ["none", "cosmosqa"],
     "targets": [{"task": "xcopa", "languages": ["sw", "th"]}],
     "check_sizes": False,
@@ -30,12 +34,14 @@ def fetched(tiny_sources, tmp_path_factory):
     root = tmp_path_factory.mktemp("fetch")
     known = yaml.safe_load((PARAMS / "tasks.yaml").read_text())["tasks"]
     cosmos = next(name for name, task in known.items() if task.get("hub") == "allenai/cosmos_qa")
-    params = write_study(root / "params", tiny_sources, **{**CHANGES, "intermediate": ["none", cosmos]})
+    params = write_study(
+        root / "params", tiny_sources, **{**CHANGES, "intermediate": ["none", cosmos]}
+    )
     server = hub.Hub(hub.make_models(root / "models"))
     environment = {k: v for k, v in os.environ.items() if k != "HUB_MIRROR"} | hub.environment(
         server.url, root / "home"
     )
-    command = [sys.executable, "-m", "helpers.fetch", str(params), str(root / "mirror")]
+    command = [sys.executable, "-m", "helpers.batch.fetch", str(params), str(root / "mirror")]
     outputs = [subprocess.run(command, env=environment, capture_output=True, text=True)]
     weights = root / "mirror/FacebookAI/xlm-roberta-base/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-5])
@@ -52,11 +58,16 @@ def test_everything_that_the_study_reads_is_fetched_once(fetched):
     study = Study.load(params)
     assert any("xcopa th" in line and "fetched" in line for line in first)
     assert any("cosmos" in line and "fetched" in line for line in first)
-    assert sum("there" in line for line in second) == len(second) - 1  # all but the file that was cut short
+    assert (
+        sum("there" in line for line in second) == len(second) - 1
+    )  # all but the file that was cut short
     assert all(line.endswith("there") for line in last)
     for repository, *_ in fetch.data_sets(study):
         manifest = json.loads((mirror / repository / fetch.MANIFEST).read_text())
-        assert all((mirror / repository / file).stat().st_size == about["bytes"] for file, about in manifest.items())
+        assert all(
+            (mirror / repository / file).stat().st_size == about["bytes"]
+            for file, about in manifest.items()
+        )
 
 
 def test_the_mirror_is_read_as_the_hub_is(fetched, monkeypatch):
@@ -66,7 +77,7 @@ def test_the_mirror_is_read_as_the_hub_is(fetched, monkeypatch):
     for task, split, language in study.needed():
         entry = study.tasks[task]
         assert len(sources.rows(entry, entry.source(language), split, language, None)) > 0
-    model, tokenizer = encoders.get(study.sizes["base"])
+    model, tokenizer = encoders.pretrained(study.sizes["base"])
     assert len(model.encoder.layer) == 12 and len(tokenizer) > 10
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import hub
 import yaml
 
-from helpers import export
+from helpers.evaluation import export
 from helpers.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -36,12 +36,17 @@ def shortened(folder: Path) -> Path:
             values |= {"steps": 2, "evaluations": 1}
     tasks = yaml.safe_load((ROOT / "params/tasks.yaml").read_text(encoding="utf-8"))["tasks"]
     study["targets"] = [
-        {"task": name, "languages": [code for code in LANGUAGES if code in tasks[name]["languages"]]}
+        {
+            "task": name,
+            "languages": [code for code in LANGUAGES if code in tasks[name]["languages"]],
+        }
         for name in study["targets"]
     ]
     path = folder / "xtreme-r.yaml"
     catalogue = str(ROOT / "params/tasks.yaml")
-    path.write_text(yaml.safe_dump({**study, "catalogue": catalogue, "check_sizes": False}), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump({**study, "catalogue": catalogue, "check_sizes": False}), encoding="utf-8"
+    )
     return path
 
 
@@ -53,7 +58,11 @@ def made(folder: Path) -> Path:
         (folder / f"files/ccg/{split}.auto").write_text(AUTO.format(split), encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if k not in ("HUB_MIRROR", "HELPERS_WARM")}
     environment |= hub.environment(server.url, folder / "home")
-    environment |= {"DATA_DIR": str(folder / "files"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    environment |= {
+        "DATA_DIR": str(folder / "files"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT / "src"),
+    }
     command = [sys.executable, __file__, str(shortened(folder)), str(folder / "outputs")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     server.shutdown()
@@ -84,8 +93,14 @@ def test_the_study_of_record_runs_on_every_task(tmp_path):
             assert all(0 <= cell["score"] <= 100 for cell in scores["languages"].values())
 
     # Answers are scored twice; retrieval is not trained and reads the layers of XTREME's scripts.
-    assert all("exact_match" in cell for cell in read(results["base", "mlqa"])["languages"].values())
-    for size, task, layer in (("base", "tatoeba", 7), ("large", "tatoeba", 13), ("large", "bucc", 7)):
+    assert all(
+        "exact_match" in cell for cell in read(results["base", "mlqa"])["languages"].values()
+    )
+    for size, task, layer in (
+        ("base", "tatoeba", 7),
+        ("large", "tatoeba", 13),
+        ("large", "bucc", 7),
+    ):
         record = read(results[size, task].parent / "run.json")
         assert record["layer"] == layer and record["train_flops"] == 0
 
@@ -98,21 +113,39 @@ def test_the_study_of_record_runs_on_every_task(tmp_path):
     assert all(path.parts[-1] == "seed-1" for path in written)
     folders = {path.name: path for folder in written for path in folder.iterdir()}
     assert set(folders) == {
-        *("xnli", "xcopa", "pawsx", "xquad", "mlqa", "tydiqa", "udpos", "panx", "tatoeba", "bucc2018")
+        *(
+            "xnli",
+            "xcopa",
+            "pawsx",
+            "xquad",
+            "mlqa",
+            "tydiqa",
+            "udpos",
+            "panx",
+            "tatoeba",
+            "bucc2018",
+        )
     }
     assert set((folders["pawsx"] / "test-de.tsv").read_text().split()) <= {"0", "1"}
     assert set((folders["xnli"] / "test-ur.tsv").read_text().split()) <= set(hub.NLI)
     sentences = (folders["panx"] / "test-sw.tsv").read_text().strip().split("\n\n")
-    assert len(sentences) == hub.COUNTS["test"] and all(tag in hub.NER for s in sentences for tag in s.split("\n"))
+    assert len(sentences) == hub.COUNTS["test"] and all(
+        tag in hub.NER for s in sentences for tag in s.split("\n")
+    )
     answered = read(folders["tydiqa"] / "test-te.json")
     assert set(answered) == {f"telugu-{i}-0" for i in range(hub.COUNTS["validation"])}
     assert len((folders["tatoeba"] / "test-zh.tsv").read_text().split()) == hub.COUNTS["validation"]
-    assert all(line.count("\t") == 1 for line in (folders["bucc2018"] / "test-de.tsv").read_text().splitlines())
+    assert all(
+        line.count("\t") == 1
+        for line in (folders["bucc2018"] / "test-de.tsv").read_text().splitlines()
+    )
 
 
 def run(path: str, outputs: str) -> None:
     """Phases 1 to 3 of a covering part: every intermediate task and target at base, at large what depends on depth."""
-    yaml.SafeLoader = yaml.CSafeLoader  # the card of google/xtreme is long, and is read for every configuration
+    yaml.SafeLoader = (
+        yaml.CSafeLoader
+    )  # the card of google/xtreme is long, and is read for every configuration
     from helpers import data, encoders, evaluation, training
     from helpers.study import NONE, Run
 
@@ -122,10 +155,12 @@ def run(path: str, outputs: str) -> None:
     print(f"data {time.time() - begin:.0f} s", flush=True)
     targets = [t.task for t in study.targets]
     for size in study.sizes:
-        encoders.make(study, size)
+        encoders.prepare(study, size)
         tasks = study.intermediate[1:] if size == "base" else study.intermediate[-1:]
         for task in tasks:
-            evaluation.write_intermediate(study, size, task, 1, training.intermediate(study, size, task, 1))
+            evaluation.write_intermediate(
+                study, size, task, 1, training.intermediate(study, size, task, 1)
+            )
         for i, target in enumerate(targets):
             if size == "large" and target not in LARGE:
                 continue
@@ -133,7 +168,9 @@ def run(path: str, outputs: str) -> None:
             cell = Run(size, after, target, 1)
             trained = training.target(study, cell)
             length = study.hyperparameters("target", size, target).max_length
-            evaluation.write_run(study, cell, trained, evaluation.zero_shot(study, target, trained, length))
+            evaluation.write_run(
+                study, cell, trained, evaluation.zero_shot(study, target, trained, length)
+            )
         print(f"{size} {time.time() - begin:.0f} s", flush=True)
 
 

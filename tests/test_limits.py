@@ -10,8 +10,10 @@ import pytest
 from conftest import write_study
 from stress import differences, results
 
-from helpers import batch, checkpoints, collect, data, execute, recovery
+from helpers import comparison, data
+from helpers.batch import execute, recovery, run
 from helpers.study import NONE, Run, Study
+from helpers.training import checkpoints
 
 RUN = Run("base", NONE, "pairs", 1)
 CHANGES = {"intermediate": [NONE], "checkpoint_minutes": 0.0}
@@ -56,7 +58,7 @@ def common(study: Study) -> list[str]:
 
 
 def arguments(study: Study) -> list[str]:
-    """What Snakemake's job of the run says after ``python -m helpers.execute``."""
+    """What Snakemake's job of the run says after ``python -m helpers.batch.execute``."""
     names = [f"{key}={value}" for key, value in RUN._asdict().items()]
     notebook = str(study.run_folder(RUN) / "notebook.ipynb")
     return [*common(study), "3_target", notebook, *names]
@@ -80,32 +82,40 @@ def test_a_disk_that_fills_up_in_mid_run_costs_that_run_and_nothing_else(sources
     status, message = run_target(study)
     assert status == 1 and message.startswith("FAILED") and "\n" not in message
     assert differences(before, results(study)) == []
-    assert len(collect.missing(study)) == len(study.runs())
+    assert len(comparison.missing_runs(study)) == len(study.runs())
     filler.unlink()
     assert recovery.repair(study) == []
     assert run_target(study) == (0, "")
     assert differences(results(whole), results(study)) == []
-    left = [path.name for path in study.folder.rglob("*") if path.name.startswith(".") and path.name != ".params"]
+    left = [
+        path.name
+        for path in study.folder.rglob("*")
+        if path.name.startswith(".") and path.name != ".params"
+    ]
     assert left == [] and not (study.run_folder(RUN) / checkpoints.FOLDER).exists()
 
 
-def test_a_disk_too_small_for_the_data_is_one_line_and_leaves_no_half_file(sources, tmp_path, mount, capsys):
+def test_a_disk_too_small_for_the_data_is_one_line_and_leaves_no_half_file(
+    sources, tmp_path, mount, capsys
+):
     params = write_study(tmp_path / "params", sources, **CHANGES)
     outputs = mount("small", "-t", "tmpfs", "-o", "size=32k", "none") / "outputs"
-    assert batch.main([str(params), "--outputs", str(outputs)]) == 2
+    assert run.main([str(params), "--outputs", str(outputs)]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "No space left on device" in error
     assert not data.prepared(Study.load(params, outputs))
     assert [path.name for path in outputs.rglob("*.parquet") if path.name.startswith(".")] == []
 
 
-def test_an_output_folder_that_is_read_only_is_one_line_and_stays_as_it_is(sources, tmp_path, mount, capsys):
+def test_an_output_folder_that_is_read_only_is_one_line_and_stays_as_it_is(
+    sources, tmp_path, mount, capsys
+):
     params = write_study(tmp_path / "params", sources, **CHANGES)
     study = prepared(params, tmp_path / "outputs")
     before = results(study)
     mount("outputs", "--bind", str(study.outputs))
     mount("outputs", "-o", "remount,bind,ro")
-    assert batch.main([str(params), "--outputs", str(study.outputs)]) == 2
+    assert run.main([str(params), "--outputs", str(study.outputs)]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "Read-only file system" in error
     assert results(study) == before
@@ -113,7 +123,9 @@ def test_an_output_folder_that_is_read_only_is_one_line_and_stays_as_it_is(sourc
 
 LIMITED = """
 import resource, sys
-from helpers import engine, evaluation, execute, phase_charts
+from helpers import evaluation
+from helpers.batch import engine, execute
+from helpers.report import run_charts
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + 2**24, -1))
 status, message = execute.run(sys.argv[1:])
@@ -125,15 +137,19 @@ sys.exit(status)
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
 def test_a_run_out_of_memory_fails_by_name_and_is_made_by_the_next_batch(sources, tmp_path):
     widen(sources / "encoder")
-    study = prepared(write_study(tmp_path / "params", sources, intermediate=[NONE]), tmp_path / "outputs")
+    study = prepared(
+        write_study(tmp_path / "params", sources, intermediate=[NONE]), tmp_path / "outputs"
+    )
     command = [sys.executable, "-c", LIMITED, *arguments(study)]
-    outcome = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    outcome = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert outcome.returncode == 1
     (line,) = outcome.stdout.strip().splitlines()
     assert line.startswith("FAILED") and "seed-1" in line and "memory" in line
-    assert recovery.repair(study) == [] and len(collect.missing(study)) == len(study.runs())
+    assert recovery.repair(study) == [] and len(comparison.missing_runs(study)) == len(study.runs())
     assert run_target(study) == (0, "")
-    assert len(collect.missing(study)) == len(study.runs()) - 1
+    assert len(comparison.missing_runs(study)) == len(study.runs()) - 1
 
 
 def widen(encoder: Path) -> None:

@@ -9,9 +9,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
-from helpers import mini
-from helpers.mini import words
-from helpers.mini.__main__ import sample_sheet
+from helpers.data import mini
+from helpers.data.mini import words
+from helpers.data.mini.__main__ import sample_sheet
 
 ALL = [
     (task, split, language)
@@ -51,7 +51,11 @@ def test_every_split_has_the_promised_number_of_balanced_examples():
 def test_columns_are_those_of_the_task_format():
     for task, split, language in ALL:
         pair = task in ("mini_nli", "mini_xnli", "mini_paraphrase")
-        columns = ["id", "text_a", "text_b", "label"] if pair else ["id", "context", "question", "choices", "label"]
+        columns = (
+            ["id", "text_a", "text_b", "label"]
+            if pair
+            else ["id", "context", "question", "choices", "label"]
+        )
         for example in mini.examples(task, split, language):
             assert list(example) == columns
             assert all(isinstance(text, str) and text for text in texts(example))
@@ -96,11 +100,27 @@ def test_no_slot_or_gender_mark_is_left_and_every_sentence_ends():
 def test_words_of_the_test_sets_occur_in_no_training_set():
     lexicon = words.language("en")
     held_out = {form for forms in lexicon.nouns.values() for form in (forms["sg"], forms["pl"])}
-    held_out |= {"buy", "buys", "bought", "draw", "draws", "drew", "swim", "swims", "swam", "swimming"}
+    held_out |= {
+        "buy",
+        "buys",
+        "bought",
+        "draw",
+        "draws",
+        "drew",
+        "swim",
+        "swims",
+        "swam",
+        "swimming",
+    }
     held_out |= {"jump", "jumps", "jumped", "jumping"}
     held_out |= {name.lower() for names in lexicon.names.values() for name in names}
     for task, split in TRAINED_ON:
-        used = {word.lower() for e in mini.examples(task, split) for t in texts(e) for word in re.findall(r"\w+", t)}
+        used = {
+            word.lower()
+            for e in mini.examples(task, split)
+            for t in texts(e)
+            for word in re.findall(r"\w+", t)
+        }
         assert not used & held_out, (task, split, used & held_out)
 
 
@@ -112,12 +132,16 @@ def test_sentence_templates_of_the_test_sets_occur_in_no_training_set():
             assert not tested & _templates(lexicon), (task, split)
     for split in ("train", "validation"):
         frames = words.read("english_paraphrase.yaml")[split]["frames"]
-        assert not tested & {re.sub("<[AB]>", "<S>", way) for ways in frames.values() for way in ways}
+        assert not tested & {
+            re.sub("<[AB]>", "<S>", way) for ways in frames.values() for way in ways
+        }
 
 
 def test_training_validation_and_test_of_a_target_share_no_word_family_or_template():
     for task in mini.TARGETS:
-        made_of = {split: mini.material(task, split, "en") for split in ("train", "validation", "test")}
+        made_of = {
+            split: mini.material(task, split, "en") for split in ("train", "validation", "test")
+        }
         for one, two in (("train", "validation"), ("train", "test"), ("validation", "test")):
             (left, left_design), (right, right_design) = made_of[one], made_of[two]
             assert not set(left.nouns) & set(right.nouns)
@@ -144,7 +168,11 @@ def test_the_label_cannot_be_read_without_the_premise(task):
     for language in mini.LANGUAGES if split == "test" else ["en"]:
         evaluated = mini.examples(task, split, language)
         guesses = blind(mini.examples(task, "train") if language == "en" else evaluated, evaluated)
-        accuracy = 100 * sum(g == e["label"] for g, e in zip(guesses, evaluated, strict=True)) / len(evaluated)
+        accuracy = (
+            100
+            * sum(g == e["label"] for g, e in zip(guesses, evaluated, strict=True))
+            / len(evaluated)
+        )
         chance = 100 / len({e["label"] for e in evaluated})
         assert abs(accuracy - chance) <= 5, (task, language, accuracy)
 
@@ -158,14 +186,21 @@ def test_negation_alone_does_not_decide_an_inference():
         ("mini_xnli", "test"),
     ):
         items = mini.plan(task, split)
-        denied = [tuple(_form(said) in ("none", "no", "nothing") for said in (i.premise, i.hypothesis)) for i in items]
+        denied = [
+            tuple(_form(said) in ("none", "no", "nothing") for said in (i.premise, i.hypothesis))
+            for i in items
+        ]
         counts = Counter(zip(denied, (item.label for item in items), strict=True))
         right = sum(max(counts[seen, label] for label in range(3)) for seen in set(denied))
         assert right / len(items) < 0.6, (task, split)
 
 
 def test_unknown_requests_are_refused_in_one_line():
-    for request in (("mini_qa", "train", "en"), ("mini_nli", "test", "en"), ("mini_xnli", "train", "de")):
+    for request in (
+        ("mini_qa", "train", "en"),
+        ("mini_nli", "test", "en"),
+        ("mini_xnli", "train", "de"),
+    ):
         with pytest.raises(ValueError, match="expected one of") as error:
             mini.examples(*request)
         assert "\n" not in str(error.value)
@@ -173,19 +208,26 @@ def test_unknown_requests_are_refused_in_one_line():
 
 def test_sample_sheet_in_docs_is_current():
     sheet = Path(__file__).parents[1] / "docs" / "mini-samples.md"
-    assert sheet.read_text(encoding="utf-8") == sample_sheet(), "run python -m helpers.mini"
+    assert sheet.read_text(encoding="utf-8") == sample_sheet(), "run python -m helpers.data.mini"
 
 
 def blind(learn_from: list[dict], evaluated: list[dict]) -> list[int]:
     """Guesses of a linear classifier that sees the hypothesis only, or scores each choice by itself."""
     model = make_pipeline(
-        make_union(TfidfVectorizer(token_pattern=r"\w+"), TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4))),
+        make_union(
+            TfidfVectorizer(token_pattern=r"\w+"),
+            TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)),
+        ),
         LogisticRegression(max_iter=200, tol=1e-3),
     )
     if "choices" not in evaluated[0]:
         model.fit([e["text_b"] for e in learn_from], [e["label"] for e in learn_from])
         return model.predict([e["text_b"] for e in evaluated]).tolist()
-    rows = [(choice, e["label"] == number) for e in learn_from for number, choice in enumerate(e["choices"])]
+    rows = [
+        (choice, e["label"] == number)
+        for e in learn_from
+        for number, choice in enumerate(e["choices"])
+    ]
     model.fit(*map(list, zip(*rows, strict=True)))
     scores = model.predict_proba([choice for e in evaluated for choice in e["choices"]])[:, 1]
     return scores.reshape(len(evaluated), -1).argmax(1).tolist()
@@ -193,7 +235,9 @@ def blind(learn_from: list[dict], evaluated: list[dict]) -> list[int]:
 
 def _templates(lexicon: words.Lexicon) -> set[str]:
     events = {sentence for family in lexicon.events.values() for sentence in family}
-    return {re.sub(r"<[ab]\.\w+>", "<a>", sentence) for sentence in lexicon.sentences.values()} | events
+    return {
+        re.sub(r"<[ab]\.\w+>", "<a>", sentence) for sentence in lexicon.sentences.values()
+    } | events
 
 
 def _form(statement: tuple) -> str:

@@ -6,9 +6,10 @@ import torch
 import yaml
 from conftest import write_study
 
-from helpers import data, encoders, evaluation, mixture, model, training
-from helpers.catalogue import StudyError
-from helpers.study import Study
+from helpers import data, encoders, evaluation, training
+from helpers.encoders import model
+from helpers.study import Study, StudyError
+from helpers.training import mixture
 
 
 @pytest.fixture
@@ -25,7 +26,12 @@ def study(sources, tmp_path):
             "target": {"steps": 1, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32},
         }
         path = write_study(
-            tmp_path / "p", sources, intermediate=["none", "both"], mixtures={"both": given}, phases=phases, **changes
+            tmp_path / "p",
+            sources,
+            intermediate=["none", "both"],
+            mixtures={"both": given},
+            phases=phases,
+            **changes,
         )
         return Study.load(path, tmp_path / "outputs")
 
@@ -43,23 +49,27 @@ def test_a_task_is_drawn_by_its_size_up_to_the_cap():
 
 def test_an_update_mixes_tasks_and_a_batch_does_not(study):
     made = study()
-    encoders.make(made, "base")
+    encoders.prepare(made, "base")
     tokenizer = encoders.load(made.encoder_folder("base"))[1]
     settings = made.hyperparameters("intermediate", "base", "both").model_copy(update={"steps": 50})
     material = mixture.material(made, "base", "both", tokenizer, settings, 1)
     drawn = [item["component"] for item in material.items]
     assert len(drawn) == 50 * 4
-    assert drawn.count("pairs") / len(drawn) == pytest.approx(16 / 28, abs=0.1)  # 24 capped at 16, and 12
+    assert drawn.count("pairs") / len(drawn) == pytest.approx(
+        16 / 28, abs=0.1
+    )  # 24 capped at 16, and 12
     updates = [set(drawn[at : at + 4]) for at in range(0, len(drawn), 4)]
     assert sum(len(tasks) == 2 for tasks in updates) > 30
     assert all(len(item["batch"]) <= 4 for item in material.items)
     again = mixture.material(made, "base", "both", tokenizer, settings, 1)
-    assert [i["component"] for i in again.items] == drawn and repr(again.items[7]) == repr(material.items[7])
+    assert [i["component"] for i in again.items] == drawn and repr(again.items[7]) == repr(
+        material.items[7]
+    )
 
 
 def test_parts_of_a_batch_are_of_its_task_and_hold_all_of_it(study, monkeypatch):
     made = study()
-    encoders.make(made, "base")
+    encoders.prepare(made, "base")
     tokenizer = encoders.load(made.encoder_folder("base"))[1]
     settings = made.hyperparameters("intermediate", "base", "both")
     material = mixture.material(made, "base", "both", tokenizer, settings, 1)
@@ -67,12 +77,14 @@ def test_parts_of_a_batch_are_of_its_task_and_hold_all_of_it(study, monkeypatch)
     for item in material.items:
         parts = material.split([item])
         assert len(parts) > 1 and {part["component"] for part in parts} == {item["component"]}
-        assert sorted(id(row) for part in parts for row in part["batch"]) == sorted(map(id, item["batch"]))
+        assert sorted(id(row) for part in parts for row in part["batch"]) == sorted(
+            map(id, item["batch"])
+        )
 
 
 def test_every_head_and_the_one_encoder_learn(study):
     made = study()
-    encoders.make(made, "base")
+    encoders.prepare(made, "base")
     before = encoders.load(made.encoder_folder("base"))[0].state_dict()
     trained = training.intermediate(made, "base", "both", 1)
     after = trained.model.encoder.state_dict()
@@ -80,7 +92,7 @@ def test_every_head_and_the_one_encoder_learn(study):
     assert set(trained.model.names) == {"pairs", "choices"}
     assert trained.selection["task"] == "both" and trained.selection["n"] == 24 + 12
     evaluation.write_intermediate(made, "base", "both", 1, trained)
-    handed, _ = encoders.hand_on(made, "base", "both", 1, 0.0)
+    handed, _ = encoders.initial_encoder(made, "base", "both", 1, 0.0)
     assert all(torch.equal(handed.state_dict()[key], after[key]) for key in after)
     assert made.settings("base", "both")["intermediate"]["mixture"]["cap"] == 16
 
@@ -88,7 +100,7 @@ def test_every_head_and_the_one_encoder_learn(study):
 def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
     made = study(mixture={"mlm": {"files": ["text/sw.txt"]}})
     assert not made.trim and study().trim
-    encoders.make(made, "base")
+    encoders.prepare(made, "base")
     encoder, tokenizer = encoders.load(made.encoder_folder("base"))
     settings = made.hyperparameters("intermediate", "base", "both").model_copy(update={"steps": 20})
     material = mixture.material(made, "base", "both", tokenizer, settings, 1)
@@ -96,8 +108,12 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
     assert at
     item = material.items[at[0]]["batch"][0]
     ids, labels = np.array(item["input_ids"][0]), np.array(item["labels"][0])
-    assert (labels != -100).any() and labels[0] == labels[-1] == -100  # special pieces are never hidden
-    assert np.array_equal(material.items[at[0]]["batch"][0]["input_ids"][0], ids)  # nor others when it is asked again
+    assert (labels != -100).any() and labels[0] == labels[
+        -1
+    ] == -100  # special pieces are never hidden
+    assert np.array_equal(
+        material.items[at[0]]["batch"][0]["input_ids"][0], ids
+    )  # nor others when it is asked again
     model = mixture.model(made, "both", encoder, "mean", 0.0)
     [part] = material.split([material.items[at[0]]])
     loss = material.loss(model, material.collate(part))
@@ -120,13 +136,21 @@ def test_about_fifteen_percent_of_the_pieces_are_hidden(study):
 def test_translated_data_is_a_task_that_is_trained_in_another_language(sources, tmp_path):
     path = write_study(tmp_path / "p", sources, intermediate=["none", "translated"])
     catalogue = yaml.safe_load((path.parent / "tasks.yaml").read_text())
-    catalogue["tasks"]["translated"] = {**catalogue["tasks"]["pairs"], "trained_in": ["de", "sw"], "train_on": []}
+    catalogue["tasks"]["translated"] = {
+        **catalogue["tasks"]["pairs"],
+        "trained_in": ["de", "sw"],
+        "train_on": [],
+    }
     (path.parent / "tasks.yaml").write_text(yaml.safe_dump(catalogue))
     made = Study.load(path, tmp_path / "outputs")
     cells = [cell[1:] for cell in made.needed() if cell[0] == "translated"]
     assert cells == [("train", "de"), ("train", "sw"), ("validation", "en")]
     rows = data.trained_on(made, "translated", "train")
-    assert len(rows) == 48 and rows[0]["text_a"].startswith("Hund") and rows[24]["text_a"].startswith("mbwa")
+    assert (
+        len(rows) == 48
+        and rows[0]["text_a"].startswith("Hund")
+        and rows[24]["text_a"].startswith("mbwa")
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,6 +170,6 @@ def test_a_mixture_of_what_is_not_there_is_named(sources, tmp_path, mixtures, pa
 
 def test_missing_text_is_named(study, sources):
     made = study(mixture={"mlm": {"files": ["text/none.txt"]}})
-    encoders.make(made, "base")
+    encoders.prepare(made, "base")
     with pytest.raises(StudyError, match=r"mixtures.mlm.files: no such file .*none.txt"):
         training.intermediate(made, "base", "both", 1)

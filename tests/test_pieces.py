@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from conftest import ANIMALS, make_encoder
 
-from helpers import data, encoders, evaluation, formats, pieces, training
-from helpers.catalogue import Task
-from helpers.study import Run, Study
+from helpers import data, encoders, evaluation, tasks, training
+from helpers.study import Run, Study, Task
 
 ROWS = {
     "sentence_pair": [{"text_a": "dog runs", "text_b": f"cat sleeps {i}", "label": i % 3} for i in range(5)],
@@ -25,7 +24,15 @@ ROWS = {
 
 def task(kind: str) -> Task:
     metric = "f1" if kind == "span_extraction" else "accuracy"
-    return Task(name="t", format=kind, generator="t", labels=["a", "b", "c"], metric=metric, licence="", citation="")
+    return Task(
+        name="t",
+        format=kind,
+        generator="t",
+        labels=["a", "b", "c"],
+        metric=metric,
+        licence="",
+        citation="",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +51,15 @@ def plain(value):
 
 
 @pytest.mark.parametrize("kind", ROWS)
-def test_what_is_kept_is_what_the_format_gives_and_is_cut_once(kind, tokenizer, tmp_path, monkeypatch):
-    shape, asked = formats.of(task(kind)), []
+def test_what_is_kept_is_what_the_format_gives_and_is_cut_once(
+    kind, tokenizer, tmp_path, monkeypatch
+):
+    shape, asked = tasks.of(task(kind)), []
     expected = plain(shape.features(task(kind), ROWS[kind], tokenizer, 24))
     cut = shape.features
     monkeypatch.setattr(shape, "features", lambda *a: asked.append(a) or cut(*a))
     for _ in range(2):
-        assert plain(pieces.features(task(kind), ROWS[kind], tokenizer, 24, tmp_path)) == expected
+        assert plain(data.tokenise(task(kind), ROWS[kind], tokenizer, 24, tmp_path)) == expected
     assert len(asked) == 1
     if kind in ("span_extraction", "tagging"):  # some texts are read in several windows
         assert max(len(feature["input_ids"]) for feature in expected) > 1
@@ -58,7 +67,7 @@ def test_what_is_kept_is_what_the_format_gives_and_is_cut_once(kind, tokenizer, 
 
 def test_other_texts_lengths_or_tokenizers_are_cut_anew(tokenizer, tmp_path):
     def kept(*given):
-        pieces.features(task("sentence_pair"), *given, tmp_path / "kept")
+        data.tokenise(task("sentence_pair"), *given, tmp_path / "kept")
         return len(list((tmp_path / "kept").iterdir()))
 
     make_encoder(tmp_path)
@@ -73,15 +82,15 @@ def test_other_texts_lengths_or_tokenizers_are_cut_anew(tokenizer, tmp_path):
 def test_runs_on_the_same_data_share_what_was_cut(tiny_study, sources, tmp_path, monkeypatch):
     study = Study.load(tiny_study, tmp_path / "outputs")
     data.prepare(study)
-    encoders.make(study, "base")
+    encoders.prepare(study, "base")
 
     def run(seed):
         trained = training.target(study, Run("base", "none", "pairs", seed))
         return evaluation.zero_shot(study, "pairs", trained, 32)
 
     run(1)
-    shape = formats.of(study.tasks["pairs"])
+    shape = tasks.of(study.tasks["pairs"])
     monkeypatch.setattr(shape, "features", lambda *_: pytest.fail("a text was cut again"))
     assert len(run(2)) == 3 * 24
     data.prepare(study)  # what was read from other sources is not kept
-    assert not data.pieces(study).exists()
+    assert not data.token_cache(study).exists()

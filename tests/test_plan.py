@@ -3,7 +3,8 @@
 import pytest
 from conftest import write_study
 
-from helpers import data, plan
+from helpers import data
+from helpers.batch import plan
 from helpers.study import Study
 
 
@@ -13,7 +14,9 @@ def test_runs_examples_and_tokens_are_the_studys(sources, tmp_path):
     planned = plan.plan(study)
     assert planned.runs == {"encoder": 2, "intermediate": 2, "target": 4}
     assert planned.examples["intermediate"] == 2 * 4 * 4  # two sizes, four steps of four
-    assert planned.examples["target"] == 4 * 24  # an epoch of 24, after two intermediate tasks, at two sizes
+    assert (
+        planned.examples["target"] == 4 * 24
+    )  # an epoch of 24, after two intermediate tasks, at two sizes
     assert planned.tokens["target"] == 4 * 24 * 32
     assert planned.missing == [] and planned.hours["target"] >= 4 * plan.START / 3600
 
@@ -34,7 +37,11 @@ def test_what_a_study_asks_of_a_cluster_stands_beside_what_its_longest_run_takes
     planned = plan.plan(study)
     rows = {line.split()[0]: line for line in plan.show(study, planned).splitlines() if line}
     assert rows["target"].endswith("1 min   2 GPU, 7.5 GB, 45 min")
-    assert "0 GPU, 16 GB" in rows["encoder"] and "1 GPU, 16 GB" in rows["intermediate"] and "warning:" not in rows
+    assert (
+        "0 GPU, 16 GB" in rows["encoder"]
+        and "1 GPU, 16 GB" in rows["intermediate"]
+        and "warning:" not in rows
+    )
     planned.longest["target"] = 100.0
     warned = [line for line in plan.show(study, planned).splitlines() if line.startswith("warning")]
     assert warned == ["warning: cluster.target.minutes: found 45, expected at least 100"]
@@ -45,7 +52,9 @@ def test_the_study_of_record_is_several_hundred_runs():
     planned = plan.plan(study)
     assert planned.runs["target"] == len(study.runs()) == 2 * 12 * 10 * 3
     steps = 3 * -(-392_702 // 32)
-    examples, tokens, seconds = plan._cost(study, "intermediate", "base", "mnli", [["mnli"]], 85_054_464, {}, planned)
+    examples, tokens, seconds = plan._cost(
+        study, "intermediate", "base", "mnli", [["mnli"]], 85_054_464, {}, planned
+    )
     assert examples == steps * 32 and tokens == examples * 50
     assert seconds == pytest.approx(6 * 85_054_464 * tokens / plan.GPU_FLOPS)
     assert any("ccg/train.auto" in what for what in planned.missing)

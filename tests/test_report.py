@@ -14,7 +14,7 @@ import pytest
 from conftest import write_study
 from finished import write_finished
 
-from helpers import report, theme
+from helpers.report import page, theme
 from helpers.study import Run
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/4_compare.ipynb"
@@ -33,13 +33,19 @@ def absent(run: Run) -> bool:
 def folder(tmp_path_factory) -> Path:
     """The folder of a study with a missing cell and a collapsed run, compared and reported."""
     root = tmp_path_factory.mktemp("report")
-    changes = {"intermediate": ["none", "choices", "pairs"], "targets": ["pairs", "choices"], "seeds": [1, 2]}
+    changes = {
+        "intermediate": ["none", "choices", "pairs"],
+        "targets": ["pairs", "choices"],
+        "seeds": [1, 2],
+    }
     path = write_study(root / "params", root, description=HOSTILE, **changes)
     study = write_finished(path, root / "outputs", without=absent, collapsed=1)
     parameters = {"study": str(path), "outputs": str(root / "outputs")}
     executed = study.folder / "4_compare.ipynb"
-    papermill.execute_notebook(NOTEBOOK, executed, parameters, kernel_name="python3", progress_bar=False)
-    report.write(executed)
+    papermill.execute_notebook(
+        NOTEBOOK, executed, parameters, kernel_name="python3", progress_bar=False
+    )
+    page.write(executed)
     return study.folder
 
 
@@ -49,7 +55,12 @@ def test_the_notebook_is_clean():
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert all(len(cell.source.splitlines()) <= 10 for cell in code)
     assert code[0].metadata.tags == ["parameters"]
-    imports = [line for cell in code for line in cell.source.splitlines() if line.startswith(("import", "from"))]
+    imports = [
+        line
+        for cell in code
+        for line in cell.source.splitlines()
+        if line.startswith(("import", "from"))
+    ]
     assert all(line.startswith("from helpers") for line in imports)
 
 
@@ -68,7 +79,9 @@ def test_the_notebook_runs_on_a_half_finished_study(tmp_path, changes, without):
     study = write_finished(path, tmp_path / "outputs", without)
     study.folder.mkdir(parents=True, exist_ok=True)
     names = {}
-    code = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+    code = [
+        cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"
+    ]
     for cell in code:
         exec(cell.source, names)
         if cell is code[0]:
@@ -78,16 +91,25 @@ def test_the_notebook_runs_on_a_half_finished_study(tmp_path, changes, without):
 
 def test_an_executed_notebook_has_each_chart_live_and_as_a_picture(folder):
     notebook = nbformat.read(folder / "4_compare.ipynb", as_version=4)
-    outputs = [output.data for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    outputs = [
+        output.data
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    ]
     shown = [data for data in outputs if theme.MIME in data]
     assert {data[theme.MIME]["usermeta"]["chart"] for data in shown} == CHARTS
     assert all(base64.b64decode(data["image/png"]).startswith(b"\x89PNG") for data in shown)
 
 
 def test_pictures_and_tables_lie_beside_the_report(folder):
-    assert {path.name for path in (folder / "charts").iterdir()} == {f"{c}.{k}" for c in CHARTS for k in ("png", "svg")}
+    assert {path.name for path in (folder / "charts").iterdir()} == {
+        f"{c}.{k}" for c in CHARTS for k in ("png", "svg")
+    }
     assert "<svg" in (folder / "charts/gains.svg").read_text()[:200]
-    assert len(pd.read_parquet(folder / "results.parquet")) and len(pd.read_parquet(folder / "effects.parquet"))
+    assert len(pd.read_parquet(folder / "results.parquet")) and len(
+        pd.read_parquet(folder / "effects.parquet")
+    )
     assert not list(folder.rglob(".*"))
 
 
@@ -97,8 +119,10 @@ def test_the_page_shows_pictures_where_no_script_runs(folder):
 
 
 def test_a_table_escapes_its_cells_and_carries_all_of_itself():
-    frame = pd.DataFrame({"text": ["<script>x()</script>", "a,b"], "score": [1.25, None], "collapsed": [True, False]})
-    shown = report.table(frame, "a.csv").data
+    frame = pd.DataFrame(
+        {"text": ["<script>x()</script>", "a,b"], "score": [1.25, None], "collapsed": [True, False]}
+    )
+    shown = page.table(frame, "a.csv").data
     assert "<script>" not in shown and "&lt;script&gt;x()" in shown
     assert shown.count('<tr class="collapsed">') == 1
     data = shown.split("base64,")[1].split('"')[0]
@@ -111,7 +135,9 @@ def browser(tmp_path_factory):
     """Headless Chromium that can reach nothing."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     if not (CHROMIUM and DRIVER):
-        pytest.skip("chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
+        pytest.skip(
+            "chromium and chromedriver are not installed (Debian: chromium, chromium-driver)"
+        )
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (
@@ -134,7 +160,9 @@ def opened(browser, folder: Path, width: int = 1366, height: int = 768):
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get((folder / "report.html").as_uri())
-    wait_until(lambda: browser.execute_script("return document.body.dataset.ready") == str(len(CHARTS)))
+    wait_until(
+        lambda: browser.execute_script("return document.body.dataset.ready") == str(len(CHARTS))
+    )
     return browser
 
 
@@ -146,7 +174,9 @@ def wait_until(true, seconds: float = 60):
 
 
 def picture(page, name: str) -> str:
-    return page.execute_script("return document.querySelector(`#${arguments[0]} svg.marks`).innerHTML", name)
+    return page.execute_script(
+        "return document.querySelector(`#${arguments[0]} svg.marks`).innerHTML", name
+    )
 
 
 def select(page, name: str, value: str) -> None:
@@ -169,16 +199,27 @@ def test_every_chart_has_drawn_without_an_error_or_a_request(browser, folder):
     assert min(marks.values()) >= 10, marks
     assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
     asked = [entry["message"] for entry in page.get_log("performance")]
-    urls = [m.split('"url":"')[1].split('"')[0] for m in asked if '"Network.requestWillBeSent"' in m and '"url":"' in m]
+    urls = [
+        m.split('"url":"')[1].split('"')[0]
+        for m in asked
+        if '"Network.requestWillBeSent"' in m and '"url":"' in m
+    ]
     assert [url for url in urls if not url.startswith(("file://", "data:", "blob:"))] == []
-    assert [url for url in urls if url.startswith("file://") and not url.endswith("report.html")] == []
+    assert [
+        url for url in urls if url.startswith("file://") and not url.endswith("report.html")
+    ] == []
 
 
 def test_choosing_a_language_or_a_target_moves_every_chart_that_knows_it(browser, folder):
     page = opened(browser, folder)
     for key, value, moved, still in (
         ("language", "sw", ("gains", "slopes", "dashboard"), "transfer_gap"),
-        ("target", "choices", ("heat_map", "scale_effects", "scores", "curves", "cost", "dashboard"), "transfer_gap"),
+        (
+            "target",
+            "choices",
+            ("heat_map", "scale_effects", "scores", "curves", "cost", "dashboard"),
+            "transfer_gap",
+        ),
         ("analysis", "without collapsed", ("transfer_gap",), "curves"),
     ):
         before = {name: picture(page, name) for name in (*moved, still)}
@@ -192,11 +233,16 @@ def test_a_click_on_a_language_selects_it_everywhere(browser, folder):
 
     page = opened(browser, folder)
     before = picture(page, "gains")
-    cell = page.find_element("css selector", "#heat_map .mark-rect path[aria-label*='language: sw']")
+    cell = page.find_element(
+        "css selector", "#heat_map .mark-rect path[aria-label*='language: sw']"
+    )
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", cell)
     ActionChains(page).click(cell).perform()
     wait_until(lambda: picture(page, "gains") != before)
-    assert page.execute_script("return document.querySelector('.bar select[name=language]').value") == "sw"
+    assert (
+        page.execute_script("return document.querySelector('.bar select[name=language]').value")
+        == "sw"
+    )
 
 
 def test_text_of_a_study_is_shown_and_never_run(browser, folder):
@@ -231,7 +277,9 @@ def test_nothing_is_cut_off(browser, folder, width, height):
 
 def test_code_is_hidden_until_asked_for(browser, folder):
     page = opened(browser, folder)
-    shown = "return [...document.querySelectorAll('pre.code')].filter((e) => e.offsetHeight > 0).length"
+    shown = (
+        "return [...document.querySelectorAll('pre.code')].filter((e) => e.offsetHeight > 0).length"
+    )
     assert page.execute_script(shown) == 0
     page.execute_script("document.querySelector('.bar button').click()")
     assert page.execute_script(shown) > 10

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy.stats import bootstrap, norm, permutation_test
 
-from helpers import blocks, resampling
-from helpers.blocks import Block, Cells
+from helpers.comparison import arrays, resampling
+from helpers.comparison.arrays import Block, Cells
 from helpers.study import StudyError
 
 CONDITIONS = [(size, task) for size in ("base", "large") for task in ("none", "nli", "qa")]
@@ -18,7 +18,12 @@ LANGUAGES = ["en", "de", "sw"]
 
 
 def draw_cells(
-    rng, seeds: int, items: int = 120, effect: float = 0.0, seed_sd: float = 1.0, heterogeneity: float = 0.3
+    rng,
+    seeds: int,
+    items: int = 120,
+    effect: float = 0.0,
+    seed_sd: float = 1.0,
+    heterogeneity: float = 0.3,
 ):
     """A study of three languages. True scores 60 and 70, plus `effect` after nli at large; seed noise in points,
     half of its variance shared by languages, its SD log-normal over conditions. Items are parallel over languages
@@ -63,17 +68,26 @@ def test_intervals_cover_the_truth_and_no_effect_is_seldom_found(seeds, effect):
 def deterministic(seeds: int, items: int = 60, languages: int = 1):
     """Runs that do not depend on the seed: only items are uncertain."""
     rng = np.random.default_rng(1)
-    one = (rng.random((items, languages, len(CONDITIONS), 1)) < np.linspace(0.5, 0.75, len(CONDITIONS))[:, None]) * 1.0
+    one = (
+        rng.random((items, languages, len(CONDITIONS), 1))
+        < np.linspace(0.5, 0.75, len(CONDITIONS))[:, None]
+    ) * 1.0
     credit = np.repeat(one, seeds, axis=3).reshape(items, languages, -1).astype(np.float32)
     return one[..., 0], cells_of(credit, seeds)
 
 
 def test_without_seed_noise_the_p_value_is_that_of_the_paired_permutation_test():
     one, cells = deterministic(seeds=3)
-    (estimate, _, _, p), *_ = judge(cells, [GAIN], np.random.default_rng(0), ("score", "en"), 20_000)
+    (estimate, _, _, p), *_ = judge(
+        cells, [GAIN], np.random.default_rng(0), ("score", "en"), 20_000
+    )
     difference = one[:, 0] @ GAIN * 100
     expected = permutation_test(
-        (difference,), np.mean, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(0)
+        (difference,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=20_000,
+        rng=np.random.default_rng(0),
     )
     assert estimate == pytest.approx(difference.mean())
     assert p == pytest.approx(expected.pvalue, abs=0.015)
@@ -83,14 +97,22 @@ def test_without_seed_noise_the_interval_is_the_paired_bootstrap():
     one, cells = deterministic(seeds=2)
     (_, low, high, _), *_ = judge(cells, [GAIN], np.random.default_rng(0), ("score", "en"), 20_000)
     difference = one[:, 0] @ GAIN * 100
-    expected = bootstrap((difference,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(0))
+    expected = bootstrap(
+        (difference,),
+        np.mean,
+        n_resamples=20_000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
     assert (low, high) == pytest.approx(expected.confidence_interval, abs=0.7)
 
 
 def test_one_seed_never_means_no_seed_noise():
     _, cells = deterministic(seeds=1)
     _, twice = deterministic(seeds=2)
-    widths = [judge(c, [GAIN], np.random.default_rng(0), ("score", "en"), 4000)[0] for c in (cells, twice)]
+    widths = [
+        judge(c, [GAIN], np.random.default_rng(0), ("score", "en"), 4000)[0] for c in (cells, twice)
+    ]
     (_, low, high, _), (_, low_twice, high_twice, _) = widths
     assert high - low > high_twice - low_twice
     assert high - low > 2 * 1.9 * np.sqrt(2) * resampling.ASSUMED_SEED_SD
@@ -103,7 +125,9 @@ def test_two_seeds_give_wider_intervals_than_five_of_the_same_spread():
     def width(seeds):
         shift = np.resize([-0.02, 0.02], seeds)
         credit = (base[..., None] < 0.6 + shift).reshape(400, 1, -1).astype(np.float32)
-        _, low, high, _ = judge(cells_of(credit, seeds), [SCALE], np.random.default_rng(0), ("score", "en"), 4000)[0]
+        _, low, high, _ = judge(
+            cells_of(credit, seeds), [SCALE], np.random.default_rng(0), ("score", "en"), 4000
+        )[0]
         return high - low
 
     assert width(2) > 1.5 * width(4)
@@ -130,7 +154,8 @@ def table(ids_of: dict[str, list[str]], seeds=(1, 2)) -> tuple[pd.DataFrame, pd.
     rng = np.random.default_rng(0)
     difficulty = {i: rng.random() for ids in ids_of.values() for i in ids}
     runs = pd.DataFrame(
-        [(size, task, seed) for size, task in CONDITIONS for seed in seeds], columns=["size", "intermediate", "seed"]
+        [(size, task, seed) for size, task in CONDITIONS for seed in seeds],
+        columns=["size", "intermediate", "seed"],
     )
     rows = [
         (*run, language, i, float(difficulty[i] < 0.6), 1.0)
@@ -144,8 +169,8 @@ def table(ids_of: dict[str, list[str]], seeds=(1, 2)) -> tuple[pd.DataFrame, pd.
 
 def test_parallel_items_are_resampled_together_and_others_apart():
     ids = [str(i) for i in range(100)]
-    together = blocks.cells("t", *table({"en": ids, "de": ids, "sw": ids}))
-    apart = blocks.cells("t", *table({"en": ids, "de": ids, "sw": [f"sw{i}" for i in ids]}))
+    together = arrays.cells("t", *table({"en": ids, "de": ids, "sw": ids}))
+    apart = arrays.cells("t", *table({"en": ids, "de": ids, "sw": [f"sw{i}" for i in ids]}))
     assert [list(b.at) for b in together.blocks] == [[0, 1, 2]]
     assert sorted(list(b.at) for b in apart.blocks) == [[0, 1], [2]]
     spreads = []
@@ -158,12 +183,19 @@ def test_parallel_items_are_resampled_together_and_others_apart():
 def test_runs_on_other_items_are_refused():
     ids = [str(i) for i in range(10)]
     predictions, runs = table({"en": ids, "de": ids})
-    last = (predictions["size"] == "large") & (predictions["intermediate"] == "qa") & (predictions["seed"] == 2)
+    last = (
+        (predictions["size"] == "large")
+        & (predictions["intermediate"] == "qa")
+        & (predictions["seed"] == 2)
+    )
     without = predictions[~(last & (predictions["language"] == "de") & (predictions["id"] == "3"))]
-    with pytest.raises(StudyError, match=r"large/qa/xnli/seed-2: language de: found 9 items; expected the target's 10"):
-        blocks.cells("xnli", without, runs)
+    with pytest.raises(
+        StudyError,
+        match=r"large/qa/xnli/seed-2: language de: found 9 items; expected the target's 10",
+    ):
+        arrays.cells("xnli", without, runs)
     with pytest.raises(StudyError, match="each once"):
-        blocks.cells("xnli", pd.concat([predictions, predictions[last]]), runs)
+        arrays.cells("xnli", pd.concat([predictions, predictions[last]]), runs)
 
 
 def test_targets_of_one_seed_share_their_noise():

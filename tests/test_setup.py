@@ -18,7 +18,9 @@ def pins() -> dict[str, str]:
 def test_conda_users_get_the_same_pins():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
-    assert [line for line in pip if "==" in line] == [f"{name}=={version}" for name, version in pins().items()]
+    assert [line for line in pip if "==" in line] == [
+        f"{name}=={version}" for name, version in pins().items()
+    ]
 
 
 def test_every_dependency_is_pinned():
@@ -39,5 +41,7 @@ def test_notebooks_are_stripped_short_and_parameterised(path):
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert "parameters" in code[0].metadata.get("tags", [])
     assert all(len(cell.source.splitlines()) <= 12 for cell in code)
-    imported = {m for c in code for m in re.findall(r"^(?:from|import) (\w+)", c.source, re.MULTILINE)}
+    imported = {
+        m for c in code for m in re.findall(r"^(?:from|import) (\w+)", c.source, re.MULTILINE)
+    }
     assert not imported & {"torch", "transformers", "datasets"}

@@ -20,8 +20,9 @@ import pytest
 from conftest import write_study
 from stress import differences, results
 
-from helpers import checkpoints, warm
+from helpers.batch import server
 from helpers.study import NONE, Run, Study
+from helpers.training import checkpoints
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scontrol")
@@ -31,8 +32,13 @@ PATIENCE = 1200
 TO_START = 90
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.skipif(bool(MISSING), reason=f"no Slurm here: {', '.join(MISSING)} not installed (slurm-wlm, munge)"),
-    pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="a Slurm of the test's own needs root"),
+    pytest.mark.skipif(
+        bool(MISSING),
+        reason=f"no Slurm here: {', '.join(MISSING)} not installed (slurm-wlm, munge)",
+    ),
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0, reason="a Slurm of the test's own needs root"
+    ),
 ]
 
 CONFIGURATION = """
@@ -66,13 +72,20 @@ class Slurm:
 
     def __init__(self, folder: Path):
         self.folder, self.conf, self.daemons = folder, folder / "slurm.conf", {}
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
+        self.environment = {
+            k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SRUN_"))
+        }
         # Snakemake's executor starts srun without SLURM_CONF.
         found, put = shutil.which("srun"), folder / "bin/srun"
         put.parent.mkdir(parents=True)
-        put.write_text(f'#!/bin/sh\nexec env SLURM_CONF={shlex.quote(str(self.conf))} {found} "$@"\n')
+        put.write_text(
+            f'#!/bin/sh\nexec env SLURM_CONF={shlex.quote(str(self.conf))} {found} "$@"\n'
+        )
         put.chmod(0o755)
-        self.environment |= {"SLURM_CONF": str(self.conf), "PATH": f"{put.parent}:{os.environ['PATH']}"}
+        self.environment |= {
+            "SLURM_CONF": str(self.conf),
+            "PATH": f"{put.parent}:{os.environ['PATH']}",
+        }
 
     def start(self) -> None:
         self.folder.chmod(0o755)
@@ -90,14 +103,22 @@ class Slurm:
                 second=first + 1,
             )
         )
-        private = [f"--{name}-file={self.folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
-        self._begin("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", *private)
+        private = [
+            f"--{name}-file={self.folder}/munge.{name}" for name in ("key", "pid", "log", "seed")
+        ]
+        self._begin(
+            "munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", *private
+        )
         until(lambda: (self.folder / "munge.socket").exists(), self.logs, TO_START)
         self._begin("slurmctld", "-D")
         until(lambda: self.ask("scontrol", "ping").returncode == 0, self.logs, TO_START)
         for node in ("n1", "n2"):
             self._begin("slurmd", "-D", "-N", node)
-        until(lambda: self.ask("sinfo", "-Nho", "%T").stdout.split() == ["idle", "idle"], self.logs, TO_START)
+        until(
+            lambda: self.ask("sinfo", "-Nho", "%T").stdout.split() == ["idle", "idle"],
+            self.logs,
+            TO_START,
+        )
 
     def _begin(self, *command: str) -> None:
         with (self.folder / f"{command[0]}.log").open("a") as log:
@@ -107,7 +128,7 @@ class Slurm:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=warm.end_with_parent,  # also when the test is killed
+                preexec_fn=server.end_with_parent,  # also when the test is killed
             )
 
     def ask(self, *command: str) -> subprocess.CompletedProcess:
@@ -116,10 +137,14 @@ class Slurm:
     def jobs(self) -> list[dict[str, str]]:
         """What the controller says of every job and array task, old ones too."""
         lines = self.ask("scontrol", "show", "jobs", "-o").stdout.splitlines()
-        return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines if line.startswith("JobId=")]
+        return [
+            dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines if line.startswith("JobId=")
+        ]
 
     def logs(self) -> str:
-        return "".join(f"{path.name}: {path.read_text()[-2000:]}\n" for path in self.folder.glob("*.log"))
+        return "".join(
+            f"{path.name}: {path.read_text()[-2000:]}\n" for path in self.folder.glob("*.log")
+        )
 
     def processes(self) -> dict[int, list[str]]:
         """Daemons of this Slurm and what they started: id and environment."""
@@ -135,10 +160,14 @@ class Slurm:
 
     def lose(self, node: str) -> None:
         """Have a node vanish, its daemon and all that it started; then tell the controller that it is gone."""
-        keepers = tuple(f"slurmstepd: [{job['JobId']}." for job in self.jobs() if job["NodeList"] == node)
+        keepers = tuple(
+            f"slurmstepd: [{job['JobId']}." for job in self.jobs() if job["NodeList"] == node
+        )
         there = self.processes()
         self.daemons[node].kill()
-        kill(process for process in there if command(process).startswith(keepers))  # they would report the job's end
+        kill(
+            process for process in there if command(process).startswith(keepers)
+        )  # they would report the job's end
         kill(process for process, has in there.items() if f"SLURMD_NODENAME={node}" in has)
         told = self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
         assert told.returncode == 0, told.stderr
@@ -150,7 +179,9 @@ class Slurm:
         """The node that a command with this argument runs on."""
         for process, has in self.processes().items():
             if argument in command(process):
-                return next(word.split("=", 1)[1] for word in has if word.startswith("SLURMD_NODENAME="))
+                return next(
+                    word.split("=", 1)[1] for word in has if word.startswith("SLURMD_NODENAME=")
+                )
         raise AssertionError(f"no job with {argument}")
 
     def end(self) -> None:
@@ -211,7 +242,13 @@ def slurm(tmp_path_factory):
 
 def study_file(folder: Path, sources: Path, checkpoint_minutes: float) -> Path:
     """A study of one encoder and two runs."""
-    recipe = {"steps": 60, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 3}
+    recipe = {
+        "steps": 60,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "max_length": 32,
+        "evaluations": 3,
+    }
     needs = {"gpus": 0, "memory_gb": 0.5, "minutes": 60}
     size = {"encoder": str(sources / "encoder"), "title": "a tiny encoder", "pooling": "mean"}
     return write_study(
@@ -228,8 +265,21 @@ def study_file(folder: Path, sources: Path, checkpoint_minutes: float) -> Path:
 
 def start(params: Path, sources: Path, environment: dict[str, str], *more: str) -> subprocess.Popen:
     """A batch whose outputs lie beside ``params``."""
-    environment = {**environment, "HUB_MIRROR": str(sources / "hub"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "helpers.batch", str(params), "--outputs", str(params.parent / "outputs"), *more]
+    environment = {
+        **environment,
+        "HUB_MIRROR": str(sources / "hub"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "helpers.batch",
+        str(params),
+        "--outputs",
+        str(params.parent / "outputs"),
+        *more,
+    ]
     with (params.parent / "log.txt").open("a") as log:
         return subprocess.Popen(command, env=environment, cwd=params.parent, stdout=log, stderr=log)
 
@@ -249,12 +299,17 @@ def said(params: Path) -> str:
     return "".join(f"{log}: {log.read_text()[-5000:]}\n" for log in logs if log.exists())
 
 
-def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(slurm, tiny_sources, tmp_path):
+def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(
+    slurm, tiny_sources, tmp_path
+):
     alone = study_file(tmp_path / "local", tiny_sources, checkpoint_minutes=15)
     params = study_file(tmp_path / "slurm", tiny_sources, checkpoint_minutes=0)  # after every step
     local = start(alone, tiny_sources, dict(os.environ), "--cores", "1")
     batch = submit(slurm, params, tiny_sources)
-    there, here = Study.load(params, params.parent / "outputs"), Study.load(alone, alone.parent / "outputs")
+    there, here = (
+        Study.load(params, params.parent / "outputs"),
+        Study.load(alone, alone.parent / "outputs"),
+    )
 
     def seen(condition):
         until(lambda: batch.poll() is not None or condition(), lambda: said(params))
@@ -275,12 +330,16 @@ def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(
     (lost,) = [job for job in jobs if job["NodeList"] == node]
     (again,) = [job for job in slurm.jobs() if job["JobId"] == lost["JobId"]]
     assert again["Restarts"] == "1" and again["NodeList"] not in (node, "(null)")
-    assert [job["JobState"] for job in slurm.jobs()] == ["COMPLETED"] * 3  # none was given up and sent again
+    assert [job["JobState"] for job in slurm.jobs()] == [
+        "COMPLETED"
+    ] * 3  # none was given up and sent again
     expected = results(here)
     assert len(expected) > 12 and differences(expected, results(there)) == []
 
 
-def test_jobs_that_outlive_their_batch_are_named_and_then_only_what_is_missing_is_made(slurm, tiny_sources, tmp_path):
+def test_jobs_that_outlive_their_batch_are_named_and_then_only_what_is_missing_is_made(
+    slurm, tiny_sources, tmp_path
+):
     params = study_file(tmp_path / "slurm", tiny_sources, checkpoint_minutes=0)
     study = Study.load(params, params.parent / "outputs")
     before = {job["JobId"] for job in slurm.jobs()}
@@ -295,10 +354,15 @@ def test_jobs_that_outlive_their_batch_are_named_and_then_only_what_is_missing_i
     left = [job["JobId"] for job in own() if job["JobState"] in ("RUNNING", "PENDING")]
     assert len(left) == 2
     assert submit(slurm, params, tiny_sources).wait(PATIENCE) == 2
-    (line,) = [line for line in (params.parent / "log.txt").read_text().splitlines() if "scancel" in line]
+    (line,) = [
+        line for line in (params.parent / "log.txt").read_text().splitlines() if "scancel" in line
+    ]
     assert "left by an earlier batch" in line and f"jobs {', '.join(left)}" in line
     slurm.ask("scancel", left[1])
-    until(lambda: {job["JobState"] for job in own()} == {"COMPLETED", "CANCELLED"}, lambda: said(params))
+    until(
+        lambda: {job["JobState"] for job in own()} == {"COMPLETED", "CANCELLED"},
+        lambda: said(params),
+    )
     (finished,) = [run for run in study.runs() if (study.run_folder(run) / "scores.json").exists()]
     made, jobs = (study.run_folder(finished) / "scores.json").stat().st_mtime_ns, len(own())
     assert submit(slurm, params, tiny_sources).wait(PATIENCE) == 0, said(params)
@@ -312,7 +376,9 @@ def test_short_runs_share_a_job(slurm, tiny_sources, tmp_path):
     grouped = ("--groups", "target=runs", "--group-components", "runs=2")
     assert submit(slurm, params, tiny_sources, *grouped).wait(PATIENCE) == 0, said(params)
     jobs = [job for job in slurm.jobs() if job["JobId"] not in before]
-    assert len(jobs) == 2 and {job["JobState"] for job in jobs} == {"COMPLETED"}  # the encoder, and both runs
+    assert len(jobs) == 2 and {job["JobState"] for job in jobs} == {
+        "COMPLETED"
+    }  # the encoder, and both runs
 
 
 def children(process: int) -> list[int]:

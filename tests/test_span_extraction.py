@@ -6,22 +6,31 @@ import numpy as np
 import pytest
 from conftest import make_encoder
 
-from helpers import encoders, formats
-from helpers.catalogue import StudyError, Task
-from helpers.formats import span_extraction
-from helpers.formats.metrics_answers import Answers, credit, mlqa_tokens, squad_tokens
+from helpers import encoders, tasks
+from helpers.study import StudyError, Task
+from helpers.tasks import span_extraction
+from helpers.tasks.answers import Answers, credit, mlqa_tokens, squad_tokens
 
 CONTEXT = "dog runs cat sleeps horse eats bird runs fish sleeps cow eats"
 
 
 def task(**changes) -> Task:
     columns = {"id": "id", "context": "context", "question": "question", "answers": "answers"}
-    given = {"name": "qa", "format": "span_extraction", "files": "qa.jsonl", "columns": columns, "metric": "f1"}
+    given = {
+        "name": "qa",
+        "format": "span_extraction",
+        "files": "qa.jsonl",
+        "columns": columns,
+        "metric": "f1",
+    }
     return Task(**{**given, "licence": "Apache-2.0", "citation": "the tests", **changes})
 
 
 def example(answer: str | None, context: str = CONTEXT, **more) -> dict:
-    answers = {"text": [answer] if answer else [], "answer_start": [context.index(answer)] if answer else []}
+    answers = {
+        "text": [answer] if answer else [],
+        "answer_start": [context.index(answer)] if answer else [],
+    }
     return {"id": "1", "context": context, "question": "What runs?", "answers": answers, **more}
 
 
@@ -45,7 +54,10 @@ def right(feature: dict, height: float = 9.0) -> np.ndarray:
 def test_articles_case_and_punctuation_do_not_count():
     """Rajpurkar et al. 2016: lower case, no punctuation, no a/an/the, white space collapsed."""
     assert squad_tokens("The  Normans, (a people)!") == ["normans", "people"]
-    assert credit("the Eiffel-Tower", ["Eiffel Tower"], squad_tokens) == (0.0, 0.0)  # "-" goes: eiffeltower
+    assert credit("the Eiffel-Tower", ["Eiffel Tower"], squad_tokens) == (
+        0.0,
+        0.0,
+    )  # "-" goes: eiffeltower
     assert credit("The U.S.", ["us"], squad_tokens) == (1.0, 1.0)
 
 
@@ -68,7 +80,10 @@ def test_chinese_is_compared_by_character_under_mlqas_rules_and_whole_under_squa
     assert credit("北京市", ["北京"], mlqa_tokens, "zh") == (0.0, pytest.approx(0.8))
     assert credit("北京市", ["北京"], squad_tokens, "zh") == (0.0, 0.0)
     assert credit("「北京」。", ["北京"], mlqa_tokens, "zh") == (1.0, 1.0)
-    assert credit("北京。", ["北京"], squad_tokens, "zh") == (0.0, 0.0)  # SQuAD's punctuation is ASCII alone
+    assert credit("北京。", ["北京"], squad_tokens, "zh") == (
+        0.0,
+        0.0,
+    )  # SQuAD's punctuation is ASCII alone
 
 
 def test_thai_has_no_word_borders_to_compare_by():
@@ -111,7 +126,9 @@ def test_windows_overlap_and_leave_no_piece_out():
     windows = span_extraction._windows(1000, 300)
     assert windows[0] == (0, 300) and windows[-1][1] == 1000
     assert all(after[0] - before[0] == 128 for before, after in itertools.pairwise(windows))
-    assert span_extraction._windows(300, 300) == [(0, 300)] and span_extraction._windows(0, 300) == [(0, 0)]
+    assert span_extraction._windows(300, 300) == [(0, 300)] and span_extraction._windows(
+        0, 300
+    ) == [(0, 0)]
 
 
 def test_a_window_without_the_whole_answer_is_marked_at_its_first_piece(tokenizer):
@@ -137,7 +154,11 @@ def test_the_end_never_lies_before_the_start_nor_in_the_question(tokenizer):
     logits[0, 1] = 50  # in the question
     logits[0, begin + 6, 0], logits[0, begin + 2, 1], logits[0, begin + 7, 1] = 9, 9, 5
     [row] = span_extraction.decode(task(), [item], [feature], [logits])
-    assert row["prediction"] and row["prediction"] in CONTEXT and row["probabilities"][0] == max(row["probabilities"])
+    assert (
+        row["prediction"]
+        and row["prediction"] in CONTEXT
+        and row["probabilities"][0] == max(row["probabilities"])
+    )
 
 
 def test_the_language_of_an_item_chooses_its_articles(tokenizer):
@@ -146,7 +167,9 @@ def test_the_language_of_an_item_chooses_its_articles(tokenizer):
     item["answers"]["text"] = ["Hund"]
     [row] = span_extraction.decode(task(answers="mlqa"), [item], [feature], [right(feature)])
     assert row["prediction"] == "der Hund" and row["credit"] == 1.0
-    assert span_extraction.decode(task(), [item], [feature], [right(feature)])[0]["credit"] == pytest.approx(2 / 3)
+    assert span_extraction.decode(task(), [item], [feature], [right(feature)])[0][
+        "credit"
+    ] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +184,7 @@ def test_the_language_of_an_item_chooses_its_articles(tokenizer):
 def test_a_bad_row_is_named_or_skipped(row, parts):
     rows = [example("dog"), {**example("dog"), **row}]
     with pytest.raises(StudyError) as error:
-        formats.normalise(task(), rows, "qa (files), en train")
+        tasks.normalise(task(), rows, "qa (files), en train")
     assert all(part in str(error.value) for part in ["qa (files), en train: row 1", *parts])
     skipped = []
-    assert len(formats.normalise(task(), rows, "qa", skipped)) == 1 and "row 1" in skipped[0]
+    assert len(tasks.normalise(task(), rows, "qa", skipped)) == 1 and "row 1" in skipped[0]

@@ -4,8 +4,7 @@ import pytest
 import yaml
 from conftest import TASKS, write_study
 
-from helpers.catalogue import StudyError
-from helpers.study import NONE, Study
+from helpers.study import NONE, Study, StudyError
 
 
 def test_a_study_lists_every_run_once(tiny_study):
@@ -45,14 +44,23 @@ def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp
         ({"colour": "red"}, "colour: unknown key"),
         ({"intermediate": ["none", "mnlii"]}, "intermediate: unknown task 'mnlii'"),
         ({"targets": ["xnlii"]}, "targets: unknown task 'xnlii'"),
-        ({"targets": [{"task": "pairs", "languages": ["fr"]}]}, "targets.pairs.languages: unknown language 'fr'"),
-        ({"overrides": [{"size": "huge", "set": {"steps": 1}}]}, "overrides.size: unknown size 'huge'"),
+        (
+            {"targets": [{"task": "pairs", "languages": ["fr"]}]},
+            "targets.pairs.languages: unknown language 'fr'",
+        ),
+        (
+            {"overrides": [{"size": "huge", "set": {"steps": 1}}]},
+            "overrides.size: unknown size 'huge'",
+        ),
         ({"overrides": [{"set": {"stepz": 1}}]}, "stepz: unknown key"),
         ({"seeds": [1, 1]}, "seeds: [1, 1] names something twice"),
         ({"seeds": []}, "seeds: List should have at least 1 item"),
         ({"phases": {"intermediate": {}, "target": {}}}, "Field required"),
         ({"name": "../elsewhere"}, "name: String should match pattern"),
-        ({"sizes": {"base": {"encoder": "x", "title": "x", "pooling": "max"}}}, "sizes.base.pooling"),
+        (
+            {"sizes": {"base": {"encoder": "x", "title": "x", "pooling": "max"}}},
+            "sizes.base.pooling",
+        ),
     ],
 )
 def test_bad_params_are_one_line_that_names_file_and_key(sources, tmp_path, changes, expected):

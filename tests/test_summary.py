@@ -5,15 +5,25 @@ import pandas as pd
 import pytest
 from simulated import simulated_study
 
-from helpers import summary, transfer
+from helpers import comparison
+from helpers.comparison import estimates
+from helpers.comparison import sentence as sentence_figures
 from helpers.study import StudyError
 
 ENCODERS = {"base": "6 layers of a stand-in", "large": "12 layers of a stand-in"}
 PLANNED = [("base", "none", "nli", 1), ("large", "none", "nli", 1)]
 
 
-def table(estimate: float, low: float, high: float, p: float, seeds: int = 3, analysis="all runs") -> pd.DataFrame:
-    shared = {"target": "nli", "language": "zero-shot", "analysis": analysis, "intermediate": "qa", "seeds": seeds}
+def table(
+    estimate: float, low: float, high: float, p: float, seeds: int = 3, analysis="all runs"
+) -> pd.DataFrame:
+    shared = {
+        "target": "nli",
+        "language": "zero-shot",
+        "analysis": analysis,
+        "intermediate": "qa",
+        "seeds": seeds,
+    }
     numbers = {"estimate": estimate, "low": low, "high": high, "p": p}
     return pd.DataFrame(
         [
@@ -26,11 +36,13 @@ def table(estimate: float, low: float, high: float, p: float, seeds: int = 3, an
 
 def runs(collapsed: int = 0) -> pd.DataFrame:
     rows = [(size, task, "nli", 1) for size in ("base", "large") for task in ("none", "qa")]
-    return pd.DataFrame(rows, columns=transfer.RUN).assign(collapsed=[True] * collapsed + [False] * (4 - collapsed))
+    return pd.DataFrame(rows, columns=estimates.RUN).assign(
+        collapsed=[True] * collapsed + [False] * (4 - collapsed)
+    )
 
 
 def sentence(effects, collapsed=0, planned=()):
-    return summary.summary_sentence(effects, runs(collapsed), ENCODERS, planned)
+    return comparison.summary_sentence(effects, runs(collapsed), ENCODERS, planned)
 
 
 def test_a_positive_effect():
@@ -41,8 +53,9 @@ def test_a_positive_effect():
 
 
 def test_a_negative_effect():
-    assert "changed by −2.0 points [−3.1, −0.9], from +0.5 to −1.5: lower at the larger encoder." in sentence(
-        table(-2.0, -3.1, -0.9, 0.001)
+    assert (
+        "changed by −2.0 points [−3.1, −0.9], from +0.5 to −1.5: lower at the larger encoder."
+        in sentence(table(-2.0, -3.1, -0.9, 0.001))
     )
 
 
@@ -59,64 +72,93 @@ def test_one_seed_is_no_more_than_a_hint():
 
 
 def test_an_incomplete_study_answers_nothing_and_says_what_is_missing():
-    text = sentence(table(np.nan, np.nan, np.nan, np.nan, seeds=0), planned=[*PLANNED, ("large", "mt", "nli", 1)])
+    text = sentence(
+        table(np.nan, np.nan, np.nan, np.nan, seeds=0),
+        planned=[*PLANNED, ("large", "mt", "nli", 1)],
+    )
     assert text.startswith("The study is incomplete (1 of 3 runs missing).")
     assert "stays open" in text and "points" not in text
 
 
 def test_a_study_of_one_size_answers_nothing():
     predictions, only_base = simulated_study({"nli": ("en", "de")}, sizes=("base",), items=30)
-    effects = transfer.effects(predictions, only_base, resamples=50)
-    assert "stays open" in summary.summary_sentence(effects, only_base, ENCODERS)
+    effects = estimates.effects(predictions, only_base, resamples=50)
+    assert "stays open" in comparison.summary_sentence(effects, only_base, ENCODERS)
 
 
 def test_missing_seeds_are_named_beside_the_answer():
     text = sentence(table(1.3, 0.4, 2.2, 0.004), planned=[*PLANNED, ("large", "none", "nli", 2)])
-    assert "higher at the larger encoder" in text and text.endswith("The study is incomplete (1 of 3 runs missing).")
+    assert "higher at the larger encoder" in text and text.endswith(
+        "The study is incomplete (1 of 3 runs missing)."
+    )
 
 
 def test_collapsed_runs_are_counted_and_the_other_answer_is_given():
-    both = pd.concat([table(-3.0, -9.0, 3.0, 0.4), table(1.3, 0.4, 2.2, 0.01, analysis="without collapsed")])
+    both = pd.concat(
+        [table(-3.0, -9.0, 3.0, 0.4), table(1.3, 0.4, 2.2, 0.01, analysis="without collapsed")]
+    )
     text = sentence(both, collapsed=1)
     assert "−3.0 points [−9.0, 3.0]" in text and "counts 1 collapsed run of 4" in text
     assert text.endswith("without, it is +1.3 points [0.4, 2.2]: higher at the larger encoder.")
-    none_left = pd.concat([table(1, 0, 2, 0.1), table(np.nan, np.nan, np.nan, np.nan, analysis="without collapsed")])
-    assert "2 collapsed runs of 4; without, no such mean can be formed." in sentence(none_left, collapsed=2)
+    none_left = pd.concat(
+        [table(1, 0, 2, 0.1), table(np.nan, np.nan, np.nan, np.nan, analysis="without collapsed")]
+    )
+    assert "2 collapsed runs of 4; without, no such mean can be formed." in sentence(
+        none_left, collapsed=2
+    )
 
 
 def test_the_headline_of_many_tasks_and_targets_is_the_mean_over_all():
     predictions, many = simulated_study(items=50)
-    effects = transfer.effects(predictions, many, resamples=50)
-    text = summary.summary_sentence(effects, many, ENCODERS)
-    row = effects[transfer.headline(effects)].iloc[0]
+    effects = estimates.effects(predictions, many, resamples=50)
+    text = comparison.summary_sentence(effects, many, ENCODERS)
+    row = effects[estimates.headline(effects)].iloc[0]
     assert (row["intermediate"], row["target"]) == ("all", "all")
     assert "on 2 tasks (nli, qa) for 2 targets (nli, copa) changed by" in text
     assert f"{abs(row['estimate']):.1f} points" in text
 
 
 def test_every_catalogued_language_has_its_figures():
-    table = summary.languages().set_index("language")
-    in_catalogue = "ar bg bn de el en es et fi fr hi ht id it ja ko nl qu ro ru sw ta te th tr ur vi zh"
-    assert table.loc[in_catalogue.split(), list(summary.FIGURES)].notna().all(axis=None)
+    table = comparison.languages().set_index("language")
+    in_catalogue = (
+        "ar bg bn de el en es et fi fr hi ht id it ja ko nl qu ro ru sw ta te th tr ur vi zh"
+    )
+    assert table.loc[in_catalogue.split(), list(sentence_figures.FIGURES)].notna().all(axis=None)
     assert table.loc["en", "syntactic_distance"] == 0 and table["pretraining_gib"].idxmax() == "en"
     assert table.index.is_unique and table["syntactic_distance"].between(0, 1).all()
 
 
 def test_a_languages_table_without_its_columns_is_refused(tmp_path):
     (tmp_path / "mine.csv").write_text("language,speakers\nen,1\n")
-    with pytest.raises(StudyError, match=r"mine\.csv: found no column pretraining_gib, syntactic_distance"):
-        summary.languages(tmp_path / "mine.csv")
+    with pytest.raises(
+        StudyError, match=r"mine\.csv: found no column pretraining_gib, syntactic_distance"
+    ):
+        comparison.languages(tmp_path / "mine.csv")
 
 
 def gains_of(codes: list[str], gains: list[float]) -> pd.DataFrame:
-    shared = {"quantity": "gain", "size": "base", "intermediate": "qa", "target": "nli", "analysis": "all runs"}
-    return pd.DataFrame([{**shared, "language": c, "estimate": g} for c, g in zip(codes, gains, strict=True)])
+    shared = {
+        "quantity": "gain",
+        "size": "base",
+        "intermediate": "qa",
+        "target": "nli",
+        "analysis": "all runs",
+    }
+    return pd.DataFrame(
+        [{**shared, "language": c, "estimate": g} for c, g in zip(codes, gains, strict=True)]
+    )
 
 
 def test_gains_that_fall_with_distance_correlate_negatively():
-    figures = summary.languages().sort_values("syntactic_distance").query("language != 'en'").iloc[:12]
+    figures = (
+        comparison.languages().sort_values("syntactic_distance").query("language != 'en'").iloc[:12]
+    )
     effects = gains_of([*figures["language"], "en", "zero-shot"], [*np.linspace(5, 1, 12), 99, 99])
-    row = summary.explain_gains(effects, figures).set_index("figure").loc["syntactic distance to English"]
+    row = (
+        comparison.explain_gains(effects, figures)
+        .set_index("figure")
+        .loc["syntactic distance to English"]
+    )
     assert row["n"] == 12 and row["label"] == "exploratory"
     assert -1 <= row["low"] <= row["rho"] < -0.9 and row["rho"] <= row["high"] < -0.8
 
@@ -124,21 +166,26 @@ def test_gains_that_fall_with_distance_correlate_negatively():
 def test_the_interval_of_a_correlation_is_wide_for_few_languages_and_absent_for_fewer_than_five():
     codes = ["de", "fr", "hi", "sw", "tr", "zh", "ar", "th"]
     gains = [1.0, 3.0, 2.0, 5.0, 4.0, 2.5, 6.0, 0.5]
-    rows = [summary.explain_gains(gains_of(codes[:n], gains[:n]), summary.languages()).iloc[0] for n in (4, 6, 8)]
+    rows = [
+        comparison.explain_gains(gains_of(codes[:n], gains[:n]), comparison.languages()).iloc[0]
+        for n in (4, 6, 8)
+    ]
     assert np.isnan(rows[0]["rho"]) and rows[0]["n"] == 4
     assert rows[1]["high"] - rows[1]["low"] > rows[2]["high"] - rows[2]["low"] > 0.8
 
 
 def test_published_figures_stand_beside_the_cells_of_the_same_encoder_only():
     predictions, many = simulated_study({"xnli": ("en", "de", "sw")}, ("none", "qa"), items=50)
-    results = transfer.results(predictions, many)
-    both = summary.beside_published(
+    results = estimates.results(predictions, many)
+    both = comparison.beside_published(
         results, {"base": "FacebookAI/xlm-roberta-base", "large": "mirror/xlm-roberta-large/"}
     )
     assert list(both["size"]) == ["base", "large"] and list(both["value"]) == [76.2, 80.9]
     own = results[
-        (results["size"] == "base") & (results["intermediate"] == "none") & (results["language"] != "zero-shot")
+        (results["size"] == "base")
+        & (results["intermediate"] == "none")
+        & (results["language"] != "zero-shot")
     ]
     assert both["ours"].iloc[0] == pytest.approx(own["score"].mean())
-    assert summary.beside_published(results, ENCODERS).empty
-    assert summary.published()["source"].notna().all()
+    assert comparison.beside_published(results, ENCODERS).empty
+    assert comparison.published()["source"].notna().all()

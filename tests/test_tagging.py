@@ -5,16 +5,23 @@ import pytest
 from conftest import make_encoder
 from seqeval.metrics import f1_score
 
-from helpers import data, encoders, formats, sources
-from helpers.catalogue import StudyError, Task
-from helpers.formats import tagging
-from helpers.formats.metrics_entities import EntityF1, credit
+from helpers import data, encoders, tasks
+from helpers.data import reading, sources
+from helpers.study import StudyError, Task
+from helpers.tasks import tagging
+from helpers.tasks.entities import EntityF1, credit
 
 NER = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 
 def task(**changes) -> Task:
-    given = {"name": "ner", "format": "tagging", "files": "ner.jsonl", "labels": NER, "metric": "entity_f1"}
+    given = {
+        "name": "ner",
+        "format": "tagging",
+        "files": "ner.jsonl",
+        "labels": NER,
+        "metric": "entity_f1",
+    }
     given["columns"] = {"tokens": "tokens", "labels": "tags"}
     return Task(**{**given, "licence": "Apache-2.0", "citation": "the tests", **changes})
 
@@ -31,13 +38,18 @@ SAID = [["B-PER", "O", "O", "B-LOC"], ["O", "I-PER"], ["B-LOC", "I-LOC", "I-LOC"
 
 
 @pytest.mark.parametrize(
-    ("said", "gold"), [(SAID, GOLD), (GOLD, GOLD), ([["O"]], [["B-PER"]]), ([["I-LOC"]], [["B-LOC"]])]
+    ("said", "gold"),
+    [(SAID, GOLD), (GOLD, GOLD), ([["O"]], [["B-PER"]]), ([["I-LOC"]], [["B-LOC"]])],
 )
 def test_entity_f1_is_seqevals(said, gold):
     """Sang and De Meulder 2003: an entity is right if its borders and its type are."""
-    got, out_of = map(sum, zip(*(credit(s, g) for s, g in zip(said, gold, strict=True)), strict=True))
+    got, out_of = map(
+        sum, zip(*(credit(s, g) for s, g in zip(said, gold, strict=True)), strict=True)
+    )
     assert 100 * got / out_of == pytest.approx(100 * f1_score(gold, said, zero_division=0))
-    assert EntityF1().compute(predictions=said, references=gold)["entity_f1"] == pytest.approx(100 * got / out_of)
+    assert EntityF1().compute(predictions=said, references=gold)["entity_f1"] == pytest.approx(
+        100 * got / out_of
+    )
 
 
 def test_an_entity_with_one_wrong_border_is_wrong_twice():
@@ -71,7 +83,9 @@ def test_an_entity_broken_across_pieces_and_windows_is_put_together_again(tokeni
     logits = np.zeros((len(feature["input_ids"]), longest + 2, len(NER)))
     for part, marks in enumerate(feature["labels"]):
         for at, mark in enumerate(marks):
-            logits[part, at, mark if mark >= 0 else 3] = 5  # other pieces say something else, which does not count
+            logits[part, at, mark if mark >= 0 else 3] = (
+                5  # other pieces say something else, which does not count
+            )
     [row] = tagging.decode(task(), [example], features, [logits])
     assert row["prediction"] == row["label"] == " ".join(NER[t] for t in tags)
     assert row["credit"] == row["out_of"] > 0 and len(row["probabilities"]) == len(tags)
@@ -89,15 +103,15 @@ def test_accuracy_counts_words():
     features = [{"input_ids": [[0, 5, 6, 7, 2]], "labels": [[-100, 0, 0, 1, -100]]}]
     [row] = tagging.decode(accuracy, examples, features, [np.eye(5)[None, [0, 0, 0, 0, 0]]])
     assert (row["credit"], row["out_of"]) == (2.0, 3.0)
-    assert formats.majority(accuracy, examples) == pytest.approx(200 / 3)
-    assert formats.majority(task(), examples) == 0.0  # naming everything O finds no entity
+    assert tasks.majority(accuracy, examples) == pytest.approx(200 / 3)
+    assert tasks.majority(task(), examples) == 0.0  # naming everything O finds no entity
 
 
 def test_as_many_labels_as_words():
     with pytest.raises(StudyError, match=r"row 0: 2 words and 1 labels"):
-        formats.normalise(task(), [{"tokens": ["a", "b"], "tags": ["O"]}], "ner")
+        tasks.normalise(task(), [{"tokens": ["a", "b"], "tags": ["O"]}], "ner")
     with pytest.raises(StudyError, match=r"row 0: label 'X'; expected one of 'O', 'B-PER'"):
-        formats.normalise(task(), [{"tokens": ["a"], "tags": ["X"]}], "ner")
+        tasks.normalise(task(), [{"tokens": ["a"], "tags": ["X"]}], "ner")
 
 
 AUTO = """\
@@ -117,7 +131,12 @@ def test_supertags_come_from_files_in_ccgbanks_format(tmp_path):
     columns = {"id": "id", "tokens": "tokens", "labels": "tags"}
     splits = {"train": "train", "validation": "dev"}
     ccg = task(
-        files="ccg/{split}.auto", splits=splits, columns=columns, labels=[], unseen_label=True, metric="accuracy"
+        files="ccg/{split}.auto",
+        splits=splits,
+        columns=columns,
+        labels=[],
+        unseen_label=True,
+        metric="accuracy",
     )
     labels = sorted({"NP[nb]/N", "N", "S[dcl]\\NP", "NP"})
 
@@ -125,11 +144,13 @@ def test_supertags_come_from_files_in_ccgbanks_format(tmp_path):
         folder, data_dir, tasks = tmp_path / "outputs", str(tmp_path), {"ner": ccg}
 
     full = data.labelled(study, "ner")
-    assert full.labels == [*labels, data.UNSEEN]
+    assert full.labels == [*labels, reading.UNSEEN]
     first = data.read(full, "train", "en", tmp_path)[0]
     assert first["id"] == "made_0001.1" and first["tokens"] == ["The", "dog", "runs"]
     assert [full.labels[i] for i in first["labels"]] == ["NP[nb]/N", "N", "S[dcl]\\NP"]
-    assert full.labels[data.read(full, "validation", "en", tmp_path)[0]["labels"][1]] == data.UNSEEN
+    assert (
+        full.labels[data.read(full, "validation", "en", tmp_path)[0]["labels"][1]] == reading.UNSEEN
+    )
 
 
 def test_a_row_with_the_wrong_number_of_columns_is_named(tmp_path):
@@ -137,8 +158,12 @@ def test_a_row_with_the_wrong_number_of_columns_is_named(tmp_path):
         name="pair", format="sentence_pair", files="{language}.{split}.tsv", splits={"train": "train"},
         columns={"text_a": "a", "text_b": "b", "label": "label"}, labels=["no", "yes"], licence="", citation="",
     )  # fmt: skip
-    (tmp_path / "en.train.tsv").write_text('a\tb\tlabel\nx "\ty\t1\nx\ty\nz\tw\tno\n', encoding="utf-8")
-    with pytest.raises(StudyError, match=r"pair \(files .*\), en train: row 1: 2 columns; expected 3: a, b, label"):
+    (tmp_path / "en.train.tsv").write_text(
+        'a\tb\tlabel\nx "\ty\t1\nx\ty\nz\tw\tno\n', encoding="utf-8"
+    )
+    with pytest.raises(
+        StudyError, match=r"pair \(files .*\), en train: row 1: 2 columns; expected 3: a, b, label"
+    ):
         data.read(pair, "train", "en", tmp_path)
     skipped = []
     rows = data.read(pair, "train", "en", tmp_path, skipped=skipped)

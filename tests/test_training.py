@@ -6,11 +6,14 @@ import pytest
 import torch
 from conftest import write_study
 
-from helpers import data, encoders, evaluation, formats, frozen, hardware, model, training
-from helpers.formats.metrics import Accuracy
-from helpers.material import Material
-from helpers.model import EncoderWithHead, batches, collate, length, predict
+from helpers import comparison, data, encoders, evaluation, tasks, training
+from helpers.data import reading
+from helpers.encoders import hardware, hidden_states, model
+from helpers.encoders.model import EncoderWithHead, batches, collate, length, predict
 from helpers.study import Run, Study
+from helpers.tasks.metrics import Accuracy
+from helpers.training import fine_tuning, training_set
+from helpers.training.training_set import TrainingSet
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +26,18 @@ def study(tiny_sources, tmp_path_factory):
             write_study(
                 folder / "params",
                 tiny_sources,
-                overrides=[{"phase": "target", "set": {"steps": 40, "learning_rate": 5e-3, "batch_size": 8}}],
+                overrides=[
+                    {
+                        "phase": "target",
+                        "set": {"steps": 40, "learning_rate": 5e-3, "batch_size": 8},
+                    }
+                ],
             ),
             folder / "outputs",
         )
         data.prepare(study)
-        encoders.make(study, "base")
-        encoders.make(study, "large")
+        encoders.prepare(study, "base")
+        encoders.prepare(study, "large")
     return study
 
 
@@ -56,16 +64,16 @@ def test_the_weights_that_are_kept_scored_best_on_english_validation(study):
     assert trained.selection["score"] == best
     task = study.tasks["pairs"]
     rows = data.examples(study, "pairs", "validation")
-    features = formats.of(task).features(task, rows, trained.tokenizer, 32)
+    features = tasks.of(task).features(task, rows, trained.tokenizer, 32)
     logits = predict(trained.model, features, trained.tokenizer.pad_token_id)
-    assert training.score(task, rows, features, logits) == pytest.approx(best)
+    assert training_set.score(task, rows, features, logits) == pytest.approx(best)
 
 
 def test_the_encoder_is_handed_on_and_the_head_is_made_anew(study):
     before, _ = encoders.load(study.encoder_folder("base"))
     trained = training.intermediate(study, "base", "choices", 1)
     evaluation.write_intermediate(study, "base", "choices", 1, trained)
-    handed, _ = encoders.hand_on(study, "base", "choices", 1, 0.0)
+    handed, _ = encoders.initial_encoder(study, "base", "choices", 1, 0.0)
     state = trained.model.encoder.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in handed.state_dict().items())
     assert any(not torch.equal(value, state[name]) for name, value in before.state_dict().items())
@@ -75,7 +83,8 @@ def test_the_encoder_is_handed_on_and_the_head_is_made_anew(study):
 def test_target_language_labels_are_read_in_evaluation_alone(study, monkeypatch):
     asked = []
     read = data.examples
-    monkeypatch.setattr(data, "examples", lambda *a: asked.append(a[1:]) or read(*a))
+    for module in (data, reading):
+        monkeypatch.setattr(module, "examples", lambda *a: asked.append(a[1:]) or read(*a))
     trained = training.target(study, Run("base", "none", "pairs", 1))
     assert asked and all(language == "en" for *_, language in [(*cell, "en")[:3] for cell in asked])
     assert all(split in ("train", "validation") for _, split, *_ in asked)
@@ -89,11 +98,21 @@ def test_a_run_leaves_three_files_that_agree(study):
     predictions = evaluation.zero_shot(study, "pairs", trained, 32)
     result = evaluation.write_run(study, run, trained, predictions)
     kept = pd.read_parquet(study.run_folder(run) / "predictions.parquet")
-    assert set(kept.columns) == {"language", "id", "label", "prediction", "probabilities", "credit", "out_of"}
+    assert set(kept.columns) == {
+        "language",
+        "id",
+        "label",
+        "prediction",
+        "probabilities",
+        "credit",
+        "out_of",
+    }
     for language, rows in kept.groupby("language"):
         right = (rows["label"] == rows["prediction"]).mean()
         assert result["languages"][language]["score"] == pytest.approx(100 * right)
-    assert result["zero_shot"] == pytest.approx(np.mean([result["languages"][x]["score"] for x in ("de", "sw")]))
+    assert result["zero_shot"] == pytest.approx(
+        np.mean([result["languages"][x]["score"] for x in ("de", "sw")])
+    )
     assert np.allclose([p.sum() for p in kept["probabilities"]], 1)
 
 
@@ -129,7 +148,6 @@ def test_padding_changes_no_prediction(tiny_sources, pooling):
 
 
 def test_a_collapsed_run_is_repeated_once_under_the_next_seed_and_both_are_kept(study, monkeypatch):
-    from helpers import collect
 
     study = study.model_copy(update={"retry_collapsed": True})
     run = Run("base", "none", "pairs", 1)
@@ -137,16 +155,21 @@ def test_a_collapsed_run_is_repeated_once_under_the_next_seed_and_both_are_kept(
     predictions = evaluation.zero_shot(study, "pairs", trained, 32)
     trained.selection["score"] = trained.selection["majority"]
     evaluation.write_run(study, run, trained, predictions)
-    runs, stacked, _ = collect.finished(study)
+    runs, stacked, _ = comparison.finished_runs(study)
     here = runs[(runs["size"] == "base") & (runs["intermediate"] == "none")]
-    assert here["seed"].tolist() == [1, study.next_seed(1)] and here["collapsed"].tolist() == [True, False]
+    assert here["seed"].tolist() == [1, study.next_seed(1)] and here["collapsed"].tolist() == [
+        True,
+        False,
+    ]
     assert here["repeats"].tolist()[1] == 1
     assert stacked.groupby("seed").size().loc[study.next_seed(1)] == len(predictions)
 
 
 def test_frozen_layers_stay_as_they_were_and_the_others_learn(study):
     frozen = study.model_copy(
-        update={"phases": {**study.phases, "target": {**study.phases["target"], "frozen_layers": 1}}}
+        update={
+            "phases": {**study.phases, "target": {**study.phases["target"], "frozen_layers": 1}}
+        }
     )
     before = encoders.load(study.encoder_folder("large"))[0].state_dict()
     after = training.target(frozen, Run("large", "none", "pairs", 1)).model.encoder.state_dict()
@@ -155,13 +178,16 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn(study):
 
 
 @pytest.mark.parametrize("task", ["pairs", "choices"])
-def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches(study, monkeypatch, task):
-    phases = {**study.phases, "intermediate": {**study.phases["intermediate"], "dropout": 0.0, "batch_size": 8}}
+def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches(study, monkeypatch, fp32, task):
+    phases = {
+        **study.phases,
+        "intermediate": {**study.phases["intermediate"], "dropout": 0.0, "batch_size": 8},
+    }
     still = study.model_copy(update={"phases": phases})
     whole = training.intermediate(still, "large", task, 1)
     monkeypatch.setitem(model.TRAINING_BUDGET, "cpu", 64)
-    parts, collate = [], training._in_parts
-    monkeypatch.setattr(training, "_in_parts", lambda *a: parts.append(collate(*a)) or parts[-1])
+    parts, collate = [], fine_tuning._in_parts
+    monkeypatch.setattr(fine_tuning, "_in_parts", lambda *a: parts.append(collate(*a)) or parts[-1])
     cut = training.intermediate(still, "large", task, 1)
     assert max(map(len, parts)) > 2  # the batches were cut, and each part was within the budget
     assert max(part["input_ids"].numel() for batch in parts for part in batch) <= 64
@@ -169,7 +195,9 @@ def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches(study, monkeypatc
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     state = cut.model.state_dict()
     for name, value in whole.model.state_dict().items():
-        if name != "head.output.1.bias":  # the same for every choice: its gradient is nothing but rounding
+        if (
+            name != "head.output.1.bias"
+        ):  # the same for every choice: its gradient is nothing but rounding
             assert torch.allclose(value, state[name], atol=1e-4), name
 
 
@@ -183,43 +211,54 @@ def test_a_part_counts_by_its_labels():
         return torch.nn.functional.cross_entropy(logits[rows].flatten(0, 1), whole[rows].flatten())
 
     whole = model.collate_labels(items)
-    given = Material(
+    given = TrainingSet(
         **dict.fromkeys(("name", "lengths", "batch_size", "loss", "validate", "selection"), None),
         **dict.fromkeys(("examples", "pieces", "sequences"), 0),
         items=items, split=lambda drawn: [[item] for item in drawn],
         collate=lambda part: {**collate(part, 1), "labels": model.collate_labels(part)},
     )  # fmt: skip
-    parts = training._in_parts(given, items)
+    parts = fine_tuning._in_parts(given, items)
     assert [part["share"] for part in parts] == [0.75, 0.25]  # what carries no label is left out
-    assert sum(part["share"] * mean([i]) for i, part in enumerate(parts)) == pytest.approx(mean([0, 1, 2]))
+    assert sum(part["share"] * mean([i]) for i, part in enumerate(parts)) == pytest.approx(
+        mean([0, 1, 2])
+    )
 
 
-def test_states_of_frozen_layers_are_computed_once_and_change_nothing(study, tiny_sources, monkeypatch):
+def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
+    study, tiny_sources, monkeypatch
+):
     """With the states that the encoder's phase kept, and without, a run gives the same losses and predictions."""
     target = {**study.phases["target"], "frozen_layers": 1, "dropout": 0.1}
     intermediate = {**study.phases["intermediate"], "frozen_layers": 1}
     once = study.model_copy(
-        update={"name": "frozen", "phases": {**study.phases, "target": target, "intermediate": intermediate}}
+        update={
+            "name": "frozen",
+            "phases": {**study.phases, "target": target, "intermediate": intermediate},
+        }
     )
     monkeypatch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
     data.prepare(once)
-    encoders.make(once, "large")
+    encoders.prepare(once, "large")
     run = Run("large", "none", "pairs", 1)
     known = training.target(once, run)
-    assert known.model.known.depth == 1
+    assert known.model.cached_states.depth == 1
     predictions = evaluation.zero_shot(once, "pairs", known, 32)
     below = known.model.encoder.encoder.layer[0]
     with monkeypatch.context() as patch:
-        patch.setattr(below, "forward", lambda *_, **__: pytest.fail("a frozen layer was computed again"))
+        patch.setattr(
+            below, "forward", lambda *_, **__: pytest.fail("a frozen layer was computed again")
+        )
         evaluation.zero_shot(once, "pairs", known, 32)
-    (once.encoder_folder("large") / frozen.FILE).unlink()
+    (once.encoder_folder("large") / hidden_states.FILE).unlink()
     anew = training.target(once, run)
-    assert anew.model.known is None
+    assert anew.model.cached_states is None
     assert [line["loss"] for line in anew.log if "loss" in line] == pytest.approx(
         [line["loss"] for line in known.log if "loss" in line], abs=1e-5
     )
     other = evaluation.zero_shot(once, "pairs", anew, 32)
-    assert np.allclose(np.stack(predictions["probabilities"]), np.stack(other["probabilities"]), atol=1e-5)
+    assert np.allclose(
+        np.stack(predictions["probabilities"]), np.stack(other["probabilities"]), atol=1e-5
+    )
 
 
 def test_long_sequences_use_the_attention_that_is_faster_for_them(tiny_sources, monkeypatch):

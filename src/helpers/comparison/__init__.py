@@ -1,0 +1,25 @@
+"""In: the predictions of all finished runs. Out: gains and scale effects with intervals, and the
+sentence that answers the study's question. No torch.
+"""
+
+from helpers.comparison.collected import finished_runs, missing_runs
+from helpers.comparison.estimates import effects, results
+from helpers.comparison.sentence import (
+    beside_published,
+    explain_gains,
+    languages,
+    published,
+    summary_sentence,
+)
+
+__all__ = [
+    "beside_published",
+    "effects",
+    "explain_gains",
+    "finished_runs",
+    "languages",
+    "missing_runs",
+    "published",
+    "results",
+    "summary_sentence",
+]

@@ -1,0 +1,31 @@
+"""In: a study. Out: the checked examples of every task, split and language that it reads, kept as
+parquet, and their token ids.
+"""
+
+from helpers.data.reading import (
+    data_dir,
+    examples,
+    labelled,
+    prepare,
+    prepared,
+    read,
+    sample,
+    table,
+    token_cache,
+    trained_on,
+)
+from helpers.data.tokens import tokenise
+
+__all__ = [
+    "data_dir",
+    "examples",
+    "labelled",
+    "token_cache",
+    "tokenise",
+    "prepare",
+    "prepared",
+    "read",
+    "sample",
+    "table",
+    "trained_on",
+]

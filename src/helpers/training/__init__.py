@@ -1,0 +1,7 @@
+"""In: an encoder and English examples. Out: a fine-tuned model with the weights that score best on
+English validation data, and a record of its training.
+"""
+
+from helpers.training.fine_tuning import Training, intermediate, target
+
+__all__ = ["Training", "intermediate", "target"]
