@@ -1,6 +1,8 @@
 """The project's own files agree with each other."""
 
+import ast
 import re
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -24,8 +26,9 @@ def test_conda_users_get_the_same_pins():
 
 
 def test_every_dependency_is_pinned():
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    named = re.findall(r'^    "([A-Za-z0-9-]+)[^"]*",$', text, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["dev"]
+    named = [re.match(r"[A-Za-z0-9_-]+", requirement)[0] for requirement in needed]
     pinned = {name.lower().replace("_", "-") for name in pins()}
     assert named and {name.lower() for name in named} <= pinned
 
@@ -45,3 +48,35 @@ def test_notebooks_are_stripped_short_and_parameterised(path):
         m for c in code for m in re.findall(r"^(?:from|import) (\w+)", c.source, re.MULTILINE)
     }
     assert not imported & {"torch", "transformers", "datasets"}
+
+
+def test_the_page_of_the_public_api_is_what_the_docstrings_say(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import write_api
+
+    assert write_api.PAGE.read_text(encoding="utf-8") == write_api.page(), "python docs/write_api.py"
+
+
+def test_imports_go_one_way(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from write_api import PACKAGES
+
+    order = [*PACKAGES, "batch"]
+    for path in (ROOT / "src/helpers").rglob("*.py"):
+        own = path.relative_to(ROOT / "src/helpers").parts[0]
+        text = path.read_text(encoding="utf-8")
+        names = set(re.findall(r"^\s*(?:from|import) helpers\.(\w+)", text, re.MULTILINE))
+        for listed in re.findall(r"^\s*from helpers import (.+)$", text, re.MULTILINE):
+            names |= set(re.findall(r"\w+", listed))
+        if own in order:
+            late = [n for n in names if order.index(n) > order.index(own)]
+            assert not late, f"{path} imports {late}, which come after {own}"
+
+
+def test_modules_and_functions_can_be_read_at_a_sitting():
+    for path in (ROOT / "src/helpers").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 250, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 40, f"{path}: {node.name}"
