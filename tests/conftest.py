@@ -244,4 +244,4 @@ def fp32(monkeypatch):
     """Compute in float32 whatever the hardware has: for what holds to float32's rounding."""
     from helpers.encoders import hardware
 
-    monkeypatch.setattr(hardware, "bf16", lambda: False)
+    monkeypatch.setattr(hardware, "precision", lambda study: "fp32")

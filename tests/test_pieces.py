@@ -86,7 +86,7 @@ def test_runs_on_the_same_data_share_what_was_cut(tiny_study, sources, tmp_path,
 
     def run(seed):
         trained = training.target(study, Run("base", "none", "pairs", seed))
-        return evaluation.zero_shot(study, "pairs", trained, 32)
+        return evaluation.zero_shot(study, "pairs", trained)
 
     run(1)
     shape = tasks.of(study.tasks["pairs"])

@@ -127,6 +127,7 @@ class Study(Strict):
     phases: dict[Phase, dict[str, float | int | bool | None]]
     overrides: list[Override] = []
     trim: bool = True
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     check_sizes: bool = True
     on_bad_row: Literal["error", "skip"] = "error"
     retrieval: Name | None = None

@@ -110,6 +110,10 @@ def majority(task: Task, examples: list[dict]) -> float:
     return 100 * credit / out_of if out_of else 0.0
 
 
+def score(credits, out_of) -> float:
+    return 100 * sum(credits) / (sum(out_of) or 1)
+
+
 def _columns(task: Task) -> list[str]:
     return [
         c for value in task.columns.values() for c in ([value] if isinstance(value, str) else value)
