@@ -215,6 +215,8 @@ def write_study(folder: Path, sources: Path, **changes) -> Path:
             },
         },
     } | changes
+    if forced := os.environ.get("TEST_PRECISION"):
+        study.setdefault("precision", forced)
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     (folder / "tasks.yaml").write_text(

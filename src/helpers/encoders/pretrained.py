@@ -28,6 +28,8 @@ disable_progress_bar()
 
 VOCABULARY = "vocabulary.json"
 """Beside a trimmed model: the original id of every row that was kept."""
+LAB = "HELPERS_LAB"
+"""Environment variable of ``make lab``: a pretrained encoder that is not there is made."""
 _CHECKED = 2000
 """Texts that are cut with the whole vocabulary and the trimmed one, to compare."""
 
@@ -113,20 +115,22 @@ def load(
     """
     try:
         config = AutoConfig.from_pretrained(folder)
-        for name in families.family(config).dropout if dropout is not None else ():
+        names = families.family(config).dropout
+        for name in names if dropout is not None else ():
             setattr(config, name, dropout)
         kind = families.CLASSES.get(config.model_type) or AutoModel._model_mapping[type(config)]
         pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
         options = {"add_pooling_layer": False} if pooler else {}
-        model = kind.from_pretrained(
-            folder, config=config, attn_implementation="eager", dtype=torch.float32, **options
-        )
+        options |= {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
+        model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except StudyError as error:
         raise StudyError(f"encoder {folder}: {error}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise StudyError(f"encoder {folder}: cannot be loaded: {reason}") from error
+    if lost := sorted(found["missing_keys"]):  # the library would begin with random ones
+        raise StudyError(f"encoder {folder}: {len(lost)} weights are missing, {lost[0]} among them")
     return model, tokenizer
 
 
@@ -161,10 +165,12 @@ def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropo
     The vocabulary is always the size's own. Where it has grown since the intermediate task was
     trained (a task was added to the study), the tokens that are new keep their pretrained rows.
     """
-    model, tokenizer = load(study.encoder_folder(size), dropout)
+    if not (study.encoder_folder(size) / "config.json").exists() and os.environ.get(LAB):
+        prepare(study, size)
+    model, tokenizer = load(_made(study, size), dropout)
     if intermediate == NONE:
         return model, tokenizer
-    folder = study.encoder_folder(size, intermediate, seed)
+    folder = _made(study, size, intermediate, seed)
     trained, _ = load(folder)
     old, new = kept_ids(folder), kept_ids(study.encoder_folder(size))
     if old != new:
@@ -177,6 +183,22 @@ def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropo
         trained.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
     model.load_state_dict(trained.state_dict())
     return model, tokenizer
+
+
+def _made(study: Study, size: str, intermediate: str = NONE, seed: int | None = None) -> Path:
+    """The folder of an encoder; where it is not there, the error says which notebook makes it."""
+    folder = study.encoder_folder(size, intermediate, seed)
+    if (folder / "config.json").exists():
+        return folder
+    notebook, given = "1_encoder", {"study": study.path, "outputs": study.outputs, "size": size}
+    if intermediate != NONE:
+        notebook, given = "2_intermediate", {**given, "task": intermediate, "seed": seed}
+    parameters = " ".join(f"-p {name} {value}" for name, value in given.items())
+    raise StudyError(
+        f"{folder}: not there; run notebook {notebook} first: open it, set these parameters and "
+        f"run all cells, or: papermill notebooks/{notebook}.ipynb {folder.parent}/notebook.ipynb "
+        f"{parameters}"
+    )
 
 
 def kept_ids(folder: Path) -> list[int] | None:
