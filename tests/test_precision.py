@@ -16,7 +16,8 @@ from helpers.study import Run, Study, StudyError
 
 @pytest.fixture
 def study(sources, tmp_path):
-    def make(**changes) -> Study:
+    def make(precision="auto", **changes) -> Study:
+        changes["precision"] = precision
         path = write_study(tmp_path / "params", sources, **changes)
         return Study.load(path, tmp_path / "outputs")
 
@@ -36,8 +37,8 @@ def test_auto_is_measured_once_and_decides_for_all_runs(study, monkeypatch):
     monkeypatch.setattr(hardware, "product_rates", lambda: measured.append(1) or next(rates))
     assert encoders.prepare(made, "base")["precision"] == "bf16"
     assert hardware.precision(made) == "bf16" and len(measured) == 1
-    kept = json.loads((made.folder / hardware.MEASURED).read_text())
-    assert kept[hardware.device().type]["gflops"] == {"fp32": 1.0, "bf16": 9.0}
+    (kept,) = made.folder.glob("precision.*.json")
+    assert json.loads(kept.read_text())["gflops"] == {"fp32": 1.0, "bf16": 9.0}
 
 
 def test_a_measurement_takes_both_types_and_a_moment():
@@ -49,7 +50,7 @@ def test_a_measurement_takes_both_types_and_a_moment():
 def test_a_run_uses_what_the_study_says_and_records_it(study, precision):
     made = study(precision=precision, intermediate=["none"])
     encoders.prepare(made, "base")
-    assert not (made.folder / hardware.MEASURED).exists()
+    assert not list(made.folder.glob("precision*"))
     run = Run("base", "none", "pairs", 1)
     trained = training.target(made, run)
     seen = []

@@ -9,7 +9,7 @@ from helpers import data, encoders, tasks
 from helpers.data import reading, sources
 from helpers.study import StudyError, Task
 from helpers.tasks import tagging
-from helpers.tasks.entities import EntityF1, credit
+from helpers.tasks.tagging import entity_credit as credit
 
 NER = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
@@ -43,13 +43,9 @@ SAID = [["B-PER", "O", "O", "B-LOC"], ["O", "I-PER"], ["B-LOC", "I-LOC", "I-LOC"
 )
 def test_entity_f1_is_seqevals(said, gold):
     """Sang and De Meulder 2003: an entity is right if its borders and its type are."""
-    got, out_of = map(
-        sum, zip(*(credit(s, g) for s, g in zip(said, gold, strict=True)), strict=True)
-    )
-    assert 100 * got / out_of == pytest.approx(100 * f1_score(gold, said, zero_division=0))
-    assert EntityF1().compute(predictions=said, references=gold)["entity_f1"] == pytest.approx(
-        100 * got / out_of
-    )
+    credits, out_of = zip(*(credit(*pair) for pair in zip(said, gold, strict=True)), strict=True)
+    expected = 100 * f1_score(gold, said, zero_division=0)
+    assert tasks.score(credits, out_of) == pytest.approx(expected)
 
 
 def test_an_entity_with_one_wrong_border_is_wrong_twice():

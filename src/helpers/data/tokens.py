@@ -27,16 +27,16 @@ def tokenise(
     examples: list[dict],
     tokenizer: PreTrainedTokenizerFast,
     max_length: int,
-    keep: Path | None = None,
+    cache: Path | None = None,
 ) -> list[dict]:
     """What ``features`` of the task's format gives.
 
-    ``keep`` is a folder where they are looked for, and put when they are not there; a feature then
+    ``cache`` is a folder where they are looked for, and put when they are not there; a feature then
     is a number, or an array for each of its sequences: (tokens,), for ``offsets`` (tokens, 2).
     """
-    if keep is None or not examples:
+    if cache is None or not examples:
         return tasks.of(task).features(task, examples, tokenizer, max_length)
-    path = keep / f"{_digest(task, examples, tokenizer, max_length)}.parquet"
+    path = cache / f"{_digest(task, examples, tokenizer, max_length)}.parquet"
     if not path.exists():
         found = tasks.of(task).features(task, examples, tokenizer, max_length)
         write_whole(path, _shaped(pd.DataFrame(found), {}).to_parquet)

@@ -1,5 +1,6 @@
 """What this machine's processor and GPU can do, and the settings that follow."""
 
+import json
 import os
 import platform
 import resource
@@ -7,18 +8,17 @@ import time
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch.nn import functional
 
 from helpers.study import Study
-from helpers.study.files import read_json, write_json
+from helpers.study.files import read_json
 
 CROSSOVER = 256
 """Tokens from which SDPA is the faster attention on a processor: a forward and backward pass with
 eager attention took 0.99 times as long as one with SDPA at 16 tokens, 1.03 at 128, 1.08 at 256 and
 1.54 at 512 (docs/cost.md)."""
-MEASURED = "precision.json"
-"""In a study's folder: what was measured for ``precision: auto``, by kind of device."""
+MEASURED = "precision.{device}.json"
+"""In a study's folder: what was measured for ``precision: auto``, for each kind of device."""
 _SHAPE = (256, 768, 3072)
 """Tokens, inputs and outputs of the product that is timed: a feed-forward layer of XLM-R base."""
 _MARGIN = 1.2
@@ -44,15 +44,20 @@ def precision(study: Study) -> str:
     """
     if study.precision != "auto":
         return study.precision
-    path, kind = study.folder / MEASURED, device().type
-    if kind not in read_json(path):
+    path = study.folder / MEASURED.format(device=device().type)
+    if not path.exists():
+        rates = product_rates()
+        chosen = "bf16" if rates["bf16"] > _MARGIN * rates["fp32"] else "fp32"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{MEASURED}.lock")):  # sizes are prepared side by side
-            if kind not in (known := read_json(path)):
-                rates = product_rates()
-                chosen = "bf16" if rates["bf16"] > _MARGIN * rates["fp32"] else "fp32"
-                write_json(path, {**known, kind: {"precision": chosen, "gflops": rates}})
-    return read_json(path)[kind]["precision"]
+        beside = path.with_name(f"{path.name}.{os.getpid()}")
+        beside.write_text(json.dumps({"precision": chosen, "gflops": rates}), encoding="utf-8")
+        try:
+            os.link(beside, path)  # sizes are prepared side by side: the first decides for all
+        except FileExistsError:
+            pass
+        finally:
+            beside.unlink()
+    return read_json(path)["precision"]
 
 
 def product_rates(seconds: float = 0.2) -> dict[str, float]:

@@ -92,7 +92,7 @@ def majority(task: Task, examples: list[dict]) -> float:
 
 def score(credits: Sequence[float], out_of: Sequence[float]) -> float:
     """100 x the sum of credits / the sum of what they are out of; 0 where that is 0."""
-    return _metric().compute(predictions=credits, references=out_of)["score"]
+    return _metric().compute(predictions=list(credits), references=list(out_of))["score"]
 
 
 @cache
