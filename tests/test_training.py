@@ -11,7 +11,6 @@ from helpers.data import reading
 from helpers.encoders import hardware, hidden_states, model
 from helpers.encoders.model import EncoderWithHead, batches, collate, length, predict
 from helpers.study import Run, Study
-from helpers.tasks.metrics import Accuracy
 from helpers.training import fine_tuning, training_set
 from helpers.training.training_set import TrainingSet
 
@@ -114,11 +113,6 @@ def test_a_run_leaves_three_files_that_agree(study):
         np.mean([result["languages"][x]["score"] for x in ("de", "sw")])
     )
     assert np.allclose([p.sum() for p in kept["probabilities"]], 1)
-
-
-def test_accuracy_is_a_metric_that_needs_no_network():
-    metric = Accuracy()
-    assert metric.compute(predictions=[0, 1, 2, 2], references=[0, 1, 1, 2]) == {"accuracy": 0.75}
 
 
 def features(lengths, sequences=1):
