@@ -100,7 +100,12 @@ def _fields(task: Task, row: dict | ValueError, index: int) -> dict:
         raise row  # what could not be read at all
     fields: dict = {"id": index}
     for name, column in (task.columns or {name: name for name in row}).items():
-        paths = [column] if isinstance(column, str) else column
-        values = [reduce(getitem, path.split("."), row) for path in paths]
-        fields[name] = values[0] if isinstance(column, str) else values
-    return fields | {"id": str(fields["id"])}
+        one = isinstance(column, str)
+        fields[name] = _value(row, column) if one else [_value(row, path) for path in column]
+    fields["id"] = str(fields["id"])
+    return fields
+
+
+def _value(row: dict, path: str):
+    """A column's value; ``a.b`` is b inside a."""
+    return row[path] if path in row else reduce(getitem, path.split("."), row)
