@@ -35,16 +35,16 @@ def _known_names(study) -> Iterator[str]:
     trainings = {*study.tasks, *study.mixtures}
     components = [name for mixture in study.mixtures.values() for name in mixture.tasks]
     targets = [name for target in study.targets for name in (target.task, *target.train_on)]
-    for key, names, known in (
-        ("intermediate", study.intermediate, {*trainings, NONE}),
-        ("mixtures", components, study.tasks),
-        ("targets", targets, study.tasks),
-        ("overrides.task", [o.task for o in study.overrides if o.task], trainings),
-        ("overrides.size", [o.size for o in study.overrides if o.size], study.sizes),
+    for key, kind, names, known in (
+        ("intermediate", "task", study.intermediate, {*trainings, NONE}),
+        ("mixtures", "task", components, study.tasks),
+        ("targets", "task", targets, study.tasks),
+        ("overrides.task", "task", [o.task for o in study.overrides if o.task], trainings),
+        ("overrides.size", "size", [o.size for o in study.overrides if o.size], study.sizes),
     ):
         for name in names:
             if name not in known:
-                yield f"{key}: {unknown('size' if 'size' in key else 'task', name, known)}"
+                yield f"{key}: {unknown(kind, name, known)}"
 
 
 def _each_once(study) -> Iterator[str]:

@@ -20,27 +20,19 @@ A format module offers
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cache, reduce
+from functools import reduce
+from importlib import import_module
 from operator import getitem
 from types import ModuleType
 
 from helpers.study import StudyError, Task
-from helpers.tasks import multiple_choice, retrieval, sentence_pair, span_extraction, tagging
 
 __all__ = ["key", "label_counts", "majority", "normalise", "of", "score"]
 
-_FORMATS = {
-    "sentence_pair": sentence_pair,
-    "multiple_choice": multiple_choice,
-    "span_extraction": span_extraction,
-    "tagging": tagging,
-    "retrieval": retrieval,
-}
-
 
 def of(task: Task) -> ModuleType:
-    """The module of a task's format."""
-    return _FORMATS[task.format]
+    """The module of a task's format, which has the format's name."""
+    return import_module(f"helpers.tasks.{task.format}")
 
 
 def normalise(
@@ -56,12 +48,12 @@ def normalise(
     StudyError
         A column is missing, a row is bad, or there is none; names ``where``, the row and the cause.
     """
-    out, bad = [], [] if skipped is None else skipped
+    shape, out, bad = of(task), [], [] if skipped is None else skipped
     for index, row in enumerate(rows):
         try:
             fields = _fields(task, row, index)
             if not task.skip_labels or fields["label"] not in task.skip_labels:
-                out.append(of(task).normalise(task, fields))
+                out.append(shape.normalise(task, fields))
         except KeyError as error:
             bad.append(f"row {index}: no column {error}; found {', '.join(map(str, row))}")
         except (TypeError, ValueError) as error:
@@ -72,6 +64,11 @@ def normalise(
         first = f" that are good; the first: {bad[0]}" if bad else ""
         raise StudyError(f"{where}: found no rows{first}")
     return out
+
+
+def check(task: Task, examples: list[dict], where: str) -> None:
+    """Raise a :class:`StudyError` for the first example that the format cannot use, or for none."""
+    normalise(task, examples, where)
 
 
 def key(task: Task, example: dict) -> tuple:
@@ -92,23 +89,23 @@ def majority(task: Task, examples: list[dict]) -> float:
 
 def score(credits: Sequence[float], out_of: Sequence[float]) -> float:
     """100 x the sum of credits / the sum of what they are out of; 0 where that is 0."""
-    return _metric().compute(predictions=list(credits), references=list(out_of))["score"]
+    from helpers.tasks.metrics import SCORE  # here: evaluate takes seconds to import
 
-
-@cache
-def _metric():
-    from helpers.tasks.metrics import Score  # here: evaluate takes seconds to import
-
-    return Score()
+    return SCORE.compute(predictions=credits, references=out_of)["score"]
 
 
 def _fields(task: Task, row: dict | ValueError, index: int) -> dict:
     """A row under the format's names; where the task names no columns, it has them already."""
     if isinstance(row, ValueError):
-        raise row
-    fields = {"id": index}
+        raise row  # what could not be read at all
+    fields: dict = {"id": index}
     for name, column in (task.columns or {name: name for name in row}).items():
-        paths = [column] if isinstance(column, str) else column
-        values = [reduce(getitem, path.split("."), row) for path in paths]
-        fields[name] = values[0] if isinstance(column, str) else values
-    return fields | {"id": str(fields["id"])}
+        one = isinstance(column, str)
+        fields[name] = _value(row, column) if one else [_value(row, path) for path in column]
+    fields["id"] = str(fields["id"])
+    return fields
+
+
+def _value(row: dict, path: str):
+    """A column's value; ``a.b`` is b inside a."""
+    return row[path] if path in row else reduce(getitem, path.split("."), row)

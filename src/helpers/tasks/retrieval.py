@@ -49,13 +49,12 @@ def decode(task: Task, examples: list[dict], features: list[dict], logits: list)
     groups: dict[tuple, list[int]] = defaultdict(list)
     for at, example in enumerate(examples):
         groups[example.get("language"), example.get("split")].append(at)
-    sides = np.stack(logits, axis=1)
-    sides = sides / np.maximum(np.linalg.norm(sides, axis=-1, keepdims=True), 1e-12)
     rows, thresholds = {}, defaultdict(float)
     # The development part comes first: it gives the thresholds.
     for language, split in sorted(groups, key=lambda group: group[1] == task.evaluate):
         members = groups[language, split]
-        own, (source, target) = [examples[at] for at in members], (side[members] for side in sides)
+        own = [examples[at] for at in members]
+        source, target = (_unit([logits[at][side] for at in members]) for side in (0, 1))
         if task.metric == "accuracy":
             found = dict(enumerate(zip(*nearest(source, target), strict=True)))
         else:
@@ -79,6 +78,11 @@ def counts(task: Task, examples: list[dict]) -> dict[str, int]:
 
 def _translated(examples: list[dict]) -> set[int]:
     return {i for i, example in enumerate(examples) if example["source"] and example["target"]}
+
+
+def _unit(vectors: list[np.ndarray]) -> np.ndarray:
+    stacked = np.stack(vectors)
+    return stacked / np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
 
 
 def _mined(examples: list[dict], source: np.ndarray, target: np.ndarray) -> list[tuple]:

@@ -11,7 +11,8 @@ def text(name: str, value) -> str:
 def special_tokens(tokenizer, count: int) -> list[list[int]]:
     """Special tokens before, between and after ``count`` texts (one or two) of a sequence."""
     encoded = tokenizer(*["a"] * count)
-    around, at = [[] for _ in range(count + 1)], 0
+    around: list[list[int]] = [[] for _ in range(count + 1)]
+    at = 0
     for token, inside in zip(encoded["input_ids"], encoded.sequence_ids(0), strict=True):
         if inside is None:
             around[at].append(token)
