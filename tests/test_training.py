@@ -18,8 +18,8 @@ from helpers.encoders import hardware, hidden_states
 from helpers.encoders.batches import batches, collate, collate_labels, length
 from helpers.encoders.model import EncoderWithHead
 from helpers.study import Run, Study
-from helpers.training import fine_tuning, training_set
-from helpers.training.training_set import TrainingSet
+from helpers.training import fine_tuning
+from helpers.training.training_set import TrainingSet, Validation
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from helpers import tasks
 from helpers.study import Task
 from helpers.study.files import write_whole
+from helpers.tasks import texts
 
 _SHAPES = {"offsets": (-1, 2)}
 """Of the arrays that have more than one number a token; parquet holds them flat."""
@@ -48,7 +49,14 @@ def _digest(
 ) -> str:
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     state |= {"truncation": None, "padding": None}  # as its last call left them
-    on = [inspect.getsource(tasks.of(task)), task.labels, max_length, examples, state]
+    on = [
+        inspect.getsource(tasks.of(task)),
+        inspect.getsource(texts),
+        task.labels,
+        max_length,
+        examples,
+        state,
+    ]
     return hashlib.sha256(json.dumps(on).encode()).hexdigest()[:32]
 
 

@@ -39,7 +39,7 @@ def scores(study: Study, target: str, predictions: pd.DataFrame, selection: dict
     """What scores.json says: English validation, every language, and the mean without English."""
     by_language = {}
     for language, rows in predictions.groupby("language", sort=False):
-        score = tasks.score(rows["credit"], rows["out_of"])
+        score = tasks.score([rows["credit"].sum()], [rows["out_of"].sum()])
         by_language[language] = {"score": score, "n": len(rows)}
         if "exact_match" in rows:
             by_language[language]["exact_match"] = 100 * rows["exact_match"].mean()

@@ -183,6 +183,8 @@ class Study(Strict):
         """
         encoder = self.sizes[size].model_dump(mode="json", exclude={"title"})
         settings: dict = {"encoder": encoder, "trim": self.trim}
+        if self.precision != "auto":  # what auto has measured is kept with the study
+            settings["precision"] = self.precision
         if intermediate not in (None, NONE):
             names = self.components(intermediate)
             training = self._training_settings("intermediate", size, intermediate, names)

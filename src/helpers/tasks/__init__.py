@@ -66,11 +66,6 @@ def normalise(
     return out
 
 
-def check(task: Task, examples: list[dict], where: str) -> None:
-    """Raise a :class:`StudyError` for the first example that the format cannot use, or for none."""
-    normalise(task, examples, where)
-
-
 def key(task: Task, example: dict) -> tuple:
     """What makes two examples the same item, whatever its id, letter case or order of choices."""
     return tuple(sorted(" ".join(text.lower().split()) for text in of(task).texts(example)))
