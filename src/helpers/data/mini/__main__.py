@@ -13,7 +13,8 @@ _BEGINNING = """\
 # The mini benchmark: sample sheet
 
 Written by `python -m helpers.data.mini` from `src/helpers/data/mini/data/`. Found a mistake in \
-your language? Correct `data/LANGUAGE.yaml` and write this sheet again: nothing else needs to change.
+your language? Correct `data/LANGUAGE.yaml` and write this sheet again: nothing else needs to \
+change.
 
 Only the test sets are in eight languages; training and validation are English. Every word and \
 event family below is kept for testing.
