@@ -7,109 +7,84 @@ right, so that the choices alone say nothing about the answer.
 import random
 from collections import Counter
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
-from helpers.data.mini.words import Design, Lexicon, fill
+from helpers.data.mini.words import Lexicon, Person
 
 Sentence = tuple[str, int]
-"""Family and place in it."""
-# What a family's branch 0 or 1 consists of. Events: cause, effect. Stories: beginning,
-# continuation, ending.
-_EVENT_BRANCHES = ((0, 1), (2, 3))
-_STORY_BRANCHES = ((0, 1, 2), (0, 3, 4))
+"""Family of events and place in it."""
+Branch = tuple[Sentence, ...]
+"""What goes together: a cause and its effect; a beginning, its continuation and its ending."""
 
 
 @dataclass(frozen=True)
 class Item:
     """A choice in no language yet."""
 
-    families: tuple[str, str]
-    gender: str
-    name: int
-    context: tuple[Sentence, ...]
+    who: Person
+    context: Branch
     question: str
-    choices: tuple[Sentence, Sentence]
+    choices: tuple[Sentence, ...]
     label: int
 
-    def texts(self, lexicon: Lexicon) -> tuple[str, list[str]]:
-        """Context and the two choices in the lexicon's language."""
-        slots = {"S": lexicon.names[self.gender][self.name]}
+    def example(self, lexicon: Lexicon) -> dict:
+        """The item in the lexicon's language."""
         context, choices = (
-            [fill(lexicon.events[family][place], self.gender, slots) for family, place in sentences]
+            [lexicon.say(lexicon.events[family][place], self.who) for family, place in sentences]
             for sentences in (self.context, self.choices)
         )
-        return " ".join(context), choices
+        said = {"context": " ".join(context), "question": self.question, "choices": choices}
+        return {**said, "label": self.label}
 
 
-def plan_causes(design: Design, names: dict[str, list[str]], count: int, seed: int) -> list[Item]:
-    """``count`` items (a multiple of 4): per pairing the effect of either cause and the cause of
-    either effect.
-    """
-    draw = random.Random(seed)
-    items = []
-    for pair in _pairings(design, _EVENT_BRANCHES, count // 4, 1, draw):
-        gender, name = _person(names, draw)
-        causes, effects = ([(family, branch[end]) for family, branch in pair] for end in (0, 1))
-        for question, contexts, choices in (
-            ("effect", causes, effects),
-            ("cause", effects, causes),
-        ):
-            items += _mirrored(
-                pair, gender, name, [(c,) for c in contexts], question, choices, draw
-            )
+def causes(lexicon: Lexicon, count: int, seed: int) -> list[Item]:
+    """``count`` items (a multiple of 4): of two branches either cause's effect, and the reverse."""
+    draw, items = random.Random(seed), []
+    for one, two in _pairs(lexicon, ((0, 1), (2, 3)), count // 4, 1, draw):
+        who = lexicon.person(draw)
+        items += _mirrored(who, (one[:1], two[:1]), "effect", (one[1], two[1]), draw)
+        items += _mirrored(who, (one[1:], two[1:]), "cause", (one[0], two[0]), draw)
     draw.shuffle(items)
     return items
 
 
-def plan_stories(design: Design, names: dict[str, list[str]], count: int, seed: int) -> list[Item]:
-    """``count`` items (a multiple of 2): per pairing the ending of either story."""
-    draw = random.Random(seed)
-    items, seen = [], set()
-    repeats = 1 + count // (8 * len(design.clashes))
-    for pair in _pairings(design, _STORY_BRANCHES, count // 2, repeats, draw):
-        gender, name = _person(names, draw)
-        while (pair, gender, name) in seen:
-            gender, name = _person(names, draw)
-        seen.add((pair, gender, name))
-        contexts = [tuple((family, place) for place in branch[:2]) for family, branch in pair]
-        endings = [(family, branch[2]) for family, branch in pair]
-        items += _mirrored(pair, gender, name, contexts, "", endings, draw)
+def stories(lexicon: Lexicon, count: int, seed: int) -> list[Item]:
+    """``count`` items (a multiple of 2): of two branches the ending of either story."""
+    draw, items, seen = random.Random(seed), [], set()
+    repeats = 1 + count // (8 * len(lexicon.clashes))
+    for one, two in _pairs(lexicon, ((0, 1, 2), (0, 3, 4)), count // 2, repeats, draw):
+        who = lexicon.person(draw)
+        while (one, two, who) in seen:
+            who = lexicon.person(draw)
+        seen.add((one, two, who))
+        items += _mirrored(who, (one[:2], two[:2]), "", (one[2], two[2]), draw)
     draw.shuffle(items)
     return items
 
 
-def _mirrored(pair, gender, name, contexts, question, choices, draw) -> list[Item]:
+def _mirrored(who: Person, contexts: tuple, question: str, choices: tuple, draw) -> list[Item]:
     order = draw.choice(((0, 1), (1, 0)))
-    shown = (choices[order[0]], choices[order[1]])
-    families = (pair[0][0], pair[1][0])
-    return [
-        Item(families, gender, name, contexts[i], question, shown, order.index(i)) for i in (0, 1)
-    ]
+    shown = tuple(choices[i] for i in order)
+    return [Item(who, contexts[i], question, shown, order.index(i)) for i in (0, 1)]
 
 
-def _person(names: dict[str, list[str]], draw: random.Random) -> tuple[str, int]:
-    gender = draw.choice("mf")
-    return gender, draw.randrange(len(names[gender]))
+def _pairs(
+    lexicon: Lexicon, places: tuple, count: int, repeats: int, draw: random.Random
+) -> list[tuple[Branch, Branch]]:
+    """``count`` pairs of branches: first both of one family, each of these ``repeats`` times.
 
-
-def _pairings(
-    design: Design, branches: tuple, count: int, repeats: int, draw: random.Random
-) -> list[tuple]:
-    """``count`` pairs of branches: both of one family (each ``repeats`` times), and of families
-    that do not clash.
-
-    The second kind uses every branch about equally often.
+    The others are of families that do not clash, every branch about equally often.
     """
-    families = list(design.clashes)
-    pairs = [tuple((family, branch) for branch in branches) for family in families] * repeats
-    if len(pairs) > count:
-        raise ValueError(f"{len(pairs)} pairings within families, but only {count} wanted")
+    branches = {
+        family: [tuple((family, place) for place in branch) for branch in places]
+        for family in lexicon.clashes
+    }
+    pairs = [tuple(both) for both in branches.values()] * repeats
     across = [
-        ((one, left), (two, right))
-        for one, two in combinations(families, 2)
-        if not design.clashes[one] & design.clashes[two]
-        for left in branches
-        for right in branches
+        pair
+        for one, two in combinations(branches, 2)
+        if not lexicon.clash(one, two)
+        for pair in product(branches[one], branches[two])
     ]
     draw.shuffle(across)
     used = Counter()
@@ -121,4 +96,4 @@ def _pairings(
                 used.update(pair)
                 pairs.append(pair)
                 across.remove(pair)
-    raise ValueError(f"the design allows {len(pairs)} pairings, not {count}")
+    raise ValueError(f"the words allow {len(pairs)} pairs, not {count}")
