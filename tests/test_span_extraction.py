@@ -1,4 +1,4 @@
-"""Questions answered by spans: windows, decoding to text, and scores as SQuAD and MLQA define them."""
+"""Questions answered by spans: windows, decoding to text, and scores as in SQuAD and MLQA."""
 
 import itertools
 
@@ -75,7 +75,7 @@ def test_an_empty_answer_is_right_exactly_where_there_is_none():
 
 
 def test_chinese_is_compared_by_character_under_mlqas_rules_and_whole_under_squads():
-    """Lewis et al. 2020: Chinese characters are tokens of their own; other text is cut at white space."""
+    """Lewis et al. 2020: Chinese characters are tokens; other text is cut at white space."""
     assert mlqa_tokens("於1990年IBM，發布", "zh") == ["於", "1990", "年", "ibm", "發", "布"]
     assert credit("北京市", ["北京"], mlqa_tokens, "zh") == (0.0, pytest.approx(0.8))
     assert credit("北京市", ["北京"], squad_tokens, "zh") == (0.0, 0.0)

@@ -54,7 +54,10 @@ def test_an_entity_with_one_wrong_border_is_wrong_twice():
 
 
 def test_parts_of_speech_are_scored_as_xtreme_scores_them():
-    """XTREME's scorer gives tags to seqeval: neighbours of one tag are one entity, so one wrong tag costs them all."""
+    """XTREME's scorer gives tags to seqeval.
+
+    Neighbours of one tag are one entity there, so one wrong tag costs them all.
+    """
     gold, said = ["DET", "NOUN", "NOUN", "VERB"], ["DET", "NOUN", "VERB", "VERB"]
     got, out_of = credit(said, gold)
     assert got / out_of == pytest.approx(f1_score([gold], [said])) == pytest.approx(1 / 3)
@@ -112,7 +115,8 @@ def test_as_many_labels_as_words():
 
 AUTO = """\
 ID=made_0001.1 PARSER=GOLD NUMPARSE=1
-(<T S[dcl] 0 2> (<T NP 1 2> (<L NP[nb]/N DT DT The x>) (<L N NN NN dog N>) ) (<L S[dcl]\\NP VBZ VBZ runs x>) )
+(<T S[dcl] 0 2> (<T NP 1 2> (<L NP[nb]/N DT DT The x>) (<L N NN NN dog N>) ) \
+(<L S[dcl]\\NP VBZ VBZ runs x>) )
 ID=made_0001.2 PARSER=GOLD NUMPARSE=1
 (<T S[dcl] 0 2> (<L NP PRP PRP She NP>) (<L S[dcl]\\NP VBZ VBZ sleeps S[dcl]\\NP_2>) )
 """
@@ -151,9 +155,15 @@ def test_supertags_come_from_files_in_ccgbanks_format(tmp_path):
 
 def test_a_row_with_the_wrong_number_of_columns_is_named(tmp_path):
     pair = Task(
-        name="pair", format="sentence_pair", files="{language}.{split}.tsv", splits={"train": "train"},
-        columns={"text_a": "a", "text_b": "b", "label": "label"}, labels=["no", "yes"], licence="", citation="",
-    )  # fmt: skip
+        name="pair",
+        format="sentence_pair",
+        files="{language}.{split}.tsv",
+        splits={"train": "train"},
+        columns={"text_a": "a", "text_b": "b", "label": "label"},
+        labels=["no", "yes"],
+        licence="",
+        citation="",
+    )
     (tmp_path / "en.train.tsv").write_text(
         'a\tb\tlabel\nx "\ty\t1\nx\ty\nz\tw\tno\n', encoding="utf-8"
     )
