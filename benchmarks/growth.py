@@ -1,9 +1,13 @@
-"""How time grows with examples, languages and runs (straight lines), and which attention is faster at which length."""
+"""How time grows with examples, languages and runs, and which attention is the faster one.
+
+Straight lines are fitted for the growth; attention is timed at six lengths.
+"""
 
 import tempfile
 import time
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,39 +17,40 @@ import yaml
 from helpers import encoders
 from helpers.batch import run
 from helpers.data import mini
-from helpers.encoders import bundled
+from helpers.encoders import bundled, hardware
 from helpers.encoders.model import EncoderWithHead, predict
 from helpers.tasks import sentence_pair
 
+ENCODER = "12 layers, hidden size 384"
+TOKENS = 2048
+"""Tokens of the batches that attention is timed with."""
 
-def growth() -> list[dict]:
-    """Rows of encoder, recipe, measure, value and unit."""
+
+def growth(precision: str) -> list[dict]:
+    """Rows of encoder, recipe, measure, value and unit; predictions are made in ``precision``."""
     rows = []
-    for what, points in {"example": examples(), "language": languages(), "run": runs()}.items():
+    timed = {"example": examples(precision), "language": languages(precision), "run": runs()}
+    for what, points in timed.items():
         count, seconds = np.array(sorted(points)).T
         slope, fixed = np.polyfit(count, seconds, 1)
         explained = np.corrcoef(count, seconds)[0, 1] ** 2
         rows += [
-            {"measure": f"time for one more {what}", "value": slope, "unit": "s"},
-            {"measure": f"fixed cost beside {what}s", "value": fixed, "unit": "s"},
-            {
-                "measure": f"share that a straight line over {what}s explains",
-                "value": explained,
-                "unit": "share",
-            },
+            (f"time for one more {what}", slope, "s"),
+            (f"fixed cost beside {what}s", fixed, "s"),
+            (f"share that a straight line over {what}s explains", explained, "share"),
         ]
-    return [{"encoder": "12 layers, hidden size 384", "recipe": "ours", **row} for row in rows]
+    return _named(rows)
 
 
 def attention(rounds: int = 3) -> list[dict]:
-    """Time of forward and backward passes with eager attention as a multiple of SDPA's, 2,048 pieces a batch."""
+    """Time of a forward and backward pass with eager attention as a multiple of SDPA's."""
     rows = []
     encoder, tokenizer = bundled.convert(bundled.locate())
     encoder, *_ = encoders.trim(encoder, tokenizer, range(1000))
     for length in (16, 32, 64, 128, 256, 512):
         inputs = {
-            "input_ids": torch.randint(10, 500, (2048 // length, length)),
-            "attention_mask": torch.ones(2048 // length, length, dtype=torch.long),
+            "input_ids": torch.randint(10, 500, (TOKENS // length, length)),
+            "attention_mask": torch.ones(TOKENS // length, length, dtype=torch.long),
         }
         for _ in range(rounds):
             seconds = {}
@@ -55,27 +60,29 @@ def attention(rounds: int = 3) -> list[dict]:
                 begin = time.perf_counter()
                 encoder(**inputs).last_hidden_state.sum().backward()
                 seconds[kind] = time.perf_counter() - begin
-            name = f"training time at {length} pieces, eager / SDPA"
-            rows.append({"measure": name, "value": seconds["eager"] / seconds["sdpa"], "unit": "x"})
-    return [{"encoder": "12 layers, hidden size 384", "recipe": "ours", **row} for row in rows]
+            name = f"training time at {length} tokens, eager / SDPA"
+            rows.append((name, seconds["eager"] / seconds["sdpa"], "x"))
+    return _named(rows)
 
 
-def examples() -> list[tuple[int, float]]:
+def examples(precision: str) -> list[tuple[int, float]]:
     """Prediction of more and more English items."""
     rows = mini.examples("mini_xnli", "test", "en")
-    return _predictions({count: rows[:count] for count in (75, 150, 225, 300)})
+    return _predictions({count: rows[:count] for count in (75, 150, 225, 300)}, precision)
 
 
-def languages() -> list[tuple[int, float]]:
+def languages(precision: str) -> list[tuple[int, float]]:
     """Prediction of the same 100 items in more and more languages."""
-    rows = {lang: mini.examples("mini_xnli", "test", lang)[:100] for lang in mini.LANGUAGES}
-    return _predictions(
-        {n: [r for lang in mini.LANGUAGES[:n] for r in rows[lang]] for n in (1, 2, 4, 8)}
-    )
+    each = [mini.examples("mini_xnli", "test", language)[:100] for language in mini.LANGUAGES]
+    rows = list(chain.from_iterable(each))
+    return _predictions({n: rows[: 100 * n] for n in (1, 2, 4, 8)}, precision)
 
 
 def runs() -> list[tuple[int, float]]:
-    """Whole studies of 1, 2 and 4 runs of one step on the lowest layer: what a run costs beside its training."""
+    """Whole studies of 1, 2 and 4 runs of one step on the lowest layer.
+
+    They show what a run costs beside its training.
+    """
     smoke = yaml.safe_load(Path("params/smoke.yaml").read_text(encoding="utf-8"))
     points = []
     for seeds in (1, 2, 4):
@@ -103,10 +110,17 @@ def runs() -> list[tuple[int, float]]:
     return points
 
 
-def _predictions(sets: dict[int, list[dict]]) -> list[tuple[int, float]]:
+def _named(rows: list[tuple[str, float, str]]) -> list[dict]:
+    keys = ("measure", "value", "unit")
+    own = [dict(zip(keys, row, strict=True)) for row in rows]
+    return [{"encoder": ENCODER, "recipe": "ours", **row} for row in own]
+
+
+def _predictions(sets: dict[int, list[dict]], precision: str) -> list[tuple[int, float]]:
     encoder, tokenizer = bundled.convert(bundled.locate())
     encoder, tokenizer, _ = encoders.trim(encoder, tokenizer, range(1000))
-    model = EncoderWithHead(encoder, "sequence", 3, "mean", 0.0)
+    model = EncoderWithHead(encoder, "sequence", 3, "mean", 0.0).to(hardware.device())
+    model.precision = precision
     points = []
     for _ in range(2):
         for count, rows in sets.items():

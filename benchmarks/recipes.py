@@ -1,13 +1,17 @@
-"""One recipe, one encoder, one process: trains and predicts on prepared pairs and prints what was measured as JSON.
+"""One recipe, one encoder, one process: train and predict on prepared pairs, print what it took.
 
-    python benchmarks/recipes.py RECIPE FOLDER
+    python benchmarks/recipes.py RECIPE FOLDER PRECISION
 
-FOLDER holds ``pairs.json`` (text_a, text_b, label), ``full/`` (the encoder with its whole vocabulary) and ``trimmed/``.
-Recipes: ``default`` is transformers' run_xnli example as it comes, with the batch of 32 that its documentation uses;
-``flags`` is the same with its best flags (padding to a batch's longest pair, bf16 where the hardware has it, batches of
-like length, a larger batch for prediction); ``ours`` is this project. Both examples are written against the library as
-run_xnli.py is: AutoModelForSequenceClassification and the Trainer. ``profile`` is ``ours``, and says what its training
-time goes to.
+FOLDER holds ``pairs.json`` (text_a, text_b, label), ``full/`` (the encoder with its whole
+vocabulary) and ``trimmed/``. PRECISION, ``fp32`` or ``bf16``, is that of all recipes but
+``default``. What was measured is printed as JSON.
+
+Recipes: ``default`` is transformers' run_xnli example as it comes, with the batch of 32 that its
+documentation uses; ``flags`` is the same with its best flags (padding to a batch's longest pair,
+bf16 where that is faster, batches of like length, a larger batch for prediction); ``ours`` is this
+project. Both examples are written against the library as run_xnli.py is:
+AutoModelForSequenceClassification and the Trainer. ``profile`` is ``ours``, and says what its
+training time goes to.
 """
 
 import argparse
@@ -18,6 +22,7 @@ import time
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from torch.profiler import ProfilerActivity, profile
 from transformers import (
     AutoModelForSequenceClassification,
@@ -26,20 +31,21 @@ from transformers import (
     Trainer,
     TrainingArguments,
     default_data_collator,
+    logging,
     set_seed,
 )
 
-from helpers import encoders, training
+from helpers import encoders
 from helpers.encoders import hardware
 from helpers.encoders.model import EncoderWithHead, predict
 from helpers.study import Hyperparameters, Task
-from helpers.training import checkpoints, training_set
+from helpers.training import training_set
+from helpers.training.checkpoints import Checkpoints
+from helpers.training.fine_tuning import fit
 
 BATCH, MAX_LENGTH, SEED = 32, 128, 1
 PADDED_STEPS = 2
-"""Steps that the recipe which pads to 128 is timed for; to the others lengths matter, and they see every pair once."""
-
-
+"""Steps of the recipe that pads to 128. To the others lengths matter: they see every pair once."""
 GROUPS = {
     "matrix products": {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"},
     "the optimiser": {"aten::_fused_adamw_"},
@@ -57,37 +63,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", choices=["default", "flags", "ours", "profile"])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("precision", choices=["fp32", "bf16"])
     given = parser.parse_args()
     pairs = json.loads((given.folder / "pairs.json").read_text(encoding="utf-8"))
     steps = PADDED_STEPS if given.recipe == "default" else len(pairs) // BATCH
     torch.set_num_threads(os.cpu_count())
     set_seed(SEED)
-    print(
-        json.dumps(
-            (_example if given.recipe in ("default", "flags") else _ours)(given, pairs, steps)
-        )
-    )
+    logging.set_verbosity_error()  # of heads that begin with random weights, as they are to
+    recipe = _example if given.recipe in ("default", "flags") else _ours
+    print(json.dumps(recipe(given, pairs, steps)))
 
 
 def _example(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
     plain, folder = given.recipe == "default", given.folder / "full"
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=3, dtype=torch.float32
-    )
-    encoded = tokenizer(
-        [row["text_a"] for row in pairs],
-        [row["text_b"] for row in pairs],
-        padding="max_length" if plain else False,
-        max_length=MAX_LENGTH,
-        truncation=True,
-    )
-    rows = [
-        {"input_ids": ids, "attention_mask": mask, "label": row["label"]}
-        for ids, mask, row in zip(
-            encoded["input_ids"], encoded["attention_mask"], pairs, strict=True
-        )
-    ]
+    options = {"num_labels": 3, "dtype": torch.float32}
+    model = AutoModelForSequenceClassification.from_pretrained(folder, **options)
+    texts = [[row[name] for row in pairs] for name in ("text_a", "text_b")]
+    padding = "max_length" if plain else False
+    encoded = tokenizer(*texts, padding=padding, max_length=MAX_LENGTH, truncation=True)
+    encoded["label"] = [row["label"] for row in pairs]
+    rows = Dataset.from_dict(dict(encoded)).to_list()
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
@@ -95,7 +91,8 @@ def _example(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
             per_device_train_batch_size=BATCH,
             per_device_eval_batch_size=8 if plain else 2 * BATCH,
             learning_rate=5e-5,
-            bf16=not plain and hardware.bf16(),
+            bf16=not plain and given.precision == "bf16",
+            use_cpu=not torch.cuda.is_available(),  # else the library takes bf16 on a GPU only
             train_sampling_strategy="random" if plain else "group_by_length",
             save_strategy="no",
             report_to="none",
@@ -118,15 +115,10 @@ def _example(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
 
 def _ours(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
     encoder, tokenizer = encoders.load(given.folder / "trimmed")
-    task = Task(
-        name="pairs",
-        format="sentence_pair",
-        generator="pairs",
-        labels=["0", "1", "2"],
-        licence="",
-        citation="",
-    )
+    named = {"name": "pairs", "generator": "pairs", "licence": "", "citation": ""}
+    task = Task(format="sentence_pair", labels=["0", "1", "2"], **named)
     model = EncoderWithHead(encoder, "sequence", len(task.labels), "cls", 0.1)
+    model.precision = given.precision
     settings = Hyperparameters(
         steps=steps,
         batch_size=BATCH,
@@ -135,16 +127,16 @@ def _ours(given: argparse.Namespace, pairs: list[dict], steps: int) -> dict:
         evaluations=1,
         warmup=0.0,
     )
-    content = training_set.single(task, pairs, pairs[:2], tokenizer, settings)
+    drawn_from = training_set.of_task(task, pairs, pairs[:2], tokenizer, settings)
     with tempfile.TemporaryDirectory() as scratch:
-        keep = checkpoints.Checkpoints(Path(scratch), {}, minutes=60)
+        checkpoints = Checkpoints(Path(scratch), {}, minutes=60)
         if given.recipe == "profile":
             with profile(activities=[ProfilerActivity.CPU]) as found:
-                training.fit(model, tokenizer, content, settings, SEED, keep)
+                fit(model, tokenizer, drawn_from, settings, SEED, checkpoints)
             return _shares(found)
-        trained = training.fit(model, tokenizer, content, settings, SEED, keep)
+        trained = fit(model, tokenizer, drawn_from, settings, SEED, checkpoints)
         seconds, memory = trained.seconds, hardware.peak_memory()
-        held_out = [{"input_ids": item["input_ids"]} for item in content.items[: BATCH * steps]]
+        held_out = drawn_from.items[: BATCH * steps]
         begin = time.perf_counter()
         predict(model, held_out, tokenizer.pad_token_id)
         predicting = time.perf_counter() - begin

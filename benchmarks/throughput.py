@@ -1,31 +1,32 @@
-"""Training and prediction side by side: run_xnli as it comes, with its best flags, and this project.
+"""Training and prediction side by side: run_xnli, run_xnli with its best flags, and this project.
 
     python benchmarks/throughput.py [--rounds 3] [--out outputs/bench]
 
-Every round runs each recipe once, in a process of its own, one after the other; the table has medians over the rounds
-with the smallest and largest value. Texts are pairs of SICK and of Cosmos QA where HUB_MIRROR and DATA_DIR are set,
-and of the mini benchmark elsewhere. The weights of XLM-R base's shape are random: what they say does not matter here.
+Every round runs each recipe once, in a process of its own, one after the other; the table has
+medians over the rounds with the smallest and largest value. Texts are pairs of SICK and of Cosmos
+QA where HUB_MIRROR and DATA_DIR are set, and of the mini benchmark elsewhere. Precision is what a
+study with ``precision: auto`` finds the faster one here, but for run_xnli as it comes. The weights
+of XLM-R base's shape are random: what they say does not matter here.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import altair as alt
 import pandas as pd
 import torch
-from growth import attention, growth
+from growth import ENCODER, attention, growth
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from helpers import data, encoders
 from helpers.encoders import bundled, hardware
 from helpers.report import theme
+from helpers.study import Study
 from helpers.study.catalogue import load
 
 PAIRS = 128
@@ -40,9 +41,8 @@ UNITS = {
     "peak training memory": "bytes",
     "checkpoint": "bytes",
     "training FLOP/s": "FLOP/s",
-    "float32 matrix product": "FLOP/s",
-    "bfloat16 matrix product": "FLOP/s",
 }
+PRODUCTS = {"fp32": "float32 matrix product", "bf16": "bfloat16 matrix product"}
 
 
 def main() -> None:
@@ -52,17 +52,21 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     rows, origin = pairs()
-    print(f"{len(rows)} pairs of {origin}; {hardware.describe()}", flush=True)
+    found = []
     with tempfile.TemporaryDirectory() as scratch:
+        precision = hardware.precision(Study.load("params/smoke.yaml", scratch))
+        machine = {"texts": origin, "pairs": len(rows), "rounds": given.rounds}
+        machine |= {"precision": precision, **hardware.describe()}
+        print(machine, flush=True)
         folders = prepare(Path(scratch), rows)
-        found = [measure for number in range(given.rounds) for measure in round_of(folders, number)]
-        found += profiles(folders)
-    found += growth() + attention()
+        for number in range(given.rounds):
+            found += round_of(folders, precision, number)
+        found += profiles(folders, precision)
+    found += growth(precision) + attention()
     table = summary(pd.DataFrame(found))
     table.to_csv(given.out / "throughput.csv", index=False)
-    about = {"texts": origin, "pairs": len(rows), "rounds": given.rounds, **hardware.describe()}
-    (given.out / "machine.json").write_text(json.dumps(about, indent=1))
-    chart(table, about).save(given.out / "throughput.png", scale_factor=2)
+    (given.out / "machine.json").write_text(json.dumps(machine, indent=1))
+    chart(table, machine).save(given.out / "throughput.png", scale_factor=2)
     print(table.to_string(index=False))
 
 
@@ -80,9 +84,9 @@ def pairs() -> tuple[list[dict], str]:
 
 
 def prepare(folder: Path, rows: list[dict]) -> dict[str, Path]:
-    """Two encoders, each whole and trimmed to the pairs' pieces, as phase 1 leaves them."""
+    """Two encoders, each whole and trimmed to the pairs' tokens, as phase 1 leaves them."""
     out = {}
-    for name in ("12 layers, hidden size 384", "XLM-R base's shape"):
+    for name in (ENCODER, "XLM-R base's shape"):
         model, tokenizer = bundled.convert(bundled.locate())  # its tokenizer is XLM-R's
         if name.startswith("XLM-R"):
             torch.manual_seed(0)
@@ -102,102 +106,60 @@ def prepare(folder: Path, rows: list[dict]) -> dict[str, Path]:
     return out
 
 
-def round_of(folders: dict[str, Path], number: int) -> list[dict]:
+def round_of(folders: dict[str, Path], precision: str, number: int) -> list[dict]:
     """One measurement of everything; the order of the recipes turns from round to round."""
     out = []
     for encoder, folder in folders.items():
         for recipe in [*RECIPES][number % 3 :] + [*RECIPES][: number % 3]:
-            measures = measured(recipe, folder)
+            measures = measured(recipe, folder, precision)
             print(f"round {number + 1}, {encoder}, {recipe}: {measures}", flush=True)
-            out += [(encoder, recipe, measure, value) for measure, value in measures.items()]
-    machine = {"float32 matrix product": torch.float32, "bfloat16 matrix product": torch.bfloat16}
-    out += [("this machine", "torch.mm", name, product(kind)) for name, kind in machine.items()]
-    return [
-        {
-            "encoder": encoder,
-            "recipe": recipe,
-            "measure": measure,
-            "value": value,
-            "unit": UNITS[measure],
-        }
-        for encoder, recipe, measure, value in out
-    ]
-
-
-def profiles(folders: dict[str, Path]) -> list[dict]:
-    """What this project's training time goes to."""
-    out = []
-    for encoder, folder in folders.items():
-        for what, share in measured("profile", folder).items():
-            name = f"share of training time: {what}"
-            out.append(
-                {
-                    "encoder": encoder,
-                    "recipe": "profile",
-                    "measure": name,
-                    "value": share,
-                    "unit": "share",
-                }
-            )
+            named = {"encoder": encoder, "recipe": recipe}
+            for measure, value in measures.items():
+                out.append({**named, "measure": measure, "value": value, "unit": UNITS[measure]})
+    named = {"encoder": "this machine", "recipe": "a linear layer", "unit": "FLOP/s"}
+    for kind, rate in hardware.product_rates(seconds=1.0).items():
+        out.append({**named, "measure": PRODUCTS[kind], "value": 1e9 * rate})
     return out
 
 
-def measured(recipe: str, folder: Path) -> dict[str, float]:
+def profiles(folders: dict[str, Path], precision: str) -> list[dict]:
+    """What this project's training time goes to."""
+    out = []
+    for encoder, folder in folders.items():
+        named = {"encoder": encoder, "recipe": "profile", "unit": "share"}
+        for what, share in measured("profile", folder, precision).items():
+            out.append({**named, "measure": f"share of training time: {what}", "value": share})
+    return out
+
+
+def measured(recipe: str, folder: Path, precision: str) -> dict[str, float]:
     """What a recipe measures, in a process of its own."""
-    command = [sys.executable, str(Path(__file__).with_name("recipes.py")), recipe, str(folder)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    program = str(Path(__file__).with_name("recipes.py"))
+    command = [sys.executable, program, recipe, str(folder), precision]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def product(kind: torch.dtype) -> float:
-    """FLOP/s of a plain product of two matrices with all threads."""
-    n = 1536 if kind == torch.float32 or hardware.bf16() else 384
-    one, two = torch.randn(n, n).to(kind), torch.randn(n, n).to(kind)
-    torch.mm(one, two)
-    begin, times = time.perf_counter(), 0
-    while time.perf_counter() - begin < 1:
-        torch.mm(one, two)
-        times += 1
-    return times * 2 * n**3 / (time.perf_counter() - begin)
-
-
 def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """Median, minimum and maximum of every measure, and ours as a multiple of the others' in the same round."""
-    rows = []
-    for (encoder, recipe, measure), group in found.groupby(
-        ["encoder", "recipe", "measure"], sort=False
-    ):
-        values = group["value"].tolist()
-        unit = group["unit"].iloc[0]
-        rows.append(
-            (encoder, recipe, measure, statistics.median(values), min(values), max(values), unit)
-        )
+    """Median, minimum and maximum of every measure over the rounds.
+
+    Ours is also given as a multiple of the other recipes' in the same round.
+    """
+    names = ["encoder", "recipe", "measure"]
+    found = found.assign(round=found.groupby(names).cumcount())
     ours = found[found["recipe"] == "ours"]
-    for other in ("default", "flags"):
-        for (encoder, measure), group in ours.groupby(["encoder", "measure"], sort=False):
-            same = found[
-                (found.recipe == other) & (found.encoder == encoder) & (found.measure == measure)
-            ]
-            ratios = [a / b for a, b in zip(group["value"], same["value"], strict=not same.empty)]
-            if ratios:  # only the recipes are measured with all three
-                name = f"{measure}, ours / {other}"
-                rows.append(
-                    (
-                        encoder,
-                        "ours",
-                        name,
-                        statistics.median(ratios),
-                        min(ratios),
-                        max(ratios),
-                        "x",
-                    )
-                )
-    return pd.DataFrame(
-        rows, columns=["encoder", "recipe", "measure", "median", "minimum", "maximum", "unit"]
-    )
+    tables = [found]
+    for other in ("default", "flags"):  # only what a recipe of this name measures has a pair
+        both = ours.merge(found[found["recipe"] == other], on=["encoder", "measure", "round"])
+        ratios = both.assign(recipe="ours", value=both["value_x"] / both["value_y"], unit="x")
+        ratios["measure"] += f", ours / {other}"
+        tables.append(ratios[[*names, "value", "unit"]])
+    values = pd.concat(tables).groupby([*names, "unit"], sort=False)["value"]
+    table = values.agg(median="median", minimum="min", maximum="max").reset_index()
+    return table[[*names, "median", "minimum", "maximum", "unit"]]
 
 
-def chart(table: pd.DataFrame, about: dict) -> alt.VConcatChart:
+def chart(table: pd.DataFrame, machine: dict) -> alt.VConcatChart:
     """Training and prediction throughput, medians with the range over the rounds."""
     parts = []
     for measure in ("training examples/s", "prediction examples/s"):
@@ -220,8 +182,8 @@ def chart(table: pd.DataFrame, about: dict) -> alt.VConcatChart:
             panel.facet(column=alt.Column("encoder:N", title=None)).resolve_scale(x="independent")
         )
     subtitle = [
-        f"batches of 32 pairs of {about['texts']}, {about['cores']} cores of {about['processor']}",
-        f"rounds: {about['rounds']}; bars are medians, lines go from the smallest to the largest",
+        "batches of 32 pairs of {texts}, {cores} cores of {processor}".format_map(machine),
+        f"rounds: {machine['rounds']}; bars are medians, lines go from the smallest to the largest",
     ]
     return alt.vconcat(*parts).properties(
         title=alt.TitleParams("Examples a second", subtitle=subtitle)

@@ -1,10 +1,11 @@
-"""A check on real question answering: XQuAD, trained on some articles in English, evaluated on others in 12 languages.
+"""A check on real question answering: XQuAD, trained on in English, evaluated in 12 languages.
 
     HUB_MIRROR=/path/to/hub python benchmarks/xquad.py [--out outputs/xquad]
 
-XQuAD has no training set; its 240 paragraphs are 48 articles of five. The first 32 articles train, the next 2 select,
-and 6 more are evaluated: F1 says whether the span format, its windows and its decoding work on real texts. It is
-no study of transfer and no number to compare with published ones, whose models train on 87,599 questions of SQuAD.
+XQuAD has no training set; its 240 paragraphs are 48 articles of five. The first 32 articles train,
+the next 2 select, and 6 more are evaluated: F1 says whether the span format, its windows and its
+decoding work on real texts. It is no study of transfer and no number to compare with published
+ones, whose models train on 87,599 questions of SQuAD.
 """
 
 import argparse
@@ -39,12 +40,9 @@ def main() -> int:
 
 def write(folder: Path, language: str, rows: list[dict]) -> None:
     """A language's questions as files of three splits, cut between articles."""
-    contexts = {
-        context: number
-        for number, context in enumerate(dict.fromkeys(row["context"] for row in rows))
-    }
+    contexts = list(dict.fromkeys(row["context"] for row in rows))
     for split, articles in ARTICLES.items():
-        chosen = [row for row in rows if contexts[row["context"]] // PARAGRAPHS in articles]
+        chosen = [row for row in rows if contexts.index(row["context"]) // PARAGRAPHS in articles]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen)
         (folder / f"{language}.{split}.jsonl").write_text(text, encoding="utf-8")
 
@@ -60,7 +58,8 @@ def entry(languages: list[str]) -> dict:
         "languages": languages,
         "train_on": ["xquad_articles"],
         "licence": "CC BY-SA 4.0",
-        "citation": "Artetxe et al. 2020, On the Cross-lingual Transferability of Monolingual Representations",
+        "citation": "Artetxe et al. 2020, On the Cross-lingual Transferability of Monolingual "
+        "Representations",
     }
 
 

@@ -1,6 +1,6 @@
 """Write docs/api.md: what each sub-package exports, with the first sentence of its docstring.
 
-    python docs/write_api.py
+Usage: ``python docs/write_api.py``.
 """
 
 import importlib

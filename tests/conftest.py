@@ -1,4 +1,4 @@
-"""A study small enough to run in seconds: a tiny random encoder and a handful of rows written for the tests."""
+"""A study small enough to run in seconds: a tiny random encoder and a handful of rows."""
 
 import json
 import os
@@ -133,7 +133,7 @@ def tiny_sources(tmp_path_factory) -> Path:
 
 
 def make_encoder(folder: Path, layers: int = 2) -> None:
-    """A tiny random XLM-R-like encoder with a Unigram tokenizer over the rows' characters and words."""
+    """A tiny random XLM-R, with a Unigram tokenizer over the rows' characters and words."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
@@ -163,20 +163,35 @@ def make_encoder(folder: Path, layers: int = 2) -> None:
         special_tokens=[("<s>", 0), ("</s>", 2)],
     )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", cls_token="<s>", eos_token="</s>", sep_token="</s>",
-        pad_token="<pad>", unk_token="<unk>", mask_token="<mask>", model_max_length=64,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_max_length=64,
+    )
     torch.manual_seed(0)
     config = XLMRobertaConfig(
-        vocab_size=len(fast), hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=70, type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2,
-    )  # fmt: skip
+        vocab_size=len(fast),
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=70,
+        type_vocab_size=1,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
     XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
     fast.save_pretrained(folder)
 
 
 def write_study(folder: Path, sources: Path, **changes) -> Path:
-    """A study file and its catalogue in ``folder``; ``changes`` replace top-level keys of the study."""
+    """A study file and its catalogue in ``folder``; ``changes`` replace keys of the study."""
     folder.mkdir(parents=True, exist_ok=True)
     study = {
         "name": "tiny",

@@ -1,8 +1,8 @@
-"""A hub of the tests' own: enough of the Hugging Face protocol for ``datasets`` and ``transformers`` to load from it.
+"""A hub of the tests' own, from which ``datasets`` and ``transformers`` can load.
 
-It serves a few rows, written here, of every hub data set of the catalogue under its real id, configurations, columns
-and label encoding, and a tiny random XLM-R under the ids of base and large. A process that is to use it starts with
-``environment(url, home)``.
+It serves a few rows, written here, of every hub data set of the catalogue under its real id,
+configurations, columns and label encoding, and a tiny random XLM-R under the ids of base and large.
+A process that is to use it starts with ``environment(url, home)``.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def environment(url: str, home: Path) -> dict[str, str]:
 
 
 def words(split: str, i: int, language: str = "en") -> tuple[str, str, str]:
-    """A sentence, one that follows from it, one that does not; different for every split and number."""
+    """A sentence, one that follows from it, one that does not; other ones for every split and i."""
     spoken = language if language in ANIMALS else "en"
     begin = {"train": 100, "validation": 200, "test": 300}[split]
     animal, verb = ANIMALS[spoken][i % 6], VERBS[spoken][i // 6 % 3]

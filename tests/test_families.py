@@ -62,7 +62,7 @@ CORPUS = [*WORDS, "What was the cause? What happened as a result?", "0 1 2 3 4 5
 
 
 def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    """A tokenizer of a kind, trained on the tests' words and on words that no text of theirs has."""
+    """A tokenizer of a kind, trained on the tests' words and on some that are in none of them."""
     kinds = {"unigram": models.Unigram, "wordpiece": models.WordPiece, "bpe": models.BPE}
     makers = {
         "unigram": lambda: trainers.UnigramTrainer(

@@ -1,4 +1,7 @@
-"""The study of record, with fewer steps and languages, on a hub of the tests' own: every task and every format."""
+"""The study of record, with fewer steps and languages, on a hub of the tests' own.
+
+Every task and every format is in it.
+"""
 
 import json
 import os
@@ -17,14 +20,15 @@ ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "params/xtreme-r.yaml"
 AUTO = """\
 ID=made_{0}.1 PARSER=GOLD NUMPARSE=1
-(<T S[dcl] 0 2> (<T NP 1 2> (<L NP[nb]/N DT DT The x>) (<L N NN NN dog x>) ) (<L S[dcl]\\NP VBZ VBZ runs{0} x>) )
+(<T S[dcl] 0 2> (<T NP 1 2> (<L NP[nb]/N DT DT The x>) (<L N NN NN dog x>) ) \
+(<L S[dcl]\\NP VBZ VBZ runs{0} x>) )
 ID=made_{0}.2 PARSER=GOLD NUMPARSE=1
 (<T S[dcl] 0 2> (<L NP PRP PRP She x>) (<L S[dcl]\\NP VBZ VBZ sleeps{0} x>) )
 """
 
 
 LARGE = ["xnli", "tatoeba", "bucc"]
-"""Targets that run at large too: an ordinary one, and those that read a layer by the encoder's depth."""
+"""Targets that run at large too: an ordinary one, and those whose layer follows from the depth."""
 LANGUAGES = ["en", "de", "sw", "te", "ur", "zh"]
 
 
@@ -142,7 +146,10 @@ def test_the_study_of_record_runs_on_every_task(tmp_path):
 
 
 def run(path: str, outputs: str) -> None:
-    """Phases 1 to 3 of a covering part: every intermediate task and target at base, at large what depends on depth."""
+    """Phases 1 to 3 of runs that cover all code.
+
+    At base every intermediate task and target, at large what depends on an encoder's depth.
+    """
     yaml.SafeLoader = (
         yaml.CSafeLoader
     )  # the card of google/xtreme is long, and is read for every configuration
@@ -167,7 +174,6 @@ def run(path: str, outputs: str) -> None:
             after = NONE if size == "large" and i % 2 else tasks[i % len(tasks)]
             cell = Run(size, after, target, 1)
             trained = training.target(study, cell)
-            length = study.hyperparameters("target", size, target).max_length
             evaluation.write_run(study, cell, trained, evaluation.zero_shot(study, target, trained))
         print(f"{size} {time.time() - begin:.0f} s", flush=True)
 

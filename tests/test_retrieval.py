@@ -48,7 +48,7 @@ def test_languages_are_searched_apart():
 
 
 def test_mining_takes_a_hub_once_where_nearest_neighbours_take_it_always():
-    """Artetxe and Schwenk 2019: the cosine over the mean of both sides' nearest neighbours."""
+    """Artetxe and Schwenk 2019: a cosine over the mean cosine of both sides' nearest neighbours."""
     generator = np.random.default_rng(0)
     target = unit(generator.normal(size=(40, 8)))
     source = unit(target + 0.4 * generator.normal(size=(40, 8)))
@@ -114,9 +114,10 @@ def test_vectors_are_pooled_states_of_the_chosen_layer(tmp_path, fp32):
     "HUB_MIRROR" not in os.environ, reason="HUB_MIRROR names no mirror with XTREME's Tatoeba"
 )
 def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave():
-    """The table that multilingual-e5-small's conversion was checked with: means of `query: TEXT`.
+    """The table that the conversion of multilingual-e5-small was checked with.
 
-    A sentence or two more or less may be right on another processor.
+    It is of mean pooling over `query: TEXT`. A sentence or two more or less may be right on
+    another processor.
     """
     study = Study.load("params/xtreme-r.yaml")
     entry = study.tasks["tatoeba"]

@@ -1,4 +1,4 @@
-"""Questions answered by spans: windows, decoding, and scores as SQuAD and MLQA define them."""
+"""Questions answered by spans: windows, decoding to text, and scores as in SQuAD and MLQA."""
 
 import itertools
 

@@ -54,9 +54,9 @@ def test_an_entity_with_one_wrong_border_is_wrong_twice():
 
 
 def test_parts_of_speech_are_scored_as_xtreme_scores_them():
-    """XTREME's scorer gives tags to seqeval: neighbours of one tag are one entity.
+    """XTREME's scorer gives tags to seqeval.
 
-    One wrong tag then costs them all.
+    Neighbours of one tag are one entity there, so one wrong tag costs them all.
     """
     gold, said = ["DET", "NOUN", "NOUN", "VERB"], ["DET", "NOUN", "VERB", "VERB"]
     got, out_of = entity_credit(said, gold)
@@ -153,14 +153,15 @@ def test_supertags_come_from_files_in_ccgbanks_format(tmp_path):
 
 
 def test_a_row_with_the_wrong_number_of_columns_is_named(tmp_path):
-    pair = task(
+    pair = Task(
         name="pair",
         format="sentence_pair",
         files="{language}.{split}.tsv",
         splits={"train": "train"},
         columns={"text_a": "a", "text_b": "b", "label": "label"},
         labels=["no", "yes"],
-        metric="accuracy",
+        licence="",
+        citation="",
     )
     (tmp_path / "en.train.tsv").write_text(
         'a\tb\tlabel\nx "\ty\t1\nx\ty\nz\tw\tno\n', encoding="utf-8"
