@@ -1,96 +1,72 @@
-"""mini_nli and mini_xnli: inference over kinds of things, negation, numbers and quantifiers.
+"""mini_nli and mini_xnli: three-way inference over kinds of things, negation, numbers and
+quantifiers.
 
 Every hypothesis occurs three times, with a premise that entails it, one that leaves it open and one
 that contradicts it, so that the hypothesis alone says nothing about the label.
 """
 
 import random
-from dataclasses import dataclass
 from itertools import cycle, islice
 
-from helpers.data.mini.words import Lexicon, Person
+from helpers.data.mini.words import Lexicon, read
 
 LABELS = ("entailment", "neutral", "contradiction")
 
-# Hypothesis | premises that entail it | leave it open | contradict it. n is a noun, h its kind, m a
-# noun of another kind, o another noun of the same kind; "other" is the same sentence with another
-# verb; "two" is "only two". Negation decides nothing by itself: what a denied or an unlimited
-# ("only") premise means for the hypothesis depends on how the two nouns are related.
-_OF_OBJECTS = [
-    "one h | one n, five n, only n | one m, five m, none m, none n | none h, only m",
-    "one n | and n m, only n | one m, one h, none m, only h | none n, none h, only m",
-    "none n | none h, only m | one m, none m, only h | one n, and m n, only n",
-    "none h | nothing, only m | none n, none m, one m | one n, five n, only n",
-    "more h | five n | five m, none m | two h, none h",
-]
-_OF_GROUPS = [
-    "some h | all n, some n | some h other, no n | no h",
-    "all n | all h | some n, all o, no o | no n, no h",
-    "no n | no h | no o, some o | some n, all n, all h",
-    "some n | all h, all n | some h, some o, no o | no n, no h",
-]
 
-Statement = tuple[str, ...]
-"""Key of a sentence, then its nouns."""
+def rows(lexicon: Lexicon, count: int, seed: int) -> list[dict]:
+    """``count`` shuffled pairs; the patterns of patterns.yaml take turns, those with objects three
+    times as often as those with groups.
 
-
-@dataclass(frozen=True)
-class Item:
-    """A pair in no language yet."""
-
-    who: Person
-    premise: Statement
-    hypothesis: Statement
-    label: int
-
-    def example(self, lexicon: Lexicon) -> dict:
-        """The pair in the lexicon's language."""
-        text_a, text_b = (
-            lexicon.say(lexicon.sentences[key], self.who, *nouns)
-            for key, *nouns in (self.premise, self.hypothesis)
-        )
-        return {"text_a": text_a, "text_b": text_b, "label": self.label}
-
-
-def plan(lexicon: Lexicon, count: int, seed: int) -> list[Item]:
-    """``count`` shuffled items; patterns of objects come three times as often as others."""
+    Raises
+    ------
+    ValueError
+        The lexicon has too few words for so many pairs.
+    """
     draw = random.Random(seed)
-    items, hypotheses = [], set()
-    for pattern in islice(cycle(_OF_OBJECTS * 3 + _OF_GROUPS), 100 * count):
-        triple = _triple(pattern, lexicon, draw)
-        hypothesis = triple[0].example(lexicon)["text_b"]
-        if hypothesis not in hypotheses:
-            hypotheses.add(hypothesis)
-            items += triple
-        if len(items) >= count:
-            items = items[:count]
-            draw.shuffle(items)
-            return items
-    raise ValueError(f"the words allow {len(items)} items, not {count}")
+    patterns = read("patterns.yaml")
+    turns = [("objects", pattern) for pattern in patterns["objects"]] * 3
+    turns += [("groups", pattern) for pattern in patterns["groups"]]
+    made, seen = [], set()
+    for role, pattern in islice(cycle(turns), 100 * count):
+        words = _words(role, lexicon, draw)
+        person = lexicon.person(draw)
+        premises = [_statement(draw.choice(pattern[label]), words) for label in LABELS]
+        hypothesis = _statement(pattern["hypothesis"], words)
+        # Told apart by their keys, not their texts, so that all languages have the same items.
+        key = (hypothesis, person if role == "objects" else "nobody is named")
+        if key not in seen:
+            seen.add(key)
+            text_b, *texts = (
+                lexicon.say(lexicon.sentences[sentence], person, *nouns)
+                for sentence, *nouns in (hypothesis, *premises)
+            )
+            made += [
+                {"text_a": text_a, "text_b": text_b, "label": label}
+                for label, text_a in enumerate(texts)
+            ]
+        if len(made) >= count:
+            made = made[:count]
+            draw.shuffle(made)
+            return made
+    raise ValueError(f"the lexicon allows {len(made)} pairs, not {count}")
 
 
-def _triple(pattern: str, lexicon: Lexicon, draw: random.Random) -> list[Item]:
-    """One hypothesis with a premise for each label."""
-    grouped = pattern in _OF_GROUPS
-    verbs = lexicon.groups if grouped else lexicon.objects
+def _words(role: str, lexicon: Lexicon, draw: random.Random) -> dict[str, str]:
+    """A random word for every letter of the patterns."""
+    verbs = {"objects": lexicon.objects, "groups": lexicon.groups}[role]
     verb = draw.choice(sorted(verbs))
     kind = draw.choice(verbs[verb])
-    noun, other = draw.sample(lexicon.classes[kind], 2)
-    nouns = {"h": kind, "n": noun, "o": other}
-    if grouped:
-        another = draw.choice([v for v in sorted(verbs) if v != verb and kind in verbs[v]])
+    noun, sibling = draw.sample(lexicon.classes[kind], 2)
+    words = {"v": verb, "h": kind, "n": noun, "o": sibling}
+    if role == "objects":
+        other_kind = draw.choice([k for k in verbs[verb] if k != kind])
+        words["m"] = draw.choice(lexicon.classes[other_kind])
     else:
-        another_kind = draw.choice([k for k in verbs[verb] if k != kind])
-        nouns["m"] = draw.choice(lexicon.classes[another_kind])
+        words["w"] = draw.choice([v for v in sorted(verbs) if v != verb and kind in verbs[v]])
+    return words
 
-    def statement(written: str) -> Statement:
-        form, *slots = written.split()
-        said = another if "other" in slots else verb
-        return f"{said}.{form}", *(nouns[slot] for slot in slots if slot != "other")
 
-    hypothesis, *premises = pattern.split(" | ")
-    who = lexicon.person(draw)
-    return [
-        Item(who, statement(draw.choice(options.split(", "))), statement(hypothesis), label)
-        for label, options in enumerate(premises)
-    ]
+def _statement(written: str, words: dict[str, str]) -> tuple[str, ...]:
+    """The key of a sentence and its nouns: "v one n" becomes ("buy.one", "apple")."""
+    verb, form, *nouns = written.split()
+    return f"{words[verb]}.{form}", *(words[noun] for noun in nouns)

@@ -1,4 +1,5 @@
-"""mini_paraphrase: do two sentences say the same? Who does what to whom decides, not the words.
+"""mini_paraphrase: do two sentences say the same? Both share nearly all their words; who does what
+to whom decides.
 
 Every second sentence occurs twice, with a sentence that says the same and with one that does not,
 so that it alone says nothing about the label.
@@ -7,31 +8,35 @@ so that it alone says nothing about the label.
 import random
 from itertools import cycle
 
-from helpers.data.mini.words import fill
+from helpers.data.mini.words import Lexicon, fill
 
 LABELS = ("different", "same")
 
 
-def pairs(content: dict, count: int, seed: int) -> list[dict]:
-    """``count`` shuffled examples, half of them "same"."""
-    draw, made, seen = random.Random(seed), [], set()
-    for frame in cycle(sorted(content["frames"])):
-        if len(made) == count:
-            draw.shuffle(made)
-            return made
-        ways = content["frames"][frame]
-        first, second = draw.sample(content["people"], 2)
-        thing, other_thing = draw.sample(content["things"], 2)
+def rows(lexicon: Lexicon, count: int, seed: int) -> list[dict]:
+    """``count`` shuffled pairs (an even number), half of them "same"; the frames take turns."""
+    draw = random.Random(seed)
+    frames = cycle(sorted(lexicon.frames))
+    made: list[dict] = []
+    seen = set()
+    while len(made) < count:
+        ways = lexicon.frames[next(frames)]
+        first, second = draw.sample(lexicon.people, 2)
+        thing, other_thing = draw.sample(lexicon.things, 2)
         said, again = draw.sample(ways, 2)
         alike = {"A": first, "B": second, "o": thing}
-        # Exchanging the people always changes the meaning; the object, only where it is named.
+        # Exchanging the people changes the meaning in any wording; changing the object only where
+        # there is one.
         if "<o>" in said and draw.random() < 0.3:
             unlike = alike | {"o": other_thing}
         else:
             unlike = alike | {"A": second, "B": first}
-        text = fill(said, alike)
-        if text not in seen:
-            seen.add(text)
-            other = fill(draw.choice(ways), unlike)
-            for first, label in ((fill(again, alike), "same"), (other, "different")):
-                made.append({"text_a": first, "text_b": text, "label": LABELS.index(label)})
+        text = fill(said, "m", alike)
+        if text in seen:
+            continue
+        seen.add(text)
+        same, different = fill(again, "m", alike), fill(draw.choice(ways), "m", unlike)
+        made.append({"text_a": same, "text_b": text, "label": LABELS.index("same")})
+        made.append({"text_a": different, "text_b": text, "label": LABELS.index("different")})
+    draw.shuffle(made)
+    return made
