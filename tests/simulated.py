@@ -1,4 +1,4 @@
-"""A study that never ran: predictions and runs of known true scores, for tests of the statistics and charts."""
+"""A study that never ran: predictions and runs of known true scores, for tests."""
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,13 @@ def simulated_study(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Draw (predictions, runs) of a study whose true scores are known.
 
-    The true score of a language is `score` + 10 (large) + the size's `gain` (any intermediate task; default base 2,
-    large 3 points) - 4 for each place after English. A run adds normal seed noise of `seed_sd` points, half of its
-    variance shared by its languages; `heterogeneity` is the SD of log seed SD between conditions. An item is correct
-    when a latent ability passes its threshold: 30 % of the variance is the item, shared by all languages and
-    conditions (parallel items), 20 % the item in that language, 15 % the item in that condition, the rest is the run.
-    The last `collapsed` runs of large score at chance (33.3); the last `missing` runs are left out.
+    The true score of a language is `score` + 10 (large) + the size's `gain` (any intermediate task;
+    default base 2, large 3 points) - 4 for each place after English. A run adds normal seed noise
+    of `seed_sd` points, half of its variance shared by its languages; `heterogeneity` is the SD of
+    log seed SD between conditions. An item is correct when a latent ability passes its threshold:
+    30 % of the variance is the item, shared by all languages and conditions (parallel items), 20 %
+    the item in that language, 15 % the item in that condition, the rest is the run. The last
+    `collapsed` runs of large score at chance (33.3); the last `missing` runs are left out.
     """
     rng = np.random.default_rng(random_seed)
     gain = {"base": 2.0, "large": 3.0} if gain is None else gain
