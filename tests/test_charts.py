@@ -1,4 +1,4 @@
-"""Claims about the pictures: nothing planned vanishes, nothing collapsed hides, sizes keep looks."""
+"""Claims about the pictures: no planned run vanishes, no collapsed one hides, sizes keep a look."""
 
 import json
 from types import SimpleNamespace

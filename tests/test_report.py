@@ -1,4 +1,4 @@
-"""Claims about the comparison notebook and its report, most checked in a browser without network."""
+"""Claims about the comparison notebook and its report, most of them checked in a real browser."""
 
 import base64
 import csv

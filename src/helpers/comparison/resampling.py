@@ -183,8 +183,8 @@ def swap(scores: ItemScores, contrasts: dict, resamples: int, rng) -> dict:
         weights = {estimand: w[block.at] for estimand, w in scores.estimands.items()}
         sums = {e: np.tensordot(raw, w, (1, 0)) for e, w in weights.items() if w.any()}
         own = [k for k, (estimand, _) in enumerate(contrasts.values()) if estimand in sums]
-        sides = [sums[estimand] @ w for estimand, w in contrasts.values() if estimand in sums]
-        sides = np.stack(sides, axis=1).astype(np.float32) / items
+        columns = [sums[estimand] @ w for estimand, w in contrasts.values() if estimand in sums]
+        sides = np.stack(columns, axis=1).astype(np.float32) / items
         for chunk in _chunks(resamples):
             count = (chunk.stop - chunk.start) * items
             bits = np.frombuffer(rng.bytes(-(-count // 8)), np.uint8)
@@ -208,8 +208,8 @@ def mean_over_targets(samples: list[Sample]) -> Sample:
     def over(how, name: str) -> np.ndarray:
         return how([getattr(s, name)[..., c] for s, c in zip(samples, at, strict=True)], axis=0)
 
-    run_scores = [s.run_scores[[s.runs.index(run) for run in runs]] for s in samples]
-    run_scores = np.mean(run_scores, axis=0)
+    own = [[s.runs.index(run) for run in runs] for s in samples]
+    run_scores = np.mean([s.run_scores[r] for s, r in zip(samples, own, strict=True)], axis=0)
     variance, freedom = _pooled(run_scores, runs, conditions)
     spread = [np.sqrt(s.seed_variance[c]) for s, c in zip(samples, at, strict=True)]
     alone = np.isinf(freedom)

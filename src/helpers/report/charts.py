@@ -90,12 +90,13 @@ def heat_map(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.
     frame = grid.complete(study, effects, results, "gain")
     params = ["size", "target", "analysis"]
     top = float(frame["estimate"].abs().max()) if frame["estimate"].notna().any() else 1.0
-    names = {"orient": "top", "labelExpr": marks.NAME, "labelAngle": 0, "labelLimit": 96}
+    names = alt.Axis(orient="top", labelExpr=marks.NAME, labelAngle=0, labelLimit=96)
+    names.domain = names.ticks = False
     x = alt.X("intermediate:N").sort(grid.contrasts(study)).title(None).scale(paddingInner=0.04)
     y = alt.Y("language:N").sort(grid.order(frame)).title(None).scale(paddingInner=0.08)
     y = y.axis(marks.language_axis(frame))
-    x = x.axis(domain=False, ticks=False, **names)
-    base = alt.Chart().transform_filter(marks.chosen(params)).encode(x, y, tooltip=marks.TOOLTIP)
+    base = alt.Chart().transform_filter(marks.chosen(params))
+    base = base.encode(x.axis(names), y, tooltip=marks.TOOLTIP)
     known, gap = (base.transform_filter(rows) for rows in (marks.KNOWN, marks.GAP))
     colour = (
         alt.Color("estimate:Q").title("gain (points)").legend(gradientLength=180, format="+.0f")

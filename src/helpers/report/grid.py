@@ -70,8 +70,8 @@ def complete(
         codes = [code for code in codes if code != ZERO_SHOT and quantity != "transfer_gap"]
         places += [(target, code) for code in [ZERO_SHOT, *codes]]
     analyses = sorted(some["analysis"].unique()) or ANALYSES[:1]
-    plan = product(sizes, names, places, analyses)
-    plan = [(size, name, *place, analysis) for size, name, place, analysis in plan]
+    rows = product(sizes, names, places, analyses)
+    plan = [(size, name, *place, analysis) for size, name, place, analysis in rows]
     frame = pd.DataFrame(plan, columns=KEYS).merge(some[[*KEYS, *VALUES]], on=KEYS, how="left")
     return mark_collapsed(study, frame.assign(quantity=quantity), results).drop(columns="quantity")
 

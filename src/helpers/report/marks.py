@@ -25,7 +25,7 @@ TEXT = {  # words made in the page, so that a row carries numbers alone
     "note": "!isValid(datum.estimate) ? 'planned, no run yet'"
     " : datum.collapsed ? 'with a collapsed run' : 'complete'",
 }
-TOOLTIP = [
+TOOLTIP: list = [
     "size:N",
     alt.Tooltip("intermediate:N", title="intermediate task"),
     "target:N",
@@ -39,7 +39,7 @@ TOOLTIP = [
 ]
 
 
-def by_size(study: Study) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
+def by_size(study: Study) -> tuple:
     """Colour, shape and dash of the sizes, the same in every chart."""
     sizes = list(study.sizes)
     looks = ((alt.Color, COLOURS), (alt.Shape, SHAPES), (alt.StrokeDash, DASHES))
@@ -66,10 +66,10 @@ def ends(base: alt.Chart, x) -> list[alt.Chart]:
     """A cross at the interval's end for a collapsed run, a word for an estimate that is missing."""
     marked = base.transform_filter(f"datum.collapsed && {KNOWN}")
     marked = marked.transform_calculate(end="isValid(datum.high) ? datum.high : datum.estimate")
-    text = {"align": "left", "dx": 4}
-    mark = marked.mark_text(text="×", fontSize=17, fontWeight="bold", color=WARNING, **text)
+    look: dict = {"text": "×", "fontSize": 17, "fontWeight": "bold", "color": WARNING}
+    mark = marked.mark_text(align="left", dx=4, **look)
     gap = base.transform_filter(GAP)
-    word = gap.mark_text(fontSize=10, fontStyle="italic", color=FAINT, **text)
+    word = gap.mark_text(align="left", dx=4, fontSize=10, fontStyle="italic", color=FAINT)
     return [mark.encode(x("end")), word.encode(x=alt.value(0), text="gap:N")]
 
 
@@ -78,7 +78,7 @@ def points(title: str, zero: bool):
     return lambda field: alt.X(f"{field}:Q").title(title).scale(zero=zero).axis(tickCount=5)
 
 
-def layer(name: str, *layers: alt.Chart) -> alt.LayerChart:
+def layer(name: str, *layers: alt.Chart):
     """Layers over the table that the finished chart has under `name`, with the words they show."""
     return alt.layer(*layers, data=alt.NamedData(name)).transform_calculate(**TEXT)
 
@@ -93,7 +93,7 @@ def chosen(names: list[str]) -> str:
     return " && ".join(f"datum.{name} == {name}" for name in names)
 
 
-def panels(chart: alt.LayerChart, field: str, order, columns: int = 0) -> alt.FacetChart:
+def panels(chart, field: str, order, columns: int = 0):
     """A panel per value of `field`, in the given order; in three columns if not said otherwise."""
     if not columns:  # in two where that leaves no panel alone in its row
         columns = 2 if len(order) == 4 else 3

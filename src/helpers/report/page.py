@@ -116,8 +116,8 @@ def write(executed: str | Path, folder: str | Path | None = None) -> Path:
         _save(folder / "charts" / f"{name}.svg", svg)
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     heading = re.search(r"^# +(.+)$", prose, re.M)
-    own = (PARTS / "page.js").read_text(encoding="utf-8")
-    scripts = [_script(text) for text in (vl_convert.javascript_bundle(), own)]
+    vega = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
+    scripts = [_script(vega), _script((PARTS / "page.js").read_text(encoding="utf-8"))]
     page = TEMPLATES.get_template("page.html.j2").render(
         hashes=" ".join(f"'{_hash(script)}'" for script in scripts),
         title=heading.group(1) if heading else Path(executed).stem,
@@ -135,7 +135,7 @@ def write(executed: str | Path, folder: str | Path | None = None) -> Path:
 
 def _figures(notebook: nbformat.NotebookNode) -> dict[str, tuple[dict, str]]:
     """The charts of a notebook by name: specification and PNG (Base64); outputs get the name."""
-    figures = {}
+    figures: dict[str, tuple[dict, str]] = {}
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     for output in outputs:
         if spec := output.get("data", {}).get(MIME):

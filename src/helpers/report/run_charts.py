@@ -16,7 +16,7 @@ def settings(values) -> pd.DataFrame:
     return pd.DataFrame(given.items(), columns=["setting", "value"]).set_index("setting")
 
 
-def bars(values: dict[str, float], what: str, title: str, subtitle: str = "") -> alt.Chart:
+def bars(values: dict[str, float], what: str, title: str, subtitle: str = "") -> alt.LayerChart:
     """One bar for every entry of `values`, longest first; `what` names the numbers and unit."""
     frame = pd.DataFrame(values.items(), columns=["name", "value"])
     y = alt.Y("name:N").sort("-x").title(None)
@@ -25,7 +25,7 @@ def bars(values: dict[str, float], what: str, title: str, subtitle: str = "") ->
     return _titled(base.mark_bar(color=_BLUE, height=12) + text, title, subtitle)
 
 
-def loss_curve(log: list[dict], title: str) -> alt.Chart:
+def loss_curve(log: list[dict], title: str) -> alt.VConcatChart:
     """Training loss above, the English validation score below, over optimiser steps."""
     frame = pd.DataFrame(log, columns=["task", "step", "loss", "validation_score"])
     x = alt.X("step:Q").title("optimiser step")
@@ -37,15 +37,15 @@ def loss_curve(log: list[dict], title: str) -> alt.Chart:
         point = {"filled": True, "color": color} | point
         return known.mark_line(color=color, point=point, **look).encode(y).properties(width=460)
 
+    square = {"shape": "square"}
     loss = line("loss", "training loss (nats)", _BLUE, {"size": 18})
-    look = {"point": {"shape": "square"}, "strokeDash": [4, 3]}
-    score = line("validation_score", "score (%)", theme.INK, **look)
+    score = line("validation_score", "score (%)", theme.INK, square, strokeDash=[4, 3])
     score = score.properties(title="English validation data: what the weights are selected on")
     chart = alt.vconcat(loss.properties(height=150), score.properties(height=100))
     return chart.properties(title=title, usermeta={"chart": title})
 
 
-def scores(result: dict, title: str) -> alt.Chart:
+def scores(result: dict, title: str) -> alt.LayerChart:
     """A run's score in every language, best first; the zero-shot score as a line."""
     frame = pd.DataFrame.from_dict(result["languages"], orient="index")
     frame = frame.rename_axis("language").reset_index()

@@ -6,6 +6,7 @@ both live and as a picture.
 """
 
 import json
+from typing import Any
 
 import altair as alt
 import vl_convert
@@ -37,7 +38,7 @@ def theme() -> alt.theme.ThemeConfig:
     title = dict(anchor="start", fontSize=15, fontWeight="bold", color=INK, offset=14)
     axis = dict(labelColor=INK, titleColor=INK, labelLimit=160, titlePadding=8)
     legend = dict(orient="top", direction="horizontal", titleOrient="left", offset=10)
-    config = {
+    config: Any = {
         "background": "white",
         "padding": 8,
         "font": FONT,
