@@ -68,19 +68,16 @@ def _verdict(row: pd.Series) -> str:
     return f"{'higher' if row['estimate'] > 0 else 'lower'} at the larger encoder"
 
 
-def _number(x: float, sign: str = "") -> str:
-    return f"{round(x, 1) + 0.0:{sign}.1f}".replace("-", "−")
-
-
 def _points(row: pd.Series) -> str:
-    return f"{_number(row['estimate'], '+')} points [{_number(row['low'])}, {_number(row['high'])}]"
+    text = f"{row['estimate']:+z.1f} points [{row['low']:z.1f}, {row['high']:z.1f}]"
+    return text.replace("-", "−")
 
 
 def _gain(effects: pd.DataFrame, row: pd.Series, size: str) -> str:
     """A size's gain over what the headline is over."""
     same = ["intermediate", "target", "language"]
     gains = effects[effects["quantity"] == "gain"].set_index(["analysis", "size", *same])
-    return _number(gains["estimate"][row.name, size, *row[same]], "+")
+    return f"{gains['estimate'][row.name, size, *row[same]]:+z.1f}".replace("-", "−")
 
 
 def _over(runs: pd.DataFrame, row: pd.Series, column: str) -> str:

@@ -91,15 +91,10 @@ def _shown(column: pd.Series, digits: int) -> pd.Series:
     return text.where(column.notna(), "–")
 
 
-def write(executed: str | Path, folder: str | Path | None = None) -> Path:
-    """Write `report.html`, `charts/NAME.png` and `charts/NAME.svg`, each whole or not at all.
+def write(executed: str | Path) -> Path:
+    """Write `report.html`, `charts/NAME.png` and `charts/NAME.svg` beside an executed notebook.
 
-    Parameters
-    ----------
-    executed
-        An executed notebook; its charts carry their names (`helpers.report.charts`).
-    folder
-        Where to; the notebook's folder when not given.
+    Its charts carry their names (`helpers.report.charts`). Each file appears whole or not at all.
 
     Returns
     -------
@@ -107,7 +102,7 @@ def write(executed: str | Path, folder: str | Path | None = None) -> Path:
     """
     from nbconvert.filters import markdown2html, strip_ansi  # slow: notebooks need none of it
 
-    folder = Path(folder or Path(executed).parent)
+    folder = Path(executed).parent
     notebook = nbformat.read(executed, as_version=4)
     figures = _figures(notebook)
     for name, (spec, png) in figures.items():

@@ -6,7 +6,7 @@ both live and as a picture.
 """
 
 import json
-from typing import Any
+from pathlib import Path
 
 import altair as alt
 import vl_convert
@@ -18,10 +18,6 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down"]
 DASHES = [[5, 3], [1, 0], [2, 2], [8, 2, 2, 2], [10, 4]]
 INK, FAINT, WARNING = "#222222", "#767676", "#A3123A"
 
-# Arial and Liberation Sans have the same widths; one of them is on almost every machine, and
-# vl-convert brings its own.
-FONT = "Arial, Liberation Sans, DejaVu Sans, sans-serif"
-
 # JupyterLab 4 draws this type by itself, without a network (its vega5-extension); it knows none of
 # Vega-Lite 6, while charts here use nothing that Vega-Lite 5.6 lacks.
 MIME = "application/vnd.vegalite.v5+json"
@@ -30,26 +26,12 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 
 @alt.theme.register("transfer study", enable=True)
 def theme() -> alt.theme.ThemeConfig:
-    """Vega-Lite configuration of every chart: quiet axes, titles at the left, white for print."""
-    plain = dict(labelFontSize=11.5, titleFontSize=11.5, titleFontWeight="normal")
-    lines = dict(gridColor="#E8E8E8", domainColor="#888888", tickColor="#888888")
-    label = dict(labelFontSize=12.5, labelFontWeight="bold", labelAnchor="start", labelColor=INK)
-    under = dict(subtitleFontSize=11.5, subtitleColor="#555555", subtitlePadding=5)
-    title = dict(anchor="start", fontSize=15, fontWeight="bold", color=INK, offset=14)
-    axis = dict(labelColor=INK, titleColor=INK, labelLimit=160, titlePadding=8)
-    legend = dict(orient="top", direction="horizontal", titleOrient="left", offset=10)
-    config: Any = {
-        "background": "white",
-        "padding": 8,
-        "font": FONT,
-        "view": {"stroke": None},
-        "title": title | under | {"subtitleLineHeight": 15},
-        "axis": plain | lines | axis,
-        "axisY": {"domain": False, "ticks": False, "labelPadding": 8},
-        "header": label | {"labelPadding": 6, "title": None},
-        "legend": plain | legend | {"symbolSize": 90, "symbolStrokeWidth": 0},
-    }
-    return {"config": config}
+    """Vega-Lite configuration of every chart: quiet axes, titles at the left, white for print.
+
+    Of the fonts, Arial and Liberation Sans have the same widths; one of them is on almost every
+    machine, and vl-convert brings its own.
+    """
+    return json.loads(Path(__file__).with_name("theme.json").read_text(encoding="utf-8"))
 
 
 def bundle(spec: dict, **_) -> dict:
