@@ -87,10 +87,10 @@ def _of(analysis: str, runs: pd.DataFrame, predictions: pd.DataFrame) -> list[pd
     kept = repeats.isna() if analysis == ANALYSES[0] else ~runs["collapsed"].astype(bool)
     if repeats.isna().all():
         return [runs[kept], predictions]
-    runs = runs.assign(stands_in=repeats.fillna(runs["seed"]).astype(int))[kept]
-    predictions = predictions.merge(runs[[*RUN, "stands_in"]], on=RUN)
+    runs = runs.assign(counts_as=repeats.fillna(runs["seed"]).astype(int))[kept]
+    predictions = predictions.merge(runs[[*RUN, "counts_as"]], on=RUN)
     return [
-        table.drop(columns="seed").rename(columns={"stands_in": "seed"})
+        table.drop(columns="seed").rename(columns={"counts_as": "seed"})
         for table in (runs, predictions)
     ]
 

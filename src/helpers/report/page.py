@@ -17,7 +17,6 @@ import nbformat
 import pandas as pd
 import vl_convert
 from IPython.display import HTML
-from markupsafe import Markup
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 
 from helpers.report.theme import MIME
@@ -118,7 +117,7 @@ def write(executed: str | Path) -> Path:
         title=heading.group(1) if heading else Path(executed).stem,
         style=(PARTS / "page.css").read_text(encoding="utf-8"),
         cells=notebook.cells,
-        markdown=lambda text: Markup(markdown2html(text)),
+        markdown=markdown2html,
         strip_ansi=strip_ansi,
         escaped=lambda text: html.escape(text, quote=False),
         specs={name: spec for name, (spec, _) in figures.items()},
