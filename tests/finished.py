@@ -11,7 +11,7 @@ from helpers.study import NONE, Run, Study
 def write_finished(
     path: Path, outputs: Path, without=lambda run: False, collapsed: int = 0, items: int = 30
 ) -> Study:
-    """Write predictions.parquet, scores.json and run.json of every run but those to leave out."""
+    """Write the results of every run of the study file, but those to leave out."""
     study = Study.load(path, outputs)
     predictions, runs = simulated_study(
         {t.task: tuple(study.languages(t.task)) for t in study.targets},

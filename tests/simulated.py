@@ -1,7 +1,4 @@
-"""A study that never ran: predictions and runs of known true scores.
-
-They are for tests of the statistics and charts.
-"""
+"""A study that never ran: predictions and runs of known true scores, for tests."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Claims about the pictures: nothing that was planned vanishes, nothing that collapsed hides, sizes keep their look."""
+"""Claims about the pictures: no planned run vanishes, no collapsed one hides, sizes keep a look."""
 
 import json
 from types import SimpleNamespace
@@ -174,7 +174,8 @@ def test_a_collapsed_baseline_marks_every_gain_over_it(study, whole):
 def test_pictures_show_the_numbers_of_the_table(study, whole):
     effects, results, *_ = whole
     row = effects.query(
-        "quantity == 'gain' and size == 'large' and intermediate == 'qa' and target == 'nli' and language == 'ja'"
+        "quantity == 'gain' and size == 'large' and intermediate == 'qa'"
+        " and target == 'nli' and language == 'ja'"
     ).iloc[0]
     shown = f"{row['estimate']:+.1f}".replace("-", "−")
     assert shown in svg(charts.heat_map(study, effects, results), target="nli", size="large")

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import bootstrap, norm, permutation_test
 
 from helpers.comparison import arrays, resampling
-from helpers.comparison.arrays import Block, Cells
+from helpers.comparison.arrays import Block, ItemScores
 from helpers.study import StudyError
 
 CONDITIONS = [(size, task) for size in ("base", "large") for task in ("none", "nli", "qa")]
@@ -17,7 +17,7 @@ SCALE = np.array([1.0, -1, 0, -1, 1, 0])
 LANGUAGES = ["en", "de", "sw"]
 
 
-def draw_cells(
+def draw_scores(
     rng,
     seeds: int,
     items: int = 120,
@@ -25,9 +25,10 @@ def draw_cells(
     seed_sd: float = 1.0,
     heterogeneity: float = 0.3,
 ):
-    """A study of three languages. True scores 60 and 70, plus `effect` after nli at large; seed noise in points,
-    half of its variance shared by languages, its SD log-normal over conditions. Items are parallel over languages
-    and as difficult for all conditions (30 % of the variance; 20 % item by language, 15 % item by condition)."""
+    """A study of three languages. True scores 60 and 70, plus `effect` after nli at large; seed
+    noise in points, half of its variance shared by languages, its SD log-normal over conditions.
+    Items are parallel over languages and as difficult for all conditions (30 % of the variance;
+    20 % item by language, 15 % item by condition)."""
     shape = (items, len(LANGUAGES), len(CONDITIONS), seeds)
     true = np.repeat([60.0, 70.0], 3)
     true[4] += effect
@@ -37,27 +38,28 @@ def draw_cells(
     for part, over in ((0.3, (items, 1, 1, 1)), (0.2, (*shape[:2], 1, 1)), (0.15, (*shape[:3], 1))):
         latent += np.sqrt(part) * rng.standard_normal(over, dtype=np.float32)
     correct = latent < norm.ppf((true[:, None] + noise) / 100)
-    return cells_of(correct.reshape(items, len(LANGUAGES), -1).astype(np.float32), seeds)
+    return scores_of(correct.reshape(items, len(LANGUAGES), -1).astype(np.float32), seeds)
 
 
-def cells_of(credit: np.ndarray, seeds: int, out_of: np.ndarray | None = None) -> Cells:
+def scores_of(credit: np.ndarray, seeds: int, out_of: np.ndarray | None = None) -> ItemScores:
     out_of = np.ones((*credit.shape[:2], 1), np.float32) if out_of is None else out_of
-    runs = np.array([(c, seed) for c in range(len(CONDITIONS)) for seed in range(seeds)])
+    runs = [(*condition, seed) for condition in CONDITIONS for seed in range(seeds)]
     languages = LANGUAGES[: credit.shape[1]]
-    return Cells(languages, CONDITIONS, runs, [Block(np.arange(len(languages)), credit, out_of)])
+    return ItemScores(languages, runs, [Block(np.arange(len(languages)), credit, out_of)])
 
 
-def judge(cells: Cells, weights: list[np.ndarray], rng, view=("score", "zero-shot"), resamples=300):
-    sample = resampling.sample(cells, resamples, rng)
-    flips = resampling.swap(cells, sample, [(view, w) for w in weights], resamples, rng)
-    return [sample.contrast(view, w, rng, flips[:, k]) for k, w in enumerate(weights)]
+def judge(scores: ItemScores, weights, rng, estimand=("score", "zero-shot"), resamples=300):
+    sample = resampling.sample(scores, resamples, rng)[estimand]
+    contrasts = {k: (estimand, w) for k, w in enumerate(weights)}
+    flips = resampling.swap(scores, contrasts, resamples, rng)
+    return [sample.contrast(w, rng, flips[k]) for k, w in enumerate(weights)]
 
 
 @pytest.mark.parametrize(("seeds", "effect"), [(2, 0.0), (3, 0.0), (2, 4.0)])
 def test_intervals_cover_the_truth_and_no_effect_is_seldom_found(seeds, effect):
     rng = np.random.default_rng(seeds)
     weights, truth = [GAIN, SCALE], np.array([0.0, effect])
-    studies = [judge(draw_cells(rng, seeds, effect=effect), weights, rng) for _ in range(1000)]
+    studies = [judge(draw_scores(rng, seeds, effect=effect), weights, rng) for _ in range(1000)]
     _, low, high, p = np.array(studies).transpose(2, 0, 1)
     covered = ((low <= truth) & (truth <= high)).mean(0)
     assert ((covered >= 0.93) & (covered <= 0.97)).all(), covered
@@ -73,13 +75,13 @@ def deterministic(seeds: int, items: int = 60, languages: int = 1):
         < np.linspace(0.5, 0.75, len(CONDITIONS))[:, None]
     ) * 1.0
     credit = np.repeat(one, seeds, axis=3).reshape(items, languages, -1).astype(np.float32)
-    return one[..., 0], cells_of(credit, seeds)
+    return one[..., 0], scores_of(credit, seeds)
 
 
 def test_without_seed_noise_the_p_value_is_that_of_the_paired_permutation_test():
-    one, cells = deterministic(seeds=3)
+    one, scores = deterministic(seeds=3)
     (estimate, _, _, p), *_ = judge(
-        cells, [GAIN], np.random.default_rng(0), ("score", "en"), 20_000
+        scores, [GAIN], np.random.default_rng(0), ("score", "en"), 20_000
     )
     difference = one[:, 0] @ GAIN * 100
     expected = permutation_test(
@@ -94,8 +96,8 @@ def test_without_seed_noise_the_p_value_is_that_of_the_paired_permutation_test()
 
 
 def test_without_seed_noise_the_interval_is_the_paired_bootstrap():
-    one, cells = deterministic(seeds=2)
-    (_, low, high, _), *_ = judge(cells, [GAIN], np.random.default_rng(0), ("score", "en"), 20_000)
+    one, scores = deterministic(seeds=2)
+    (_, low, high, _), *_ = judge(scores, [GAIN], np.random.default_rng(0), ("score", "en"), 20_000)
     difference = one[:, 0] @ GAIN * 100
     expected = bootstrap(
         (difference,),
@@ -108,10 +110,10 @@ def test_without_seed_noise_the_interval_is_the_paired_bootstrap():
 
 
 def test_one_seed_never_means_no_seed_noise():
-    _, cells = deterministic(seeds=1)
+    _, once = deterministic(seeds=1)
     _, twice = deterministic(seeds=2)
     widths = [
-        judge(c, [GAIN], np.random.default_rng(0), ("score", "en"), 4000)[0] for c in (cells, twice)
+        judge(c, [GAIN], np.random.default_rng(0), ("score", "en"), 4000)[0] for c in (once, twice)
     ]
     (_, low, high, _), (_, low_twice, high_twice, _) = widths
     assert high - low > high_twice - low_twice
@@ -126,7 +128,7 @@ def test_two_seeds_give_wider_intervals_than_five_of_the_same_spread():
         shift = np.resize([-0.02, 0.02], seeds)
         credit = (base[..., None] < 0.6 + shift).reshape(400, 1, -1).astype(np.float32)
         _, low, high, _ = judge(
-            cells_of(credit, seeds), [SCALE], np.random.default_rng(0), ("score", "en"), 4000
+            scores_of(credit, seeds), [SCALE], np.random.default_rng(0), ("score", "en"), 4000
         )[0]
         return high - low
 
@@ -137,8 +139,9 @@ def test_scores_that_are_ratios_are_resampled_as_ratios():
     rng = np.random.default_rng(3)
     out_of = rng.integers(1, 9, (80, 1, len(CONDITIONS))).astype(np.float32)
     credit = rng.binomial(out_of.astype(int), 0.6).astype(np.float32)
-    sample = resampling.sample(cells_of(credit, 1, out_of), 5000, np.random.default_rng(0))
-    assert sample.scores[0] == pytest.approx(100 * credit[:, 0].sum(0) / out_of[:, 0].sum(0))
+    samples = resampling.sample(scores_of(credit, 1, out_of), 5000, np.random.default_rng(0))
+    sample = samples["score", "en"]
+    assert sample.scores == pytest.approx(100 * credit[:, 0].sum(0) / out_of[:, 0].sum(0))
     expected = bootstrap(
         (credit[:, 0, 0], out_of[:, 0, 0]),
         lambda c, o, axis: 100 * c.sum(axis) / o.sum(axis),
@@ -147,7 +150,7 @@ def test_scores_that_are_ratios_are_resampled_as_ratios():
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    assert sample.draws[0, :, 0].std() == pytest.approx(expected.standard_error, rel=0.06)
+    assert sample.draws[:, 0].std() == pytest.approx(expected.standard_error, rel=0.06)
 
 
 def table(ids_of: dict[str, list[str]], seeds=(1, 2)) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -169,14 +172,14 @@ def table(ids_of: dict[str, list[str]], seeds=(1, 2)) -> tuple[pd.DataFrame, pd.
 
 def test_parallel_items_are_resampled_together_and_others_apart():
     ids = [str(i) for i in range(100)]
-    together = arrays.cells("t", *table({"en": ids, "de": ids, "sw": ids}))
-    apart = arrays.cells("t", *table({"en": ids, "de": ids, "sw": [f"sw{i}" for i in ids]}))
+    together = arrays.arrange("t", *table({"en": ids, "de": ids, "sw": ids}))
+    apart = arrays.arrange("t", *table({"en": ids, "de": ids, "sw": [f"sw{i}" for i in ids]}))
     assert [list(b.at) for b in together.blocks] == [[0, 1, 2]]
     assert sorted(list(b.at) for b in apart.blocks) == [[0, 1], [2]]
     spreads = []
-    for cells in (together, apart):
-        sample = resampling.sample(cells, 2000, np.random.default_rng(0))
-        spreads.append(sample.draws[sample.views.index(("score", "zero-shot"))].std())
+    for scores in (together, apart):
+        samples = resampling.sample(scores, 2000, np.random.default_rng(0))
+        spreads.append(samples["score", "zero-shot"].draws.std())
     assert spreads[0] > 1.2 * spreads[1]
 
 
@@ -193,28 +196,31 @@ def test_runs_on_other_items_are_refused():
         StudyError,
         match=r"large/qa/xnli/seed-2: language de: found 9 items; expected the target's 10",
     ):
-        arrays.cells("xnli", without, runs)
+        arrays.arrange("xnli", without, runs)
     with pytest.raises(StudyError, match="each once"):
-        arrays.cells("xnli", pd.concat([predictions, predictions[last]]), runs)
+        arrays.arrange("xnli", pd.concat([predictions, predictions[last]]), runs)
+
+
+def zero_shot(scores: ItemScores, resamples: int, rng) -> resampling.Sample:
+    return resampling.sample(scores, resamples, rng)["score", "zero-shot"]
 
 
 def test_targets_of_one_seed_share_their_noise():
-    """The mean of two targets is no surer of its seeds than one where both move together; and surer of its items."""
+    """Of two targets that move together, the mean is surer of its items, not of its seeds."""
     rng = np.random.default_rng(0)
-    cells = draw_cells(rng, 3, items=2000, seed_sd=3.0)
-    sample = resampling.sample(cells, 500, rng)
+    sample = zero_shot(draw_scores(rng, 3, items=2000, seed_sd=3.0), 500, rng)
     mean = resampling.mean_over_targets([sample, sample])
     assert mean.scores == pytest.approx(sample.scores)
     assert mean.seed_variance == pytest.approx(sample.seed_variance)
     assert mean.residual == pytest.approx(sample.residual / 2)
-    other = resampling.sample(draw_cells(rng, 3, items=2000, seed_sd=3.0), 500, rng)
+    other = zero_shot(draw_scores(rng, 3, items=2000, seed_sd=3.0), 500, rng)
     assert resampling.mean_over_targets([sample, other]).draws.std() < 0.9 * sample.draws.std()
 
 
 def test_a_mean_over_targets_without_common_seeds_is_no_surer_than_one():
     rng = np.random.default_rng(0)
-    sample = resampling.sample(draw_cells(rng, 2), 100, rng)
-    later = replace(sample, runs=np.add(sample.runs, (0, 10)))
+    sample = zero_shot(draw_scores(rng, 2), 100, rng)
+    later = replace(sample, runs=[(*condition, seed + 10) for *condition, seed in sample.runs])
     mean = resampling.mean_over_targets([sample, later])
     assert mean.seed_variance == pytest.approx(sample.seed_variance)
     assert (mean.freedom == sample.freedom).all()

@@ -1,5 +1,7 @@
 """The sentence says what the numbers say, and no more."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from helpers.comparison import estimates
 from helpers.comparison import sentence as sentence_figures
 from helpers.study import StudyError
 
-ENCODERS = {"base": "6 layers of a stand-in", "large": "12 layers of a stand-in"}
+TITLES = {"base": "6 layers of a stand-in", "large": "12 layers of a stand-in"}
 PLANNED = [("base", "none", "nli", 1), ("large", "none", "nli", 1)]
 
 
@@ -41,14 +43,21 @@ def runs(collapsed: int = 0) -> pd.DataFrame:
     )
 
 
+def a_study(planned=()):
+    """What the sentence reads of a study."""
+    sizes = {size: SimpleNamespace(title=title) for size, title in TITLES.items()}
+    return SimpleNamespace(sizes=sizes, runs=lambda: list(planned))
+
+
 def sentence(effects, collapsed=0, planned=()):
-    return comparison.summary_sentence(effects, runs(collapsed), ENCODERS, planned)
+    return comparison.summary_sentence(a_study(planned), effects, runs(collapsed))
 
 
 def test_a_positive_effect():
     assert sentence(table(1.3, 0.4, 2.2, 0.004)) == (
-        "From 6 layers of a stand-in to 12 layers of a stand-in, the zero-shot gain from English intermediate training "
-        "on qa for nli changed by +1.3 points [0.4, 2.2], from +0.5 to +1.8: higher at the larger encoder."
+        "From 6 layers of a stand-in to 12 layers of a stand-in, the zero-shot gain from English "
+        "intermediate training on qa for nli changed by +1.3 points [0.4, 2.2], "
+        "from +0.5 to +1.8: higher at the larger encoder."
     )
 
 
@@ -83,7 +92,7 @@ def test_an_incomplete_study_answers_nothing_and_says_what_is_missing():
 def test_a_study_of_one_size_answers_nothing():
     predictions, only_base = simulated_study({"nli": ("en", "de")}, sizes=("base",), items=30)
     effects = estimates.effects(predictions, only_base, resamples=50)
-    assert "stays open" in comparison.summary_sentence(effects, only_base, ENCODERS)
+    assert "stays open" in comparison.summary_sentence(a_study(), effects, only_base)
 
 
 def test_missing_seeds_are_named_beside_the_answer():
@@ -111,7 +120,7 @@ def test_collapsed_runs_are_counted_and_the_other_answer_is_given():
 def test_the_headline_of_many_tasks_and_targets_is_the_mean_over_all():
     predictions, many = simulated_study(items=50)
     effects = estimates.effects(predictions, many, resamples=50)
-    text = comparison.summary_sentence(effects, many, ENCODERS)
+    text = comparison.summary_sentence(a_study(), effects, many)
     row = effects[estimates.headline(effects)].iloc[0]
     assert (row["intermediate"], row["target"]) == ("all", "all")
     assert "on 2 tasks (nli, qa) for 2 targets (nli, copa) changed by" in text
@@ -151,7 +160,7 @@ def gains_of(codes: list[str], gains: list[float]) -> pd.DataFrame:
 
 def test_gains_that_fall_with_distance_correlate_negatively():
     figures = (
-        comparison.languages().sort_values("syntactic_distance").query("language != 'en'").iloc[:12]
+        comparison.languages().sort_values("syntactic_distance").query("language != 'en'")[:12]
     )
     effects = gains_of([*figures["language"], "en", "zero-shot"], [*np.linspace(5, 1, 12), 99, 99])
     row = (
@@ -174,7 +183,7 @@ def test_the_interval_of_a_correlation_is_wide_for_few_languages_and_absent_for_
     assert rows[1]["high"] - rows[1]["low"] > rows[2]["high"] - rows[2]["low"] > 0.8
 
 
-def test_published_figures_stand_beside_the_cells_of_the_same_encoder_only():
+def test_published_figures_stand_beside_scores_of_the_same_encoder_only():
     predictions, many = simulated_study({"xnli": ("en", "de", "sw")}, ("none", "qa"), items=50)
     results = estimates.results(predictions, many)
     both = comparison.beside_published(
@@ -187,5 +196,5 @@ def test_published_figures_stand_beside_the_cells_of_the_same_encoder_only():
         & (results["language"] != "zero-shot")
     ]
     assert both["ours"].iloc[0] == pytest.approx(own["score"].mean())
-    assert comparison.beside_published(results, ENCODERS).empty
+    assert comparison.beside_published(results, TITLES).empty
     assert comparison.published()["source"].notna().all()

@@ -1,6 +1,7 @@
-"""One target's predictions as arrays of items by runs, in blocks of languages that share their items."""
+"""One target's predictions as arrays of items by runs."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -9,50 +10,78 @@ from scipy.sparse.csgraph import connected_components
 
 from helpers.study import ENGLISH, ZERO_SHOT, StudyError
 
-View = tuple[str, str]
-"""What is looked at: ("score" or "gap", a language or "zero-shot")."""
+Condition = tuple[str, str]
+"""(size, intermediate)."""
+Estimand = tuple[str, str]
+"""What is estimated: ("score" or "gap", a language or "zero-shot")."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Languages of one target that share items, so that these are resampled together."""
+    """Languages of one target that share items, so that these are resampled together.
 
-    at: np.ndarray
-    """Their indices among the target's languages [l]."""
-    credit: np.ndarray
-    """[items, l, runs], float32; 0 where a language lacks an item."""
-    out_of: np.ndarray
-    """Like credit, or [items, l, 1] where all runs have the same."""
+    `credit` is 0 where a language lacks an item; `out_of` has one run where all runs have the same.
+    """
+
+    at: np.ndarray  # their indices among the target's languages [languages]
+    credit: np.ndarray  # [items, languages, runs], float32
+    out_of: np.ndarray  # [items, languages, runs or 1], float32
+
+    @cached_property
+    def run_scores(self) -> np.ndarray:
+        """Every run's score in every language, in points [languages, runs]."""
+        return 100 * self.credit.sum(0, dtype=float) / self.out_of.sum(0, dtype=float)
+
+    @cached_property
+    def influence(self) -> np.ndarray:
+        """What items add to a score, linearised, mean 0 [items, languages, runs], in points."""
+        expected = self.run_scores.astype(np.float32) * self.out_of
+        return (100 * self.credit - expected) / self.out_of.mean(0, dtype=float).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class Cells:
-    """One target's runs as arrays; a condition is a (size, intermediate)."""
+class ItemScores:
+    """What every run of one target scored on every item."""
 
     languages: list[str]
-    conditions: list[tuple[str, str]]
-    runs: np.ndarray
-    """(index of its condition, seed) of each run [runs, 2]."""
+    runs: list[tuple[str, str, int]]  # (size, intermediate, seed), sorted
     blocks: list[Block]
 
-    def views(self) -> dict[View, np.ndarray]:
-        """Scores and gaps to English, per language and for the mean of the others, as weights over languages."""
+    @cached_property
+    def conditions(self) -> list[Condition]:
+        """The conditions that have a run."""
+        return list(dict.fromkeys(run[:2] for run in self.runs))
+
+    @cached_property
+    def seeds(self) -> np.ndarray:
+        """How many runs each condition has [conditions]."""
+        return np.array([[run[:2] for run in self.runs].count(c) for c in self.conditions])
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """What averages runs to conditions [runs, conditions]."""
+        own = [[run[:2] == condition for condition in self.conditions] for run in self.runs]
+        return own / self.seeds.astype(np.float32)
+
+    @cached_property
+    def estimands(self) -> dict[Estimand, np.ndarray]:
+        """Scores and gaps to English, by language and for the mean of the others.
+
+        Each is a weighted sum over languages; these are the weights [languages].
+        """
         one = dict(zip(self.languages, np.eye(len(self.languages)), strict=True))
-        others = [language for language in self.languages if language != ENGLISH]
+        others = [weights for language, weights in one.items() if language != ENGLISH]
         if others:
-            one[ZERO_SHOT] = np.mean([one[language] for language in others], axis=0)
-        views = {("score", language): weights for language, weights in one.items()}
+            one[ZERO_SHOT] = np.mean(others, axis=0)
+        weights = {("score", language): w for language, w in one.items()}
         if ENGLISH in one:
-            views |= {
-                ("gap", language): one[ENGLISH] - w
-                for language, w in one.items()
-                if language != ENGLISH
-            }
-        return views
+            english = one.pop(ENGLISH)
+            weights |= {("gap", language): english - w for language, w in one.items()}
+        return weights
 
 
-def cells(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> Cells:
-    """Arrange one target's predictions.
+def arrange(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> ItemScores:
+    """Arrange one target's predictions; those of runs that are not in `runs` are left out.
 
     Raises
     ------
@@ -60,52 +89,44 @@ def cells(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> Cells:
         A run whose items are not those of the target's first run: the comparison is paired.
     """
     key = ["size", "intermediate", "seed"]
-    runs = runs[key].sort_values(key).reset_index(drop=True)
-    run = pd.MultiIndex.from_frame(runs).get_indexer(pd.MultiIndex.from_frame(predictions[key]))
+    runs = pd.MultiIndex.from_frame(runs[key].sort_values(key))
+    run = runs.get_indexer(pd.MultiIndex.from_frame(predictions[key]))
     predictions, run = predictions[run >= 0], run[run >= 0]
     language, languages = pd.factorize(predictions["language"], sort=True)
     item, ids = pd.factorize(predictions["id"])
-    pair, at = np.unique(
-        language * len(ids) + item, return_inverse=True
-    )  # what a run answers: an item in a language
-    times = np.bincount(at * len(runs) + run, minlength=len(pair) * len(runs)).reshape(
-        len(pair), len(runs)
-    )
+    # A run answers pairs of a language and an item.
+    pair, at = np.unique(language * len(ids) + item, return_inverse=True)
+    language, item = np.divmod(pair, len(ids))
+    shape = (len(pair), len(runs))
+    times = np.bincount(at * len(runs) + run, minlength=np.prod(shape)).reshape(shape)
     for k, p in np.argwhere(((times != times[:, :1]) | (times > 1)).T):
-        size, intermediate, seed = runs.loc[k, key]
-        own = pair // len(ids) == pair[p] // len(ids)
+        size, intermediate, seed = runs[k]
+        own = times[language == language[p]]
         raise StudyError(
-            f"predictions of {size}/{intermediate}/{target}/seed-{seed}: language {languages[pair[p] // len(ids)]}: "
-            f"found {times[own, k].sum()} items; expected the target's {(times[own, 0] > 0).sum()}, each once"
+            f"predictions of {size}/{intermediate}/{target}/seed-{seed}: language "
+            f"{languages[language[p]]}: found {own[:, k].sum()} items; "
+            f"expected the target's {(own[:, 0] > 0).sum()}, each once"
         )
-    credit, out_of = np.empty(times.shape, np.float32), np.empty(times.shape, np.float32)
+    credit, out_of = np.empty(shape, np.float32), np.empty(shape, np.float32)
     credit[at, run], out_of[at, run] = predictions["credit"], predictions["out_of"]
     if (out_of == out_of[:, :1]).all():
         out_of = out_of[:, :1]
-    conditions = list(dict.fromkeys(zip(runs["size"], runs["intermediate"], strict=True)))
-    condition = [conditions.index(c) for c in zip(runs["size"], runs["intermediate"], strict=True)]
-    blocks = _blocks(*np.divmod(pair, len(ids)), credit, out_of)
-    return Cells(list(languages), conditions, np.column_stack([condition, runs["seed"]]), blocks)
+    return ItemScores(list(languages), list(runs), _blocks(language, item, credit, out_of))
 
 
-def _blocks(
-    language: np.ndarray, item: np.ndarray, credit: np.ndarray, out_of: np.ndarray
-) -> list[Block]:
-    """The connected components of languages and items; rows of all arguments are items in a language."""
-    nodes = language.max() + 1 + item.max() + 1
-    ends = (language, language.max() + 1 + item)
-    component = connected_components(
-        coo_array((np.ones(len(item)), ends), shape=(nodes, nodes)), directed=False
-    )[1]
+def _blocks(language, item, credit, out_of) -> list[Block]:
+    """Languages that share items, if only by way of others, from items in a language [pairs]."""
+    has = coo_array((np.ones(len(item)), (language, item)))
+    count, component = connected_components(has @ has.T, directed=False)
     blocks = []
-    for c in np.unique(component[language]):
+    for c in range(count):
         rows = component[language] == c
-        at, place = np.unique(language[rows], return_inverse=True)
+        at, column = np.unique(language[rows], return_inverse=True)
         ids, line = np.unique(item[rows], return_inverse=True)
-        dense = [
-            np.zeros((len(ids), len(at), table.shape[1]), np.float32) for table in (credit, out_of)
-        ]
-        for table, whole in zip(dense, (credit, out_of), strict=True):
-            table[line, place] = whole[rows]
-        blocks.append(Block(at, *dense))
+        tables = []
+        for values in (credit[rows], out_of[rows]):
+            table = np.zeros((len(ids), len(at), values.shape[1]), np.float32)
+            table[line, column] = values
+            tables.append(table)
+        blocks.append(Block(at, *tables))
     return blocks

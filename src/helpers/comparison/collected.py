@@ -1,5 +1,6 @@
-"""What a study has made so far: finished runs as tables, runs that are missing, results made under other parameters."""
+"""What a study has made so far: its finished runs as tables, and the runs that are missing."""
 
+from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,9 @@ from helpers.study import NONE, RUN, Run, Study
 from helpers.study.files import read_json
 from helpers.study.study import REPETITION
 
-_OF_A_RUN = ["metric", "collapsed", "validation_score", "wall_seconds", "train_flops", "repeats"]
+RUNS = ["metric", "collapsed", "validation_score", "wall_seconds", "train_flops", "repeats"]
+PREDICTIONS = ["language", "id", "credit", "out_of"]
+CURVES = ["phase", "step", "loss", "validation_score"]
 
 
 def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -17,9 +20,9 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     Returns
     -------
     runs
-        One row a run: size, intermediate, target, seed, metric, collapsed, validation_score, wall_seconds,
-        train_flops, repeats. Time and cost include the intermediate training that the run builds on; repeats is
-        the seed of the collapsed run that this one repeats, if it does.
+        One row a run: size, intermediate, target, seed, metric, collapsed, validation_score,
+        wall_seconds, train_flops, repeats. Time and cost include the intermediate training that
+        the run builds on; repeats is the seed of the collapsed run that this one repeats, if any.
     predictions
         size, intermediate, target, seed, language, id, credit, out_of.
     curves
@@ -27,66 +30,49 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     """
     runs, predictions, curves = [], [], []
     for run in study.runs():
-        if not _current(study, study.run_folder(run), run):
-            continue
-        before = {}
-        if run.intermediate != NONE:
-            before = read_json(
-                study.encoder_folder(run.size, run.intermediate, run.seed).parent / "run.json"
-            )
-        for folder in (study.run_folder(run), study.run_folder(run) / REPETITION):
-            if not _current(study, folder, run):
-                continue
+        before = _intermediate_record(study, run)
+        for folder in _finished_folders(study, run):
             scores, record = read_json(folder / "scores.json"), read_json(folder / "run.json")
-            cell = {**dict(zip(RUN, run, strict=True)), "seed": record["seed"]}
-            runs.append(
-                {
-                    **cell,
-                    "metric": scores["metric"],
-                    "collapsed": scores["selection"]["collapsed"],
-                    "validation_score": scores["selection"]["score"],
-                    "wall_seconds": record["wall_seconds"] + before.get("wall_seconds", 0),
-                    "train_flops": record["train_flops"] + before.get("train_flops", 0),
-                    "repeats": run.seed if folder.name == REPETITION else None,
-                }
-            )
-            table = pd.read_parquet(
-                folder / "predictions.parquet", columns=["language", "id", "credit", "out_of"]
-            )
-            predictions.append(table.assign(**cell))
+            named = run._replace(seed=record["seed"])._asdict()
+            row = named | {"metric": scores["metric"]}
+            row["collapsed"] = scores["selection"]["collapsed"]
+            row["validation_score"] = scores["selection"]["score"]
+            for cost in ("wall_seconds", "train_flops"):
+                row[cost] = record[cost] + before.get(cost, 0)
+            row["repeats"] = run.seed if folder.name == REPETITION else None
+            runs.append(row)
+            table = pd.read_parquet(folder / "predictions.parquet", columns=PREDICTIONS)
+            predictions.append(table.assign(**named))
             for phase, log in (("intermediate", before.get("log", [])), ("target", record["log"])):
-                curves += [
-                    {**cell, "phase": phase, "loss": None, "validation_score": None, **line}
-                    for line in log
-                ]
+                curves += [named | {"phase": phase} | line for line in log]
     return (
-        pd.DataFrame(
-            runs,
-            columns=[
-                *RUN,
-                "metric",
-                "collapsed",
-                "validation_score",
-                "wall_seconds",
-                "train_flops",
-                "repeats",
-            ],
-        ),
-        pd.concat(predictions, ignore_index=True)
-        if predictions
-        else pd.DataFrame(columns=[*RUN, "language", "id", "credit", "out_of"]),
-        pd.DataFrame(curves, columns=[*RUN, "phase", "step", "loss", "validation_score"]),
+        pd.DataFrame(runs, columns=[*RUN, *RUNS]),
+        pd.concat(predictions or [pd.DataFrame(columns=[*RUN, *PREDICTIONS])], ignore_index=True),
+        pd.DataFrame(curves, columns=[*RUN, *CURVES]),
     )
 
 
 def missing_runs(study: Study) -> pd.DataFrame:
-    """Planned runs without a result under the present parameters: size, intermediate, target, seed."""
-    return pd.DataFrame(
-        [run for run in study.runs() if not _current(study, study.run_folder(run), run)],
-        columns=RUN,
-    )
+    """Planned runs that are not finished under the present parameters, by the names in `RUN`."""
+    missing = [run for run in study.runs() if not _finished_folders(study, run)]
+    return pd.DataFrame(missing, columns=RUN)
 
 
-def _current(study: Study, folder: Path, run: Run) -> bool:
-    complete = (folder / "scores.json").exists() and (folder / "predictions.parquet").exists()
-    return complete and read_json(folder / "run.json").get("parameters") == study.settings(*run[:3])
+def _finished_folders(study: Study, run: Run) -> list[Path]:
+    """The folder of a run if it is finished, and then that of its repetition if there is one."""
+    settings = study.settings(*run[:3])
+
+    def finished(folder: Path) -> bool:
+        complete = (folder / "scores.json").exists() and (folder / "predictions.parquet").exists()
+        return complete and read_json(folder / "run.json").get("parameters") == settings
+
+    folder = study.run_folder(run)
+    return list(takewhile(finished, (folder, folder / REPETITION)))
+
+
+def _intermediate_record(study: Study, run: Run) -> dict:
+    """`run.json` of the intermediate training that a run builds on; empty without one."""
+    if run.intermediate == NONE:
+        return {}
+    folder = study.encoder_folder(run.size, run.intermediate, run.seed).parent
+    return read_json(folder / "run.json")

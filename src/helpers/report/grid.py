@@ -1,266 +1,210 @@
-"""Rows for charts: every planned cell of a study, with its estimate or without.
+"""Rows for charts: everything that a study planned, with its estimate or without.
 
-Charts draw what is here and decide nothing; a missing run is a row that says so, not a row that is not there.
+Charts draw what is here and decide nothing; a missing run is a row that says so, not a row that is
+not there.
 """
 
-import itertools
 import json
+from itertools import product
 
 import pandas as pd
 
-from helpers.comparison import sentence
+from helpers import comparison
+from helpers.comparison.estimates import ALL, ANALYSES, SCALE, TESTED
+from helpers.study import NONE, RUN, ZERO_SHOT, Study
 
-POOLED = "zero-shot"
-NAMES = sentence.languages().set_index("language")["name"].to_dict()
+LANGUAGES = comparison.languages().set_index("language")["name"].to_dict()
 KEYS = ["size", "intermediate", "target", "language", "analysis"]
 VALUES = ["estimate", "low", "high", "p", "p_corrected", "comparisons", "seeds", "n"]
-CURVE_POINTS = 40  # per run and measure: enough for the eye at 200 pixels, little enough for 1,000 runs in one page
+COSTS = {"minutes": ("wall_seconds", 60), "petaFLOPs": ("train_flops", 1e15)}
+"""Unit -> column of the runs, and how much of it makes a unit."""
+CURVE_POINTS = 40
+"""Per run and measure: enough for the eye at 200 pixels, little enough for 1,000 runs in a page."""
+LABEL_SHARE = 0.045
+"""Room of a label in the chart of costs, as a share of its height."""
 
 
 def language_label(code: str) -> str:
     """English name of a language code with the code behind it, such as `Swahili (sw)`."""
-    if code == POOLED:
+    if code == ZERO_SHOT:
         return "zero-shot mean"
-    return f"{NAMES[code]} ({code})" if code in NAMES else str(code)
+    return f"{LANGUAGES[code]} ({code})" if code in LANGUAGES else str(code)
 
 
-def tasks(study) -> list[str]:
+def tasks(study: Study) -> list[str]:
     """Intermediate tasks without the baseline."""
-    return [name for name in study.intermediate if name != "none"]
+    return [name for name in study.intermediate if name != NONE]
 
 
-def contrasts(study) -> list[str]:
-    """What has a gain: the intermediate tasks, and before them `all`, their mean, when there are several."""
-    return ["all", *tasks(study)] if len(tasks(study)) > 1 else tasks(study)
+def contrasts(study: Study) -> list[str]:
+    """What has a gain: `all`, the mean, if there are several tasks, and the intermediate tasks."""
+    return [ALL, *tasks(study)] if len(tasks(study)) > 1 else tasks(study)
 
 
-def targets(study) -> list[str]:
+def targets(study: Study) -> list[str]:
     """Target tasks; before them `all`, their mean, when there are several."""
     names = [target.task for target in study.targets]
-    return ["all", *names] if len(names) > 1 else names
+    return [ALL, *names] if len(names) > 1 else names
 
 
-def complete(study, effects: pd.DataFrame, results: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """One row per planned cell of a quantity.
+def complete(
+    study: Study, effects: pd.DataFrame, results: pd.DataFrame, quantity: str
+) -> pd.DataFrame:
+    """Every planned row of a quantity: "score", "gain", "scale_effect" or "transfer_gap".
 
-    Args:
-        effects, results: tables of `helpers.comparison`; both may be empty.
-        quantity: "score", "gain", "scale_effect" or "transfer_gap".
-
-    Returns:
-        The columns of `effects` (points; estimate is missing where there is no run), and `collapsed`: a collapsed run
-        of the cell, or of the cell that it is compared with, enters the estimate.
+    Returns
+    -------
+    The columns of `effects` (points; estimate is missing where there is no run), and those of
+    `mark_collapsed`.
     """
-    some = (
-        effects[effects["quantity"] == quantity]
-        if len(effects)
-        else pd.DataFrame(columns=[*KEYS, *VALUES])
-    )
-    sizes = list(study.sizes)
+    some = effects[effects["quantity"] == quantity]
+    sizes, names = list(study.sizes), study.intermediate
+    if quantity in TESTED:
+        names = contrasts(study)
     if quantity == "scale_effect":
-        sizes = ["large - base"] * ({"base", "large"} <= set(sizes))
-    names = contrasts(study) if quantity in ("gain", "scale_effect") else study.intermediate
-    analyses = sorted(some["analysis"].unique()) or ["all runs"]
-    plan = [
-        (size, name, target, language, analysis)
-        for size in sizes
-        for name in names
-        for target in targets(study)
-        for language in (
-            [POOLED] if quantity == "transfer_gap" else _languages(study, target, some)
-        )
-        for analysis in analyses
-    ]
+        sizes = [SCALE] if {"base", "large"} <= set(sizes) else []
+    in_mean = some.loc[some["target"] == ALL, "language"]
+    places = []
+    for target in targets(study):
+        codes = sorted(set(in_mean)) if target == ALL else study.languages(target)
+        codes = [code for code in codes if code != ZERO_SHOT and quantity != "transfer_gap"]
+        places += [(target, code) for code in [ZERO_SHOT, *codes]]
+    analyses = sorted(some["analysis"].unique()) or ANALYSES[:1]
+    rows = product(sizes, names, places, analyses)
+    plan = [(size, name, *place, analysis) for size, name, place, analysis in rows]
     frame = pd.DataFrame(plan, columns=KEYS).merge(some[[*KEYS, *VALUES]], on=KEYS, how="left")
     return mark_collapsed(study, frame.assign(quantity=quantity), results).drop(columns="quantity")
 
 
-def mark_collapsed(study, effects: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with `collapsed`: whether a collapsed run enters the estimate, be it as the baseline."""
-    fallen = _collapsed(results)
-    marks = []
-    for row in effects.itertuples():
-        sizes = [row.size] if row.size in study.sizes else study.sizes
-        names = tasks(study) if row.intermediate == "all" else [row.intermediate]
-        if row.quantity in ("gain", "scale_effect", "error_reduction"):
-            names = [*names, "none"]
-        over = [target.task for target in study.targets] if row.target == "all" else [row.target]
-        enters = any(run in fallen for run in itertools.product(sizes, names, over))
-        marks.append(enters and row.analysis != "without collapsed")
-    return effects.assign(collapsed=pd.Series(marks, index=effects.index, dtype=bool))
+def mark_collapsed(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with `collapsed`: a collapsed run enters the estimate, be it as baseline."""
+    fallen = results.loc[results["collapsed"].astype(bool), RUN[:3]].drop_duplicates()
+    reached = set()
+    for size, intermediate, target in fallen.itertuples(index=False, name=None):
+        reached |= set(product((size, SCALE), (intermediate, ALL), (target, ALL)))
 
+    def enters(names) -> pd.Series:
+        runs = zip(effects["size"], names, effects["target"], strict=True)
+        return pd.Series([run in reached for run in runs], index=effects.index, dtype=bool)
 
-def _languages(study, target: str, some: pd.DataFrame) -> list[str]:
-    if target != "all":
-        return [POOLED, *study.languages(target)]
-    found = some.loc[some["target"] == "all", "language"].unique()
-    return [POOLED, *sorted(set(found) - {POOLED})]
-
-
-def _collapsed(results: pd.DataFrame) -> set[tuple[str, str, str]]:
-    if not len(results):
-        return set()
-    rows = results[results["collapsed"].fillna(False).astype(bool)]
-    return set(zip(rows["size"], rows["intermediate"], rows["target"], strict=True))
+    baseline = effects["quantity"].isin(TESTED) & enters([NONE] * len(effects))
+    counted = effects["analysis"] != ANALYSES[1]
+    return effects.assign(collapsed=(enters(effects["intermediate"]) | baseline) & counted)
 
 
 def order(frame: pd.DataFrame) -> list[str]:
-    """Languages, the pooled one first, then by falling mean estimate: fixed, whatever is selected."""
-    means = (
-        frame.groupby("language")["estimate"]
-        .mean()
-        .sort_values(ascending=False, na_position="last")
-    )
-    return [POOLED, *(code for code in means.index if code != POOLED)]
+    """Languages, their mean first, then by falling estimate: fixed, whatever is selected."""
+    means = frame.groupby("language")["estimate"].mean().sort_values(ascending=False)
+    return [ZERO_SHOT, *(code for code in means.index if code != ZERO_SHOT)]
 
 
 def slopes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Scores twice per panel: without (`stage` none) and with the intermediate task (`stage` after)."""
-    after = frame[frame["intermediate"] != "none"].assign(
-        stage="after", panel=lambda f: f["intermediate"]
-    )
-    names = after["panel"].drop_duplicates()
-    before = (
-        frame[frame["intermediate"] == "none"]
-        .assign(stage="none")
-        .merge(names.to_frame(), how="cross")
-    )
+    """Scores twice per panel: without (`stage` none) and with the intermediate task (after)."""
+    none = frame["intermediate"] == NONE
+    after = frame[~none].assign(stage="after", panel=frame.loc[~none, "intermediate"])
+    panels = after[["panel"]].drop_duplicates()
+    before = frame[none].assign(stage="none").merge(panels, how="cross")
     return pd.concat([before, after], ignore_index=True)
 
 
-def curves(study, log: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Training logs in long form: size, panel, phase, target, run, step, measure, value, last, collapsed."""
-    columns = ["size", "intermediate", "target", "seed", "phase", "step", "measure", "value"]
-    parts = [
-        log[["size", "intermediate", "target", "seed", "phase", "step"]].assign(measure=measure, value=log[column])
-        for measure, column in (("loss", "loss"), ("validation score", "validation_score"))
-    ] if len(log) else []  # fmt: skip
-    frame = pd.concat([pd.DataFrame(columns=columns), *parts]).dropna(subset=["value"])
-    frame["target"] = frame["target"].where(frame["phase"] == "target", "").fillna("")
-    frame["run"] = [f"{r.size} {r.intermediate} {r.target} {r.seed}" for r in frame.itertuples()]
-    frame = frame.drop_duplicates(["run", "phase", "measure", "step"]).sort_values(
-        ["run", "measure", "step"]
-    )
-    frame = _thin(frame)
-    frame["panel"] = [
-        f"intermediate: {r.intermediate}"
-        if r.phase == "intermediate"
-        else f"{r.intermediate} → {r.target}"
-        for r in frame.itertuples()
-    ]
-    down = (
-        runs[runs["collapsed"].astype(bool)]
-        if len(runs)
-        else pd.DataFrame(columns=[*KEYS[:3], "seed"])
-    )
-    down = {f"{r.size} {r.intermediate} {r.target} {r.seed}" for r in down.itertuples()}
-    frame["collapsed"] = [
-        run in down and phase == "target"
-        for run, phase in zip(frame["run"], frame["phase"], strict=True)
-    ]
-    frame["last"] = ~frame.duplicated(["run", "phase", "measure"], keep="last")
-    planned = [f"intermediate: {name}" for name in tasks(study)]
-    planned += [
-        f"{name} → {target.task}" for target in study.targets for name in study.intermediate
-    ]
-    rank = {panel: i for i, panel in enumerate(planned)}
-    return frame.sort_values("panel", key=lambda c: c.map(rank), kind="stable").reset_index(
-        drop=True
-    )
+def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Training logs in long form, thinned.
 
-
-def _thin(frame: pd.DataFrame) -> pd.DataFrame:
-    place = frame.groupby(["run", "phase", "measure"]).cumcount()
-    count = frame.groupby(["run", "phase", "measure"])["step"].transform("size")
-    every = (count // CURVE_POINTS).clip(lower=1).astype(int)
-    return frame[(place % every == 0) | (place == count - 1)] if len(frame) else frame
-
-
-def cost(study, runs: pd.DataFrame, effects: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """Zero-shot scores beside what a run cost, twice: minutes of wall time and petaFLOPs (10^15) of training.
-
-    What a run cost includes the intermediate training that it builds on. `price` says what one point of gain costs
-    against no intermediate task.
+    Columns: size, intermediate, target, seed, phase, step, measure, value, run, panel, collapsed,
+    last.
     """
+    measures = ["loss", "validation_score"]
+    frame = log.melt([*RUN, "phase", "step"], measures, var_name="measure").dropna(subset=["value"])
+    frame["measure"] = frame["measure"].str.replace("_", " ")
+    of_target = frame["phase"] == "target"
+    panels = (frame["intermediate"] + " → " + frame["target"]).where(of_target)
+    frame["panel"] = panels.fillna("intermediate: " + frame["intermediate"])
+    frame["target"] = frame["target"].where(of_target, "")
+    frame["run"] = _run(frame)
+    line = ["run", "phase", "measure"]
+    frame = frame.drop_duplicates([*line, "step"]).sort_values(["run", "measure", "step"])
+    place, count = frame.groupby(line).cumcount(), frame.groupby(line)["step"].transform("size")
+    every = (count // CURVE_POINTS).clip(lower=1)
+    frame = frame[(place % every == 0) | (place == count - 1)]
+    frame["collapsed"] = frame["run"].isin(_run(runs[runs["collapsed"].astype(bool)]))
+    frame["last"] = ~frame.duplicated(line, keep="last")
+    planned = [f"intermediate: {name}" for name in tasks(study)]
+    planned += [f"{i} → {target.task}" for target in study.targets for i in study.intermediate]
+    rank = {panel: i for i, panel in enumerate(planned)}
+    frame = frame.sort_values("panel", key=lambda panels: panels.map(rank), kind="stable")
+    return frame.reset_index(drop=True)
+
+
+def _run(frame: pd.DataFrame) -> pd.Series:
+    """A run's name; an intermediate training, which has no target, is that of no run."""
+    size, *names = (frame[column].astype(str) for column in RUN)
+    return size.str.cat(names, sep=" ")
+
+
+def cost(
+    study: Study, runs: pd.DataFrame, effects: pd.DataFrame, results: pd.DataFrame
+) -> pd.DataFrame:
+    """Zero-shot scores beside what a run cost: minutes of wall time, petaFLOPs (10^15) of training.
+
+    What a run cost includes the intermediate training that it builds on. `price` says what one
+    point of gain costs against no intermediate task; `label_at` where along the score a label
+    stands so that it does not cover another of its size.
+    """
+    key = RUN[:3]
+    spent = runs.groupby(key)[[column for column, _ in COSTS.values()]].mean().reset_index()
+    mean = spent.drop(columns="target").groupby(key[:2]).mean().reset_index().assign(target=ALL)
+    spent = pd.concat([spent, mean])
+    for unit, (column, amount) in COSTS.items():
+        spent[unit] = spent[column] / amount
+    spent = spent.melt(key, list(COSTS), var_name="measure", value_name="cost")
     frame = complete(study, effects, results, "score")
-    frame = frame[frame["language"] == POOLED].drop(columns="language")
-    parts = []
-    for measure, column, unit in (
-        ("minutes", "wall_seconds", 60),
-        ("petaFLOPs", "train_flops", 1e15),
-    ):
-        spent = _spent(runs, column, targets(study)) / unit
-        index = pd.MultiIndex.from_frame(frame[["size", "intermediate", "target"]])
-        parts.append(frame.assign(measure=measure, cost=spent.reindex(index).to_numpy()))
-    frame = pd.concat(parts, ignore_index=True)
+    frame = frame[frame["language"] == ZERO_SHOT].drop(columns="language").merge(spent, on=key)
     same = ["size", "target", "analysis", "measure"]
-    none = frame.loc[frame["intermediate"] == "none", [*same, "estimate", "cost"]]
-    frame = frame.merge(
-        none.rename(columns={"estimate": "score_none", "cost": "cost_none"}), on=same, how="left"
-    )
-    gain, extra = frame["estimate"] - frame["score_none"], frame["cost"] - frame["cost_none"]
-    frame["price"] = [
-        "–"
-        if task == "none" or pd.isna(g) or pd.isna(e)
-        else "no gain"
-        if g <= 0
-        else f"{e / g:.3g} {measure}"
-        for task, g, e, measure in zip(
-            frame["intermediate"], gain, extra, frame["measure"], strict=True
-        )
-    ]
+    none = frame.loc[frame["intermediate"] == NONE, [*same, "estimate", "cost"]]
+    frame = frame.merge(none, on=same, how="left", suffixes=("", "_none"))
     frame = frame.dropna(subset=["estimate", "cost"])
+    frame["price"] = [_price(row) for row in frame.itertuples()]
     return _apart(frame)
 
 
-def _apart(frame: pd.DataFrame, share: float = 0.045) -> pd.DataFrame:
-    """With `label_at`: where along the score a label stands so that it does not cover another of its size."""
+def _price(row) -> str:
+    gain, extra = row.estimate - row.estimate_none, row.cost - row.cost_none
+    if row.intermediate == NONE or pd.isna(gain) or pd.isna(extra):
+        return "–"
+    return "no gain" if gain <= 0 else f"{extra / gain:.3g} {row.measure}"
+
+
+def _apart(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.sort_values("estimate").assign(label_at=frame["estimate"])
     for _, rows in frame.groupby(["target", "analysis", "measure"]):
-        gap = share * (rows["estimate"].max() - rows["estimate"].min())
-        for _, column in rows[rows["intermediate"] != "none"].groupby("size"):
+        gap = LABEL_SHARE * (rows["estimate"].max() - rows["estimate"].min())
+        for _, column in rows[rows["intermediate"] != NONE].groupby("size"):
             free = -float("inf")
             for index, score in column["estimate"].items():
                 frame.loc[index, "label_at"] = free = max(score, free + gap)
     return frame
 
 
-def _spent(runs: pd.DataFrame, column: str, names: list[str]) -> pd.Series:
-    by = ["size", "intermediate", "target"]
-    if not len(runs) or column not in runs:
-        return pd.Series(dtype=float, index=pd.MultiIndex.from_arrays([[], [], []], names=by))
-    mean = runs.groupby(by)[column].mean().rename("amount")
-    if "all" not in names:
-        return mean
-    pooled = mean.groupby(by[:2]).mean().to_frame().assign(target="all")
-    return pd.concat([mean, pooled.set_index("target", append=True)["amount"]])
-
-
-def options(study, frame: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """What can be selected: for each shared parameter its values and their labels, the default first."""
-    languages = dict.fromkeys(
-        code for target in study.targets for code in study.languages(target.task)
-    )
+def options(study: Study, frame: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """What can be selected: for each parameter its values and their labels, the default first."""
+    codes = {code for target in study.targets for code in study.languages(target.task)}
+    languages = [ZERO_SHOT, *sorted(codes, key=language_label)]
+    # A single target is the default: few languages or none are shared by all.
+    names = [name for name in targets(study) if name != ALL]
+    names += [ALL] * (len(names) > 1)
     analyses = sorted(set(frame["analysis"])) if "analysis" in frame else []
-    # A single target is the default: a mean over targets has few languages or none that all of them share.
-    names = [
-        *(name for name in targets(study) if name != "all"),
-        *targets(study)[: len(study.targets) > 1],
-    ]
     return {
-        "language": {
-            code: language_label(code) for code in [POOLED, *sorted(languages, key=language_label)]
-        },
-        "target": {name: "all targets" if name == "all" else name for name in names},
+        "language": {code: language_label(code) for code in languages},
+        "target": {name: "all targets" if name == ALL else name for name in names},
         "size": {name: name for name in reversed(study.sizes)},
-        "analysis": {name: name for name in analyses or ["all runs"]},
+        "analysis": {name: name for name in analyses or ANALYSES[:1]},
         "measure": {name: name for name in ("loss", "validation score")},
-        "cost": {name: name for name in ("minutes", "petaFLOPs")},
+        "cost": {name: name for name in COSTS},
     }
 
 
-def notes(study, frame: pd.DataFrame) -> list[str]:
-    """Lines under a title: seeds, sizes and whether they stand in for XLM-R, gaps, collapsed runs."""
+def notes(study: Study, frame: pd.DataFrame) -> list[str]:
+    """Lines under a title: seeds, sizes and whether they stand in for XLM-R, gaps, collapses."""
     sizes = "; ".join(f"{name}: {size.title}" for name, size in study.sizes.items())
     said = all(
         "xlm-roberta" in str(size.encoder) or "stand-in" in size.title

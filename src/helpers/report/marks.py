@@ -1,103 +1,123 @@
-"""Pieces that charts share: tooltips, scales that keep a size's look, marks for collapsed and missing runs."""
+"""Marks and scales that charts share: a size keeps its look, what collapsed or is missing shows."""
 
 import json
 
 import altair as alt
+import pandas as pd
 
 from helpers.report import grid
 from helpers.report.theme import COLOURS, DASHES, FAINT, SHAPES, WARNING
+from helpers.study import Study
 
-NAME = "datum.value == 'all' ? 'mean' : datum.value"  # of an axis' or a panel's label
+NAME = "datum.value == 'all' ? 'mean' : datum.value"
+"""Label of an axis or a panel."""
 KNOWN, GAP = "isValid(datum.estimate)", "!isValid(datum.estimate)"
 TEXT = {  # words made in the page, so that a row carries numbers alone
-    "interval": "isValid(datum.low) ? format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f') : 'none'",
+    "interval": "isValid(datum.low) ? format(datum.low, '.2f') + ' to ' + format(datum.high, '.2f')"
+    " : 'none'",
     "p_text": "isValid(datum.p) ? format(datum.p, '.3f') + '; ' + format(datum.p_corrected, '.3f')"
     " + ' corrected for ' + datum.comparisons + ' comparisons' : 'none'",
-    "number": "format(datum.estimate, '+.1f') + (isValid(datum.p_corrected) && datum.p_corrected < 0.05 ? '*' : '')"
+    "number": "format(datum.estimate, '+.1f')"
+    " + (isValid(datum.p_corrected) && datum.p_corrected < 0.05 ? '*' : '')"
     " + (datum.collapsed ? ' ×' : '')",
-    "gap": "datum.analysis == 'without collapsed' ? 'none left' : datum.target == 'all' || datum.intermediate == 'all'"
-    " ? 'incomplete' : 'no run'",
-    "note": "!isValid(datum.estimate) ? 'planned, no run yet' : datum.collapsed ? 'with a collapsed run' : 'complete'",
+    "gap": "datum.analysis == 'without collapsed' ? 'none left'"
+    " : datum.target == 'all' || datum.intermediate == 'all' ? 'incomplete' : 'no run'",
+    "note": "!isValid(datum.estimate) ? 'planned, no run yet'"
+    " : datum.collapsed ? 'with a collapsed run' : 'complete'",
 }
-TOOLTIP = [
-    alt.Tooltip("size:N"),
+TOOLTIP: list = [
+    "size:N",
     alt.Tooltip("intermediate:N", title="intermediate task"),
-    alt.Tooltip("target:N"),
-    alt.Tooltip("language:N"),
+    "target:N",
+    "language:N",
     alt.Tooltip("estimate:Q", format=".2f"),
     alt.Tooltip("interval:N", title="95 % interval"),
     alt.Tooltip("p_text:N", title="p"),
-    alt.Tooltip("seeds:Q"),
+    "seeds:Q",
     alt.Tooltip("n:Q", title="test items"),
-    alt.Tooltip("note:N"),
+    "note:N",
 ]
 
 
-def gaps(base, y, x):
-    """A cross at the interval's end where a collapsed run enters, a word where a planned estimate is missing."""
-    cross = base.transform_filter(f"datum.collapsed && {KNOWN}").transform_calculate(
-        end="isValid(datum.high) ? datum.high : datum.estimate"
+def by_size(study: Study) -> tuple:
+    """Colour, shape and dash of the sizes, the same in every chart."""
+    sizes = list(study.sizes)
+    looks = ((alt.Color, COLOURS), (alt.Shape, SHAPES), (alt.StrokeDash, DASHES))
+    return tuple(
+        channel("size:N").title("size").scale(domain=sizes, range=styles[: len(sizes)])
+        for channel, styles in looks
     )
-    cross = cross.mark_text(
-        text="×", align="left", dx=4, fontSize=17, fontWeight="bold", color=WARNING
-    )
-    word = base.transform_filter(GAP).mark_text(
-        align="left", dx=4, fontSize=10, fontStyle="italic", color=FAINT
-    )
-    return cross.encode(y=y, x=x("end")), word.encode(y=y, x=alt.value(0), text="gap:N")
 
 
-def points(title, zero):
+def lines(base: alt.Chart, study: Study, point: alt.Chart, tooltip: list, size: int, **line):
+    """A line per size over all of `base`, and points where `point` says."""
+    color, shape, dash = by_size(study)
+    points = point.mark_point(filled=True, size=size, opacity=1)
+    return base.mark_line(**line).encode(color, dash), points.encode(color, shape, tooltip=tooltip)
+
+
+def cross(base: alt.Chart, dx: int) -> alt.Chart:
+    """A cross beside what a collapsed run enters."""
+    collapsed = base.transform_filter("datum.collapsed")
+    return collapsed.mark_text(text="×", dx=dx, fontSize=18, color=WARNING)
+
+
+def ends(base: alt.Chart, x) -> list[alt.Chart]:
+    """A cross at the interval's end for a collapsed run, a word for an estimate that is missing."""
+    marked = base.transform_filter(f"datum.collapsed && {KNOWN}")
+    marked = marked.transform_calculate(end="isValid(datum.high) ? datum.high : datum.estimate")
+    look: dict = {"text": "×", "fontSize": 17, "fontWeight": "bold", "color": WARNING}
+    mark = marked.mark_text(align="left", dx=4, **look)
+    gap = base.transform_filter(GAP)
+    word = gap.mark_text(align="left", dx=4, fontSize=10, fontStyle="italic", color=FAINT)
+    return [mark.encode(x("end")), word.encode(x=alt.value(0), text="gap:N")]
+
+
+def points(title: str, zero: bool):
     """The x channel of several fields on one scale."""
-    return lambda field: alt.X(
-        f"{field}:Q", title=title, scale=alt.Scale(zero=zero), axis=alt.Axis(tickCount=5)
-    )
+    return lambda field: alt.X(f"{field}:Q").title(title).scale(zero=zero).axis(tickCount=5)
 
 
-def layer(name, *layers):
-    """Layers over the table that the finished chart carries under `name`, with the words that they show."""
+def layer(name: str, *layers: alt.Chart):
+    """Layers over the table that the finished chart has under `name`, with the words they show."""
     return alt.layer(*layers, data=alt.NamedData(name)).transform_calculate(**TEXT)
 
 
-def zero_line():
+def zero_line() -> alt.Chart:
     """Where nothing is gained and nothing lost."""
     return alt.Chart().mark_rule(color="#555555", strokeWidth=1).encode(x=alt.datum(0))
 
 
-def chosen(names):
+def chosen(names: list[str]) -> str:
     """A filter: the row is what the parameters of these names select."""
     return " && ".join(f"datum.{name} == {name}" for name in names)
 
 
-def panel(field, order):
-    """A panel per value of `field`, in the given order."""
+def panels(chart, field: str, order, columns: int = 0):
+    """A panel per value of `field`, in the given order; in three columns if not said otherwise."""
+    if not columns:  # in two where that leaves no panel alone in its row
+        columns = 2 if len(order) == 4 else 3
     name = NAME.replace("mean", f"mean of {field}s" if field == "target" else "mean of tasks")
-    return alt.Facet(f"{field}:N", sort=list(order), title=None, header=alt.Header(labelExpr=name))
+    facet = alt.Facet(f"{field}:N").sort(list(order)).title(None).header(labelExpr=name)
+    return chart.facet(facet, columns=columns)
 
 
-def language_axis(frame, **more):
+def language_axis(frame: pd.DataFrame, **more) -> alt.Axis:
     """An axis with the languages' names for their codes."""
     names = json.dumps({code: grid.language_label(code) for code in frame["language"].unique()})
     return alt.Axis(labelExpr=f"{names}[datum.value]", **more)
 
 
-def _by_size(channel, study, styles, **more):
+def dodged(name, study, axis, y, params, step=13, zero=False) -> alt.LayerChart:
+    """Estimates with intervals along x; within a row, one size above the other."""
     sizes = list(study.sizes)
-    return channel(
-        "size:N", title="size", scale=alt.Scale(domain=sizes, range=styles[: len(sizes)]), **more
-    )
-
-
-def colour(study):
-    """A size's colour, the same in every chart."""
-    return _by_size(alt.Color, study, COLOURS)
-
-
-def shape(study):
-    """A size's shape, the same in every chart."""
-    return _by_size(alt.Shape, study, SHAPES)
-
-
-def dash(study):
-    """A size's dash, the same in every chart."""
-    return _by_size(alt.StrokeDash, study, DASHES)
+    x, (color, shape, _) = points(axis, zero), by_size(study)
+    y = y.title(None).scale(paddingInner=0.3, paddingOuter=0.2)
+    offset = alt.YOffset("size:N").sort(sizes).scale(domain=sizes)
+    base = alt.Chart().transform_filter(chosen(params))
+    base = base.encode(y, offset, tooltip=TOOLTIP)
+    rule = base.mark_rule(strokeWidth=2).encode(x("low"), color, x2="high:Q")
+    point = base.transform_filter(KNOWN).mark_point(filled=True, size=75, opacity=1)
+    layers = [rule, point.encode(x("estimate"), color, shape), *ends(base, x)]
+    layers = [zero_line(), *layers] if zero else layers
+    return layer(name, *layers).properties(width=245, height=alt.Step(step))
