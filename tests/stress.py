@@ -183,16 +183,14 @@ def processes(name: str) -> dict[int, str]:
 def strike(batch: int, name: str, chance: random.Random) -> str:
     """Kill something; says what."""
     there = processes(name)
-    server = [
-        p for p, line in there.items() if "helpers.batch.server" in line and parent(p) == batch
-    ]
+    snakemake = [p for p, line in there.items() if "-m snakemake" in line]
+    forks = [p for p, line in there.items() if "multiprocessing.forkserver" in line]
+    server = [p for p in forks if parent(p) in snakemake]
     kinds = {
         "batch": [batch],
-        "snakemake": [p for p, line in there.items() if "-m snakemake" in line],
+        "snakemake": snakemake,
         "server": server,
-        "job": [
-            p for p, line in there.items() if "helpers.batch.server" in line and p not in server
-        ],
+        "job": [p for p in forks if p not in server],
         "everything": list(there),
     }
     kinds |= dict.fromkeys(SIGNALS, kinds["job"])

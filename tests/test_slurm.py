@@ -3,6 +3,7 @@
 Everything of it lies in a folder of the test's own and ends with it; a Slurm that this machine may have is not touched.
 """
 
+import ctypes
 import os
 import re
 import shlex
@@ -20,7 +21,6 @@ import pytest
 from conftest import write_study
 from stress import differences, results
 
-from helpers.batch import server
 from helpers.study import NONE, Run, Study
 from helpers.training import checkpoints
 
@@ -128,7 +128,7 @@ class Slurm:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=server.end_with_parent,  # also when the test is killed
+                preexec_fn=end_with_parent,
             )
 
     def ask(self, *command: str) -> subprocess.CompletedProcess:
@@ -192,6 +192,11 @@ class Slurm:
             time.sleep(0.1)
         for daemon in self.daemons.values():
             daemon.wait()
+
+
+def end_with_parent() -> None:
+    """Have a daemon end with the test, also when that is killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def command(process: int) -> str:

@@ -1,111 +1,78 @@
 """A papermill engine that runs a notebook's cells in this process.
 
-A kernel of its own would import torch and transformers anew for every run, several seconds each; in this process they
-are imported once, and :mod:`helpers.batch.server` shares them between runs.
+A kernel of its own would import torch and transformers anew for every run, and papermill hands a
+kernel no signals (its issue 508), so that a training in it could not be asked for a checkpoint.
 """
 
-import io
+import base64
 import re
-from contextlib import redirect_stderr, redirect_stdout
 
-import nbformat
-import papermill
-from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
 from papermill.engines import Engine, papermill_engines
 
 NAME = "in_process"
 
 
-class _Publisher(DisplayPublisher):
-    """Collects what cells display, as outputs of a notebook."""
-
-    outputs: list
-
-    def publish(self, data, metadata=None, **_):
-        self.outputs.append(
-            nbformat.v4.new_output("display_data", data=_plain(data), metadata=metadata or {})
-        )
-
-
 class InProcessEngine(Engine):
-    """Runs the code cells one after the other in one IPython shell and stops at the first that fails."""
+    """Runs the code cells one after the other in one IPython shell, up to the first that fails."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, **_):
-        """What papermill asks of an engine; outputs, counts and errors land in the cells as a kernel's would."""
+        """What papermill asks of an engine; outputs, counts and errors land where a kernel's would.
+
+        papermill finds the error of a failed cell among its outputs and raises it.
+        """
         InteractiveShell.clear_instance()
-        shell = InteractiveShell.instance(display_pub_class=_Publisher, colors="nocolor")
+        shell = InteractiveShell.instance(colors="nocolor")
         shell.cache_size = 0
+        shell._showtraceback = lambda *_: None  # it would stand in what the cell printed
         for index, cell in enumerate(nb_man.nb.cells):
             nb_man.cell_start(cell, index)
-            try:
-                if cell.cell_type == "code" and cell.source.strip():
-                    _run(shell, cell)
-            except Exception:
+            error = None
+            if cell.cell_type == "code" and cell.source.strip():
+                error = _run(shell, cell)
+            if error is not None:
                 nb_man.cell_exception(cell, index)
-                raise
-            finally:
-                nb_man.cell_complete(cell, index)
+            nb_man.cell_complete(cell, index)
+            if isinstance(error, Exception):
+                return
+            if error is not None:  # an interrupt ends the process, not only the cell
+                raise error
 
 
-def _run(shell: InteractiveShell, cell) -> None:
-    shell.display_pub.outputs = outputs = []
-    printed, complained, results = io.StringIO(), io.StringIO(), []
+def _run(shell: InteractiveShell, cell: NotebookNode) -> BaseException | None:
+    """Run a cell and give it its outputs; returns what it raised."""
+    results = []
     shell.displayhook.write_output_prompt = lambda: None
-    shell.displayhook.write_format_data = lambda data, metadata=None: results.append(
-        (data, metadata)
-    )
-    with redirect_stdout(printed), redirect_stderr(complained):
-        result = shell.run_cell(cell.source, store_history=True, silent=False)
-    cell.execution_count = shell.execution_count - 1
-    cell.outputs = [*_stream("stdout", printed), *_stream("stderr", complained), *outputs]
-    for data, metadata in results:
-        cell.outputs.append(
-            nbformat.v4.new_output(
-                "execute_result",
-                data=_plain(data),
-                metadata=metadata or {},
-                execution_count=cell.execution_count,
-            )
-        )
-    error = result.error_before_exec or result.error_in_exec
+    shell.displayhook.write_format_data = lambda *formatted: results.append(formatted)
+    with capture_output() as captured:
+        outcome = shell.run_cell(cell.source, store_history=True)
+    count = cell.execution_count = shell.execution_count - 1
+    cell.outputs = [*_stream("stdout", captured.stdout), *_stream("stderr", captured.stderr)]
+    cell.outputs += [_shown("display_data", o.data, o.metadata) for o in captured.outputs]
+    cell.outputs += [_shown("execute_result", *r, execution_count=count) for r in results]
+    error = outcome.error_before_exec or outcome.error_in_exec
     if error is not None:
-        trace = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
-        cell.outputs = [
-            o for o in cell.outputs if o.get("name") != "stdout" or "Traceback" not in o["text"]
-        ]
-        cell.outputs.append(
-            nbformat.v4.new_output(
-                "error", ename=type(error).__name__, evalue=str(error), traceback=trace
-            )
-        )
-        if not isinstance(error, Exception):  # an interrupt ends the process, not only the cell
-            raise error
-        raise papermill.PapermillExecutionError(
-            cell_index=0,
-            exec_count=cell.execution_count,
-            source=cell.source,
-            ename=type(error).__name__,
-            evalue=str(error),
-            traceback=trace,
-        )
+        kind = type(error)
+        trace = shell.InteractiveTB.structured_traceback(kind, error, error.__traceback__)
+        said = {"ename": kind.__name__, "evalue": str(error), "traceback": trace}
+        cell.outputs.append(new_output("error", **said))
+    return error
 
 
-def _stream(name: str, text: io.StringIO) -> list:
+def _stream(name: str, text: str) -> list[NotebookNode]:
     """What was printed, as it stands on a terminal: a carriage return begins its line anew."""
-    shown = re.sub(r"[^\n]*\r(?!\n)", "", text.getvalue()).strip("\n")
-    return [nbformat.v4.new_output("stream", name=name, text=shown + "\n")] if shown.strip() else []
+    shown = re.sub(r"[^\n]*\r(?!\n)", "", text).strip("\n")
+    return [new_output("stream", name=name, text=shown + "\n")] if shown.strip() else []
 
 
-def _plain(data: dict) -> dict:
-    """Pictures as base64 text, as notebook files hold them."""
-    import base64
-
-    return {
-        k: base64.b64encode(v).decode("ascii") if isinstance(v, bytes) else v
-        for k, v in data.items()
-    }
+def _shown(kind: str, data: dict, metadata: dict | None = None, **more) -> NotebookNode:
+    """An output with its pictures as base64 text, as notebook files hold them."""
+    text = {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in data.items()}
+    return new_output(kind, data=text, metadata=metadata or {}, **more)
 
 
 papermill_engines.register(NAME, InProcessEngine)

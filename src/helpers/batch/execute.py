@@ -1,103 +1,153 @@
-"""Execute one notebook of the study through papermill: ``python -m helpers.batch.execute NOTEBOOK OUTPUT key=value ...``.
+"""Execute notebooks of a study, each in a process of its own.
 
-Parameters reach the notebook as data. The executed notebook appears under its name only when every cell has run; a
-failed one stays beside it as ``*.failed.ipynb``, and one line says what went wrong.
+Snakemake's jobs call :func:`notebook` from threads. The processes are forks of Python's own fork
+server. In a batch on this machine's processors that server has imported torch and transformers
+before, once for all runs. Elsewhere every notebook imports for itself: CUDA does not survive a
+fork, and a cluster's job has one notebook only.
 """
 
-import argparse
+import multiprocessing
 import os
+import queue
 import signal
 import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import connection, forkserver
 from pathlib import Path
 
-from helpers.batch import devices
+from helpers.batch import locks
+from helpers.study import Study
 
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
+BATCH, GPUS = "HELPERS_BATCH", "HELPERS_GPUS"
+"""What a batch tells Snakemake: its process id; on this machine, names of GPUs (there may be none).
+"""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+PRELOADED = ["helpers.batch.engine", "helpers.evaluation", "helpers.report.run_charts"]
+
+_lock = threading.Lock()
+"""Held to read exit codes, as starting a process does too: each can be read only once."""
+_running: set[multiprocessing.process.BaseProcess] = set()
+_ending = threading.Event()
+_free_gpus: queue.SimpleQueue[str] = queue.SimpleQueue()
 
 
-def execute(notebook: str, output: Path, parameters: dict) -> None:
-    """Run ``notebooks/NOTEBOOK.ipynb`` with ``parameters`` and write what came out to ``output``.
+def gpus() -> list[str]:
+    """GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all that torch finds."""
+    import torch
+
+    if (given := os.environ.get(VISIBLE)) is not None:
+        return [name for name in given.split(",") if name.strip() not in ("", "-1")]
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+def serve_snakemake() -> None:
+    """Make Snakemake's process, which calls this, ready for notebooks.
+
+    An interrupt ends it and its notebooks, and so does the end of the batch that started it.
+    """
+    signal.signal(signal.SIGINT, _end)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # notebooks inherit it: only trainings listen
+    if batch := os.environ.pop(BATCH, None):  # a cluster's jobs must not see it
+        _live_while(lambda: os.getppid() == int(batch), signal.SIGINT)
+    given = os.environ.get(GPUS)
+    for name in given.split(",") if given else []:
+        _free_gpus.put(name)
+    if given == "":
+        forkserver.set_forkserver_preload(PRELOADED)
+        forkserver.ensure_running()  # imports while Snakemake plans
+
+
+def notebook(name: str, output: str | Path, study: Study, /, report=False, **parameters) -> None:
+    """Execute ``notebooks/NAME.ipynb`` as :func:`run` does, in a process and on a GPU of its own.
 
     Raises
     ------
-    papermill.PapermillExecutionError
-        A cell failed; the notebook as far as it came is at ``output`` with the suffix ``.failed.ipynb``.
+    RuntimeError
+        It failed; stderr has one line that begins with FAILED and says why.
+    """
+    given = {"study": str(study.path), "outputs": str(study.outputs), **parameters}
+    gpu = _free_gpus.get() if os.environ.get(GPUS) else None
+    work = (NOTEBOOKS / f"{name}.ipynb", Path(output), given, report, gpu)
+    process = multiprocessing.get_context("forkserver").Process(target=_work, args=work)
+    with _lock:
+        process.start()
+        _running.add(process)
+    if _ending.is_set():
+        process.terminate()
+    connection.wait([process.sentinel])
+    with _lock:
+        code = process.exitcode
+        _running.remove(process)
+    if code not in (0, 1):
+        print(f"FAILED {output}: the process was killed (out of memory?)", file=sys.stderr)
+        with locks.one_run(Path(output).parent):  # or its fork server was, and it is still ending
+            pass
+    if gpu is not None:
+        _free_gpus.put(gpu)
+    if code:
+        raise RuntimeError(f"{output}: failed")
+
+
+def run(source: Path, output: Path, parameters: dict, report: bool = False) -> str | None:
+    """Execute a notebook in this process, which holds the lock of the output's folder meanwhile.
+
+    The executed notebook appears as ``output`` only when every cell has run; a failed one stays
+    beside it as ``*.failed.ipynb``. With ``report``, a page is made of it too. Returns one line
+    when something failed.
     """
     import papermill
-
-    from helpers.batch import engine
-
-    begun = output.with_suffix(".failed.ipynb")
-    papermill.execute_notebook(
-        NOTEBOOKS / f"{notebook}.ipynb",
-        begun,
-        parameters=parameters,
-        engine_name=engine.NAME,
-        kernel_name="python3",
-        progress_bar=False,
-    )
-    os.replace(begun, output)
-
-
-def run(arguments: list[str]) -> tuple[int, str]:
-    """Execute what a command line asks for; the exit status, and one line when it failed."""
-    from helpers.batch import locks
-
-    parser = argparse.ArgumentParser(
-        prog="helpers.batch.execute", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--study", required=True)
-    parser.add_argument("--outputs", default="outputs")
-    parser.add_argument(
-        "--report", action="store_true", help="make a report of the executed notebook too"
-    )
-    parser.add_argument("notebook")
-    parser.add_argument("output", type=Path)
-    parser.add_argument("parameters", nargs="*", metavar="key=value")
-    given = parser.parse_args(arguments)
-    parameters = dict(pair.split("=", 1) for pair in given.parameters)
-    if "seed" in parameters:
-        parameters["seed"] = int(parameters["seed"])
-    try:
-        devices.claim()
-        _threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        with locks.one_run(given.output.parent):
-            execute(
-                given.notebook,
-                given.output,
-                {"study": given.study, "outputs": given.outputs, **parameters},
-            )
-            if given.report:
-                from helpers.report import page
-
-                page.write(given.output)
-    except (Exception, KeyboardInterrupt) as error:
-        reason = (
-            f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
-        )
-        return 1, f"FAILED {given.output}: {' '.join(reason.split())[:600]}"
-    return 0, ""
-
-
-def _threads(count: int) -> None:
-    """Jobs run side by side, one a core: more threads each would only fight."""
     import torch
 
-    torch.set_num_threads(count)
+    from helpers.batch import engine
+    from helpers.report import page
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # runs have a core each
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    unfinished = output.with_suffix(".failed.ipynb")
+    how = {"engine_name": engine.NAME, "kernel_name": "python3", "progress_bar": False}
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with locks.one_run(output.parent):
+            papermill.execute_notebook(source, unfinished, parameters, **how)
+            os.replace(unfinished, output)
+            if report:
+                page.write(output)
+    except (Exception, KeyboardInterrupt) as error:
+        kind = getattr(error, "ename", type(error).__name__)
+        reason = f"{kind}: {getattr(error, 'evalue', error)}"
+        return f"FAILED {output}: {' '.join(reason.split())[:600]}"
+    return None
 
 
-if __name__ == "__main__":
-    from helpers.batch import server
+def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str | None) -> None:
+    """What a notebook's process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a terminal Snakemake gets it, and asks to end
+    snakemake, server = multiprocessing.parent_process(), os.getppid()
+    _live_while(lambda: snakemake.is_alive() and os.getppid() == server, signal.SIGTERM)
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu
+    sys.exit(run(source, output, parameters, report))
 
-    signal.signal(
-        signal.SIGUSR1, signal.SIG_IGN
-    )  # a checkpoint is asked for: there is none before the training
-    server.end_with_batch()
-    status = server.ask(sys.argv[1:])
-    if status is None:
-        status, message = run(sys.argv[1:])
-        if message:
-            print(message, file=sys.stderr)
-    sys.exit(status)
+
+def _end(*_) -> None:
+    """Ask the notebooks for a last checkpoint, and leave Snakemake."""
+    _ending.set()
+    for process in list(_running):
+        process.terminate()
+    raise KeyboardInterrupt
+
+
+def _live_while(condition: Callable[[], bool], number: int) -> None:
+    """Have this process get a signal once ``condition()`` is false, and in the end SIGKILL."""
+
+    def watch():
+        while condition():
+            time.sleep(1)
+        os.kill(os.getpid(), number)
+        time.sleep(locks.PATIENCE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()

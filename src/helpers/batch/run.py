@@ -1,22 +1,25 @@
 """Run a study in batch: ``python -m helpers.batch params/STUDY.yaml --cores N``.
 
-Checks the params and the data first, hands the work to Snakemake, shows how many runs are done and how long the rest
-will take, and ends by naming every run that failed, the report, and the one-sentence finding.
+Checks the params and the data first, hands the work to Snakemake, shows how many runs are done and
+how long the rest will take, and ends by naming every run that failed, the report, and the
+one-sentence finding.
 """
 
 import argparse
+import math
 import os
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
+
 from helpers import comparison
-from helpers.batch import devices, locks, recovery, server
-from helpers.study import NONE, Study, StudyError
+from helpers.batch import execute, locks, recovery
+from helpers.study import Study, StudyError
 from helpers.study.files import read_json
 
 ROOT = Path(__file__).parents[3]
@@ -28,214 +31,150 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("study", type=Path)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    parser.add_argument(
-        "--profile",
-        type=Path,
-        help="a Snakemake profile: jobs go to its executor, such as a cluster",
-    )
+    profile = "a Snakemake profile: jobs go to its executor, such as a cluster"
+    parser.add_argument("--profile", type=Path, help=profile)
     given, more = parser.parse_known_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing to save yet; Snakemake inherits it
     try:
-        original = Study.load(given.study, given.outputs)
-        with locks.only_one(original) as lock:
-            study = recovery.frozen(original)
-            for line in recovery.repair(study):
-                print(line, flush=True)
-            _prepare(study)
-            begin = time.time()
-            status = _snakemake(study, given.cores, given.profile, more, lock)
-            status = _summary(study, status, time.time() - begin)
-            if recovery.edited(original, study):
-                print(
-                    f"{original.path}: changed during the batch; run it again to follow the change",
-                    file=sys.stderr,
-                )
-                status = status or 1
-            return status
+        study = Study.load(given.study, given.outputs)
+        with locks.only_one(study):
+            return _batch(study, given.cores, given.profile, more)
     except StudyError as error:
         print(error, file=sys.stderr)
-        return 2
+    except OSError as error:
+        where = error.filename or given.outputs
+        print(f"{where}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    return 2
 
 
-def _interrupt(*_):
-    raise KeyboardInterrupt
+def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -> int:
+    """Everything between the study's checks and its last line; returns the exit status."""
+    from helpers import data  # brings torch: only once the study is known to be right
 
-
-def _prepare(study: Study) -> None:
-    from helpers import data
-
+    study = recovery.snapshot(original)
+    for line in recovery.repair(study):
+        print(line, flush=True)
     if not data.prepared(study):
         print(f"reading the data of study {study.name}", flush=True)
         data.prepare(study)
+    begin = time.time()
+    status = _snakemake(study, cores, profile, more)
+    status = _summary(study, status, (time.time() - begin) / 60)
+    if recovery.differs(original.path, study):
+        text = "changed during the batch; run it again to follow the change"
+        print(f"{original.path}: {text}", file=sys.stderr)
+        return status or 1
+    return status
 
 
-def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str], lock: int) -> int:
-    """Run Snakemake to its end; on this machine with a device or a core for each job, else where the profile says."""
-    names = [] if profile else devices.listed()
-    at_once = len(names) or cores
+def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) -> int:
+    """Run Snakemake to its end, here with a GPU or a core a notebook, or where the profile says."""
+    gpus = [] if profile else execute.gpus()
+    at_once = len(gpus) or cores
     here = ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
         *(["--profile", str(profile)] if profile else here),
         *("--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
+        "--force-use-threads",  # else every notebook would get a Snakemake of its own
         *("--config", f"study={study.path}", f"outputs={study.outputs}"),
         *more,
     ]
-    log = study.folder / locks.LOG
-    with tempfile.TemporaryDirectory() as scratch, log.open("w", encoding="utf-8") as file:
-        environment, serving = dict(os.environ), None
-        if not profile:
-            environment |= {server.BATCH: str(os.getpid()), **devices.offer(names, Path(scratch))}
-        if not profile and not names:  # CUDA does not survive a fork
-            environment[server.VARIABLE] = str(Path(scratch) / "warm")
-            serving = _server(environment, file, lock)
-            signal.signal(signal.SIGUSR1, lambda *_: serving.send_signal(signal.SIGUSR1))
+    environment = os.environ | {execute.BATCH: str(os.getpid())}
+    if not profile:
+        environment[execute.GPUS] = ",".join(gpus)
+    # A session of its own: an interrupt at the terminal comes here, and one signal reaches them all
+    with (study.folder / locks.LOG).open("w") as log:
         process = subprocess.Popen(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            pass_fds=[lock],
-            preexec_fn=server.end_with_parent,
+            command, stdout=log, stderr=log, env=environment, start_new_session=True
         )
-        stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(study, at_once, stop), daemon=True)
-        watcher.start()
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.terminate()
-            process.wait()
-            raise
-        finally:
-            stop.set()
-            watcher.join()
-            if serving:
-                serving.terminate()
-                serving.wait()
+    signal.signal(signal.SIGUSR1, lambda number, _: _signal(process, number))
+    try:
+        return _wait(process, study, at_once)
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+    finally:  # at once after a second interrupt; else what is left is an idle fork server
+        _signal(process, signal.SIGKILL)
 
 
-def _server(environment: dict[str, str], log, lock: int) -> subprocess.Popen:
-    socket = Path(environment[server.VARIABLE])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "helpers.batch.server", str(socket)],
-        stderr=log,
-        env=environment,
-        pass_fds=[lock],
-        start_new_session=True,  # an interrupt at the terminal goes to the batch, which ends jobs in order
-    )
-    while not socket.exists() and process.poll() is None:
-        time.sleep(0.05)
-    return process
+def _signal(session: subprocess.Popen, number: int) -> None:
+    """Send a signal to every process of a session."""
+    with suppress(ProcessLookupError):
+        os.killpg(session.pid, number)
 
 
-def _watch(study: Study, cores: int, stop: threading.Event) -> None:
-    """One line whenever another run is done: how many are, and how long the rest will take."""
-    shown = -1
-    while not stop.wait(1.0):
-        done, total, seconds = progress(study, cores)
+def _wait(process: subprocess.Popen, study: Study, at_once: int) -> int:
+    """Wait for Snakemake, with a line whenever another run is done; returns its exit status."""
+    shown = None
+    while process.poll() is None:
+        done, total, seconds = progress(study, at_once)
+        left = f", about {seconds / 60:.0f} min left" if seconds and done < total else ""
         if done != shown:
-            rest = (
-                f", about {seconds / 60:.0f} min left"
-                if seconds is not None and done < total
-                else ""
-            )
-            print(f"{time.strftime('%H:%M:%S')}  {done} of {total} runs done{rest}", flush=True)
+            print(f"{time.strftime('%H:%M:%S')}  {done} of {total} runs done{left}", flush=True)
             shown = done
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+    if process.returncode < 0:  # it was killed: its notebooks save a checkpoint and end
+        locks.no_job_left(study)
+    return process.returncode
 
 
-def progress(study: Study, cores: int) -> tuple[int, int, float | None]:
-    """Trainings done, trainings in all, and the seconds that the rest will take on ``cores`` (None: not known yet).
+def progress(study: Study, at_once: int) -> tuple[int, int, float | None]:
+    """Trainings done, trainings in all, and the seconds that the rest will take (None: not known).
 
-    A training that is not done is taken to last as long as the mean of the done ones most like it: of the same size,
-    phase and task, else of the same size, else of any.
+    A training that is not done is taken to last as long as the mean of the done ones most like it:
+    of the same size and task, else of the same size, else of any.
     """
-    durations: dict[tuple, list[float]] = {}
-    todo = []
-    for path, key in trainings(study).items():
-        record = read_json(path)
-        if record and (path.parent / "scores.json").exists():
-            for k in (key, key[:1], ()):
-                durations.setdefault(k, []).append(record["wall_seconds"])
-        else:
-            todo.append(key)
-    total = len(trainings(study))
-    if len(todo) == total:
-        return 0, total, None
-    seconds = 0.0
-    for key in todo:
-        like = next(durations[k] for k in (key, key[:1], ()) if k in durations)
-        seconds += sum(like) / len(like)
-    return total - len(todo), total, seconds / cores
+    rows = []
+    for path in (path for path in study.results() if path.name == "scores.json"):
+        size, *_, task = path.relative_to(study.folder).parts[:-2]
+        record = read_json(path.with_name("run.json")) if path.exists() else {}
+        rows.append((size, task, record.get("wall_seconds", math.nan)))
+    table = pd.DataFrame(rows, columns=["size", "task", "seconds"])
+    expected, todo = table["seconds"], table["seconds"].isna()
+    for like in (["size", "task"], ["size"]):
+        expected = expected.fillna(table.groupby(like)["seconds"].transform("mean"))
+    rest = expected.fillna(table["seconds"].mean())[todo].sum() / at_once
+    return int((~todo).sum()), len(table), None if todo.all() else float(rest)
 
 
-def trainings(study: Study) -> dict[Path, tuple[str, str]]:
-    """run.json of every intermediate and target training, with (size, task)."""
-    found = {}
-    for run in study.runs():
-        found[study.run_folder(run) / "run.json"] = (run.size, run.target)
-        if run.intermediate != NONE:
-            folder = study.encoder_folder(run.size, run.intermediate, run.seed).parent
-            found[folder / "run.json"] = (run.size, run.intermediate)
-    return found
-
-
-def _summary(study: Study, status: int, seconds: float) -> int:
-    absent = comparison.missing_runs(study)
-    log = study.folder / locks.LOG
+def _summary(study: Study, status: int, minutes: float) -> int:
+    """Say what failed, what is missing and what was found; returns the exit status."""
+    missing, total, log = (
+        comparison.missing_runs(study),
+        len(study.runs()),
+        study.folder / locks.LOG,
+    )
     if status:
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("FAILED"):
-                print(line, file=sys.stderr)
-    if len(absent):
-        runs = ", ".join("/".join(map(str, run)) for run in absent.itertuples(index=False))
-        print(
-            f"{len(absent)} of {len(study.runs())} runs are missing: {runs} (see {log})",
-            file=sys.stderr,
-        )
-        if len(absent) < len(study.runs()):
-            _compare(study)
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        failed = [line for line in lines if line.startswith("FAILED")]
+        print(*failed, sep="\n", end="\n" * bool(failed), file=sys.stderr)
+    if len(missing):
+        runs = ", ".join("/".join(map(str, run)) for run in missing.itertuples(index=False))
+        text = f"{len(missing)} of {total} runs are missing: {runs} (see {log})"
+        print(text, file=sys.stderr)
+        if len(missing) < total:
+            with suppress(RuntimeError):  # the report of an unfinished study shows its gaps
+                execute.notebook("4_compare", study.folder / "4_compare.ipynb", study, report=True)
     elif status:
         print(f"snakemake ended with status {status}, see {log}", file=sys.stderr)
-    print(
-        f"{study.name}: {len(study.runs()) - len(absent)} of {len(study.runs())} runs in {seconds / 60:.1f} min"
-    )
+    print(f"{study.name}: {total - len(missing)} of {total} runs in {minutes:.1f} min")
     report = study.folder / "report.html"
     if report.exists():
-        recovery.compared(study)
         print(f"report: {report.resolve()}")
         print(_finding(study))
-    return status or (1 if len(absent) else 0)
+    return status or int(len(missing) > 0)
 
 
 def _finding(study: Study) -> str:
     """The study in one sentence, from the estimates that the comparison wrote."""
-    import pandas as pd
-
-    from helpers.comparison import sentence
-
-    effects, (runs, *_) = (
-        pd.read_parquet(study.folder / "effects.parquet"),
-        comparison.finished_runs(study),
-    )
-    return sentence.summary_sentence(
-        effects, runs, {n: s.title for n, s in study.sizes.items()}, study.runs()
-    )
-
-
-def _compare(study: Study) -> None:
-    """Compare what there is: the report of an unfinished study shows its gaps."""
-    notebook = study.folder / "4_compare.ipynb"
-    given = [
-        "--study",
-        str(study.path),
-        "--outputs",
-        str(study.outputs),
-        "--report",
-        "4_compare",
-        str(notebook),
-    ]
-    subprocess.run([sys.executable, "-m", "helpers.batch.execute", *given])
+    effects = pd.read_parquet(study.folder / "effects.parquet")
+    runs, *_ = comparison.finished_runs(study)
+    titles = {name: size.title for name, size in study.sizes.items()}
+    return comparison.summary_sentence(effects, runs, titles, study.runs())
