@@ -164,10 +164,27 @@ def test_bad_params_stop_before_anything_is_made(sources, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
-def test_the_rest_is_estimated_from_runs_of_the_same_kind(finished):
+def test_the_rest_is_estimated_from_runs_of_the_same_kind(finished, tmp_path):
     params, outputs, *_ = finished
-    done, total, seconds = progress(Study.load(params, outputs), at_once=2)
-    assert (done, total, seconds) == (6, 6, 0.0)
+    shutil.copytree(outputs, tmp_path / "outputs")
+    study = Study.load(params, tmp_path / "outputs")
+    assert progress(study, at_once=2) == "6 of 6 runs done"
+    for scores, minutes in zip(sorted(study.folder.rglob("scores.json")), range(60, 120, 10)):
+        record = scores.with_name("run.json")
+        record.write_text(json.dumps({"wall_seconds": 60 * minutes}))
+    size = {run_.size: run_ for run_ in study.runs() if run_.intermediate == "none"}
+    other = Run("base", "choices", "pairs", 1)
+    for run_ in (size["base"], size["large"]):
+        (study.run_folder(run_) / "scores.json").unlink()
+    base, large = (
+        json.loads((study.run_folder(run_) / "run.json").read_text())["wall_seconds"]
+        for run_ in (other, other._replace(size="large"))
+    )
+    said = progress(study, at_once=2)
+    assert said == f"4 of 6 runs done, about {(base + large) / 120:.0f} min left"
+    for scores in study.folder.rglob("scores.json"):
+        scores.unlink()
+    assert progress(study, at_once=2) == "0 of 6 runs done"
 
 
 @pytest.fixture

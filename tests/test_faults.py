@@ -194,6 +194,19 @@ def test_a_report_of_another_version_of_the_study_is_removed(done):
     )
 
 
+def test_a_batch_of_another_version_of_the_study_removes_its_report_first(done, monkeypatch):
+    monkeypatch.setattr(run, "_snakemake", lambda study, *_: write_log(study) or 0)
+    recovery.snapshot(done)
+    report = done.folder / "report.html"
+    report.write_text("a report")
+    assert run.main([str(edit(done, "seeds", [2]).path), "--outputs", str(done.outputs)]) == 1
+    assert not report.exists()
+
+
+def write_log(study: Study) -> None:
+    (study.folder / locks.LOG).write_text("")
+
+
 def test_a_params_file_edited_during_a_batch_does_not_reach_it(done):
     original = Study.load(done.path, done.outputs)
     copy = recovery.snapshot(original)
@@ -400,9 +413,9 @@ def test_the_gpus_are_those_that_may_be_seen(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     for given, names in {"3,GPU-5,7": ["3", "GPU-5", "7"], "": [], "-1": []}.items():
         monkeypatch.setenv(execute.VISIBLE, given)
-        assert execute.gpus() == names
+        assert run.gpus() == names
     monkeypatch.delenv(execute.VISIBLE)
-    assert execute.gpus() == ["0", "1"]
+    assert run.gpus() == ["0", "1"]
 
 
 @pytest.mark.parametrize("killed", ["snakemake", "fork server"])

@@ -1,9 +1,8 @@
-"""Execute notebooks of a study, each in a process of its own.
+"""Execute notebooks of a study, each in a process of its own: a fork of Python's fork server.
 
-Snakemake's jobs call :func:`notebook` from threads. The processes are forks of Python's own fork
-server. In a batch on this machine's processors that server has imported torch and transformers
-before, once for all runs. Elsewhere every notebook imports for itself: CUDA does not survive a
-fork, and a cluster's job has one notebook only.
+In a batch on this machine's processors that server has imported torch and transformers before, once
+for all runs. Elsewhere a notebook imports for itself: CUDA does not survive a fork, and a cluster's
+job has one notebook only.
 """
 
 import multiprocessing
@@ -22,8 +21,7 @@ from helpers.study import Study
 
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
 BATCH, GPUS = "HELPERS_BATCH", "HELPERS_GPUS"
-"""What a batch tells Snakemake: its process id; on this machine, names of GPUs (there may be none).
-"""
+"""What Snakemake's environment says: the batch's process id; here, names of GPUs, if only ""."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 PRELOADED = ["helpers.batch.engine", "helpers.evaluation", "helpers.report.run_charts"]
 
@@ -32,15 +30,6 @@ _lock = threading.Lock()
 _running: set[multiprocessing.process.BaseProcess] = set()
 _ending = threading.Event()
 _free_gpus: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-
-def gpus() -> list[str]:
-    """GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all that torch finds."""
-    import torch
-
-    if (given := os.environ.get(VISIBLE)) is not None:
-        return [name for name in given.split(",") if name.strip() not in ("", "-1")]
-    return [str(i) for i in range(torch.cuda.device_count())]
 
 
 def serve_snakemake() -> None:
@@ -83,8 +72,7 @@ def notebook(name: str, output: str | Path, study: Study, /, report=False, **par
         _running.remove(process)
     if code not in (0, 1):
         print(f"FAILED {output}: the process was killed (out of memory?)", file=sys.stderr)
-        with locks.one_run(Path(output).parent):  # or its fork server was, and it is still ending
-            pass
+        locks.is_free(Path(output).parent, locks.PATIENCE)  # if its fork server was, it still ends
     if gpu is not None:
         _free_gpus.put(gpu)
     if code:

@@ -1,9 +1,8 @@
 """Bring a study's data and models into a mirror: ``python -m helpers.batch.fetch STUDY.yaml DIR``.
 
 Afterwards the study runs with ``HUB_MIRROR=DIR`` and no network, as on a cluster's nodes. Data sets
-are kept as parquet with a README that lists their configurations, so that ``load_dataset`` reads
-the folder as it reads the hub; models as the folders that they are on the hub. What is there and
-whole is not fetched again.
+are parquet with a README that says which file is which, so that ``load_dataset`` reads the folder
+as it reads the hub; models are as on the hub. What is there and whole is not fetched again.
 """
 
 import re
@@ -22,7 +21,7 @@ _MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
 def read(study: Study) -> Iterator[tuple[str, Source, str, str]]:
-    """Everything that a study reads: task, where that lies, split, and the language as named there."""
+    """All that a study reads: a task, its source, the split, the language as the source names it."""
     needed = list(study.needed())
     for name in dict.fromkeys(task for task, *_ in needed):
         translated = [origin.split("/") for origin in study.tasks[name].translates.values()]
@@ -33,15 +32,15 @@ def read(study: Study) -> Iterator[tuple[str, Source, str, str]]:
             yield part, task.source(language), split, task.codes.get(language, language)
 
 
-def data_sets(study: Study) -> dict[tuple[str, str | None, str | None], set[str]]:
-    """Hub data sets that the study reads: (id, configuration, revision) -> the hub's splits."""
-    found: dict[tuple, set[str]] = {}
+def data_sets(study: Study) -> list[tuple[str, str | None, str | None, str]]:
+    """Hub data that the study reads: (id, configuration, revision, split), in the hub's names."""
+    found = {}
     for _, source, split, code in read(study):
-        if source.hub and split in source.splits:
-            config = source.config.format(language=code) if source.config else None
-            names = {re.sub(r"\[.*\]$", "", s) for s in source.splits[split].split("+")}
-            found.setdefault((source.hub, config, source.revision), set()).update(names)
-    return found
+        config = source.config.format(language=code) if source.config else None
+        for part in source.splits.get(split, "").split("+") if source.hub else []:
+            if name := re.sub(r"\[.*\]$", "", part):
+                found[source.hub, config, source.revision, name] = True
+    return list(found)
 
 
 def models(study: Study) -> list[str]:
@@ -57,41 +56,45 @@ def fetch(study: Study, mirror: str) -> Iterator[str]:
     Raises
     ------
     StudyError
-        Something is on no hub that answers, is not whole, or would lie outside the mirror.
+        Something is on no hub that answers, or would lie outside the mirror.
     """
-    for (name, config, revision), splits in data_sets(study).items():
-        for split in sorted(splits):
-            about = {"config": config or "default", "split": split, "revision": revision}
-            yield _data_set(_inside(Path(mirror), name), name, config, about)
-    for name in models(study):
-        yield f"{name}: {_model(_inside(Path(mirror), name), name)}"
+    for name, *which in [*data_sets(study), *((name,) for name in models(study))]:
+        shown = " ".join(filter(None, (name, *which[::2])))
+        folder = _inside(Path(mirror), name)
+        try:
+            outcome = _data_set(folder, name, *which) if which else _model(folder, name)
+        except StudyError:
+            raise
+        except Exception as error:  # the libraries raise anything; the user needs one line
+            reason = " ".join(str(error.__cause__ or error).split())[:300]
+            raise StudyError(f"{shown}: cannot be fetched: {reason}") from error
+        yield f"{shown}: {outcome}"
 
 
-def _data_set(folder: Path, name: str, config: str | None, about: dict) -> str:
+def _data_set(folder: Path, name: str, config: str | None, revision: str | None, split: str) -> str:
     import datasets
 
     datasets.disable_progress_bars()
-    shown = " ".join(filter(None, (name, config, about["split"])))
-    path = _inside(folder, f"{about['config']}/{about['split']}.parquet")
-    file, manifest = path.relative_to(folder).as_posix(), read_json(folder / MANIFEST)
-    if _is_whole(folder, file, manifest) and about.items() <= manifest[file].items():
-        return f"{shown}: there"
-    if (folder / "README.md").exists() and not manifest:
+    about = {"config": config or "default", "split": split, "revision": revision}
+    path, manifest = _inside(folder, f"{about['config']}/{split}.parquet"), _manifest(folder)
+    file = path.relative_to(folder).as_posix()
+    if about.items() <= manifest.get(file, {}).items():
+        return "there"
+    if (folder / "README.md").exists() and not (folder / MANIFEST).exists():
         wrong = f"a mirror of {name} that was not fetched by this program"
         raise StudyError(f"{folder}: {wrong}; expected an empty folder")
-    split = {"split": about["split"], "revision": about["revision"]}
-    rows = _from_hub(shown, datasets.load_dataset, name, config, **split)
+    rows = datasets.load_dataset(name, config, split=split, revision=revision)
     write_whole(path, rows.to_parquet)
     manifest[file] = {"bytes": path.stat().st_size, **about, "rows": len(rows)}
     files: dict[str, list] = {}
     for other, entry in manifest.items():
         files.setdefault(entry["config"], []).append({"split": entry["split"], "path": other})
-    configs = [{"config_name": config, "data_files": paths} for config, paths in files.items()]
+    configs = [{"config_name": name, "data_files": paths} for name, paths in files.items()]
     card = yaml.safe_dump({"configs": configs}, sort_keys=False)
     text = f"---\n{card}---\n\nA part of the hub's {name}, as fetched.\n"
     write_whole(folder / "README.md", lambda beside: beside.write_text(text, encoding="utf-8"))
     write_json(folder / MANIFEST, manifest)
-    return f"{shown}: fetched, {len(rows)} rows"
+    return f"fetched, {len(rows)} rows"
 
 
 def _model(folder: Path, name: str) -> str:
@@ -99,48 +102,35 @@ def _model(folder: Path, name: str) -> str:
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    manifest = read_json(folder / MANIFEST)
-    damaged = [file for file in manifest if not _is_whole(folder, file, manifest)]
-    if manifest and not damaged:
+    noted, whole = read_json(folder / MANIFEST).keys(), _manifest(folder).keys()
+    if noted and noted == whole:
         return "there"
-    for file in damaged:  # the library takes a file that is there for whole
+    for file in noted - whole:  # the library takes a file that is there for whole
         (folder / file).unlink(missing_ok=True)
-    _from_hub(name, snapshot_download, name, local_dir=folder, allow_patterns=_MODEL_FILES)
+    snapshot_download(name, local_dir=folder, allow_patterns=_MODEL_FILES)
     paths = [p for p in folder.rglob("*") if not p.relative_to(folder).parts[0].startswith(".")]
-    sizes = {path: path.stat().st_size for path in paths if path.is_file()}
-    if not any(path.suffix == ".safetensors" for path in sizes):
+    sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in paths if p.is_file()}
+    if not any(file.endswith(".safetensors") for file in sizes):
         reason = "expected some, since pickled ones are never loaded"
         raise StudyError(f"{name}: has no safetensors weights; {reason}")
-    for path in sizes:
-        if wrong := damage(path):
-            path.unlink()
-            raise StudyError(f"{path}: {wrong} after it was fetched; fetch again")
-    manifest = {path.relative_to(folder).as_posix(): {"bytes": sizes[path]} for path in sizes}
-    write_json(folder / MANIFEST, manifest)
+    write_json(folder / MANIFEST, {file: {"bytes": size} for file, size in sizes.items()})
     return f"fetched, {sum(sizes.values()) / 1e6:.0f} MB"
 
 
-def _from_hub(what: str, load, *args, **kwargs):
-    """Call a loader of the libraries, which may raise anything; the user needs one line."""
-    try:
-        return load(*args, **kwargs)
-    except Exception as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
-        raise StudyError(f"{what}: cannot be fetched: {reason}") from error
-
-
-def _is_whole(folder: Path, file: str, manifest: dict[str, dict]) -> bool:
-    path = folder / file
-    if file not in manifest or damage(path):
-        return False
-    return path.is_file() and path.stat().st_size == manifest[file]["bytes"]
+def _manifest(folder: Path) -> dict[str, dict]:
+    """The entries of a folder's manifest whose files are there and whole."""
+    whole = {}
+    for file, entry in read_json(folder / MANIFEST).items():
+        path = folder / file
+        if path.is_file() and path.stat().st_size == entry["bytes"] and not damage(path):
+            whole[file] = entry
+    return whole
 
 
 def _inside(folder: Path, name: str) -> Path:
     if folder.resolve() not in (folder / name).resolve().parents:
-        raise StudyError(
-            f"{name}: leads out of {folder}; expected the name of something on the hub"
-        )
+        expected = "expected the name of something on the hub"
+        raise StudyError(f"{name}: leads out of {folder}; {expected}")
     return folder / name
 
 

@@ -7,7 +7,6 @@ data that is missing on this machine. Nothing is downloaded. Figures that are es
 import math
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -42,33 +41,27 @@ _ROW = "{:14}{:>8,.0f}{:>22,.0f}{:>20,.0f}{:>12,.1f}"
 _SUMS = ["runs", "examples", "tokens", "hours", "disk"]
 
 
-class Plan(NamedTuple):
-    """What a study takes, as a table with a row a phase.
+def plan(study: Study) -> pd.DataFrame:
+    """What every phase of a study takes.
 
-    ``phases`` has runs, examples and tokens that are trained on, GPU-hours, bytes of disk, minutes
-    of the longest run; ``unknown`` names what the catalogue has no size of, ``missing`` what is not
-    on this machine.
+    Runs, examples and tokens that are trained on, GPU-hours, bytes of disk, minutes of the longest
+    run.
     """
-
-    phases: pd.DataFrame
-    unknown: list[str]
-    missing: list[str]
-
-
-def plan(study: Study) -> Plan:
-    """What every phase of a study takes."""
     table = _runs(study)
     table["hours"] = (table["seconds"] + START) / 3600
     table[_SUMS[1:]] = table[_SUMS[1:]].mul(table["runs"], axis=0)
     phases = table.groupby("phase")[_SUMS].sum()
     phases["longest"] = (table.groupby("phase")["seconds"].max() + START) / 60
     phases = phases.reindex(["encoder", "intermediate", "target"])
+    return phases.fillna({"longest": START / 60}).fillna(0)
+
+
+def unknown(study: Study) -> list[str]:
+    """What the plan cannot count, since the catalogue does not say how large it is."""
     encoders = [size.encoder for size in study.sizes.values() if size.encoder not in ENCODERS]
-    unknown = [f"encoder {name} (counted as XLM-R base)" for name in encoders]
+    names = [f"encoder {name} (counted as XLM-R base)" for name in encoders]
     trained = [task for task, split, _ in study.needed() if split == "train"]
-    unknown += [task for task in trained if _rows(study, task) is None]
-    phases = phases.fillna({"longest": START / 60}).fillna(0)
-    return Plan(phases, list(dict.fromkeys(unknown)), missing(study))
+    return list(dict.fromkeys(names + [t for t in trained if _rows(study, t) is None]))
 
 
 def _runs(study: Study) -> pd.DataFrame:
@@ -93,8 +86,7 @@ def _runs(study: Study) -> pd.DataFrame:
             seconds = layers * (TRAINING * tokens + PREDICTION * predicted) / GPU_FLOPS
             runs = seeds * len(study.intermediate)
             rows.append(("target", runs, examples, tokens, seconds, 200 * items))
-    columns = ["phase", "runs", "examples", "tokens", "seconds", "disk"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["phase", "runs", "examples", "tokens", "seconds", "disk"])
 
 
 def _training(study: Study, phase: str, size: str, name: str, stages: list) -> tuple[int, int]:
@@ -106,11 +98,10 @@ def _training(study: Study, phase: str, size: str, name: str, stages: list) -> t
         rows = {task: min(_rows(study, task) or 0, limit) for task in tasks}
         if total := sum(rows.values()):
             batches = settings.total_steps(total) * settings.gradient_accumulation
-            shares = {task: batches * settings.batch_size * rows[task] / total for task in tasks}
-            examples += sum(round(share) for share in shares.values())
-            for task, share in shares.items():
-                own = task if mixture else name
-                tokens += round(share * _tokens(study, task, phase, size, own))
+            for task in tasks:
+                share = batches * settings.batch_size * rows[task] / total
+                length = _tokens(study, task, phase, size, task if mixture else name)
+                examples, tokens = examples + round(share), tokens + round(share * length)
     return examples, tokens
 
 
@@ -126,7 +117,7 @@ def _rows(study: Study, name: str) -> int | None:
 
 
 def _tokens(study: Study, task: str, phase: str, size: str, name: str) -> int:
-    """Tokens of an example of ``task`` in the phase's training that has the settings of ``name``."""
+    """Tokens of an example of ``task``, cut as the hyperparameters of ``name`` say."""
     entry, limit = study.tasks[task], study.hyperparameters(phase, size, name).max_length
     sequences = len(entry.labels) if entry.format == "multiple_choice" else 1
     return min(TOKENS[entry.format], limit) * sequences
@@ -162,21 +153,20 @@ def _is_here(repository: str, kind: str) -> bool:
     return cached.is_dir() or (home / "datasets" / repository.replace("/", "___").lower()).is_dir()
 
 
-def show(study: Study, plan: Plan) -> str:
+def show(study: Study, phases: pd.DataFrame) -> str:
     """The plan as a page of text."""
-    phases, total = plan.phases, plan.phases.sum()
     lines = [
         f"{study.name}: {study.description}\n",
         f"{'phase':14}{'runs':>8}{'examples trained on':>22}{'tokens trained on':>20}"
         f"{'GPU-hours':>12}{'longest run':>14}   asked of a cluster",
     ]
-    warnings = []
+    warnings, total = [], phases.sum()
     for phase, row in phases.iterrows():
-        needs = study.needs(phase)
+        needs, longest = study.needs(phase), f"{row['longest']:,.0f}"
         asked = f"{needs.gpus} GPU, {needs.memory_gb:g} GB, {needs.minutes:,} min"
-        lines.append(f"{_ROW.format(phase, *row[_SUMS[:4]])}{row['longest']:>10,.0f} min   {asked}")
+        lines.append(f"{_ROW.format(phase, *row[_SUMS[:4]])}{longest:>10} min   {asked}")
         if row["runs"] and row["longest"] > needs.minutes:
-            wrong = f"found {needs.minutes:,}, expected at least {row['longest']:,.0f}"
+            wrong = f"found {needs.minutes:,}, expected at least {longest}"
             warnings.append(f"warning: cluster.{phase}.minutes: {wrong}")
     tokens = ", ".join(f"{count} ({name})" for name, count in TOKENS.items())
     lines += [
@@ -186,11 +176,11 @@ def show(study: Study, plan: Plan) -> str:
         f"{START:.0f} s a run beside training,",
         f"{TRAINING} FLOP a parameter of the layers and token, and tokens a sequence of {tokens}",
     ]
-    if plan.unknown:
-        names = ", ".join(plan.unknown)
-        lines.append(f"sizes that the catalogue does not say are not counted: {names}")
-    title = "missing on this machine:" if plan.missing else "nothing is missing on this machine"
-    return "\n".join([*lines, *warnings, f"\n{title}", *(f"  {what}" for what in plan.missing)])
+    if names := unknown(study):
+        lines.append(f"sizes that the catalogue does not say are not counted: {', '.join(names)}")
+    absent = missing(study)
+    title = "missing on this machine:" if absent else "nothing is missing on this machine"
+    return "\n".join([*lines, *warnings, f"\n{title}", *(f"  {what}" for what in absent)])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Run a study in batch: ``python -m helpers.batch params/STUDY.yaml --cores N``.
 
 Checks the params and the data first, hands the work to Snakemake, shows how many runs are done and
-how long the rest will take, and ends by naming every run that failed, the report, and the
-one-sentence finding.
+how long the rest will take, and names every run that failed, the report, and what was found.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from helpers.batch import execute, locks, recovery
 from helpers.study import Study, StudyError
 from helpers.study.files import read_json
 
-ROOT = Path(__file__).parents[3]
+SNAKEFILE = Path(__file__).parents[3] / "Snakefile"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,8 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("study", type=Path)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    profile = "a Snakemake profile: jobs go to its executor, such as a cluster"
-    parser.add_argument("--profile", type=Path, help=profile)
+    parser.add_argument("--profile", type=Path, help="a Snakemake profile, such as a cluster's")
     given, more = parser.parse_known_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing to save yet; Snakemake inherits it
@@ -55,9 +53,9 @@ def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -
     """Everything between the study's checks and its last line; returns the exit status."""
     from helpers import data  # brings torch: only once the study is known to be right
 
-    study = recovery.snapshot(original)
-    for line in recovery.repair(study):
+    for line in recovery.repair(original):  # which looks at the snapshot of the last batch
         print(line, flush=True)
+    study = recovery.snapshot(original)
     if not data.prepared(study):
         print(f"reading the data of study {study.name}", flush=True)
         data.prepare(study)
@@ -65,41 +63,54 @@ def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -
     status = _snakemake(study, cores, profile, more)
     status = _summary(study, status, (time.time() - begin) / 60)
     if recovery.differs(original.path, study):
-        text = "changed during the batch; run it again to follow the change"
-        print(f"{original.path}: {text}", file=sys.stderr)
+        what = "changed during the batch; run it again to follow the change"
+        print(f"{original.path}: {what}", file=sys.stderr)
         return status or 1
     return status
 
 
+def gpus() -> list[str]:
+    """GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all that torch finds."""
+    import torch
+
+    if (given := os.environ.get(execute.VISIBLE)) is None:
+        return [str(i) for i in range(torch.cuda.device_count())]
+    return [name for name in given.split(",") if name.strip() not in ("", "-1")]
+
+
 def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) -> int:
     """Run Snakemake to its end, here with a GPU or a core a notebook, or where the profile says."""
-    gpus = [] if profile else execute.gpus()
-    at_once = len(gpus) or cores
+    names = [] if profile else gpus()
+    at_once = len(names) or cores
     here = ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
-    command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
-        *(["--profile", str(profile)] if profile else here),
-        *("--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
-        "--force-use-threads",  # else every notebook would get a Snakemake of its own
-        *("--config", f"study={study.path}", f"outputs={study.outputs}"),
-        *more,
-    ]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
+    command += ["--profile", str(profile)] if profile else here
+    command += ["--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"]
+    command += ["--force-use-threads"]  # else every notebook would get a Snakemake of its own
+    command += ["--config", f"study={study.path}", f"outputs={study.outputs}", *more]
     environment = os.environ | {execute.BATCH: str(os.getpid())}
-    if not profile:
-        environment[execute.GPUS] = ",".join(gpus)
-    # A session of its own: an interrupt at the terminal comes here, and one signal reaches them all
+    environment |= {} if profile else {execute.GPUS: ",".join(names)}
+    # A session of its own: a terminal's signals come here only, and one from here reaches them all.
+    how = {"stderr": subprocess.STDOUT, "env": environment, "start_new_session": True}
     with (study.folder / locks.LOG).open("w") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=log, **how)
     signal.signal(signal.SIGUSR1, lambda number, _: _signal(process, number))
+    shown = None
     try:
-        return _wait(process, study, at_once)
+        while process.poll() is None:
+            if (line := progress(study, at_once)) != shown:
+                print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+            shown = line
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+        if process.returncode < 0:  # it was killed: its notebooks save a checkpoint and end
+            locks.no_job_left(study)
+        return process.returncode
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         process.wait()
         raise
-    finally:  # at once after a second interrupt; else what is left is an idle fork server
+    finally:  # after a second interrupt at once; else an idle fork server is left
         _signal(process, signal.SIGKILL)
 
 
@@ -109,24 +120,8 @@ def _signal(session: subprocess.Popen, number: int) -> None:
         os.killpg(session.pid, number)
 
 
-def _wait(process: subprocess.Popen, study: Study, at_once: int) -> int:
-    """Wait for Snakemake, with a line whenever another run is done; returns its exit status."""
-    shown = None
-    while process.poll() is None:
-        done, total, seconds = progress(study, at_once)
-        left = f", about {seconds / 60:.0f} min left" if seconds and done < total else ""
-        if done != shown:
-            print(f"{time.strftime('%H:%M:%S')}  {done} of {total} runs done{left}", flush=True)
-            shown = done
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(1)
-    if process.returncode < 0:  # it was killed: its notebooks save a checkpoint and end
-        locks.no_job_left(study)
-    return process.returncode
-
-
-def progress(study: Study, at_once: int) -> tuple[int, int, float | None]:
-    """Trainings done, trainings in all, and the seconds that the rest will take (None: not known).
+def progress(study: Study, at_once: int) -> str:
+    """How many trainings are done, and how long the rest will take.
 
     A training that is not done is taken to last as long as the mean of the done ones most like it:
     of the same size and task, else of the same size, else of any.
@@ -140,8 +135,9 @@ def progress(study: Study, at_once: int) -> tuple[int, int, float | None]:
     expected, todo = table["seconds"], table["seconds"].isna()
     for like in (["size", "task"], ["size"]):
         expected = expected.fillna(table.groupby(like)["seconds"].transform("mean"))
-    rest = expected.fillna(table["seconds"].mean())[todo].sum() / at_once
-    return int((~todo).sum()), len(table), None if todo.all() else float(rest)
+    minutes = expected.fillna(table["seconds"].mean())[todo].sum() / at_once / 60
+    left = f", about {minutes:.0f} min left" if todo.any() and not todo.all() else ""
+    return f"{len(table) - todo.sum()} of {len(table)} runs done{left}"
 
 
 def _summary(study: Study, status: int, minutes: float) -> int:
@@ -151,14 +147,12 @@ def _summary(study: Study, status: int, minutes: float) -> int:
         len(study.runs()),
         study.folder / locks.LOG,
     )
-    if status:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        failed = [line for line in lines if line.startswith("FAILED")]
-        print(*failed, sep="\n", end="\n" * bool(failed), file=sys.stderr)
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if status else []:
+        if line.startswith("FAILED"):
+            print(line, file=sys.stderr)
     if len(missing):
-        runs = ", ".join("/".join(map(str, run)) for run in missing.itertuples(index=False))
-        text = f"{len(missing)} of {total} runs are missing: {runs} (see {log})"
-        print(text, file=sys.stderr)
+        names = ", ".join("/".join(map(str, run)) for run in missing.itertuples(index=False))
+        print(f"{len(missing)} of {total} runs are missing: {names} (see {log})", file=sys.stderr)
         if len(missing) < total:
             with suppress(RuntimeError):  # the report of an unfinished study shows its gaps
                 execute.notebook("4_compare", study.folder / "4_compare.ipynb", study, report=True)
@@ -168,13 +162,8 @@ def _summary(study: Study, status: int, minutes: float) -> int:
     report = study.folder / "report.html"
     if report.exists():
         print(f"report: {report.resolve()}")
-        print(_finding(study))
+        effects = pd.read_parquet(study.folder / "effects.parquet")
+        runs, *_ = comparison.finished_runs(study)
+        titles = {name: size.title for name, size in study.sizes.items()}
+        print(comparison.summary_sentence(effects, runs, titles, study.runs()))
     return status or int(len(missing) > 0)
-
-
-def _finding(study: Study) -> str:
-    """The study in one sentence, from the estimates that the comparison wrote."""
-    effects = pd.read_parquet(study.folder / "effects.parquet")
-    runs, *_ = comparison.finished_runs(study)
-    titles = {name: size.title for name, size in study.sizes.items()}
-    return comparison.summary_sentence(effects, runs, titles, study.runs())
