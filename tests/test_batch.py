@@ -169,7 +169,9 @@ def test_the_rest_is_estimated_from_runs_of_the_same_kind(finished, tmp_path):
     shutil.copytree(outputs, tmp_path / "outputs")
     study = Study.load(params, tmp_path / "outputs")
     assert progress(study, at_once=2) == "6 of 6 runs done"
-    for scores, minutes in zip(sorted(study.folder.rglob("scores.json")), range(60, 120, 10)):
+    for scores, minutes in zip(
+        sorted(study.folder.rglob("scores.json")), range(60, 120, 10), strict=True
+    ):
         record = scores.with_name("run.json")
         record.write_text(json.dumps({"wall_seconds": 60 * minutes}))
     size = {run_.size: run_ for run_ in study.runs() if run_.intermediate == "none"}

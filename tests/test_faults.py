@@ -17,7 +17,7 @@ import yaml
 from conftest import write_study
 
 from helpers import comparison, data
-from helpers.batch import execute, locks, recovery, run
+from helpers.batch import execute, recovery, run
 from helpers.encoders import hidden_states
 from helpers.study import NONE, Run, Study, StudyError
 from helpers.study.files import damage, write_json, write_whole
@@ -31,9 +31,9 @@ def template(tiny_sources, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
         data.prepare(study)
-    for record, settings in recovery.records(study).items():
-        folder = record.parent
-        write_json(record, {"parameters": settings})
+    for folder in (path.parent for path in study.results()):
+        names = folder.relative_to(study.folder).parts[:-1]
+        write_json(folder / "run.json", {"parameters": study.settings(*names)})
         pretrained, intermediate = (
             folder.name == "encoder",
             folder.parent.parent.parent == study.folder,
@@ -204,7 +204,7 @@ def test_a_batch_of_another_version_of_the_study_removes_its_report_first(done, 
 
 
 def write_log(study: Study) -> None:
-    (study.folder / locks.LOG).write_text("")
+    (study.folder / recovery.LOG).write_text("")
 
 
 def test_a_params_file_edited_during_a_batch_does_not_reach_it(done):
@@ -220,21 +220,21 @@ def test_a_params_file_edited_during_a_batch_does_not_reach_it(done):
 
 
 def test_a_second_batch_on_the_same_outputs_is_refused_in_one_line(done, capsys):
-    with locks.only_one(done):
+    with recovery.only_one(done):
         assert run.main([str(done.path), "--outputs", str(done.outputs)]) == 2
     error = capsys.readouterr().err.strip()
     assert (
         error.count("\n") == 0 and "another batch is at work" in error and str(os.getpid()) in error
     )
-    with locks.only_one(done):
+    with recovery.only_one(done):
         pass
 
 
 AT_WORK = """
 import sys, time
 from pathlib import Path
-from helpers.batch import locks
-with locks.one_run(Path(sys.argv[1])):
+from helpers.batch import recovery
+with recovery.held(Path(sys.argv[1])):
     print("at work", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -255,7 +255,7 @@ def test_a_killed_batch_is_waited_for_until_its_last_job_has_ended(done, capsys)
     killed = work(done.run_folder(Run("large", "none", "pairs", 1)), 600)
     killed.kill()
     killed.wait()
-    with locks.only_one(done):
+    with recovery.only_one(done):
         assert left.wait(timeout=5) == 0
     assert "waiting for the last jobs" in capsys.readouterr().out
     assert not list(done.folder.rglob(".at-work"))
@@ -277,7 +277,7 @@ def test_a_job_that_outlived_its_batch_is_named_and_no_second_batch_begins(done,
     assert error.count("\n") == 0 and "base/none/pairs/seed-1" in error and "job 17" in error
     job.kill()
     job.wait()
-    with locks.only_one(done):
+    with recovery.only_one(done):
         assert not list(done.folder.rglob(".at-work"))
 
 
@@ -288,25 +288,25 @@ def test_jobs_that_wait_in_the_queue_are_named_too(done, tmp_path, monkeypatch, 
     squeue.write_text('#!/bin/sh\ncase "$*" in *--name=batch-1) echo 5; echo 6;; esac\n')
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
-    (done.folder / locks.LOG).write_text("host: here\nSLURM run ID: batch-1\nmore\n")
+    (done.folder / recovery.LOG).write_text("host: here\nSLURM run ID: batch-1\nmore\n")
     assert run.main([str(done.path), "--outputs", str(done.outputs)]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "scancel 5 6" in error
-    (done.folder / locks.LOG).write_text("host: here\nSLURM run ID: batch-2\n")
-    with locks.only_one(done):
+    (done.folder / recovery.LOG).write_text("host: here\nSLURM run ID: batch-2\n")
+    with recovery.only_one(done):
         pass
 
 
 def test_a_run_is_made_by_one_process_at_a_time(done, job, monkeypatch):
     folder = done.run_folder(Run("base", "none", "pairs", 1))
-    with locks.one_run(done.run_folder(Run("large", "none", "pairs", 1))):
+    with recovery.held(done.run_folder(Run("large", "none", "pairs", 1))):
         pass  # another run is free
     with monkeypatch.context() as patch:
-        patch.setattr(locks, "PATIENCE", 0)
-        with pytest.raises(StudyError, match="job 17, process"), locks.one_run(folder):
+        patch.setattr(recovery, "PATIENCE", 0)
+        with pytest.raises(StudyError, match="job 17, process"), recovery.held(folder):
             pass
     threading.Timer(0.5, job.kill).start()
-    with locks.one_run(folder):  # free as soon as its holder is gone
+    with recovery.held(folder):  # free as soon as its holder is gone
         assert job.wait() != 0
     assert not (folder / ".at-work").exists()
 
@@ -409,13 +409,16 @@ if name == "killed":
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
 
 
-def test_the_gpus_are_those_that_may_be_seen(monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    for given, names in {"3,GPU-5,7": ["3", "GPU-5", "7"], "": [], "-1": []}.items():
-        monkeypatch.setenv(execute.VISIBLE, given)
-        assert run.gpus() == names
-    monkeypatch.delenv(execute.VISIBLE)
-    assert run.gpus() == ["0", "1"]
+@pytest.mark.parametrize(
+    ("given", "found", "names"),
+    [("3,GPU-5,7", 3, ["3", "GPU-5", "7"]), ("", 0, []), ("-1", 0, []), (None, 2, ["0", "1"])],
+)
+def test_the_gpus_are_those_that_may_be_seen(monkeypatch, given, found, names):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: found)
+    monkeypatch.setenv(execute.VISIBLE, str(given))
+    if given is None:
+        monkeypatch.delenv(execute.VISIBLE)
+    assert run.gpus() == names
 
 
 @pytest.mark.parametrize("killed", ["snakemake", "fork server"])

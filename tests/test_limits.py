@@ -12,7 +12,7 @@ from conftest import write_study
 from stress import differences, results
 
 from helpers import comparison, data
-from helpers.batch import execute, recovery, run
+from helpers.batch import engine, execute, recovery, run
 from helpers.study import NONE, Run, Study
 from helpers.training import checkpoints
 
@@ -50,7 +50,7 @@ def prepared(params: Path, outputs: Path) -> Study:
     data.prepare(study)
     notebook = study.folder / RUN.size / "notebook.ipynb"
     parameters = {**common(study), "size": RUN.size}
-    assert execute.run(execute.NOTEBOOKS / "1_encoder.ipynb", notebook, parameters) is None
+    assert engine.run(execute.NOTEBOOKS / "1_encoder.ipynb", notebook, parameters) is None
     return study
 
 
@@ -62,7 +62,7 @@ def run_target(study: Study) -> str | None:
     """What the job of the run does, in this process."""
     parameters = {**common(study), **RUN._asdict()}
     notebook = study.run_folder(RUN) / "notebook.ipynb"
-    return execute.run(execute.NOTEBOOKS / "3_target.ipynb", notebook, parameters)
+    return engine.run(execute.NOTEBOOKS / "3_target.ipynb", notebook, parameters)
 
 
 def test_a_disk_that_fills_up_in_mid_run_costs_that_run_and_nothing_else(sources, tmp_path, mount):
@@ -125,7 +125,7 @@ from helpers.batch import engine, execute
 from helpers.report import page, run_charts
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + 2**24, -1))
-message = execute.run(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))
+message = engine.run(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))
 print(message)
 sys.exit(message is not None)
 """

@@ -50,7 +50,7 @@ def test_the_study_of_record_is_several_hundred_runs():
     phases = plan.plan(study)
     assert phases.loc["target", "runs"] == len(study.runs()) == 2 * 12 * 10 * 3
     steps = 3 * -(-392_702 // 32)
-    examples, tokens = plan._training(study, "intermediate", "base", "mnli", [["mnli"]])
+    examples, tokens = plan._training(study, "base", "mnli")
     assert examples == steps * 32 and tokens == examples * 50
     assert any("ccg/train.auto" in what for what in plan.missing(study))
     alone = {"intermediate": ["none", "mnli"], "sizes": {"base": study.sizes["base"]}}

@@ -11,7 +11,7 @@ from conftest import TASKS, write_study
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from helpers.batch import locks
+from helpers.batch import recovery
 from helpers.study import Study, StudyError
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +60,7 @@ def test_no_link_leads_out_of_the_outputs(tiny_sources, tmp_path, link):
     path = study.outputs / link
     path.parent.mkdir(parents=True)
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StudyError, match="leads out"), locks.only_one(study):
+    with pytest.raises(StudyError, match="leads out"), recovery.only_one(study):
         pass
     assert list((tmp_path / "elsewhere").iterdir()) == []
 

@@ -1,18 +1,48 @@
-"""A papermill engine that runs a notebook's cells in this process.
+"""What happens in a notebook's process: papermill runs the cells there, without a kernel.
 
-A kernel of its own would import torch anew for every run, and papermill passes it no signals (its
-issue 508), so that a training could not be asked for a checkpoint.
+A kernel would import torch anew for every run, and papermill passes it no signals (its issue 508),
+so that a training could not be asked for a checkpoint.
 """
 
-import base64
+import os
 import re
+from base64 import b64encode
+from pathlib import Path
 
+import papermill
+import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbformat.v4 import new_output
 from papermill.engines import Engine, papermill_engines
 
-NAME = "in_process"
+from helpers.batch import recovery
+from helpers.report import page
+
+
+def run(source: Path, output: Path, parameters: dict, report: bool = False) -> str | None:
+    """Execute a notebook in this process, which holds the lock of the output's folder meanwhile.
+
+    The executed notebook appears as ``output`` only when every cell has run; a failed one stays
+    beside it as ``*.failed.ipynb``. With ``report``, a page is made of it too. Returns one line
+    when something failed.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # runs have a core each
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    unfinished = output.with_suffix(".failed.ipynb")
+    how = {"engine_name": InProcessEngine.__name__, "kernel_name": "python3", "progress_bar": False}
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with recovery.held(output.parent):
+            papermill.execute_notebook(source, unfinished, parameters, **how)
+            os.replace(unfinished, output)
+            if report:
+                page.write(output)
+    except (Exception, KeyboardInterrupt) as error:
+        kind = getattr(error, "ename", type(error).__name__)
+        reason = f"{kind}: {getattr(error, 'evalue', error)}"
+        return f"FAILED {output}: {' '.join(reason.split())[:600]}"
+    return None
 
 
 class InProcessEngine(Engine):
@@ -49,21 +79,17 @@ def _run(shell: InteractiveShell, cell) -> BaseException | None:
         text = re.sub(r"[^\n]*\r(?!\n)", "", getattr(captured, name)).strip("\n")
         if text.strip():
             cell.outputs.append(new_output("stream", name=name, text=text + "\n"))
-    cell.outputs += [_shown("display_data", o.data, o.metadata) for o in captured.outputs]
-    cell.outputs += [_shown("execute_result", *r, execution_count=count) for r in results]
+    shown = [("display_data", o.data, o.metadata, {}) for o in captured.outputs]
+    shown += [("execute_result", *result, {"execution_count": count}) for result in results]
+    for kind, data, about, more in shown:  # pictures are base64 text in notebook files
+        text = {k: b64encode(v).decode() if isinstance(v, bytes) else v for k, v in data.items()}
+        cell.outputs.append(new_output(kind, data=text, metadata=about or {}, **more))
     error = outcome.error_before_exec or outcome.error_in_exec
     if error is not None:
-        kind = type(error)
-        trace = shell.InteractiveTB.structured_traceback(kind, error, error.__traceback__)
-        said = {"ename": kind.__name__, "evalue": str(error), "traceback": trace}
-        cell.outputs.append(new_output("error", **said))
+        name, text = type(error).__name__, str(error)
+        trace = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
+        cell.outputs.append(new_output("error", ename=name, evalue=text, traceback=trace))
     return error
 
 
-def _shown(kind: str, data: dict, metadata: dict | None = None, **more):
-    """An output with its pictures as base64 text, as notebook files hold them."""
-    text = {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in data.items()}
-    return new_output(kind, data=text, metadata=metadata or {}, **more)
-
-
-papermill_engines.register(NAME, InProcessEngine)
+papermill_engines.register(InProcessEngine.__name__, InProcessEngine)

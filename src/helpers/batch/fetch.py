@@ -21,7 +21,7 @@ _MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
 def read(study: Study) -> Iterator[tuple[str, Source, str, str]]:
-    """All that a study reads: a task, its source, the split, the language as the source names it."""
+    """All that a study reads: task, source, split, and the language as the source names it."""
     needed = list(study.needed())
     for name in dict.fromkeys(task for task, *_ in needed):
         translated = [origin.split("/") for origin in study.tasks[name].translates.values()]
@@ -102,17 +102,16 @@ def _model(folder: Path, name: str) -> str:
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    noted, whole = read_json(folder / MANIFEST).keys(), _manifest(folder).keys()
-    if noted and noted == whole:
+    noted = read_json(folder / MANIFEST)
+    if noted and noted == _manifest(folder):
         return "there"
-    for file in noted - whole:  # the library takes a file that is there for whole
-        (folder / file).unlink(missing_ok=True)
-    snapshot_download(name, local_dir=folder, allow_patterns=_MODEL_FILES)
+    how = {"allow_patterns": _MODEL_FILES, "force_download": bool(noted)}  # else what is there
+    snapshot_download(name, local_dir=folder, **how)  # would be taken for whole
     paths = [p for p in folder.rglob("*") if not p.relative_to(folder).parts[0].startswith(".")]
     sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in paths if p.is_file()}
     if not any(file.endswith(".safetensors") for file in sizes):
-        reason = "expected some, since pickled ones are never loaded"
-        raise StudyError(f"{name}: has no safetensors weights; {reason}")
+        expected = "expected some, since pickled ones are never loaded"
+        raise StudyError(f"{name}: has no safetensors weights; {expected}")
     write_json(folder / MANIFEST, {file: {"bytes": size} for file, size in sizes.items()})
     return f"fetched, {sum(sizes.values()) / 1e6:.0f} MB"
 

@@ -1,24 +1,132 @@
-"""What a batch does so that nothing is lost or mixed up: parameters that stay, damage found."""
+"""What a batch does so that nothing is lost or mixed up: locks, parameters that stay, repair.
 
+A lock is the system's, free as soon as its holder has ended; nodes of a cluster see it on the file
+system that they share. Where that has none, a run goes without.
+"""
+
+import errno
+import json
+import os
 import re
 import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 
 from helpers.study import Study, StudyError
 from helpers.study.catalogue import read_yaml
 from helpers.study.files import damage, read_json, write_whole
 from helpers.study.study import REPETITION
 
-SNAPSHOT = ".params/study.yaml"
-"""In a study's folder: the params that its newest batch runs under, beside their catalogue."""
+PATIENCE = 180
+"""Seconds that a notebook has for a last checkpoint before it is killed."""
+LOG, SNAPSHOT = "snakemake.log", ".params/study.yaml"
+"""In a study's folder: what Snakemake says of the newest batch, and the params of that batch."""
+_LOCKS = {"batch": ".lock", "notebook": ".at-work"}
+_NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _UNFINISHED = re.compile(r"^\..+\.\d+(\.\w+)?$")
 """The names that files.write_whole gives to what is not whole yet."""
+_RESULTS = ["scores.json", "run.json", "predictions.parquet"]
+_ENCODER = ["encoder/config.json", "encoder/tokenizer.json"]
+_FILES = {
+    1: ["encoder/run.json", "notebook.ipynb", *_ENCODER],
+    2: ["scores.json", "run.json", "notebook.ipynb", *_ENCODER],
+    3: [*_RESULTS, "notebook.ipynb"],
+}
+"""Files of a size, an intermediate task and a target; the first one is written last."""
+
+
+@contextmanager
+def only_one(study: Study) -> Iterator[None]:
+    """Hold the study's outputs for this batch.
+
+    Raises
+    ------
+    StudyError
+        Another batch or a cluster's job is at work there, a link leads out, or it is read-only.
+    """
+    home = study.outputs.resolve() / study.name
+    for path in [study.folder, *study.folder.rglob("*")]:
+        inside = path != study.folder and path.resolve().is_relative_to(home)
+        if path.is_symlink() and not inside:  # files would be written or removed through it
+            expected = "expected what the study made"
+            raise StudyError(f"{path}: a link that leads out of {study.folder}; {expected}")
+    try:
+        study.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"{study.folder}: cannot be written: {error.strerror}") from None
+    with held(study.folder, "batch", patience=0):
+        no_job_left(study)
+        yield
+
+
+@contextmanager
+def held(folder: Path, by: str = "notebook", patience: float | None = None) -> Iterator[None]:
+    """Hold a folder for a notebook or a batch; a StudyError says who does for too long already."""
+    path, patience = folder / _LOCKS[by], PATIENCE if patience is None else patience
+    lock = FileLock(path, timeout=patience, poll_interval=0.2, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        who = f"another {by} is at work there: {read_json(path).get('holder')}"
+        raise StudyError(f"{folder}: {who}; expected one at a time") from None
+    except OSError as error:
+        if by == "batch" or error.errno not in _NO_LOCKS_HERE:
+            raise
+    try:
+        (host, job), since = _place(), time.strftime("%Y-%m-%d %H:%M:%S")
+        holder = f"job {job}, " * bool(job) + f"process {os.getpid()} on {host} (since {since})"
+        path.write_text(json.dumps({"place": [host, job], "holder": holder}), encoding="utf-8")
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is locked: filelock takes no file without a name
+        lock.release()
+
+
+def is_free(folder: Path, patience: float = 0) -> bool:
+    """Whether no notebook is at work in a run's folder, after ``patience`` seconds at most."""
+    try:
+        with held(folder, patience=patience):
+            return True
+    except StudyError:
+        return False
+
+
+def no_job_left(study: Study) -> None:
+    """Wait for what a killed batch left on this machine; a StudyError names a cluster's jobs."""
+    log, jobs = study.folder / LOG, []
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    names = ",".join(re.findall(r"SLURM run ID: (\S+)", text))  # its jobs all have it for a name
+    if names and shutil.which("squeue"):
+        command = ["squeue", "--noheader", "--format=%i", f"--name={names}"]
+        jobs = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    if jobs:
+        cancel = f"wait for their end, or cancel them (scancel {' '.join(jobs)})"
+        left = f"jobs {', '.join(jobs)}, left by an earlier batch, are in Slurm's queue"
+        raise StudyError(f"{study.folder}: {left}; {cancel}")
+    for path in [p for p in study.folder.rglob(_LOCKS["notebook"]) if not is_free(p.parent)]:
+        other = {"place": _place()} | read_json(path)
+        if other["place"] == _place():
+            print(f"{path.parent}: waiting for the last jobs of a killed batch to end", flush=True)
+            if is_free(path.parent, PATIENCE):
+                continue
+        left = f"{other.get('holder')}, left by an earlier batch, is still at work there"
+        raise StudyError(f"{path.parent}: {left}; wait for its end, or cancel it")
+
+
+def _place() -> list[str | None]:
+    """Where this process runs: the machine and, on a cluster, the job."""
+    return [socket.gethostname(), os.environ.get("SLURM_JOB_ID")]
 
 
 def snapshot(study: Study) -> Study:
-    """The study as read from a copy of its files in its outputs, which no edit of them reaches."""
+    """The study as read from a copy of its files in its outputs, which no edit reaches."""
     path = study.folder / SNAPSHOT
     catalogue = (study.path.parent / study.catalogue).read_bytes()
     params = yaml.safe_dump({**read_yaml(study.path), "catalogue": "tasks.yaml"}, sort_keys=False)
@@ -29,19 +137,18 @@ def snapshot(study: Study) -> Study:
 
 def differs(path: Path, study: Study) -> bool:
     """Whether a params file says something else than ``study``, or nothing that can be read."""
-    where = {"path", "outputs", "catalogue"}
     try:
         other = Study.load(path, study.outputs)
     except StudyError:
         return True
-    return other.model_dump(exclude=where) != study.model_dump(exclude=where)
+    said = [each.model_dump(exclude={"path", "catalogue"}) for each in (study, other)]
+    return said[0] != said[1]
 
 
 def repair(study: Study) -> list[str]:
-    """Make ready for a restart: what is broken or stale no longer counts as done.
+    """Let what is broken or stale no longer count as done; returns one line for each such thing.
 
-    Returns one line for each such thing. What was being written when a batch was killed is removed
-    without a word.
+    What was being written when a batch was killed is removed without a word.
     """
     lines = []
     for path in study.folder.rglob(".*"):
@@ -66,40 +173,27 @@ def repair(study: Study) -> list[str]:
 
 def stale(study: Study) -> dict[Path, str]:
     """Folders of results that are broken or were made under other parameters, and what is wrong."""
-    found = {}
-    for record, settings in records(study).items():
-        said = read_json(record)
+    found, texts = {}, set(study.texts())
+    for path in study.results():
+        folder, names = path.parent, path.relative_to(study.folder).parts[:-2]
+        record = read_json(folder / "run.json")
         # A trimmed encoder knows the tokens of the texts that it was made for, and no others.
-        known = set(study.texts()) <= set(said.get("texts", study.texts()))
-        if wrong := _broken(record.parent):
-            found[record.parent] = wrong
-        elif record.exists() and not (said.get("parameters") == settings and known):
-            found[record.parent] = f"{record.parent}: made under other parameters"
+        current = texts <= set(record.get("texts", texts))
+        if wrong := _broken(folder.parent if len(names) == 1 else folder, _FILES[len(names)]):
+            found[folder] = wrong
+        elif record and not (current and record.get("parameters") == study.settings(*names)):
+            found[folder] = f"{folder}: made under other parameters"
     return found
 
 
-def records(study: Study) -> dict[Path, dict]:
-    """The run.json of every phase of every run, and the settings that it carries when current."""
-    names = {path: path.relative_to(study.folder).parts[:-2] for path in study.results()}
-    return {path.with_name("run.json"): study.settings(*names[path]) for path in names}
-
-
-def _broken(folder: Path) -> str | None:
+def _broken(folder: Path, names: list[str]) -> str | None:
     """The first thing that is wrong with a result that counts as done."""
-    results = ["scores.json", "run.json", "predictions.parquet"]
-    if folder.name == "encoder":
-        encoder, names = folder, ["run.json", "../notebook.ipynb"]
-    else:
-        encoder, names = folder / "encoder", [*results, "notebook.ipynb"]
-    if not (folder / names[0]).exists():  # what is written last
+    paths, encoder = [folder / name for name in names], folder / "encoder"
+    if not paths[0].exists():
         return None
-    if encoder.is_dir():
-        names = [name for name in names if name != "predictions.parquet"]
-        weights = {*encoder.glob("*.safetensors")}
-        if not any(path.name.startswith("model") for path in weights):  # may be several files
-            weights.add(encoder / "model.safetensors")
-        names += [*weights, encoder / "config.json", encoder / "tokenizer.json"]
+    if encoder / "config.json" in paths:
+        whole = [*encoder.glob("model*.safetensors")]  # one, or several where it is large
+        paths += [*encoder.glob("*.safetensors")] if whole else [encoder / "model.safetensors"]
     if (folder / REPETITION / "scores.json").exists():
-        names += [f"{REPETITION}/{name}" for name in results]
-    wrong = {folder / name: damage(folder / name) for name in names}
-    return next((f"{path}: {what}" for path, what in wrong.items() if what), None)
+        paths += [folder / REPETITION / name for name in _RESULTS]
+    return next((f"{path}: {wrong}" for path in paths if (wrong := damage(path))), None)

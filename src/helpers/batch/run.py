@@ -1,8 +1,4 @@
-"""Run a study in batch: ``python -m helpers.batch params/STUDY.yaml --cores N``.
-
-Checks the params and the data first, hands the work to Snakemake, shows how many runs are done and
-how long the rest will take, and names every run that failed, the report, and what was found.
-"""
+"""Run a study in batch: ``python -m helpers.batch params/STUDY.yaml --cores N``."""
 
 import argparse
 import math
@@ -17,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import comparison
-from helpers.batch import execute, locks, recovery
+from helpers.batch import execute, recovery
 from helpers.study import Study, StudyError
 from helpers.study.files import read_json
 
@@ -36,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing to save yet; Snakemake inherits it
     try:
         study = Study.load(given.study, given.outputs)
-        with locks.only_one(study):
+        with recovery.only_one(study):
             return _batch(study, given.cores, given.profile, more)
     except StudyError as error:
         print(error, file=sys.stderr)
@@ -70,12 +66,11 @@ def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -
 
 
 def gpus() -> list[str]:
-    """GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all that torch finds."""
+    """Names of the GPUs that torch finds, which are those of CUDA_VISIBLE_DEVICES if it is set."""
     import torch
 
-    if (given := os.environ.get(execute.VISIBLE)) is None:
-        return [str(i) for i in range(torch.cuda.device_count())]
-    return [name for name in given.split(",") if name.strip() not in ("", "-1")]
+    numbers = [str(number) for number in range(torch.cuda.device_count())]
+    return os.environ.get(execute.VISIBLE, ",".join(numbers)).split(",")[: len(numbers)]
 
 
 def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) -> int:
@@ -92,7 +87,7 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) 
     environment |= {} if profile else {execute.GPUS: ",".join(names)}
     # A session of its own: a terminal's signals come here only, and one from here reaches them all.
     how = {"stderr": subprocess.STDOUT, "env": environment, "start_new_session": True}
-    with (study.folder / locks.LOG).open("w") as log:
+    with (study.folder / recovery.LOG).open("w") as log:
         process = subprocess.Popen(command, stdout=log, **how)
     signal.signal(signal.SIGUSR1, lambda number, _: _signal(process, number))
     shown = None
@@ -104,7 +99,7 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) 
             with suppress(subprocess.TimeoutExpired):
                 process.wait(1)
         if process.returncode < 0:  # it was killed: its notebooks save a checkpoint and end
-            locks.no_job_left(study)
+            recovery.no_job_left(study)
         return process.returncode
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
@@ -142,11 +137,8 @@ def progress(study: Study, at_once: int) -> str:
 
 def _summary(study: Study, status: int, minutes: float) -> int:
     """Say what failed, what is missing and what was found; returns the exit status."""
-    missing, total, log = (
-        comparison.missing_runs(study),
-        len(study.runs()),
-        study.folder / locks.LOG,
-    )
+    missing, total = comparison.missing_runs(study), len(study.runs())
+    log = study.folder / recovery.LOG
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if status else []:
         if line.startswith("FAILED"):
             print(line, file=sys.stderr)
