@@ -1,4 +1,4 @@
-"""What finished stays; what is broken is found; nothing is shown under parameters that it was not made with."""
+"""What finished stays; what is broken is found; nothing is shown under other parameters."""
 
 import itertools
 import os
@@ -25,7 +25,7 @@ from helpers.study.files import damage, write_json, write_whole
 
 @pytest.fixture(scope="module")
 def template(tiny_sources, tmp_path_factory):
-    """A study whose results are all there, as far as a restart looks at them: no training was needed."""
+    """A study whose results are all there as far as a restart looks; no training was needed."""
     root = tmp_path_factory.mktemp("done")
     study = Study.load(write_study(root / "params", tiny_sources), root / "outputs")
     with pytest.MonkeyPatch.context() as patch:
@@ -282,7 +282,7 @@ def test_a_job_that_outlived_its_batch_is_named_and_no_second_batch_begins(done,
 
 
 def test_jobs_that_wait_in_the_queue_are_named_too(done, tmp_path, monkeypatch, capsys):
-    """The stand-in for squeue knows the jobs of one batch by name; the test on a real Slurm asks a real one."""
+    """This squeue knows the jobs of one batch by name; the test on a real Slurm asks a real one."""
     squeue = tmp_path / "bin/squeue"
     squeue.parent.mkdir()
     squeue.write_text('#!/bin/sh\ncase "$*" in *--name=batch-1) echo 5; echo 6;; esac\n')

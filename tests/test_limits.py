@@ -1,4 +1,4 @@
-"""A disk that fills up, a folder that cannot be written, a process without memory: real ones, made for the test."""
+"""A real disk that fills up, a folder that cannot be written, a process without memory."""
 
 import json
 import os

@@ -91,7 +91,8 @@ def test_paths_reach_snakemake_as_data_and_no_rule_has_a_shell(tiny_sources, tmp
 
 
 def test_nothing_in_the_package_loads_or_runs_what_it_reads():
-    forbidden = r"shell=True|os\.system|os\.popen|trust_remote_code=True|\bpickle\b\.|yaml\.load\(|(?<![\w.])(eval|exec)\("
+    forbidden = r"shell=True|os\.system|os\.popen|trust_remote_code=True|\bpickle\b\."
+    forbidden += r"|yaml\.load\(|(?<![\w.])(eval|exec)\("
     for path in (ROOT / "src/helpers").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(forbidden, text), path

@@ -1,6 +1,7 @@
-"""A study on a real Slurm of two nodes, both on this machine: both are used, one is lost, the result is a local run's.
+"""A study on a real Slurm of two nodes on this machine, one of which is lost: as a local run.
 
-Everything of it lies in a folder of the test's own and ends with it; a Slurm that this machine may have is not touched.
+Everything of it lies in a folder of the test's own and ends with it; a Slurm that this machine may
+have is not touched.
 """
 
 import ctypes
@@ -62,7 +63,8 @@ SlurmdParameters=config_overrides
 MinJobAge=7200
 MessageTimeout=100
 SlurmdTimeout=0
-NodeName=n[1-2] NodeAddr=127.0.0.1 NodeHostname={host} Port=[{first}-{second}] CPUs=2 RealMemory=4000
+NodeName=DEFAULT NodeAddr=127.0.0.1 NodeHostname={host} CPUs=2 RealMemory=4000
+NodeName=n[1-2] Port=[{first}-{second}]
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -159,7 +161,7 @@ class Slurm:
         return found
 
     def lose(self, node: str) -> None:
-        """Have a node vanish, its daemon and all that it started; then tell the controller that it is gone."""
+        """Have a node vanish with all that it started; then tell the controller that it is gone."""
         keepers = tuple(
             f"slurmstepd: [{job['JobId']}." for job in self.jobs() if job["NodeList"] == node
         )

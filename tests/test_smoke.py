@@ -1,4 +1,4 @@
-"""The demo in miniature, on the real stand-in encoder and the real mini benchmark, without a network."""
+"""The demo in miniature, on the real stand-in encoder and mini benchmark, without a network."""
 
 import os
 import socket

@@ -23,9 +23,8 @@ from helpers.report import page
 def run(source: Path, output: Path, parameters: dict, report: bool = False) -> str | None:
     """Execute a notebook in this process, which holds the lock of the output's folder meanwhile.
 
-    The executed notebook appears as ``output`` only when every cell has run; a failed one stays
-    beside it as ``*.failed.ipynb``. With ``report``, a page is made of it too. Returns one line
-    when something failed.
+    ``output`` appears only when every cell has run, with ``report`` a page too; a failed notebook
+    stays beside it as ``*.failed.ipynb``. Returns one line when something failed.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # runs have a core each
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -31,10 +31,7 @@ _free_gpus: queue.SimpleQueue[str] = queue.SimpleQueue()
 
 
 def serve_snakemake() -> None:
-    """Make Snakemake's process, which calls this, ready for notebooks.
-
-    An interrupt ends it, and its notebooks after a last checkpoint; so does the end of its batch.
-    """
+    """Have an interrupt, or the end of its batch, end Snakemake's process and its notebooks."""
 
     def end(*_):
         _ending.set()
@@ -45,7 +42,7 @@ def serve_snakemake() -> None:
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # notebooks inherit it: only trainings listen
     if batch := os.environ.pop(BATCH, None):  # a cluster's jobs must not see it
-        _live_while(lambda: os.getppid() == int(batch), signal.SIGINT)
+        _end_unless(lambda: os.getppid() == int(batch), signal.SIGINT)
     given = os.environ.get(GPUS)
     for name in given.split(",") if given else []:
         _free_gpus.put(name)
@@ -57,10 +54,7 @@ def serve_snakemake() -> None:
 def notebook(name: str, output: str | Path, study: Study, /, report=False, **parameters) -> None:
     """Execute ``notebooks/NAME.ipynb`` by ``engine.run`` in a process and on a GPU of its own.
 
-    Raises
-    ------
-    RuntimeError
-        It failed; a line on stderr that begins with FAILED says why.
+    Raises RuntimeError when it failed; a line on stderr that begins with FAILED says why.
     """
     given = {"study": str(study.path), "outputs": str(study.outputs), **parameters}
     gpu = _free_gpus.get() if os.environ.get(GPUS) else None
@@ -88,7 +82,7 @@ def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str |
     """What a notebook's process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a terminal Snakemake gets it, and asks to end
     snakemake, server = multiprocessing.parent_process(), os.getppid()
-    _live_while(lambda: snakemake.is_alive() and os.getppid() == server, signal.SIGTERM)
+    _end_unless(lambda: snakemake.is_alive() and os.getppid() == server, signal.SIGTERM)
     if gpu is not None:
         os.environ[VISIBLE] = gpu
     from helpers.batch import engine
@@ -96,7 +90,7 @@ def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str |
     sys.exit(engine.run(source, output, parameters, report))
 
 
-def _live_while(condition: Callable[[], bool], number: int) -> None:
+def _end_unless(condition: Callable[[], bool], number: int) -> None:
     """Have this process get a signal once ``condition()`` is false, and in the end SIGKILL."""
 
     def watch():

@@ -1,8 +1,7 @@
 """Bring a study's data and models into a mirror: ``python -m helpers.batch.fetch STUDY.yaml DIR``.
 
-Afterwards the study runs with ``HUB_MIRROR=DIR`` and no network, as on a cluster's nodes. Data sets
-are parquet with a README that says which file is which, so that ``load_dataset`` reads the folder
-as it reads the hub; models are as on the hub. What is there and whole is not fetched again.
+``HUB_MIRROR=DIR`` then needs no network. Data sets are parquet with a README that tells
+``load_dataset`` which file is which; models are as on the hub. What is whole is not fetched again.
 """
 
 import re
@@ -17,7 +16,6 @@ from helpers.study.files import damage, read_json, write_json, write_whole
 
 MANIFEST = ".fetched.json"
 """In each fetched folder: every file's bytes, and a data file's configuration, split, revision."""
-_MODEL_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
 def read(study: Study) -> Iterator[tuple[str, Source, str, str]]:
@@ -51,20 +49,12 @@ def models(study: Study) -> list[str]:
 
 
 def fetch(study: Study, mirror: str) -> Iterator[str]:
-    """Fetch what is not there yet; one line for everything, fetched or found whole.
-
-    Raises
-    ------
-    StudyError
-        Something is on no hub that answers, or would lie outside the mirror.
-    """
+    """Fetch what is not there yet, a line for each; a StudyError names what cannot be fetched."""
     for name, *which in [*data_sets(study), *((name,) for name in models(study))]:
         shown = " ".join(filter(None, (name, *which[::2])))
         folder = _inside(Path(mirror), name)
         try:
             outcome = _data_set(folder, name, *which) if which else _model(folder, name)
-        except StudyError:
-            raise
         except Exception as error:  # the libraries raise anything; the user needs one line
             reason = " ".join(str(error.__cause__ or error).split())[:300]
             raise StudyError(f"{shown}: cannot be fetched: {reason}") from error
@@ -89,7 +79,7 @@ def _data_set(folder: Path, name: str, config: str | None, revision: str | None,
     files: dict[str, list] = {}
     for other, entry in manifest.items():
         files.setdefault(entry["config"], []).append({"split": entry["split"], "path": other})
-    configs = [{"config_name": name, "data_files": paths} for name, paths in files.items()]
+    configs = [{"config_name": config, "data_files": paths} for config, paths in files.items()]
     card = yaml.safe_dump({"configs": configs}, sort_keys=False)
     text = f"---\n{card}---\n\nA part of the hub's {name}, as fetched.\n"
     write_whole(folder / "README.md", lambda beside: beside.write_text(text, encoding="utf-8"))
@@ -105,8 +95,9 @@ def _model(folder: Path, name: str) -> str:
     noted = read_json(folder / MANIFEST)
     if noted and noted == _manifest(folder):
         return "there"
-    how = {"allow_patterns": _MODEL_FILES, "force_download": bool(noted)}  # else what is there
-    snapshot_download(name, local_dir=folder, **how)  # would be taken for whole
+    files = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    again = bool(noted)  # else the library would take a file that is there for whole
+    snapshot_download(name, local_dir=folder, allow_patterns=files, force_download=again)
     paths = [p for p in folder.rglob("*") if not p.relative_to(folder).parts[0].startswith(".")]
     sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in paths if p.is_file()}
     if not any(file.endswith(".safetensors") for file in sizes):

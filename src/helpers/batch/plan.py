@@ -59,10 +59,9 @@ def plan(study: Study) -> pd.DataFrame:
             disk = 200 * items
         examples, tokens = _training(study, size, *names) if names else (0, 0)
         seconds = START + layers * (TRAINING * tokens + PREDICTION * predicted) / GPU_FLOPS
-        phase = _PHASES[len(names)]
-        rows.append((phase, 1, examples, tokens, seconds / 3600, disk, seconds / 60))
-    columns = ["phase", *_COUNTS, "disk", "longest"]
-    table = pd.DataFrame(rows, columns=columns).groupby("phase")
+        phase, hours = _PHASES[len(names)], seconds / 3600
+        rows.append((phase, 1, examples, tokens, hours, disk, 60 * hours))
+    table = pd.DataFrame(rows, columns=["phase", *_COUNTS, "disk", "longest"]).groupby("phase")
     phases = table.sum().assign(longest=table["longest"].max()).reindex(_PHASES)
     return phases.fillna({"longest": START / 60}).fillna(0)
 
@@ -91,8 +90,7 @@ def _rows(study: Study, name: str) -> int | None:
     counts = [study.tasks[part].sizes.get("train") for part in entry.parts or [name]]
     if None in counts or entry.where:  # there the source's size is that of all its languages
         read = read_json(study.folder / "data" / "summary.json").get("splits", {})
-        splits = [read.get(f"{name}/train/{language}", {}) for language in entry.trained_in]
-        counts = [split.get("rows") for split in splits]
+        counts = [read.get(f"{name}/train/{code}", {}).get("rows") for code in entry.trained_in]
     return None if None in counts else sum(counts)
 
 
@@ -116,10 +114,11 @@ def missing(study: Study) -> list[str]:
             users[f"data set {source.hub}"][name] = True
     encoders = [name for name in fetch.models(study) if not _is_here(name, "models")]
     users |= {f"encoder {name}": {} for name in encoders}
-    mixtures = {name: study.mixtures[name] for name in study.intermediate if name in study.mixtures}
-    for name, mixture in mixtures.items():
-        for path in [folder / file for file in mixture.mlm.files] if mixture.mlm else []:
-            users |= {} if path.is_file() else {f"file {path}": {name: True}}
+    for name in (name for name in study.intermediate if name in study.mixtures):
+        mlm = study.mixtures[name].mlm
+        for path in [folder / file for file in mlm.files] if mlm else []:
+            if not path.is_file():
+                users[f"file {path}"][name] = True
     return [f"{what}: {', '.join(by)}" if by else what for what, by in users.items()]
 
 

@@ -4,7 +4,6 @@ A lock is the system's, free as soon as its holder has ended; nodes of a cluster
 system that they share. Where that has none, a run goes without.
 """
 
-import errno
 import json
 import os
 import re
@@ -14,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOLCK, ENOSYS, EOPNOTSUPP
 from pathlib import Path
 
 import yaml
@@ -28,10 +28,9 @@ PATIENCE = 180
 """Seconds that a notebook has for a last checkpoint before it is killed."""
 LOG, SNAPSHOT = "snakemake.log", ".params/study.yaml"
 """In a study's folder: what Snakemake says of the newest batch, and the params of that batch."""
+_PLACE = [socket.gethostname(), os.environ.get("SLURM_JOB_ID")]
+"""Where this process runs: the machine and, on a cluster, the job."""
 _LOCKS = {"batch": ".lock", "notebook": ".at-work"}
-_NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-_UNFINISHED = re.compile(r"^\..+\.\d+(\.\w+)?$")
-"""The names that files.write_whole gives to what is not whole yet."""
 _RESULTS = ["scores.json", "run.json", "predictions.parquet"]
 _ENCODER = ["encoder/config.json", "encoder/tokenizer.json"]
 _FILES = {
@@ -44,13 +43,7 @@ _FILES = {
 
 @contextmanager
 def only_one(study: Study) -> Iterator[None]:
-    """Hold the study's outputs for this batch.
-
-    Raises
-    ------
-    StudyError
-        Another batch or a cluster's job is at work there, a link leads out, or it is read-only.
-    """
+    """Hold the study's outputs for this batch; a StudyError says why that cannot be."""
     home = study.outputs.resolve() / study.name
     for path in [study.folder, *study.folder.rglob("*")]:
         inside = path != study.folder and path.resolve().is_relative_to(home)
@@ -77,10 +70,10 @@ def held(folder: Path, by: str = "notebook", patience: float | None = None) -> I
         who = f"another {by} is at work there: {read_json(path).get('holder')}"
         raise StudyError(f"{folder}: {who}; expected one at a time") from None
     except OSError as error:
-        if by == "batch" or error.errno not in _NO_LOCKS_HERE:
+        if by == "batch" or error.errno not in (ENOLCK, ENOSYS, EOPNOTSUPP):
             raise
     try:
-        (host, job), since = _place(), time.strftime("%Y-%m-%d %H:%M:%S")
+        (host, job), since = _PLACE, time.strftime("%Y-%m-%d %H:%M:%S")
         holder = f"job {job}, " * bool(job) + f"process {os.getpid()} on {host} (since {since})"
         path.write_text(json.dumps({"place": [host, job], "holder": holder}), encoding="utf-8")
         yield
@@ -90,7 +83,7 @@ def held(folder: Path, by: str = "notebook", patience: float | None = None) -> I
 
 
 def is_free(folder: Path, patience: float = 0) -> bool:
-    """Whether no notebook is at work in a run's folder, after ``patience`` seconds at most."""
+    """Whether no notebook is at work in a folder, after ``patience`` seconds at most."""
     try:
         with held(folder, patience=patience):
             return True
@@ -100,29 +93,23 @@ def is_free(folder: Path, patience: float = 0) -> bool:
 
 def no_job_left(study: Study) -> None:
     """Wait for what a killed batch left on this machine; a StudyError names a cluster's jobs."""
-    log, jobs = study.folder / LOG, []
+    log = study.folder / LOG
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     names = ",".join(re.findall(r"SLURM run ID: (\S+)", text))  # its jobs all have it for a name
-    if names and shutil.which("squeue"):
-        command = ["squeue", "--noheader", "--format=%i", f"--name={names}"]
-        jobs = subprocess.run(command, capture_output=True, text=True).stdout.split()
-    if jobs:
-        cancel = f"wait for their end, or cancel them (scancel {' '.join(jobs)})"
+    command = ["squeue", "--noheader", "--format=%i", f"--name={names}"]
+    asked = names and shutil.which("squeue")
+    if asked and (jobs := subprocess.run(command, capture_output=True, text=True).stdout.split()):
         left = f"jobs {', '.join(jobs)}, left by an earlier batch, are in Slurm's queue"
+        cancel = f"wait for their end, or cancel them (scancel {' '.join(jobs)})"
         raise StudyError(f"{study.folder}: {left}; {cancel}")
     for path in [p for p in study.folder.rglob(_LOCKS["notebook"]) if not is_free(p.parent)]:
-        other = {"place": _place()} | read_json(path)
-        if other["place"] == _place():
+        other = read_json(path)
+        if other.get("place", _PLACE) == _PLACE:
             print(f"{path.parent}: waiting for the last jobs of a killed batch to end", flush=True)
             if is_free(path.parent, PATIENCE):
                 continue
         left = f"{other.get('holder')}, left by an earlier batch, is still at work there"
         raise StudyError(f"{path.parent}: {left}; wait for its end, or cancel it")
-
-
-def _place() -> list[str | None]:
-    """Where this process runs: the machine and, on a cluster, the job."""
-    return [socket.gethostname(), os.environ.get("SLURM_JOB_ID")]
 
 
 def snapshot(study: Study) -> Study:
@@ -152,7 +139,7 @@ def repair(study: Study) -> list[str]:
     """
     lines = []
     for path in study.folder.rglob(".*"):
-        if _UNFINISHED.match(path.name):
+        if re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name):  # as files.write_whole names it
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in (study.folder / "data").rglob("*.parquet"):
         if wrong := damage(path):

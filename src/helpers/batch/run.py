@@ -17,8 +17,6 @@ from helpers.batch import execute, recovery
 from helpers.study import Study, StudyError
 from helpers.study.files import read_json
 
-SNAKEFILE = Path(__file__).parents[3] / "Snakefile"
-
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns 0 only when every run of the study is there."""
@@ -75,22 +73,15 @@ def gpus() -> list[str]:
 
 def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) -> int:
     """Run Snakemake to its end, here with a GPU or a core a notebook, or where the profile says."""
-    names = [] if profile else gpus()
+    names, shown = [] if profile else gpus(), None
     at_once = len(names) or cores
-    here = ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
-    command += ["--profile", str(profile)] if profile else here
-    command += ["--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"]
-    command += ["--force-use-threads"]  # else every notebook would get a Snakemake of its own
-    command += ["--config", f"study={study.path}", f"outputs={study.outputs}", *more]
     environment = os.environ | {execute.BATCH: str(os.getpid())}
     environment |= {} if profile else {execute.GPUS: ",".join(names)}
     # A session of its own: a terminal's signals come here only, and one from here reaches them all.
     how = {"stderr": subprocess.STDOUT, "env": environment, "start_new_session": True}
     with (study.folder / recovery.LOG).open("w") as log:
-        process = subprocess.Popen(command, stdout=log, **how)
+        process = subprocess.Popen(_command(study, at_once, profile) + more, stdout=log, **how)
     signal.signal(signal.SIGUSR1, lambda number, _: _signal(process, number))
-    shown = None
     try:
         while process.poll() is None:
             if (line := progress(study, at_once)) != shown:
@@ -109,18 +100,23 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) 
         _signal(process, signal.SIGKILL)
 
 
+def _command(study: Study, at_once: int, profile: Path | None) -> list[str]:
+    here = ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
+    snakefile = Path(__file__).parents[3] / "Snakefile"
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
+    command += ["--profile", str(profile)] if profile else here
+    command += ["--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"]
+    command += ["--force-use-threads"]  # else every notebook would get a Snakemake of its own
+    return [*command, "--config", f"study={study.path}", f"outputs={study.outputs}"]
+
+
 def _signal(session: subprocess.Popen, number: int) -> None:
-    """Send a signal to every process of a session."""
     with suppress(ProcessLookupError):
         os.killpg(session.pid, number)
 
 
 def progress(study: Study, at_once: int) -> str:
-    """How many trainings are done, and how long the rest will take.
-
-    A training that is not done is taken to last as long as the mean of the done ones most like it:
-    of the same size and task, else of the same size, else of any.
-    """
+    """How many trainings are done, and how long the rest takes: the mean of those most like it."""
     rows = []
     for path in (path for path in study.results() if path.name == "scores.json"):
         size, *_, task = path.relative_to(study.folder).parts[:-2]
