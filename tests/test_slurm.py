@@ -63,8 +63,8 @@ SlurmdParameters=config_overrides
 MinJobAge=7200
 MessageTimeout=100
 SlurmdTimeout=0
-NodeName=DEFAULT NodeAddr=127.0.0.1 NodeHostname={host} CPUs=2 RealMemory=4000
-NodeName=n[1-2] Port=[{first}-{second}]
+NodeName=n[1-2] NodeAddr=127.0.0.1 NodeHostname={host} Port=[{first}-{second}] \\
+    CPUs=2 RealMemory=4000
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
