@@ -32,7 +32,7 @@ bench: .venv/installed ## this project beside transformers' run_xnli example; ab
 	$(BIN)/python benchmarks/throughput.py
 
 lab: .venv/installed
-	$(BIN)/jupyter lab notebooks
+	HELPERS_LAB=1 $(BIN)/jupyter lab notebooks
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -215,6 +215,8 @@ def write_study(folder: Path, sources: Path, **changes) -> Path:
             },
         },
     } | changes
+    if forced := os.environ.get("TEST_PRECISION"):
+        study.setdefault("precision", forced)
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     (folder / "tasks.yaml").write_text(
@@ -244,4 +246,4 @@ def fp32(monkeypatch):
     """Compute in float32 whatever the hardware has: for what holds to float32's rounding."""
     from helpers.encoders import hardware
 
-    monkeypatch.setattr(hardware, "bf16", lambda: False)
+    monkeypatch.setattr(hardware, "precision", lambda study: "fp32")

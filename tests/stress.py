@@ -228,7 +228,7 @@ def results(study: Study) -> dict[str, bytes]:
     found = {}
     for path in sorted(study.folder.rglob("*")):
         name = path.relative_to(study.folder).as_posix()
-        if name.startswith("data/pieces/") or any(
+        if name.startswith("data/tokens/") or any(
             part.startswith(".") for part in Path(name).parts
         ):
             continue

@@ -16,12 +16,16 @@ from helpers.training import checkpoints, fine_tuning
 
 RUN = Run("base", "none", "pairs", 1)
 STEPS = 18
-"""Of each of the two tasks that the target is trained on: three epochs of pairs and six of choices, in batches of 4."""
+"""Of each of the two tasks that the target is trained on: three epochs of pairs and six of choices,
+in batches of 4.
+"""
 
 
 @pytest.fixture
 def study(sources, tmp_path) -> Study:
-    """A study whose target is trained on two tasks, one after the other, several epochs each, with its encoder made."""
+    """A study whose target is trained on two tasks, one after the other, several epochs each, with
+    its encoder made.
+    """
     recipe = {
         "steps": STEPS,
         "batch_size": 4,
@@ -42,7 +46,9 @@ def study(sources, tmp_path) -> Study:
 
 @pytest.fixture
 def signal_after(monkeypatch):
-    """Send this process a signal while a given one of all steps to come runs; its ``seen`` counts the steps."""
+    """Send this process a signal while a given one of all steps to come runs; its ``seen`` counts
+    the steps.
+    """
     seen, plan = [0], {}
     compute = fine_tuning._Trainer.compute_loss
 
@@ -75,7 +81,9 @@ def same(one: tuple, other: tuple) -> bool:
 
 
 def test_stopped_at_any_step_resumes_to_the_same_bits(study, signal_after):
-    """Stopped within an epoch, in two different ones, between the tasks, in the second task, at the last step."""
+    """Stopped within an epoch, in two different ones, between the tasks, in the second task, at the
+    last step.
+    """
     folder = study.run_folder(RUN) / checkpoints.FOLDER
     whole = result(training.target(study, RUN))
     assert not folder.exists()
@@ -100,7 +108,10 @@ def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothin
         trained.selection["score"] = trained.selection[
             "majority"
         ]  # no better than the majority: it collapsed
-        evaluation.write_run(study, RUN, trained, evaluation.zero_shot(study, "pairs", trained, 32))
+        predictions = evaluation.zero_shot(study, "pairs", trained)
+        again = training.target(study, RUN, study.next_seed(1))
+        evaluation.write_run(study, RUN, again, evaluation.zero_shot(study, "pairs", again))
+        evaluation.write_run(study, RUN, trained, predictions)
         assert not list(folder.rglob(checkpoints.FOLDER))
         logs = {str(f): json.loads(f.read_text())["log"] for f in folder.rglob("run.json")}
         files = [*folder.rglob("scores.json"), *folder.rglob("*.parquet")]
@@ -137,7 +148,7 @@ def test_checkpoints_come_by_wall_time_and_none_outlives_the_run(study):
     trained = training.target(often, RUN)
     folder = study.run_folder(RUN)
     assert [path.name for path in (folder / checkpoints.FOLDER).iterdir()] == [f"1-{STEPS - 1:09d}"]
-    evaluation.write_run(study, RUN, trained, evaluation.zero_shot(study, "pairs", trained, 32))
+    evaluation.write_run(study, RUN, trained, evaluation.zero_shot(study, "pairs", trained))
     assert not (folder / checkpoints.FOLDER).exists()
 
 

@@ -1,29 +1,21 @@
-"""Examples from a mirror, from own files and from a generator: one code path, and one line when something is wrong."""
+"""Examples from a mirror, own files and a generator: one code path, one line when one is wrong."""
 
 import json
 import shutil
 
 import pytest
-from conftest import pair_rows, write_rows, write_study
+import yaml
+from conftest import LABELS, pair_rows, write_rows, write_study
 
 from helpers import data
-from helpers.study import Study, StudyError
+from helpers.study import Study, StudyError, Task
 
 
 def test_own_files_and_the_mirror_give_the_formats_columns(tiny_study):
     study = Study.load(tiny_study)
     pair = data.examples(study, "pairs", "test", "sw")[1]
-    assert pair == {
-        "id": "201",
-        "text_a": "ndege analala 201",
-        "text_b": "ndege hayupo",
-        "label": 2,
-    } or set(pair) == {
-        "id",
-        "text_a",
-        "text_b",
-        "label",
-    }
+    texts = {"text_a": "ndege analala 201", "text_b": "ndege analala 201"}
+    assert pair == {"id": "201", **texts, "label": 0}
     choice = data.examples(study, "choices", "train")[0]
     assert choice["question"] == "What happened as a result?"
     assert choice["choices"] == ["dog runs", "dog is not there"] and choice["label"] == 0
@@ -155,3 +147,48 @@ def test_the_mini_benchmark_comes_through_the_same_door():
     study = Study.load("params/demo.yaml")
     rows = data.examples(study, "mini_xnli", "test", "zh")
     assert len(rows) == 300 and set(rows[0]) == {"id", "text_a", "text_b", "label"}
+
+
+def with_task(study_file, name, **entry):
+    """The study with one more entry in its catalogue, as an intermediate task."""
+    catalogue = study_file.parent / "tasks.yaml"
+    tasks = yaml.safe_load(catalogue.read_text())["tasks"]
+    tasks[name] = {"licence": "", "citation": "", "format": "sentence_pair", **entry}
+    catalogue.write_text(yaml.safe_dump({"tasks": tasks}))
+    study = yaml.safe_load(study_file.read_text())
+    study_file.write_text(yaml.safe_dump({**study, "intermediate": ["none", name]}))
+    return study_file
+
+
+def test_a_pooled_task_is_its_parts_one_after_the_other(tiny_study, tmp_path):
+    pooled = with_task(tiny_study, "pooled", parts=["pairs", "pairs"], labels=LABELS)
+    study = Study.load(pooled, tmp_path / "outputs")
+    rows, alone = (data.examples(study, name, "train") for name in ("pooled", "pairs"))
+    assert [row["id"] for row in rows] == [f"pairs/{row['id']}" for row in [*alone, *alone]]
+
+
+def test_rows_that_the_study_skips_are_counted_and_named(tiny_study, sources, tmp_path, capsys):
+    with (sources / "files/pairs/en.train.tsv").open("a", encoding="utf-8") as file:
+        file.write("24\tonly\n\n25\ta\tb\tperhaps\n")
+    study = yaml.safe_load(tiny_study.read_text())
+    tiny_study.write_text(yaml.safe_dump({**study, "on_bad_row": "skip"}))
+    summary = data.prepare(Study.load(tiny_study, tmp_path / "outputs"))
+    short, unknown = summary["splits"]["pairs/train/en"]["skipped"]
+    assert short == "row 24: 2 columns; expected 4: pair, a, b, label" and "row 25" in unknown
+    assert summary["splits"]["pairs/train/en"]["rows"] == 24
+    assert f"en train: skipped 2 of 26 rows; {short}" in capsys.readouterr().out
+
+
+def test_a_csv_file_has_quoted_fields_long_texts_and_rows_of_other_languages(sources, tmp_path):
+    long = "word " * 30_000
+    task = Task(
+        **{"name": "t", "format": "sentence_pair", "files": "t.csv", "licence": "", "citation": ""},
+        **{"splits": {"train": "train"}, "where": {"id": "{language}-"}, "labels": ["no", "yes"]},
+        columns={"id": "id", "text_a": "a", "text_b": "b", "label": "label"},
+    )
+    written = f'id,a,b,label\nde-1,x,y,0\nen-1,"a, ""b""",c,1\nen-2,{long},c,0\nen-3,x\n'
+    (tmp_path / "t.csv").write_text(written, encoding="utf-8")
+    skipped = []
+    rows = data.read(task, "train", "en", tmp_path, skipped=skipped)
+    assert [row["id"] for row in rows] == ["en-1", "en-2"] and rows[0]["text_a"] == 'a, "b"'
+    assert rows[1]["text_a"] == long and len(skipped) == 1

@@ -168,9 +168,7 @@ def run(path: str, outputs: str) -> None:
             cell = Run(size, after, target, 1)
             trained = training.target(study, cell)
             length = study.hyperparameters("target", size, target).max_length
-            evaluation.write_run(
-                study, cell, trained, evaluation.zero_shot(study, target, trained, length)
-            )
+            evaluation.write_run(study, cell, trained, evaluation.zero_shot(study, target, trained))
         print(f"{size} {time.time() - begin:.0f} s", flush=True)
 
 

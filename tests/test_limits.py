@@ -1,4 +1,4 @@
-"""A real disk that fills up, a folder that cannot be written, a process without memory."""
+"""A disk that fills up, a folder that cannot be written, a process without memory: real ones."""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Several tasks at once: which task a batch comes from, one encoder for all heads, and text beside the tasks."""
+"""Several tasks at once: which task a batch comes from, one encoder for all heads, and text beside
+the tasks.
+"""
 
 import numpy as np
 import pytest
@@ -7,14 +9,16 @@ import yaml
 from conftest import write_study
 
 from helpers import data, encoders, evaluation, training
-from helpers.encoders import model
+from helpers.encoders import batches
 from helpers.study import Study, StudyError
 from helpers.training import mixture
 
 
 @pytest.fixture
 def study(sources, tmp_path):
-    """A study whose one intermediate training is on pairs and choices at once, and on lines of text."""
+    """A study whose one intermediate training is on pairs and choices at once, and on lines of
+    text.
+    """
 
     def make(**changes) -> Study:
         given = {"tasks": ["pairs", "choices"], "cap": 16} | changes.pop("mixture", {})
@@ -52,30 +56,30 @@ def test_an_update_mixes_tasks_and_a_batch_does_not(study):
     encoders.prepare(made, "base")
     tokenizer = encoders.load(made.encoder_folder("base"))[1]
     settings = made.hyperparameters("intermediate", "base", "both").model_copy(update={"steps": 50})
-    material = mixture.material(made, "base", "both", tokenizer, settings, 1)
-    drawn = [item["component"] for item in material.items]
+    drawn_from = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
+    drawn = [item["component"] for item in drawn_from.items]
     assert len(drawn) == 50 * 4
     assert drawn.count("pairs") / len(drawn) == pytest.approx(
         16 / 28, abs=0.1
     )  # 24 capped at 16, and 12
     updates = [set(drawn[at : at + 4]) for at in range(0, len(drawn), 4)]
     assert sum(len(tasks) == 2 for tasks in updates) > 30
-    assert all(len(item["batch"]) <= 4 for item in material.items)
-    again = mixture.material(made, "base", "both", tokenizer, settings, 1)
+    assert all(len(item["batch"]) <= 4 for item in drawn_from.items)
+    again = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
     assert [i["component"] for i in again.items] == drawn and repr(again.items[7]) == repr(
-        material.items[7]
+        drawn_from.items[7]
     )
 
 
-def test_parts_of_a_batch_are_of_its_task_and_hold_all_of_it(study, monkeypatch):
+def test_micro_batches_are_of_their_task_and_hold_all_of_it(study, monkeypatch):
     made = study()
     encoders.prepare(made, "base")
     tokenizer = encoders.load(made.encoder_folder("base"))[1]
     settings = made.hyperparameters("intermediate", "base", "both")
-    material = mixture.material(made, "base", "both", tokenizer, settings, 1)
-    monkeypatch.setitem(model.TRAINING_BUDGET, "cpu", 30)
-    for item in material.items:
-        parts = material.split([item])
+    drawn_from = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
+    monkeypatch.setitem(batches.TRAINING_BUDGET, "cpu", 30)
+    for item in drawn_from.items:
+        parts = drawn_from.split([item])
         assert len(parts) > 1 and {part["component"] for part in parts} == {item["component"]}
         assert sorted(id(row) for part in parts for row in part["batch"]) == sorted(
             map(id, item["batch"])
@@ -103,20 +107,20 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
     encoders.prepare(made, "base")
     encoder, tokenizer = encoders.load(made.encoder_folder("base"))
     settings = made.hyperparameters("intermediate", "base", "both").model_copy(update={"steps": 20})
-    material = mixture.material(made, "base", "both", tokenizer, settings, 1)
-    at = [i for i, (component, _) in enumerate(material.items.plan) if component == mixture.MLM]
+    drawn_from = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
+    at = [i for i, (component, _) in enumerate(drawn_from.items.plan) if component == mixture.MLM]
     assert at
-    item = material.items[at[0]]["batch"][0]
+    item = drawn_from.items[at[0]]["batch"][0]
     ids, labels = np.array(item["input_ids"][0]), np.array(item["labels"][0])
     assert (labels != -100).any() and labels[0] == labels[
         -1
     ] == -100  # special pieces are never hidden
     assert np.array_equal(
-        material.items[at[0]]["batch"][0]["input_ids"][0], ids
+        drawn_from.items[at[0]]["batch"][0]["input_ids"][0], ids
     )  # nor others when it is asked again
     model = mixture.model(made, "both", encoder, "mean", 0.0)
-    [part] = material.split([material.items[at[0]]])
-    loss = material.loss(model, material.collate(part))
+    [part] = drawn_from.split([drawn_from.items[at[0]]])
+    loss = drawn_from.loss(model, drawn_from.collate(part))
     assert 0 < loss.item() < 3 * np.log(len(tokenizer))
     assert training.intermediate(made, "base", "both", 1).log
 

@@ -11,7 +11,7 @@ from helpers import data, encoders, tasks
 from helpers.encoders.model import EncoderWithHead, pool, predict
 from helpers.study import Study, Task
 from helpers.tasks import retrieval
-from helpers.tasks.mining import MiningF1, best_threshold, mine, nearest
+from helpers.tasks.mining import best_threshold, mine, nearest
 
 
 def task(**changes) -> Task:
@@ -32,20 +32,11 @@ def pairs(count: int, language: str = "de", split: str = "test") -> list[dict]:
 
 def test_accuracy_is_the_share_whose_nearest_neighbour_is_the_translation():
     target = np.eye(4)
-    source = np.array(
-        [[1, 0.1, 0, 0], [0.9, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0.2, 3.0]]
-    )  # the second is nearer to the first
-    rows = retrieval.decode(
-        task(), pairs(4), [], [np.stack(pair) for pair in zip(source, target, strict=True)]
-    )
-    assert [row["credit"] for row in rows] == [1, 0, 1, 1] and [
-        row["prediction"] for row in rows
-    ] == [
-        "0",
-        "0",
-        "2",
-        "3",
-    ]
+    # The second is nearer to the first.
+    source = np.array([[1, 0.1, 0, 0], [0.9, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0.2, 3.0]])
+    rows = retrieval.decode(task(), pairs(4), [], list(np.stack([source, target], axis=1)))
+    assert [row["credit"] for row in rows] == [1, 0, 1, 1]
+    assert [row["prediction"] for row in rows] == ["0", "0", "2", "3"]
 
 
 def test_languages_are_searched_apart():
@@ -57,7 +48,7 @@ def test_languages_are_searched_apart():
 
 
 def test_mining_takes_a_hub_once_where_nearest_neighbours_take_it_always():
-    """Artetxe and Schwenk 2019: the cosine over the mean cosine of both sides' nearest neighbours."""
+    """Artetxe and Schwenk 2019: the cosine over the mean of both sides' nearest neighbours."""
     generator = np.random.default_rng(0)
     target = unit(generator.normal(size=(40, 8)))
     source = unit(target + 0.4 * generator.normal(size=(40, 8)))
@@ -95,12 +86,12 @@ def test_bucc_chooses_its_threshold_on_the_development_part_and_scores_mined_pai
         w = v + 0.3 * generator.normal(size=16) if example["target"] else np.zeros(16)
         vectors.append(np.stack([v, w]))
     rows = retrieval.decode(bucc, examples, [], vectors)[30:]
-    said = {f"{i} {row['prediction']}" for i, row in enumerate(rows) if row["prediction"]}
-    gold = {f"{i} {i}" for i in range(28)}
-    f1 = 100 * sum(row["credit"] for row in rows) / sum(row["out_of"] for row in rows)
-    assert f1 == pytest.approx(
-        MiningF1().compute(predictions=[list(said)], references=[list(gold)])["mining_f1"]
-    )
+    said = {(str(i), row["prediction"]) for i, row in enumerate(rows) if row["prediction"]}
+    gold = {(str(i), str(i)) for i in range(28)}
+    precision, recall = (len(said & gold) / len(pairs) for pairs in (said, gold))
+    f1 = tasks.score([row["credit"] for row in rows], [row["out_of"] for row in rows])
+    # Zweigenbaum et al. 2018, BUCC: the harmonic mean over pairs of sentences.
+    assert f1 == pytest.approx(100 * 2 * precision * recall / (precision + recall))
     assert f1 > 90 and {row["label"] for row in rows[28:]} == {""}
 
 
@@ -123,7 +114,7 @@ def test_vectors_are_pooled_states_of_the_chosen_layer(tmp_path, fp32):
     "HUB_MIRROR" not in os.environ, reason="HUB_MIRROR names no mirror with XTREME's Tatoeba"
 )
 def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave():
-    """The table that the conversion of multilingual-e5-small was checked with: mean pooling of `query: TEXT`.
+    """The table that multilingual-e5-small's conversion was checked with: means of `query: TEXT`.
 
     A sentence or two more or less may be right on another processor.
     """

@@ -54,7 +54,9 @@ def test_the_page_of_the_public_api_is_what_the_docstrings_say(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     import write_api
 
-    assert write_api.PAGE.read_text(encoding="utf-8") == write_api.page(), "python docs/write_api.py"
+    assert write_api.PAGE.read_text(encoding="utf-8") == write_api.page(), (
+        "python docs/write_api.py"
+    )
 
 
 def test_imports_go_one_way(monkeypatch):

@@ -1,4 +1,4 @@
-"""Questions answered by spans: windows, decoding to text, and scores as SQuAD and MLQA define them."""
+"""Questions answered by spans: windows, decoding, and scores as SQuAD and MLQA define them."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from conftest import make_encoder
 from helpers import encoders, tasks
 from helpers.study import StudyError, Task
 from helpers.tasks import span_extraction
-from helpers.tasks.answers import Answers, credit, mlqa_tokens, squad_tokens
+from helpers.tasks.answers import credit, mlqa_tokens, squad_tokens
 
 CONTEXT = "dog runs cat sleeps horse eats bird runs fish sleeps cow eats"
 
@@ -54,10 +54,8 @@ def right(feature: dict, height: float = 9.0) -> np.ndarray:
 def test_articles_case_and_punctuation_do_not_count():
     """Rajpurkar et al. 2016: lower case, no punctuation, no a/an/the, white space collapsed."""
     assert squad_tokens("The  Normans, (a people)!") == ["normans", "people"]
-    assert credit("the Eiffel-Tower", ["Eiffel Tower"], squad_tokens) == (
-        0.0,
-        0.0,
-    )  # "-" goes: eiffeltower
+    # "-" goes: eiffeltower
+    assert credit("the Eiffel-Tower", ["Eiffel Tower"], squad_tokens) == (0.0, 0.0)
     assert credit("The U.S.", ["us"], squad_tokens) == (1.0, 1.0)
 
 
@@ -75,15 +73,13 @@ def test_an_empty_answer_is_right_exactly_where_there_is_none():
 
 
 def test_chinese_is_compared_by_character_under_mlqas_rules_and_whole_under_squads():
-    """Lewis et al. 2020: Chinese characters are tokens of their own; other text is cut at white space."""
+    """Lewis et al. 2020: Chinese characters are tokens; other text is cut at white space."""
     assert mlqa_tokens("於1990年IBM，發布", "zh") == ["於", "1990", "年", "ibm", "發", "布"]
     assert credit("北京市", ["北京"], mlqa_tokens, "zh") == (0.0, pytest.approx(0.8))
     assert credit("北京市", ["北京"], squad_tokens, "zh") == (0.0, 0.0)
     assert credit("「北京」。", ["北京"], mlqa_tokens, "zh") == (1.0, 1.0)
-    assert credit("北京。", ["北京"], squad_tokens, "zh") == (
-        0.0,
-        0.0,
-    )  # SQuAD's punctuation is ASCII alone
+    # SQuAD's punctuation is ASCII alone.
+    assert credit("北京。", ["北京"], squad_tokens, "zh") == (0.0, 0.0)
 
 
 def test_thai_has_no_word_borders_to_compare_by():
@@ -108,9 +104,10 @@ def test_every_language_loses_its_own_articles(language, answer, gold):
     assert "der" not in mlqa_tokens(answer, language)
 
 
-def test_the_metric_object_says_the_same_in_points():
-    result = Answers().compute(predictions=["the dog", ""], references=[["dog"], ["cat"]])
-    assert result == {"exact_match": 50.0, "f1": 50.0}
+def test_scores_are_in_points_over_all_items():
+    pairs = [credit("the dog", ["dog"], squad_tokens), credit("", ["cat"], squad_tokens)]
+    for values in zip(*pairs, strict=True):
+        assert tasks.score(values, [1.0, 1.0]) == 50.0
 
 
 @pytest.mark.parametrize("answer", ["dog runs", "bird", "cow eats", "fish sleeps cow", CONTEXT[:8]])
@@ -122,16 +119,15 @@ def test_an_answer_anywhere_in_a_long_text_comes_back_from_its_windows(tokenizer
     assert row["prediction"] == answer and row["credit"] == row["exact_match"] == 1.0
 
 
-def test_windows_overlap_and_leave_no_piece_out():
+def test_windows_overlap_and_leave_no_token_out():
     windows = span_extraction._windows(1000, 300)
     assert windows[0] == (0, 300) and windows[-1][1] == 1000
     assert all(after[0] - before[0] == 128 for before, after in itertools.pairwise(windows))
-    assert span_extraction._windows(300, 300) == [(0, 300)] and span_extraction._windows(
-        0, 300
-    ) == [(0, 0)]
+    assert span_extraction._windows(300, 300) == [(0, 300)]
+    assert span_extraction._windows(0, 300) == [(0, 0)]
 
 
-def test_a_window_without_the_whole_answer_is_marked_at_its_first_piece(tokenizer):
+def test_a_window_without_the_whole_answer_is_marked_at_its_first_token(tokenizer):
     feature = span_extraction.features(task(), [example("dog runs")], tokenizer, 16)[0]
     assert feature["labels"][0] != [0, 0] and feature["labels"][-1] == [0, 0]
 

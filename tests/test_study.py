@@ -41,7 +41,12 @@ def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"colour": "red"}, "colour: unknown key"),
+        ({"colour": "red"}, "colour: unknown key; expected one of catalogue, "),
+        ({"retrieval": "pairs"}, "retrieval: unknown key; expected one of catalogue, "),
+        ({"tasks": {}}, "tasks: unknown key"),
+        ({"targets": None}, "targets: Input should be a valid list"),
+        ({"mixtures": {"pairs": {"tasks": ["choices"]}}}, "mixtures: 'pairs' is a task's name"),
+        ({"mixtures": {"all": {"tasks": ["mnlii"]}}}, "mixtures: unknown task 'mnlii'"),
         ({"intermediate": ["none", "mnlii"]}, "intermediate: unknown task 'mnlii'"),
         ({"targets": ["xnlii"]}, "targets: unknown task 'xnlii'"),
         (
@@ -85,6 +90,36 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1", encoding="utf-8")
     with pytest.raises(StudyError, match=r"bad\.yaml: not YAML"):
         Study.load(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"files": None}, "expected exactly one of the keys hub, files, generator and parts"),
+        ({"metric": "f1"}, "metric 'f1' of format sentence_pair; expected ['accuracy']"),
+        ({"trained_in": ["fr"]}, "trained_in: unknown language 'fr'; expected one of de, en, sw"),
+        ({"label_values": [0, 1]}, "label_values has 2 entries, labels has 3"),
+        ({"train_on": ["nli"]}, "train_on: unknown task 'nli'; expected one of choices, pairs"),
+        ({"files": None, "parts": ["choices"]}, "parts: 'choices' differs in format or labels"),
+        ({"languages": ["en", "no/where"]}, "languages.1: String should match pattern"),
+    ],
+)
+def test_a_bad_entry_of_the_catalogue_is_one_line_that_names_it(tiny_study, changes, expected):
+    catalogue = tiny_study.parent / "tasks.yaml"
+    tasks = {**TASKS, "pairs": {**TASKS["pairs"], **changes}}
+    catalogue.write_text(yaml.safe_dump({"tasks": tasks}), encoding="utf-8")
+    with pytest.raises(StudyError) as error:
+        Study.load(tiny_study)
+    message = str(error.value)
+    assert message.startswith(f"{catalogue}: pairs") and expected in message and "\n" not in message
+
+
+def test_an_unknown_name_is_said_with_the_known_ones(tiny_study):
+    study = Study.load(tiny_study)
+    with pytest.raises(StudyError, match="unknown target 'choices'; expected one of pairs"):
+        study.target("choices")
+    with pytest.raises(StudyError, match="unknown task 'nli'; expected one of choices, pairs"):
+        study.tasks["nli"]
 
 
 @pytest.mark.parametrize("name", ["demo", "small-real"])

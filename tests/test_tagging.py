@@ -1,4 +1,4 @@
-"""Tags of words: labels on first pieces, entity F1 as seqeval has it, and CCGbank's files."""
+"""Tags of words: labels on first tokens, entity F1 as seqeval has it, and CCGbank's files."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from helpers import data, encoders, tasks
 from helpers.data import reading, sources
 from helpers.study import StudyError, Task
 from helpers.tasks import tagging
-from helpers.tasks.entities import EntityF1, credit
+from helpers.tasks.tagging import entity_credit
 
 NER = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
@@ -43,37 +43,36 @@ SAID = [["B-PER", "O", "O", "B-LOC"], ["O", "I-PER"], ["B-LOC", "I-LOC", "I-LOC"
 )
 def test_entity_f1_is_seqevals(said, gold):
     """Sang and De Meulder 2003: an entity is right if its borders and its type are."""
-    got, out_of = map(
-        sum, zip(*(credit(s, g) for s, g in zip(said, gold, strict=True)), strict=True)
-    )
-    assert 100 * got / out_of == pytest.approx(100 * f1_score(gold, said, zero_division=0))
-    assert EntityF1().compute(predictions=said, references=gold)["entity_f1"] == pytest.approx(
-        100 * got / out_of
-    )
+    credits, out_of = zip(*map(entity_credit, said, gold), strict=True)
+    expected = 100 * f1_score(gold, said, zero_division=0)
+    assert tasks.score(credits, out_of) == pytest.approx(expected)
 
 
 def test_an_entity_with_one_wrong_border_is_wrong_twice():
-    assert credit(["B-PER", "O"], ["B-PER", "I-PER"]) == (0.0, 2.0)
-    assert credit(["O", "O"], ["O", "O"]) == (0.0, 0.0)
+    assert entity_credit(["B-PER", "O"], ["B-PER", "I-PER"]) == (0.0, 2.0)
+    assert entity_credit(["O", "O"], ["O", "O"]) == (0.0, 0.0)
 
 
 def test_parts_of_speech_are_scored_as_xtreme_scores_them():
-    """XTREME's scorer gives tags to seqeval: neighbours of one tag are one entity, so one wrong tag costs them all."""
+    """XTREME's scorer gives tags to seqeval: neighbours of one tag are one entity.
+
+    One wrong tag then costs them all.
+    """
     gold, said = ["DET", "NOUN", "NOUN", "VERB"], ["DET", "NOUN", "VERB", "VERB"]
-    got, out_of = credit(said, gold)
+    got, out_of = entity_credit(said, gold)
     assert got / out_of == pytest.approx(f1_score([gold], [said])) == pytest.approx(1 / 3)
 
 
-def test_only_a_words_first_piece_carries_its_label(tokenizer):
+def test_only_a_words_first_token_carries_its_label(tokenizer):
     example = {"id": "0", "tokens": ["dog", "zebrazebra", "cat"], "labels": [1, 2, 0]}
     [feature] = tagging.features(task(), [example], tokenizer, 64)
-    [marks], [pieces] = feature["labels"], feature["input_ids"]
-    assert len(marks) == len(pieces) > 5
+    [marks], [tokens] = feature["labels"], feature["input_ids"]
+    assert len(marks) == len(tokens) > 5
     assert [m for m in marks if m != tagging.IGNORED] == [1, 2, 0]
     assert marks[0] == marks[-1] == tagging.IGNORED and marks[1] == 1 and marks[2] == 2
 
 
-def test_an_entity_broken_across_pieces_and_windows_is_put_together_again(tokenizer):
+def test_an_entity_broken_across_tokens_and_windows_is_put_together_again(tokenizer):
     tags = [0, 1, 2, 2, 0, 3, 4, 0] * 4
     example = {"id": "0", "tokens": ["zebrazebra", "dog", "cat", "zebra"] * 8, "labels": tags}
     features = tagging.features(task(), [example], tokenizer, 12)
@@ -81,11 +80,10 @@ def test_an_entity_broken_across_pieces_and_windows_is_put_together_again(tokeni
     assert len(feature["input_ids"]) > 2 and max(map(len, feature["input_ids"])) <= 12
     longest = max(map(len, feature["input_ids"]))
     logits = np.zeros((len(feature["input_ids"]), longest + 2, len(NER)))
-    for part, marks in enumerate(feature["labels"]):
+    for window, marks in enumerate(feature["labels"]):
         for at, mark in enumerate(marks):
-            logits[part, at, mark if mark >= 0 else 3] = (
-                5  # other pieces say something else, which does not count
-            )
+            # Other tokens than a word's first say something else, which does not count.
+            logits[window, at, mark if mark >= 0 else 3] = 5
     [row] = tagging.decode(task(), [example], features, [logits])
     assert row["prediction"] == row["label"] == " ".join(NER[t] for t in tags)
     assert row["credit"] == row["out_of"] > 0 and len(row["probabilities"]) == len(tags)
@@ -116,7 +114,8 @@ def test_as_many_labels_as_words():
 
 AUTO = """\
 ID=made_0001.1 PARSER=GOLD NUMPARSE=1
-(<T S[dcl] 0 2> (<T NP 1 2> (<L NP[nb]/N DT DT The x>) (<L N NN NN dog N>) ) (<L S[dcl]\\NP VBZ VBZ runs x>) )
+(<T S[dcl] 0 2> (<T NP 1 2> (<L NP[nb]/N DT DT The x>) (<L N NN NN dog N>) ) \
+(<L S[dcl]\\NP VBZ VBZ runs x>) )
 ID=made_0001.2 PARSER=GOLD NUMPARSE=1
 (<T S[dcl] 0 2> (<L NP PRP PRP She NP>) (<L S[dcl]\\NP VBZ VBZ sleeps S[dcl]\\NP_2>) )
 """
@@ -154,10 +153,15 @@ def test_supertags_come_from_files_in_ccgbanks_format(tmp_path):
 
 
 def test_a_row_with_the_wrong_number_of_columns_is_named(tmp_path):
-    pair = Task(
-        name="pair", format="sentence_pair", files="{language}.{split}.tsv", splits={"train": "train"},
-        columns={"text_a": "a", "text_b": "b", "label": "label"}, labels=["no", "yes"], licence="", citation="",
-    )  # fmt: skip
+    pair = task(
+        name="pair",
+        format="sentence_pair",
+        files="{language}.{split}.tsv",
+        splits={"train": "train"},
+        columns={"text_a": "a", "text_b": "b", "label": "label"},
+        labels=["no", "yes"],
+        metric="accuracy",
+    )
     (tmp_path / "en.train.tsv").write_text(
         'a\tb\tlabel\nx "\ty\t1\nx\ty\nz\tw\tno\n', encoding="utf-8"
     )

@@ -1,17 +1,23 @@
-"""Phases 2 and 3: what is trained, what it is selected on, and that the same seed gives the same result."""
+"""Phases 2 and 3: what is trained, what it is selected on, and that the same seed gives the same
+result.
+"""
 
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import write_study
 
-from helpers import comparison, data, encoders, evaluation, tasks, training
+from helpers import comparison, data, encoders, evaluation, training
 from helpers.data import reading
-from helpers.encoders import hardware, hidden_states, model
-from helpers.encoders.model import EncoderWithHead, batches, collate, length, predict
+from helpers.encoders import batches as batching
+from helpers.encoders import hardware, hidden_states
+from helpers.encoders.batches import batches, collate, collate_labels, length
+from helpers.encoders.model import EncoderWithHead
 from helpers.study import Run, Study
-from helpers.tasks.metrics import Accuracy
 from helpers.training import fine_tuning, training_set
 from helpers.training.training_set import TrainingSet
 
@@ -51,7 +57,7 @@ def test_training_lowers_the_loss_and_fits_what_it_sees(study):
 def test_the_same_seed_gives_the_same_predictions_and_another_seed_others(study):
     def run(seed):
         trained = training.target(study, Run("base", "none", "pairs", seed))
-        return evaluation.zero_shot(study, "pairs", trained, 32)
+        return evaluation.zero_shot(study, "pairs", trained)
 
     first, again, other = run(1), run(1), run(2)
     pd.testing.assert_frame_equal(first, again)
@@ -64,9 +70,8 @@ def test_the_weights_that_are_kept_scored_best_on_english_validation(study):
     assert trained.selection["score"] == best
     task = study.tasks["pairs"]
     rows = data.examples(study, "pairs", "validation")
-    features = tasks.of(task).features(task, rows, trained.tokenizer, 32)
-    logits = predict(trained.model, features, trained.tokenizer.pad_token_id)
-    assert training_set.score(task, rows, features, logits) == pytest.approx(best)
+    validation = Validation(task, rows, trained.tokenizer, 32)
+    assert validation.score(trained.model) == pytest.approx(best)
 
 
 def test_the_encoder_is_handed_on_and_the_head_is_made_anew(study):
@@ -88,14 +93,14 @@ def test_target_language_labels_are_read_in_evaluation_alone(study, monkeypatch)
     trained = training.target(study, Run("base", "none", "pairs", 1))
     assert asked and all(language == "en" for *_, language in [(*cell, "en")[:3] for cell in asked])
     assert all(split in ("train", "validation") for _, split, *_ in asked)
-    evaluation.zero_shot(study, "pairs", trained, 32)
+    evaluation.zero_shot(study, "pairs", trained)
     assert ("pairs", "test", "sw") in asked
 
 
 def test_a_run_leaves_three_files_that_agree(study):
     run = Run("large", "none", "pairs", 1)
     trained = training.target(study, run)
-    predictions = evaluation.zero_shot(study, "pairs", trained, 32)
+    predictions = evaluation.zero_shot(study, "pairs", trained)
     result = evaluation.write_run(study, run, trained, predictions)
     kept = pd.read_parquet(study.run_folder(run) / "predictions.parquet")
     assert set(kept.columns) == {
@@ -114,11 +119,6 @@ def test_a_run_leaves_three_files_that_agree(study):
         np.mean([result["languages"][x]["score"] for x in ("de", "sw")])
     )
     assert np.allclose([p.sum() for p in kept["probabilities"]], 1)
-
-
-def test_accuracy_is_a_metric_that_needs_no_network():
-    metric = Accuracy()
-    assert metric.compute(predictions=[0, 1, 2, 2], references=[0, 1, 1, 2]) == {"accuracy": 0.75}
 
 
 def features(lengths, sequences=1):
@@ -147,14 +147,32 @@ def test_padding_changes_no_prediction(tiny_sources, pooling):
     assert torch.allclose(alone, padded, atol=1e-6)
 
 
-def test_a_collapsed_run_is_repeated_once_under_the_next_seed_and_both_are_kept(study, monkeypatch):
+def run_notebook(name: str, **parameters) -> dict:
+    """Run a notebook's code cells in this process; returns the variables that it leaves."""
+    cells = nbformat.read(Path("notebooks") / f"{name}.ipynb", 4).cells
+    variables: dict = {"display": lambda *_: None}
+    for cell in (cell for cell in cells if cell.cell_type == "code"):
+        exec(cell.source, variables)
+        if "parameters" in cell.metadata.get("tags", []):
+            variables |= parameters
+    return variables
 
+
+def test_a_collapsed_run_is_repeated_once_under_the_next_seed_and_both_are_kept(study, monkeypatch):
     study = study.model_copy(update={"retry_collapsed": True})
     run = Run("base", "none", "pairs", 1)
-    trained = training.target(study, run)
-    predictions = evaluation.zero_shot(study, "pairs", trained, 32)
-    trained.selection["score"] = trained.selection["majority"]
-    evaluation.write_run(study, run, trained, predictions)
+    monkeypatch.setattr(Study, "load", lambda *_: study)
+    collapses, target = iter([True, False]), training.target  # the run itself, then its repetition
+
+    def first_collapses(*given):
+        trained = target(*given)
+        if next(collapses):
+            trained.selection["score"] = trained.selection["majority"]
+        return trained
+
+    monkeypatch.setattr(training, "target", first_collapses)
+    names = dict(zip(("size", "intermediate", "target", "seed"), run, strict=True))
+    predictions = run_notebook("3_target", **names)["predictions"]
     runs, stacked, _ = comparison.finished_runs(study)
     here = runs[(runs["size"] == "base") & (runs["intermediate"] == "none")]
     assert here["seed"].tolist() == [1, study.next_seed(1)] and here["collapsed"].tolist() == [
@@ -178,18 +196,24 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn(study):
 
 
 @pytest.mark.parametrize("task", ["pairs", "choices"])
-def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches(study, monkeypatch, fp32, task):
+def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(
+    study, monkeypatch, fp32, task
+):
     phases = {
         **study.phases,
         "intermediate": {**study.phases["intermediate"], "dropout": 0.0, "batch_size": 8},
     }
     still = study.model_copy(update={"phases": phases})
     whole = training.intermediate(still, "large", task, 1)
-    monkeypatch.setitem(model.TRAINING_BUDGET, "cpu", 64)
-    parts, collate = [], fine_tuning._in_parts
-    monkeypatch.setattr(fine_tuning, "_in_parts", lambda *a: parts.append(collate(*a)) or parts[-1])
+    monkeypatch.setitem(batching.TRAINING_BUDGET, "cpu", 64)
+    parts, cut_up = [], fine_tuning.micro_batches
+    monkeypatch.setattr(
+        fine_tuning, "micro_batches", lambda *a: parts.append(cut_up(*a)) or parts[-1]
+    )
     cut = training.intermediate(still, "large", task, 1)
-    assert max(map(len, parts)) > 2  # the batches were cut, and each part was within the budget
+    assert (
+        max(map(len, parts)) > 2
+    )  # the batches were cut, and each micro-batch was within the budget
     assert max(part["input_ids"].numel() for batch in parts for part in batch) <= 64
     losses = [[line["loss"] for line in trained.log if "loss" in line] for trained in (whole, cut)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -201,8 +225,10 @@ def test_a_batch_in_parts_teaches_what_the_whole_batch_teaches(study, monkeypatc
             assert torch.allclose(value, state[name], atol=1e-4), name
 
 
-def test_a_part_counts_by_its_labels():
-    """Where words carry the labels, a part with more of them weighs more: the loss is the batch's mean over words."""
+def test_a_micro_batch_counts_by_its_labels():
+    """Where words carry the labels, a micro-batch with more of them weighs more: the loss is the
+    batch's mean over words.
+    """
     marks = [[-100, 0, 1, 2, -100], [-100, 1, -100], [-100, -100, -100]]
     items = [{"input_ids": [[5] * len(m)], "labels": [m], "length": len(m)} for m in marks]
     logits = torch.randn(3, 5, 3)
@@ -210,14 +236,14 @@ def test_a_part_counts_by_its_labels():
     def mean(rows):
         return torch.nn.functional.cross_entropy(logits[rows].flatten(0, 1), whole[rows].flatten())
 
-    whole = model.collate_labels(items)
+    whole = collate_labels(items)
     given = TrainingSet(
         **dict.fromkeys(("name", "lengths", "batch_size", "loss", "validate", "selection"), None),
-        **dict.fromkeys(("examples", "pieces", "sequences"), 0),
+        **dict.fromkeys(("examples", "tokens", "sequences"), 0),
         items=items, split=lambda drawn: [[item] for item in drawn],
-        collate=lambda part: {**collate(part, 1), "labels": model.collate_labels(part)},
+        collate=lambda part: {**collate(part, 1), "labels": collate_labels(part)},
     )  # fmt: skip
-    parts = fine_tuning._in_parts(given, items)
+    parts = fine_tuning.micro_batches(given, items)
     assert [part["share"] for part in parts] == [0.75, 0.25]  # what carries no label is left out
     assert sum(part["share"] * mean([i]) for i, part in enumerate(parts)) == pytest.approx(
         mean([0, 1, 2])
@@ -227,7 +253,9 @@ def test_a_part_counts_by_its_labels():
 def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
     study, tiny_sources, monkeypatch
 ):
-    """With the states that the encoder's phase kept, and without, a run gives the same losses and predictions."""
+    """With the states that the encoder's phase kept, and without, a run gives the same losses and
+    predictions.
+    """
     target = {**study.phases["target"], "frozen_layers": 1, "dropout": 0.1}
     intermediate = {**study.phases["intermediate"], "frozen_layers": 1}
     once = study.model_copy(
@@ -242,20 +270,20 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
     run = Run("large", "none", "pairs", 1)
     known = training.target(once, run)
     assert known.model.cached_states.depth == 1
-    predictions = evaluation.zero_shot(once, "pairs", known, 32)
+    predictions = evaluation.zero_shot(once, "pairs", known)
     below = known.model.encoder.encoder.layer[0]
     with monkeypatch.context() as patch:
         patch.setattr(
             below, "forward", lambda *_, **__: pytest.fail("a frozen layer was computed again")
         )
-        evaluation.zero_shot(once, "pairs", known, 32)
+        evaluation.zero_shot(once, "pairs", known)
     (once.encoder_folder("large") / hidden_states.FILE).unlink()
     anew = training.target(once, run)
     assert anew.model.cached_states is None
     assert [line["loss"] for line in anew.log if "loss" in line] == pytest.approx(
         [line["loss"] for line in known.log if "loss" in line], abs=1e-5
     )
-    other = evaluation.zero_shot(once, "pairs", anew, 32)
+    other = evaluation.zero_shot(once, "pairs", anew)
     assert np.allclose(
         np.stack(predictions["probabilities"]), np.stack(other["probabilities"]), atol=1e-5
     )

@@ -6,7 +6,7 @@ import pytest
 from simulated import simulated_study
 
 from helpers.comparison import estimates
-from helpers.evaluation.collapse import is_collapsed
+from helpers.evaluation import is_collapsed
 from helpers.study import StudyError
 
 LANGUAGES = ("en", "de", "sw")

@@ -1,12 +1,14 @@
-"""A task's examples for a split and a language: from the hub, a mirror folder, own files or a generator.
+"""A task's examples for a split and a language, whatever source they come from.
 
-One code path: whatever the source, rows go through the task's format once, are checked, and are kept as parquet under
-``outputs/STUDY/data``. Later phases read nothing else, so a study that has started needs no source and no network.
+One code path: rows go through the task's format once, are checked, and are kept as parquet under
+``outputs/STUDY/data``. Later phases read nothing else, so a study that has started needs no source
+and no network.
 """
 
-import json
 import os
 import shutil
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +19,14 @@ import pyarrow.parquet as pq
 from helpers import tasks
 from helpers.data import sources
 from helpers.study import ENGLISH, Study, StudyError, Task
-from helpers.study.files import write_json, write_whole
+from helpers.study.files import read_json, write_json, write_whole
 
 UNSEEN = "<unseen>"
 """The label of whatever the training data has not: it is never right to predict it."""
 
 
 def examples(study: Study, task: str, split: str, language: str = ENGLISH) -> list[dict]:
-    """The normalised examples of one (task, split, language), from the study's own copy if there is one.
+    """The normalised examples of one (task, split, language), from the study's copy if it has one.
 
     Raises
     ------
@@ -36,11 +38,18 @@ def examples(study: Study, task: str, split: str, language: str = ENGLISH) -> li
     kept = _kept(study, task, split, language)
     if kept.exists():
         return pq.read_table(kept).to_pylist()
-    return _read(study, task, split, language, [])
+    return _read(study, task, split, language)[0]
+
+
+def trained_on(study: Study, name: str, split: str) -> list[dict]:
+    """Examples that a training draws from ("train") or selects on ("validation"), all languages."""
+    entry = study.tasks[name]
+    languages = entry.trained_in if split == "train" else entry.selected_in
+    return [row for language in languages for row in examples(study, name, split, language)]
 
 
 def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
-    """``count`` rows drawn without replacement, the same for the same seed; all of them if there are no more."""
+    """``count`` rows drawn without replacement, the same for a seed; all if there are no more."""
     if count is None or count >= len(rows):
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
@@ -62,79 +71,63 @@ def read(
 ) -> list[dict]:
     """Read and check one (task, split, language) at its source.
 
-    With a list ``skipped``, bad rows are left out and said there.
+    With an empty list ``skipped``, bad rows are left out, counted in a line of output, and what is
+    wrong with each is added to the list.
 
     Raises
     ------
     StudyError
-        Unknown language or split, a missing mirror folder or file, a missing column, or a bad row; the message
-        names the source, the key or row, what was found and what was expected.
+        Unknown language or split, a missing mirror folder or file, a missing column, or a bad row;
+        the message names the source, the key or row, what was found and what was expected.
     """
     if language not in task.languages:
-        raise StudyError(
-            f"task {task.name}: unknown language '{language}'; expected one of {', '.join(task.languages)}"
-        )
+        unknown = f"task {task.name}: unknown language '{language}'"
+        raise StudyError(f"{unknown}; expected one of {', '.join(task.languages)}")
     source = task.source(language)
     where = f"{task.name} ({source.origin}), {language} {split}"
-    rows = sources.rows(task, source, split, language, data_dir)
-    expected = task.sizes.get(split)
-    if check_sizes and expected is not None and len(rows) != expected:
+    found = sources.rows(task, source, split, language, data_dir)
+    expected = task.sizes.get(split, len(found))
+    if check_sizes and len(found) != expected:
         raise StudyError(
-            f"{where}: found {len(rows)} rows, expected {expected}: the data changed, or is a part of it "
-            "(then set check_sizes: false in the study)"
+            f"{where}: found {len(found)} rows, expected {expected}: the data changed, "
+            "or is a part of it (then set check_sizes: false in the study)"
         )
-    if source.generator:
-        tasks.check(task, rows, where)
-        return rows
-    return tasks.normalise(task, rows, where, skipped)
+    good = tasks.normalise(task, found, where, skipped)
+    if skipped:
+        count = f"skipped {len(skipped)} of {len(skipped) + len(good)} rows"
+        print(f"{where}: {count}; {skipped[0]}", flush=True)
+    return good
 
 
 def labelled(study: Study, name: str) -> Task:
-    """A catalogue entry with its labels: with ``unseen_label``, those of its training data and one more."""
+    """A catalogue entry with its labels: of ``unseen_label``, its training data's and one more."""
     entry = study.tasks[name]
     if not entry.unseen_label:
         return entry
-    kept = _labels(study, name)
-    if kept.exists():
-        return entry.model_copy(update={"labels": json.loads(kept.read_text(encoding="utf-8"))})
-    found: set[str] = set()
-    for language in entry.trained_in:
-        for row in sources.rows(entry, entry.source(language), "train", language, data_dir(study)):
-            found.update(() if isinstance(row, ValueError) else row[entry.columns["labels"]])
-    return entry.model_copy(update={"labels": [*sorted(found), UNSEEN]})
-
-
-def trained_on(study: Study, name: str, split: str) -> list[dict]:
-    """Examples that a training on a task draws from ("train") or selects on ("validation"), in all its languages."""
-    entry = study.tasks[name]
-    languages = entry.trained_in if split == "train" else entry.selected_in
-    return [row for language in languages for row in examples(study, name, split, language)]
-
-
-def _read(study: Study, name: str, split: str, language: str, skipped: list[str]) -> list[dict]:
-    """One (task, split, language) as the study wants it read; a pooled task is its parts one after the other."""
-    entry, out = study.tasks[name], []
-    for part in entry.parts or [name]:
-        bad = [] if study.on_bad_row == "skip" else None
-        rows = read(labelled(study, part), split, language, data_dir(study), study.check_sizes, bad)
-        out += [{**row, "id": f"{part}/{row['id']}"} for row in rows] if entry.parts else rows
-        if bad:
-            skipped += bad
-            where = f"{part} ({study.tasks[part].source(language).origin}), {language} {split}"
-            print(
-                f"{where}: skipped {len(bad)} of {len(bad) + len(rows)} rows; {bad[0]}", flush=True
-            )
-    return out
+    labels, column = read_json(_file(study, name, "labels.json")), entry.columns["labels"]
+    if not labels:
+        found: set[str] = set()
+        for language in entry.trained_in:
+            source, folder = entry.source(language), data_dir(study)
+            for row in sources.rows(entry, source, "train", language, folder):
+                found.update([] if isinstance(row, ValueError) else row[column])
+        labels = [*sorted(found), UNSEEN]
+    return entry.model_copy(update={"labels": labels})
 
 
 def data_dir(study: Study) -> Path | None:
-    """The folder that own files are relative to: ``data_dir`` of the study, or the environment's DATA_DIR."""
+    """The folder that own files are relative to: the environment's DATA_DIR, or the study's key."""
     given = os.environ.get("DATA_DIR") or study.data_dir
     return Path(given) if given else None
 
 
+def token_cache(study: Study) -> Path:
+    """Where the study's texts are kept once they are tokenised (:mod:`helpers.data.tokens`)."""
+    return _file(study, "tokens")
+
+
 def prepare(study: Study) -> dict:
-    """Read, check and keep everything that the study reads; returns and writes ``data/summary.json``.
+    """Read, check and keep all that the study reads; returns and writes ``data/summary.json``.
 
     Raises
     ------
@@ -144,96 +137,87 @@ def prepare(study: Study) -> dict:
     splits, trained, evaluated = {}, {}, {}
     shutil.rmtree(token_cache(study), ignore_errors=True)
     for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:
-        _labels(study, name).unlink(missing_ok=True)
-        write_json(_labels(study, name), labelled(study, name).labels)
+        _file(study, name, "labels.json").unlink(missing_ok=True)
+        write_json(_file(study, name, "labels.json"), labelled(study, name).labels)
     for name, split, language in study.needed():
-        skipped: list[str] = []
-        rows, entry = _read(study, name, split, language, skipped), labelled(study, name)
-        write_whole(
-            _kept(study, name, split, language),
-            lambda path, rows=rows: pq.write_table(pa.Table.from_pylist(rows), path),
-        )
-        splits[f"{name}/{split}/{language}"] = {
-            "rows": len(rows),
-            "labels": tasks.label_counts(entry, rows),
-        }
-        if skipped:
-            splits[f"{name}/{split}/{language}"]["skipped"] = skipped
-        if (
-            entry.format == "tagging"
-        ):  # short sentences recur between the splits of treebanks: the benchmark is so
-            continue
-        keys = {tasks.key(entry, row): row["id"] for row in rows}
+        entry = labelled(study, name)
+        rows, skipped = _read(study, name, split, language)
+        write = partial(pq.write_table, pa.Table.from_pylist(rows))
+        write_whole(_kept(study, name, split, language), write)
+        found = {"rows": len(rows), "labels": tasks.label_counts(entry, rows)}
+        splits[f"{name}/{split}/{language}"] = found | ({"skipped": skipped} if skipped else {})
         if split == "train":
-            trained.setdefault(name, {}).update(keys)
+            trained.setdefault(name, {}).update(_items(entry, rows))
         elif language == ENGLISH and split == entry.evaluate and entry.train_on:
-            evaluated[f"{name} {split}"] = keys
-    evaluated |= _originals(study)
-    for name, items in evaluated.items():
-        for task, keys in trained.items():
-            if shared := items.keys() & keys.keys():
-                item = items[min(shared, key=str)]
-                raise StudyError(
-                    f"{study.path}: {len(shared)} items of {name} (the first has id {item}) are in the training set "
-                    f"of {task}; expected no evaluated item, nor its translation, in any training set"
-                )
+            evaluated[f"{name} {split}"] = _items(entry, rows)
+    _refuse_leaks(study, trained, evaluated)
     summary = {"parameters": _parameters(study), "splits": splits}
-    write_json(_summary(study), summary)
+    write_json(_file(study, "summary.json"), summary)
     return summary
 
 
 def prepared(study: Study) -> bool:
-    """Whether everything that the study reads has been kept, from the sources that it names now."""
-    try:
-        summary = json.loads(_summary(study).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return summary["parameters"] == _parameters(study) and all(
-        _kept(study, *cell).exists() for cell in study.needed()
-    )
+    """Whether all that the study reads has been kept, from the sources that it names now."""
+    current = read_json(_file(study, "summary.json")).get("parameters") == _parameters(study)
+    return current and all(_kept(study, *cell).exists() for cell in study.needed())
+
+
+def _read(study: Study, name: str, split: str, language: str) -> tuple[list[dict], list[str]]:
+    """Examples as the study wants them read, and what is wrong with the rows that it skips.
+
+    A pooled task is its parts one after the other.
+    """
+    entry, rows, skipped = study.tasks[name], [], []
+    for part in entry.parts or [name]:
+        bad: list[str] | None = [] if study.on_bad_row == "skip" else None
+        task, folder = labelled(study, part), data_dir(study)
+        found = read(task, split, language, folder, study.check_sizes, bad)
+        rows += [row | {"id": f"{part}/{row['id']}"} for row in found] if entry.parts else found
+        skipped += bad or []
+    return rows, skipped
+
+
+def _items(entry: Task, rows: list[dict]) -> dict[tuple, str]:
+    """What makes each row the item that it is, and its id."""
+    if entry.format == "tagging":  # short sentences recur between a treebank's splits
+        return {}
+    return {tasks.key(entry, row): row["id"] for row in rows}
+
+
+def _refuse_leaks(study: Study, trained: dict[str, dict], evaluated: dict[str, dict]) -> None:
+    """Raise if an evaluated item, or the English one it is a translation of, is trained on."""
+    for entry in (study.tasks[target.task] for target in study.targets):
+        if origin := entry.translates.get(entry.evaluate):
+            name, split = origin.split("/")
+            rows = read(study.tasks[name], split, ENGLISH, data_dir(study))
+            evaluated[f"{origin} (translated in {entry.name})"] = _items(study.tasks[name], rows)
+    for (name, items), (task, others) in product(evaluated.items(), trained.items()):
+        if shared := items.keys() & others.keys():
+            first = items[min(shared, key=str)]
+            raise StudyError(
+                f"{study.path}: {len(shared)} items of {name} (the first has id {first}) are in "
+                f"the training set of {task}; expected no evaluated item, nor its translation, "
+                "in any training set"
+            )
 
 
 def _parameters(study: Study) -> dict:
-    cells = study.needed()
-    names = {name for cell in cells for name in (cell[0], *study.tasks[cell[0]].parts)}
-    tasks = {
-        name: study.tasks[name].model_dump(mode="json", exclude={"licence", "citation"})
-        for name in sorted(names)
-    }
+    """All that the kept data depends on."""
+    needed = study.needed()
+    names = {name for task, *_ in needed for name in (task, *study.tasks[task].parts)}
+    prose = {"licence", "citation"}
+    entries = {n: study.tasks[n].model_dump(mode="json", exclude=prose) for n in sorted(names)}
     return {
-        "cells": ["/".join(cell) for cell in cells],
-        "tasks": tasks,
+        "cells": ["/".join(cell) for cell in needed],
+        "tasks": entries,
         "data_dir": str(data_dir(study)),
         "on_bad_row": study.on_bad_row,
     }
 
 
-def _summary(study: Study) -> Path:
-    return study.folder / "data" / "summary.json"
-
-
-def _originals(study: Study) -> dict[str, dict]:
-    """English originals of the evaluated items, where the catalogue says what they are translations of."""
-    originals = {}
-    for target in study.targets:
-        entry = study.tasks[target.task]
-        if source := entry.translates.get(entry.evaluate):
-            name, split = source.split("/")
-            rows = read(study.tasks[name], split, ENGLISH, data_dir(study))
-            originals[f"{source} (translated in {entry.name})"] = {
-                tasks.key(study.tasks[name], row): row["id"] for row in rows
-            }
-    return originals
-
-
-def token_cache(study: Study) -> Path:
-    """Where the study's texts are kept once they are cut into pieces (:mod:`helpers.data.tokens`)."""
-    return study.folder / "data" / "pieces"
-
-
-def _labels(study: Study, name: str) -> Path:
-    return study.folder / "data" / name / "labels.json"
+def _file(study: Study, *names: str) -> Path:
+    return study.folder.joinpath("data", *names)
 
 
 def _kept(study: Study, task: str, split: str, language: str) -> Path:
-    return study.folder / "data" / task / f"{language}.{split}.parquet"
+    return _file(study, task, f"{language}.{split}.parquet")

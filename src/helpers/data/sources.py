@@ -1,25 +1,29 @@
-"""Rows of a source as it holds them: the hub, a mirror folder of it, own files, or a generator of the package."""
+"""Rows as their source holds them: the hub, a mirror folder of it, own files, or a generator."""
 
 import csv
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from helpers.data import mini
 from helpers.study import StudyError, Task
 from helpers.study.catalogue import Source
 
 MIRROR = "HUB_MIRROR"
 """Environment variable: a folder laid out like the hub, read instead of it."""
+_TABLES = {".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE}, ".csv": {}}
 _BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 _LEAF = re.compile(r"\(<L (\S+) \S+ \S+ (\S+) \S+>\)")
+csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 characters of the default
+
+Rows = Sequence[dict | ValueError]
+"""Rows by column; one that cannot be read stands as the error that says why."""
 
 
-def rows(
-    task: Task, source: Source, split: str, language: str, folder: Path | None
-) -> Sequence[dict | ValueError]:
-    """Every row of a (task, split, language); one that cannot be read stands as the error that says why.
+def rows(task: Task, source: Source, split: str, language: str, folder: Path | None) -> Rows:
+    """Every row of a (task, split, language); ``folder`` is what own files are relative to.
 
     Raises
     ------
@@ -27,127 +31,99 @@ def rows(
         The source has no such split, or is not there, or cannot be read.
     """
     if source.generator:
-        from helpers.data import mini
-
         return mini.examples(source.generator, split, language)
+    where = f"task {task.name}"
     if split not in source.splits:
         given = ", ".join(source.splits) or "none given"
-        raise StudyError(f"task {task.name}: splits: no '{split}'; expected one of {given}")
-    code = task.codes.get(language, language)
-    found = (
-        _own(task, source, split, language, code, folder)
-        if source.files
-        else _hub(task, source, split, code)
-    )
-    if task.where:
-        wanted = {column: begin.format(language=code) for column, begin in task.where.items()}
-        found = [
-            row
-            for row in found
-            if all(str(row[c]).startswith(begin) for c, begin in wanted.items())
-        ]
-    return found
+        raise StudyError(f"{where}: splits: no '{split}'; expected one of {given}")
+    code, named = task.codes.get(language, language), source.splits[split]
+    if source.files:
+        path = (folder or Path()) / source.files.format(language=code, split=named)
+        if folder is None:
+            given = f"files: '{path}' is relative to data_dir, which the study does not give"
+            raise StudyError(f"{where}: {given}")
+        if not path.is_file():
+            expected = f"its {split} split in '{language}'"
+            raise StudyError(f"{where}: no such file {path}; expected {expected}")
+        found = _own(where, path)
+    else:
+        found = _hub(where, source, named, code)
+    begins = {column: begin.format(language=code) for column, begin in task.where.items()}
+    return [row for row in found if _begins(row, begins)] if begins else found
 
 
-def _own(
-    task: Task, source: Source, split: str, language: str, code: str, folder: Path | None
-) -> Sequence[dict]:
-    where = f"task {task.name}"
-    path = (folder or Path()) / source.files.format(language=code, split=source.splits[split])
-    if folder is None:
-        raise StudyError(
-            f"{where}: files: '{path}' is relative to data_dir, which the study does not give"
-        )
-    if not path.is_file():
-        raise StudyError(
-            f"{where}: no such file {path}; expected its {split} split in '{language}'"
-        )
-    readers = {".tsv": _tsv, ".csv": _csv, ".auto": _derivations, **dict.fromkeys(_BUILDERS)}
-    if path.suffix not in readers:
-        raise StudyError(
-            f"{where}: {path} ends in '{path.suffix}'; expected one of {', '.join(readers)}"
-        )
-    if path.suffix in _BUILDERS:
-        return _load(
-            where, str(path), path=_BUILDERS[path.suffix], data_files=str(path), split="train"
-        )
+def _begins(row: dict | ValueError, begins: dict[str, str]) -> bool:
+    """Whether each of these columns begins so; a row that cannot be read stays, to be reported."""
+    if isinstance(row, ValueError):
+        return True
+    return all(str(row[column]).startswith(begin) for column, begin in begins.items())
+
+
+def _own(where: str, path: Path) -> Rows:
+    kind, known = path.suffix, [*_TABLES, ".auto", *_BUILDERS]
+    if kind not in known:
+        raise StudyError(f"{where}: {path} ends in '{kind}'; expected one of {', '.join(known)}")
+    if kind in _BUILDERS:
+        return _load(where, _BUILDERS[kind], data_files=str(path), split="train")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return readers[path.suffix](file)
+        with path.open(encoding="utf-8", newline="") as lines:
+            return _derivations(lines) if kind == ".auto" else _table(lines, **_TABLES[kind])
     except (UnicodeDecodeError, csv.Error) as error:
         raise StudyError(f"{where}: cannot read {path}: {error}") from None
 
 
-def _tsv(file) -> list[dict | ValueError]:
-    return _table([line.rstrip("\r\n").split("\t") for line in file if line.strip("\r\n")])
-
-
-def _csv(file) -> list[dict | ValueError]:
-    return _table([fields for fields in csv.reader(file, strict=True) if fields])
-
-
-def _table(lines: list[list[str]]) -> list[dict | ValueError]:
-    if not lines:
-        return []
-    names, *lines = lines
+def _table(lines: Iterable[str], **dialect) -> Rows:
+    """Rows under a header; blank lines do not count."""
+    filled = (fields for fields in csv.reader(lines, strict=True, **dialect) if fields)
+    names = next(filled, [])
+    wanted = f"expected {len(names)}: {', '.join(names)}"
     return [
         dict(zip(names, fields, strict=True))
         if len(fields) == len(names)
-        else ValueError(f"{len(fields)} columns; expected {len(names)}: {', '.join(names)}")
-        for fields in lines
+        else ValueError(f"{len(fields)} columns; {wanted}")
+        for fields in filled
     ]
 
 
-def _derivations(file) -> list[dict | ValueError]:
-    """Words and supertags of derivations as CCGbank's AUTO files hold them: a line of ids, a line of brackets."""
+def _derivations(lines: Iterable[str]) -> Rows:
+    """Words and supertags as CCGbank's AUTO files hold them: a line of ids, a line of brackets."""
     out, name = [], ""
-    for line in file:
+    for line in lines:
         if line.startswith("ID="):
             name = line.split()[0].removeprefix("ID=")
+        elif leaves := _LEAF.findall(line):
+            tags, tokens = map(list, zip(*leaves, strict=True))
+            out.append({"id": name, "tokens": tokens, "tags": tags})
         elif line.strip():
-            leaves = _LEAF.findall(line)
-            row = {
-                "id": name,
-                "tokens": [word for _, word in leaves],
-                "tags": [tag for tag, _ in leaves],
-            }
-            out.append(
-                row
-                if leaves
-                else ValueError("no (<L category tag tag word predicate>) in the derivation")
-            )
+            out.append(ValueError("no (<L category tag tag word predicate>) in the derivation"))
     return out
 
 
-def _hub(task: Task, source: Source, split: str, code: str) -> Sequence[dict]:
-    where, mirror = f"task {task.name}", os.environ.get(MIRROR)
+def _hub(where: str, source: Source, split: str, code: str) -> Rows:
     config = source.config.format(language=code) if source.config else None
-    origin = f"{mirror}/{source.hub}" if mirror else source.hub
-    if mirror and not Path(origin).is_dir():
-        raise StudyError(
-            f"{where}: no such mirror folder {origin}; expected a copy of hub data set {source.hub}"
-        )
-    arguments = {"path": origin, "name": config, "split": source.splits[split]}
-    if source.revision and not mirror:
-        arguments["revision"] = source.revision
-    return _load(where, origin, cached=not mirror, **arguments)
+    wanted = {"name": config, "split": split}
+    if not (mirror := os.environ.get(MIRROR)):
+        return _load(where, source.hub, cached=True, revision=source.revision, **wanted)
+    folder = f"{mirror}/{source.hub}"
+    if not Path(folder).is_dir():
+        expected = f"a copy of hub data set {source.hub}"
+        raise StudyError(f"{where}: no such mirror folder {folder}; expected {expected}")
+    return _load(where, folder, **wanted)
 
 
-def _load(where: str, origin: str, cached: bool = False, **arguments) -> Sequence[dict]:
-    import datasets
+def _load(where: str, path: str, cached: bool = False, **wanted) -> Rows:
+    import datasets  # here, since it takes a second to import
 
     datasets.disable_progress_bars()
     try:
         if cached:
-            return datasets.load_dataset(**arguments)
-        # The library's cache does not notice that a local file has changed: read local files past it.
+            return datasets.load_dataset(path, **wanted)
+        # The library's cache does not notice that a local file has changed: read it past that.
         with tempfile.TemporaryDirectory() as scratch:
-            return datasets.load_dataset(
-                **arguments, cache_dir=scratch, keep_in_memory=True
-            ).to_list()
+            found = datasets.load_dataset(path, **wanted, cache_dir=scratch, keep_in_memory=True)
+            return found.to_list()
     except Exception as error:  # the loaders of datasets raise anything; the user needs one line
         reason = " ".join(str(error.__cause__ or error).split())[:300]
-        config = f", config {arguments['name']}" if arguments.get("name") else ""
-        raise StudyError(
-            f"{where}: cannot read {origin}{config}, split {arguments['split']}: {reason}"
-        ) from error
+        config = f", config {wanted['name']}" if wanted.get("name") else ""
+        shown = f"{wanted.get('data_files', path)}{config}, split {wanted['split']}"
+        raise StudyError(f"{where}: cannot read {shown}: {reason}") from error

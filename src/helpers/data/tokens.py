@@ -1,23 +1,25 @@
-"""Texts cut into pieces once: what a format makes of a task's examples is kept beside the study's data.
+"""Texts are tokenised once: what a format makes of a task's examples is kept beside the data.
 
-Cutting takes some four microseconds a piece on one core, a minute for MNLI, and every run on the same data would do it
-again. What is kept is found by a digest of all that it depends on, the format's code included.
+Tokenising takes some four microseconds a token on one core, a minute for MNLI, and every run on the
+same data would do it again. What is kept is found by a digest of all that it depends on, the
+format's code included.
 """
 
 import hashlib
 import inspect
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas as pd
 from transformers import PreTrainedTokenizerFast
 
 from helpers import tasks
 from helpers.study import Task
 from helpers.study.files import write_whole
+
+_SHAPES = {"offsets": (-1, 2)}
+"""Of the arrays that have more than one number a token; parquet holds them flat."""
 
 
 def tokenise(
@@ -25,26 +27,20 @@ def tokenise(
     examples: list[dict],
     tokenizer: PreTrainedTokenizerFast,
     max_length: int,
-    keep: Path | None = None,
+    cache: Path | None = None,
 ) -> list[dict]:
     """What ``features`` of the task's format gives.
 
-    ``keep`` is a folder where they are looked for, and put when they are not there; sequences of numbers are then
-    arrays.
+    ``cache`` is a folder where they are looked for, and put when they are not there; a feature then
+    is a number, or an array for each of its sequences: (tokens,), for ``offsets`` (tokens, 2).
     """
-    if keep is None or not examples:
+    if cache is None or not examples:
         return tasks.of(task).features(task, examples, tokenizer, max_length)
-    path = keep / f"{_digest(task, examples, tokenizer, max_length)}.parquet"
+    path = cache / f"{_digest(task, examples, tokenizer, max_length)}.parquet"
     if not path.exists():
         found = tasks.of(task).features(task, examples, tokenizer, max_length)
-        table = pa.table({name: _pack([feature[name] for feature in found]) for name in found[0]})
-        write_whole(path, lambda beside: pq.write_table(table, beside))
-    table = pq.read_table(path)
-    columns = [
-        column.to_pylist() if pa.types.is_integer(column.type) else _unpack(column.combine_chunks())
-        for column in table.columns
-    ]
-    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+        write_whole(path, _shaped(pd.DataFrame(found), {}).to_parquet)
+    return _shaped(pd.read_parquet(path), _SHAPES).to_dict("records")
 
 
 def _digest(
@@ -56,25 +52,12 @@ def _digest(
     return hashlib.sha256(json.dumps(on).encode()).hexdigest()[:32]
 
 
-def _pack(values: list) -> pa.Array:
-    """Numbers, or lists and arrays of them however deep, as one Arrow array."""
-    if not len(values) or np.isscalar(values[0]):
-        return pa.array(values, pa.int32())
-    ends = np.cumsum([0, *map(len, values)], dtype=np.int32)
-    if all(isinstance(value, np.ndarray) for value in values):
-        flat = np.concatenate(values)
-        inner = pa.array(flat.ravel(), pa.int32())
-        inner = pa.FixedSizeListArray.from_arrays(inner, flat.shape[1]) if flat.ndim == 2 else inner
-    else:
-        inner = _pack([item for value in values for item in value])
-    return pa.ListArray.from_arrays(ends, inner)
-
-
-def _unpack(array: pa.Array):
-    """The reverse of :func:`_pack`: views of the innermost numbers, in lists."""
-    if pa.types.is_list(array.type):
-        inner = _unpack(array.values)
-        return [inner[begin:end] for begin, end in pairwise(array.offsets.to_numpy())]
-    if pa.types.is_fixed_size_list(array.type):
-        return array.values.to_numpy().reshape(-1, array.type.list_size)
-    return array.to_numpy()
+def _shaped(frame: pd.DataFrame, shapes: dict[str, tuple]) -> pd.DataFrame:
+    """Features with these shapes of a sequence's array, flat where none is given."""
+    for name in frame.select_dtypes(object):
+        shape = shapes.get(name, -1)
+        frame[name] = [
+            [np.asarray(numbers, np.int32).reshape(shape) for numbers in sequences]
+            for sequences in frame[name]
+        ]
+    return frame

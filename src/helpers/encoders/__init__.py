@@ -1,7 +1,8 @@
 """In: a hub id, a folder or the bundled encoder. Out: an encoder and a tokenizer as a study uses
-them: cut to its lower layers, its vocabulary trimmed, its frozen layers' states cached.
+them: cut to its lower layers, its vocabulary trimmed, the states of its frozen layers cached.
 """
 
+from helpers.encoders.model import embed
 from helpers.encoders.pretrained import (
     fertility,
     initial_encoder,
@@ -10,22 +11,21 @@ from helpers.encoders.pretrained import (
     parameters,
     prepare,
     pretrained,
-    restore,
     save,
-    trim,
     used_tokens,
 )
+from helpers.encoders.trimming import trim
 
 __all__ = [
+    "embed",
     "fertility",
     "initial_encoder",
     "kept_ids",
     "load",
+    "parameters",
     "prepare",
     "pretrained",
-    "parameters",
-    "used_tokens",
-    "restore",
     "save",
     "trim",
+    "used_tokens",
 ]

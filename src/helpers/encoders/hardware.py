@@ -1,64 +1,106 @@
 """What this machine's processor and GPU can do, and the settings that follow."""
 
+import json
 import os
 import platform
 import resource
+import time
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
-
-def bf16() -> bool:
-    """Whether bf16 products run in hardware here: on the GPU, or on a processor with AMX or AVX512-BF16.
-
-    Elsewhere PyTorch computes them in software, tens of times slower than float32.
-    """
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = Path("/proc/cpuinfo")
-    if not flags.exists():
-        return False
-    words = flags.read_text(encoding="utf-8", errors="replace").split()
-    return "amx_bf16" in words or "avx512_bf16" in words
-
+from helpers.study import Study
+from helpers.study.files import read_json
 
 CROSSOVER = 256
-"""Pieces from which SDPA is the faster attention on a processor: a forward and backward pass with eager attention took
-0.99 times as long as one with SDPA at 16 pieces, 1.03 at 128, 1.08 at 256 and 1.54 at 512 (docs/cost.md)."""
-
-
-def attention(length: int = 0) -> str:
-    """The attention that is fastest for sequences of ``length`` pieces: SDPA on a GPU and from ``CROSSOVER`` on."""
-    return "sdpa" if torch.cuda.is_available() or length >= CROSSOVER else "eager"
-
-
-def describe() -> dict:
-    """Processor, cores, memory and GPU, for run.json."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "bf16": bf16(),
-    }
-
-
-def peak_memory() -> int:
-    """The largest resident size of this process so far, in bytes, plus what PyTorch held on the GPU."""
-    unit = 1 if platform.system() == "Darwin" else 1024
-    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit + gpu
+"""Tokens from which SDPA is the faster attention on a processor: a forward and backward pass with
+eager attention took 0.99 times as long as one with SDPA at 16 tokens, 1.03 at 128, 1.08 at 256 and
+1.54 at 512 (docs/cost.md)."""
+MEASURED = "precision.{device}.json"
+"""In a study's folder: what was measured for ``precision: auto``, for each kind of device."""
+_SHAPE = (256, 768, 3072)
+"""Tokens, inputs and outputs of the product that is timed: a feed-forward layer of XLM-R base."""
+_MARGIN = 1.2
+"""bf16 must be this many times as fast: autocast converts weights, which the product does not show.
+"""
 
 
 def device() -> torch.device:
     """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def attention(length: int = 0) -> str:
+    """The fastest attention for sequences of ``length`` tokens: SDPA on a GPU and for long ones."""
+    return "sdpa" if torch.cuda.is_available() or length >= CROSSOVER else "eager"
+
+
+def precision(study: Study) -> str:
+    """``fp32`` or ``bf16``: what the study says, or for ``auto`` the faster one here.
+
+    Each kind of device is measured once a study, in a fraction of a second; what is found is kept
+    with the study and decides for all its runs, on whatever machine they are made.
+    """
+    if study.precision != "auto":
+        return study.precision
+    path = study.folder / MEASURED.format(device=device().type)
+    if not path.exists():
+        rates = product_rates()
+        chosen = "bf16" if rates["bf16"] > _MARGIN * rates["fp32"] else "fp32"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.name}.{os.getpid()}")
+        beside.write_text(json.dumps({"precision": chosen, "gflops": rates}), encoding="utf-8")
+        try:
+            os.link(beside, path)  # sizes are prepared side by side: the first decides for all
+        except FileExistsError:
+            pass
+        finally:
+            beside.unlink()
+    return read_json(path)["precision"]
+
+
+def product_rates(seconds: float = 0.2) -> dict[str, float]:
+    """GFLOP/s of a linear layer in float32 and in bf16 on this device, best of several rounds."""
+    tokens, inputs, outputs = _SHAPE
+    states, weight = torch.randn(tokens, inputs), torch.randn(outputs, inputs)
+    pairs = {
+        name: (states.to(device(), kind), weight.to(device(), kind))
+        for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
+    best, begin, rounds = dict.fromkeys(pairs, float("inf")), time.perf_counter(), 0
+    while rounds < 2 or time.perf_counter() - begin < seconds:  # the first round warms up
+        for name, pair in pairs.items():
+            best[name] = min(best[name], _seconds(*pair))
+        rounds += 1
+    return {name: 2e-9 * tokens * inputs * outputs / took for name, took in best.items()}
+
+
+def _seconds(states: torch.Tensor, weight: torch.Tensor) -> float:
+    begin = time.perf_counter()
+    functional.linear(states, weight)
+    if states.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def describe() -> dict:
+    """Processor, cores, threads and GPU, for run.json."""
+    model, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def peak_memory() -> int:
+    """The largest resident size of this process so far, in bytes, plus what PyTorch held on GPU."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit + gpu

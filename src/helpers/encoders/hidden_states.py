@@ -1,4 +1,4 @@
-"""States after the layers that a study never trains, computed once for every text and used by every run."""
+"""States after the layers that a study never trains, computed once for all runs."""
 
 from pathlib import Path
 
@@ -9,38 +9,50 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from helpers import data
-from helpers.encoders import model
+from helpers.encoders import families, hardware
+from helpers.encoders.batches import collate
+from helpers.encoders.model import EncoderModel, predict
 from helpers.study import NONE, Study
 
 FILE = "frozen.safetensors"
-"""Beside a pretrained encoder: ``pieces`` (all), ``ends`` (sequences) and ``states`` (all, hidden) after ``depth``."""
+"""Beside a pretrained encoder: ``pieces`` (all tokens), ``ends`` (of the sequences) and ``states``
+(all tokens, hidden) after ``depth`` layers."""
 LIMIT = 2**30
-"""Bytes that the states of a study's targets may take; larger ones are computed anew by every run."""
-_TRAINED_ON = ("train", "validation")
+"""Bytes that the states of a study's targets may take; larger ones are computed by every run."""
 
 
 class States:
-    """States (pieces, hidden) after an encoder's first ``depth`` layers, found by a sequence's pieces."""
+    """States (tokens, hidden) after an encoder's lowest ``depth`` layers, found by their tokens."""
 
-    def __init__(self, depth: int, pieces: torch.Tensor, ends: torch.Tensor, states: torch.Tensor):
+    def __init__(self, depth: int, tokens: torch.Tensor, ends: torch.Tensor, states: torch.Tensor):
         self.depth, self._states, self._where = depth, states, {}
-        begin, flat = 0, pieces.tolist()
+        begin, flat = 0, tokens.tolist()
         for end in ends.tolist():
             self._where[tuple(flat[begin:end])] = slice(begin, end)
             begin = end
 
     def find(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor | None:
-        """States (sequences, pieces, hidden) of a padded batch; None unless every one of its sequences is known."""
-        rows = [
-            tuple(ids[:n])
-            for ids, n in zip(input_ids.tolist(), attention_mask.sum(1).tolist(), strict=True)
-        ]
+        """States (sequences, tokens, hidden) of a padded batch; None unless all are there."""
+        lengths = attention_mask.sum(1).tolist()
+        rows = [tuple(ids[:n]) for ids, n in zip(input_ids.tolist(), lengths, strict=True)]
         if any(row not in self._where for row in rows):
             return None
         out = self._states.new_zeros((*input_ids.shape, self._states.shape[1]))
         for at, row in enumerate(rows):
             out[at, : len(row)] = self._states[self._where[row]]
         return out.to(input_ids.device)
+
+
+class _LowerLayers(EncoderModel):
+    """An encoder's lowest ``depth`` layers alone, for :func:`predict`."""
+
+    def __init__(self, encoder: PreTrainedModel, depth: int, precision: str):
+        super().__init__(encoder)
+        self.depth, self.precision = depth, precision
+
+    def forward(self, **inputs) -> torch.Tensor:
+        families.choose_attention(self.encoder, inputs["input_ids"].shape[1])
+        return families.states_after(self.encoder, self.depth, **inputs)
 
 
 def depth(study: Study, size: str) -> int:
@@ -56,70 +68,80 @@ def write(
     encoder: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
-) -> None:
-    """Compute the states of every text of the study's targets, where every training freezes some layers."""
+) -> bool:
+    """Keep the states of all texts of the study's targets in ``folder``, if all trainings freeze.
+
+    False where nothing is kept: no layer is frozen, the states take too much room, or the upper
+    layers do not make the model's own output of them.
+    """
     below = depth(study, size)
     sequences = _sequences(study, size, tokenizer) if below else []
-    hidden = encoder.config.hidden_size
-    if not sequences or sum(map(len, sequences)) * hidden * 4 > LIMIT:
-        return
-    features = [{"input_ids": [ids]} for ids in sequences]
-    found = model.predict(model.Lower(encoder, below), features, tokenizer.pad_token_id)
-    states = np.concatenate(
-        [rows[0, : len(ids)] for rows, ids in zip(found, sequences, strict=True)]
-    )
-    save_file(
-        {
-            "pieces": torch.tensor(
-                [piece for ids in sequences for piece in ids], dtype=torch.int32
-            ),
-            "ends": torch.tensor(np.cumsum([len(ids) for ids in sequences])),
-            "states": torch.from_numpy(states),
-            "depth": torch.tensor(below),
-        },
-        folder / FILE,
-    )
+    if not sequences or sum(map(len, sequences)) * encoder.config.hidden_size * 4 > LIMIT:
+        return False
+    if not is_exact(encoder, below, sequences[:4], tokenizer.pad_token_id):
+        return False
+    lower = _LowerLayers(encoder, below, hardware.precision(study))
+    found = predict(lower, [{"input_ids": [ids]} for ids in sequences], tokenizer.pad_token_id)
+    pairs = zip(found, sequences, strict=True)
+    states = np.concatenate([rows[0, : len(ids)] for rows, ids in pairs])
+    tables = {
+        "pieces": torch.from_numpy(np.concatenate(sequences).astype(np.int32)),
+        "ends": torch.tensor(np.cumsum([len(ids) for ids in sequences])),
+        "states": torch.from_numpy(states),
+        "depth": torch.tensor(below),
+    }
+    save_file(tables, folder / FILE)
+    return True
+
+
+def is_exact(encoder: PreTrainedModel, depth: int, sequences: list[tuple], pad: int) -> bool:
+    """Whether the layers above ``depth`` make the model's own output of the states below them.
+
+    The check is in float32, for architectures whose upper layers need more than states (mT5's need
+    the position bias of the lowest).
+    """
+    inputs = collate([{"input_ids": sequences}], pad)
+    encoder.eval()
+    with torch.inference_mode():
+        whole = encoder(**inputs).last_hidden_state
+        states = families.states_after(encoder, depth, **inputs)
+        joined = families.states_from(encoder, depth, states, **inputs)
+    return torch.allclose(whole, joined, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
 
 
 def load(folder: Path, encoder: PreTrainedModel, frozen_layers: int) -> States | None:
-    """The states kept beside the pretrained encoder in ``folder``, where they are those of ``encoder`` too.
+    """The states kept beside the pretrained encoder in ``folder``, if they are ``encoder``'s too.
 
-    ``encoder`` is about to be trained with its lowest ``frozen_layers`` frozen. None where nothing is kept, a layer
-    below the states would be trained, or a weight differs from the pretrained one.
+    ``encoder`` is about to be trained with its lowest ``frozen_layers`` frozen. None where nothing
+    is kept, a layer below the states would be trained, or a weight there is not the pretrained one.
     """
     if not frozen_layers or not (folder / FILE).is_file():
         return None
-    kept, now = load_file(folder / FILE), encoder.state_dict()
+    kept = load_file(folder / FILE)
     below = int(kept["depth"])
-    used = ("embeddings.", *(f"encoder.layer.{i}." for i in range(below)))
-    with safe_open(folder / "model.safetensors", "pt") as pretrained:
-        names = [name for name in now if name.startswith(used)]
-        same = all(torch.equal(now[name].cpu(), pretrained.get_tensor(name)) for name in names)
-    return (
-        States(below, kept["pieces"], kept["ends"], kept["states"])
-        if same and below <= frozen_layers
-        else None
-    )
+    if below > frozen_layers:
+        return None
+    lower = families.lower_parameters(encoder, below)
+    for file in folder.glob("model*.safetensors"):
+        with safe_open(file, "pt") as pretrained:
+            for name in lower.keys() & set(pretrained.keys()):
+                if not torch.equal(lower[name].cpu(), pretrained.get_tensor(name)):
+                    return None
+    return States(below, kept["pieces"], kept["ends"], kept["states"])
 
 
-def _sequences(
-    study: Study, size: str, tokenizer: PreTrainedTokenizerFast
-) -> list[tuple[int, ...]]:
-    found = {}
+def _sequences(study: Study, size: str, tokenizer: PreTrainedTokenizerFast) -> list[tuple]:
+    """Every sequence of tokens that a training on a target or its evaluation reads, each once."""
+    found: dict[tuple, None] = {}
     for target in (t.task for t in study.targets if study.tasks[t.task].format != "retrieval"):
-        length, evaluated = (
-            study.hyperparameters("target", size, target).max_length,
-            study.tasks[target].evaluate,
-        )
+        length = study.hyperparameters("target", size, target).max_length
         sets = [
-            (name, data.trained_on(study, name, s))
+            (name, data.trained_on(study, name, split))
             for name in study.train_on(target)
-            for s in _TRAINED_ON
+            for split in ("train", "validation")
         ]
-        sets += [
-            (target, data.examples(study, target, evaluated, language))
-            for language in study.languages(target)
-        ]
+        split = study.tasks[target].evaluate
+        sets += [(target, data.examples(study, target, split, x)) for x in study.languages(target)]
         for name, rows in sets:
             task = data.labelled(study, name)
             for feature in data.tokenise(task, rows, tokenizer, length, data.token_cache(study)):

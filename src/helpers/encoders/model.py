@@ -1,33 +1,27 @@
-"""An encoder with one head, and its predictions: what every format trains and evaluates."""
+"""An encoder with a head, and its predictions: what every format trains and evaluates."""
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
-from transformers.masking_utils import create_bidirectional_mask
+from transformers import PretrainedConfig, PreTrainedModel
 
-from helpers.encoders import hardware
-from helpers.tasks.labels import IGNORED
-
-TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384}
-"""Pieces, padding included, that one batch of predictions holds at the most: what a core's share of the cache holds
-(larger batches took 15 % longer with two jobs side by side), and what keeps a GPU busy."""
-TRAINING_BUDGET = {"cpu": 512, "cuda": 65536}
-"""Pieces, padding included, that go through the model at once in training. A larger batch goes in parts whose gradients
-add up to its own. On two cores XLM-R base's shape learns 1.4 times as fast in parts of 512 pieces as in parts of 2,048,
-with 1.4 GB less: what is in use stays in the cache, and no memory is asked of the system anew."""
+from helpers.encoders import families
+from helpers.encoders.batches import TOKEN_BUDGET, batches, collate
 
 
 class Head(nn.Module):
-    """Logits over sequences or pieces: pooled (mean, or first piece with RoBERTa's dense layer), dropout, linear.
+    """Logits over sequences or tokens: pooled state, dropout, linear.
 
-    The level ``vector`` has no parameters: it gives a sequence's pooled state.
+    Pooling by ``cls`` has RoBERTa's dense layer before (Liu et al. 2019). The level ``vector`` has
+    no parameters: it gives a sequence's pooled state.
     """
 
-    def __init__(self, config, level: str, width: int, pooling: str, dropout: float):
+    def __init__(
+        self, config: PretrainedConfig, level: str, width: int, pooling: str, dropout: float
+    ):
         super().__init__()
         hidden = config.hidden_size
         self.level, self.width, self.pooling = level, width, pooling
@@ -38,11 +32,14 @@ class Head(nn.Module):
         self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, width))
         for layer in [*self.dense.modules(), *self.output.modules()]:
             if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=config.initializer_range)
+                nn.init.normal_(layer.weight, std=getattr(config, "initializer_range", 0.02))
                 nn.init.zeros_(layer.bias)
 
     def forward(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits (sequences, width) or (sequences, pieces, width) of states (sequences, pieces, hidden)."""
+        """Logits (sequences, width) or (sequences, tokens, width).
+
+        ``states`` are (sequences, tokens, hidden), ``attention_mask`` (sequences, tokens).
+        """
         if self.level == "vector":
             return pool(states, attention_mask, self.pooling)
         if self.level == "sequence":
@@ -50,12 +47,52 @@ class Head(nn.Module):
         return self.output(states)
 
 
-class EncoderWithHead(nn.Module):
-    """An encoder and one head over its last hidden state, or over that of ``layer`` (counted from 1).
+class EncoderModel(nn.Module):
+    """An encoder whose lowest layers may be frozen; the base of models with one head or several.
 
-    ``known``, where set, finds the states of sequences after the lowest layers (:class:`helpers.encoders.hidden_states.States`), which
-    are then not computed again.
+    ``precision`` is ``fp32`` or ``bf16``, the type of matrix products (autocast).
+    ``cached_states``, where set, finds the states of sequences after the lowest layers
+    (:class:`helpers.encoders.hidden_states.States`), which are then not computed again.
     """
+
+    def __init__(self, encoder: PreTrainedModel):
+        super().__init__()
+        self.encoder, self.precision = encoder, "fp32"
+        self.cached_states, self._frozen = None, []
+
+    def freeze(self, layers: int) -> None:
+        """Leave the embeddings and the lowest ``layers`` as they are, without dropout too.
+
+        Whatever is trained above sees them as they are read in evaluation.
+        """
+        self._frozen = families.freeze(self.encoder, layers)
+
+    def train(self, mode: bool = True):
+        """Set the mode of all modules but the frozen ones, which stay in evaluation."""
+        super().train(mode)
+        for module in self._frozen:
+            module.training = False
+        return self
+
+    def autocast(self) -> AbstractContextManager:
+        """A context in which matrix products have the model's precision."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
+
+    def states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The encoder's last hidden state (sequences, tokens, hidden)."""
+        families.choose_attention(self.encoder, input_ids.shape[1])
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.cached_states is not None:
+            found = self.cached_states.find(**inputs)
+            if found is not None:
+                return families.states_from(self.encoder, self.cached_states.depth, found, **inputs)
+        return self.encoder(**inputs).last_hidden_state
+
+
+class EncoderWithHead(EncoderModel):
+    """An encoder and one head over its last hidden state, or over that of ``layer`` (from 1)."""
 
     def __init__(
         self,
@@ -66,8 +103,8 @@ class EncoderWithHead(nn.Module):
         dropout: float,
         layer: int | None = None,
     ):
-        super().__init__()
-        self.encoder, self.layer, self.cached_states = encoder, layer, None
+        super().__init__(encoder)
+        self.layer = layer
         self.head = Head(encoder.config, level, width, pooling, dropout)
 
     @property
@@ -76,165 +113,69 @@ class EncoderWithHead(nn.Module):
         return self.head.level, self.head.width
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits (sequences, width) or (sequences, pieces, width)."""
-        choose_attention(self.encoder, input_ids.shape[1])
-        if (
-            self.cached_states is not None
-            and (states := self.cached_states.find(input_ids, attention_mask)) is not None
-        ):
-            return self.head(
-                run_layers(self.encoder, states, attention_mask, self.cached_states.depth),
-                attention_mask,
-            )
-        deep = self.layer is not None
-        out = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=deep
-        )
-        return self.head(
-            out.hidden_states[self.layer] if deep else out.last_hidden_state, attention_mask
-        )
+        """Logits (sequences, width) or (sequences, tokens, width) in float32."""
+        with self.autocast():
+            if self.layer is None:
+                states = self.states(input_ids, attention_mask)
+            else:
+                states = hidden_state(self.encoder, self.layer, input_ids, attention_mask)
+            return self.head(states, attention_mask).float()
 
 
-class Lower(nn.Module):
-    """An encoder's first ``depth`` layers: the state of every piece after them."""
-
-    def __init__(self, encoder: PreTrainedModel, depth: int):
-        super().__init__()
-        self.encoder, self.depth = encoder, depth
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """States (sequences, pieces, hidden)."""
-        return run_layers(
-            self.encoder,
-            self.encoder.embeddings(input_ids=input_ids),
-            attention_mask,
-            0,
-            self.depth,
-        )
-
-
-def choose_attention(encoder: PreTrainedModel, length: int) -> None:
-    """Have an encoder use the attention that is fastest for sequences of ``length`` pieces."""
-    if encoder.config._attn_implementation != (kind := hardware.attention(length)):
-        encoder.set_attn_implementation(kind)
-
-
-def run_layers(
-    encoder: PreTrainedModel,
-    states: torch.Tensor,
-    attention_mask: torch.Tensor,
-    first: int,
-    last: int | None = None,
+def hidden_state(
+    encoder: PreTrainedModel, layer: int, input_ids: torch.Tensor, attention_mask: torch.Tensor
 ) -> torch.Tensor:
-    """States (sequences, pieces, hidden) after layers ``first`` to ``last``, the latter excluded, of an encoder."""
-    mask = create_bidirectional_mask(encoder.config, states, attention_mask)
-    for layer in encoder.encoder.layer[first:last]:
-        states = layer(states, mask)
-    return states
+    """States (sequences, tokens, hidden) of one layer, counted from 1; -1 is the last."""
+    families.choose_attention(encoder, input_ids.shape[1])
+    out = encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+    return out.hidden_states[layer]
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """One vector a sequence from states (sequences, pieces, hidden): their mean, or the first one."""
+    """One vector a sequence from states (sequences, tokens, hidden): their mean, or the first."""
     if pooling == "cls":
         return states[:, 0]
     mask = mask.unsqueeze(-1).to(states.dtype)
     return (states * mask).sum(1) / mask.sum(1)
 
 
-def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
-    """Stack the sequences of all features, padded to the longest: input_ids and attention_mask (sequences, pieces)."""
-    sequences = [ids for feature in features for ids in feature["input_ids"]]
-    longest = max(map(len, sequences))
-    ids = torch.full((len(sequences), longest), pad, dtype=torch.long)
-    mask = torch.zeros((len(sequences), longest), dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
-    return {"input_ids": ids, "attention_mask": mask}
-
-
-def collate_labels(features: list[dict]) -> torch.Tensor:
-    """Labels (features) of a batch; where every sequence has a list, (sequences, longest), filled with ``IGNORED``."""
-    if not isinstance(features[0]["labels"], list):
-        return torch.tensor([feature["labels"] for feature in features])
-    rows = [marks for feature in features for marks in feature["labels"]]
-    out = torch.full((len(rows), max(map(len, rows))), IGNORED, dtype=torch.long)
-    for row, marks in enumerate(rows):
-        out[row, : len(marks)] = torch.tensor(marks)
-    return out
-
-
-def training_items(features: list[dict]) -> list[dict]:
-    """Features as a training draws them: where every sequence has labels of its own, it is an item of its own."""
-    items = []
-    for feature in features:
-        if isinstance(feature["labels"], list):
-            pairs = zip(feature["input_ids"], feature["labels"], strict=True)
-            items += [{"input_ids": [ids], "labels": [marks]} for ids, marks in pairs]
-        else:
-            items.append({"input_ids": feature["input_ids"], "labels": feature["labels"]})
-    for item in items:
-        item["length"] = length(item)
-    return items
-
-
-def length(feature: dict) -> int:
-    """Pieces of a feature's longest sequence."""
-    return max(map(len, feature["input_ids"]))
-
-
-def batches(features: list[dict], budget: int) -> Iterator[list[int]]:
-    """Indices of features of like length, longest first, each batch within ``budget`` padded pieces."""
-    batch, rows, longest = [], 0, 0
-    for index in sorted(range(len(features)), key=lambda i: -length(features[i])):
-        sequences = len(features[index]["input_ids"])
-        if batch and (rows + sequences) * longest > budget:
-            yield batch
-            batch, rows = [], 0
-        longest = longest if batch else length(features[index])
-        batch.append(index)
-        rows += sequences
-    if batch:
-        yield batch
-
-
-def micro_batches(items: list[dict]) -> list[list[dict]]:
-    """A training batch in parts of like length within the budget of the device; a batch within it as it is."""
-    found = list(batches(items, TRAINING_BUDGET[hardware.device().type]))
-    return [[items[i] for i in part] for part in found] if len(found) > 1 else [items]
-
-
 def predict(
-    model: EncoderWithHead,
+    model: nn.Module,
     features: list[dict],
     pad: int,
-    advance: Callable[[int], None] | None = None,
+    advance: Callable[[int], object] | None = None,
 ) -> list[np.ndarray]:
-    """Logits of every feature, in the order given: arrays (sequences, width) or (sequences, pieces, width)."""
-    device, out = next(model.parameters()).device, [None] * len(features)
-    training = model.training
+    """Logits of every feature, in the order given, in one pass over batches of like length.
+
+    Each is (sequences, width) or (sequences, tokens, width), tokens as many as the batch's longest.
+    ``advance`` is told how many features are done.
+    """
+    device, training = next(model.parameters()).device, model.training
+    out: list = [None] * len(features)
     model.eval()
-    with torch.inference_mode(), autocast():
+    with torch.inference_mode(), model.autocast():
         for batch in batches(features, TOKEN_BUDGET[device.type]):
-            inputs = {
-                k: v.to(device) for k, v in collate([features[i] for i in batch], pad).items()
-            }
-            logits = model(**inputs).float().cpu().numpy()
-            at = 0
-            for index in batch:
-                count = len(features[index]["input_ids"])
-                out[index] = logits[at : at + count]
-                at += count
+            inputs = collate([features[i] for i in batch], pad)
+            logits = model(**{name: value.to(device) for name, value in inputs.items()})
+            counts = [len(features[i]["input_ids"]) for i in batch]
+            for index, rows in zip(batch, logits.float().cpu().split(counts), strict=True):
+                out[index] = rows.numpy()
             if advance:
                 advance(len(batch))
     model.train(training)
     return out
 
 
-def autocast():
-    """bf16 where the hardware has it, nothing elsewhere."""
-    return (
-        torch.autocast(hardware.device().type, dtype=torch.bfloat16)
-        if hardware.bf16()
-        else nullcontext()
-    )
+def embed(
+    encoder: PreTrainedModel,
+    tokenizer,
+    texts: list[str],
+    layer: int | None = None,
+    pooling: str = "mean",
+) -> np.ndarray:
+    """Unit vectors (texts, hidden) of a hidden state; ``layer`` counts from 1, None is the last."""
+    model = EncoderWithHead(encoder, "vector", 0, pooling, 0.0, layer or -1)
+    cut = tokenizer(texts, truncation=True, max_length=128)["input_ids"]
+    rows = predict(model, [{"input_ids": [ids]} for ids in cut], tokenizer.pad_token_id)
+    vectors = np.concatenate(rows)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

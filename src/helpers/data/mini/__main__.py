@@ -1,4 +1,6 @@
-"""``python -m helpers.data.mini``: write docs/mini-samples.md, every template in every language for speakers to read."""
+"""``python -m helpers.data.mini``: write docs/mini-samples.md, every template in every language for
+speakers to read.
+"""
 
 import sys
 from pathlib import Path
@@ -20,7 +22,9 @@ _NAMES = {
 
 
 def sample_sheet() -> str:
-    """The sheet as Markdown: items of every task, then per language every noun, template and event sentence."""
+    """The sheet as Markdown: items of every task, then per language every noun, template and event
+    sentence.
+    """
     parts = [
         "# The mini benchmark: sample sheet\n\n"
         "Written by `python -m helpers.data.mini` from `src/helpers/mini/data/`. Found a mistake in your language? Correct "

@@ -1,7 +1,7 @@
 """mini_xcopa and mini_stories: which of two sentences fits.
 
-Items come mirrored: the same two choices occur again with a premise under which the other one is right, so that the
-choices alone say nothing about the answer.
+Items come mirrored: the same two choices occur again with a premise under which the other one is
+right, so that the choices alone say nothing about the answer.
 """
 
 import random
@@ -13,7 +13,8 @@ from helpers.data.mini.words import Design, Lexicon, fill
 
 Sentence = tuple[str, int]
 """Family and place in it."""
-# What a family's branch 0 or 1 consists of. Events: cause, effect. Stories: beginning, continuation, ending.
+# What a family's branch 0 or 1 consists of. Events: cause, effect. Stories: beginning,
+# continuation, ending.
 _EVENT_BRANCHES = ((0, 1), (2, 3))
 _STORY_BRANCHES = ((0, 1, 2), (0, 3, 4))
 
@@ -41,7 +42,9 @@ class Item:
 
 
 def plan_causes(design: Design, names: dict[str, list[str]], count: int, seed: int) -> list[Item]:
-    """``count`` items (a multiple of 4): per pairing the effect of either cause and the cause of either effect."""
+    """``count`` items (a multiple of 4): per pairing the effect of either cause and the cause of
+    either effect.
+    """
     draw = random.Random(seed)
     items = []
     for pair in _pairings(design, _EVENT_BRANCHES, count // 4, 1, draw):
@@ -92,7 +95,8 @@ def _person(names: dict[str, list[str]], draw: random.Random) -> tuple[str, int]
 def _pairings(
     design: Design, branches: tuple, count: int, repeats: int, draw: random.Random
 ) -> list[tuple]:
-    """``count`` pairs of branches: both of one family (each ``repeats`` times), and of families that do not clash.
+    """``count`` pairs of branches: both of one family (each ``repeats`` times), and of families
+    that do not clash.
 
     The second kind uses every branch about equally often.
     """

@@ -1,7 +1,8 @@
-"""mini_nli and mini_xnli: three-way inference over kinds of things, negation, numbers and quantifiers.
+"""mini_nli and mini_xnli: three-way inference over kinds of things, negation, numbers and
+quantifiers.
 
-Every hypothesis occurs three times, with a premise that entails it, one that leaves it open and one that contradicts
-it, so that the hypothesis alone says nothing about the label.
+Every hypothesis occurs three times, with a premise that entails it, one that leaves it open and one
+that contradicts it, so that the hypothesis alone says nothing about the label.
 """
 
 import random
@@ -11,10 +12,10 @@ from helpers.data.mini.words import Design, Lexicon, fill
 
 LABELS = ("entailment", "neutral", "contradiction")
 
-# Hypothesis, then premises that entail it, leave it open, contradict it. n is a noun, h its kind, m a noun of
-# another kind, o another noun of the same kind; "other" is the same sentence with another verb; "two" is "only two".
-# Negation decides nothing by itself: what a denied or an unlimited ("only") premise means for the hypothesis depends
-# on how the two nouns are related.
+# Hypothesis, then premises that entail it, leave it open, contradict it. n is a noun, h its kind, m
+# a noun of another kind, o another noun of the same kind; "other" is the same sentence with another
+# verb; "two" is "only two". Negation decides nothing by itself: what a denied or an unlimited
+# ("only") premise means for the hypothesis depends on how the two nouns are related.
 _OBJECT_PATTERNS = {
     "kind": (
         "one h",
@@ -52,7 +53,9 @@ _GROUP_PATTERNS = {
 
 @dataclass(frozen=True)
 class Item:
-    """A pair in no language yet: (sentence key, noun, second noun or None) for premise and hypothesis."""
+    """A pair in no language yet: (sentence key, noun, second noun or None) for premise and
+    hypothesis.
+    """
 
     pattern: str
     gender: str
@@ -73,7 +76,9 @@ class Item:
 
 
 def plan(design: Design, names: dict[str, list[str]], count: int, seed: int) -> list[Item]:
-    """``count`` items, shuffled; patterns take turns, those with objects three times as often as those with groups."""
+    """``count`` items, shuffled; patterns take turns, those with objects three times as often as
+    those with groups.
+    """
     draw = random.Random(seed)
     turns = [*_OBJECT_PATTERNS] * 3 + [*_GROUP_PATTERNS]
     items, hypotheses, turn, misses = [], set(), 0, 0

@@ -1,7 +1,8 @@
-"""mini_paraphrase: do two sentences say the same? Both share nearly all their words; who does what to whom decides.
+"""mini_paraphrase: do two sentences say the same? Both share nearly all their words; who does what
+to whom decides.
 
-Every second sentence occurs twice, with a sentence that says the same and with one that does not, so that it alone says
-nothing about the label.
+Every second sentence occurs twice, with a sentence that says the same and with one that does not,
+so that it alone says nothing about the label.
 """
 
 import random
@@ -24,7 +25,8 @@ def pairs(content: dict, count: int, seed: int) -> list[tuple[str, str, int, str
         thing, other_thing = draw.sample(content["things"], 2)
         ways = content["frames"][frame]
         said, again = draw.sample(ways, 2)
-        # Exchanging the people changes the meaning in any wording; changing the object only where there is one.
+        # Exchanging the people changes the meaning in any wording; changing the object only where
+        # there is one.
         if "<o>" in said and draw.random() < 0.3:
             unlike = {"A": first, "B": second, "o": other_thing}
         else:

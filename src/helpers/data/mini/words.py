@@ -18,8 +18,8 @@ _BY_GENDER = re.compile(r"\[([^|\]]*)\|([^|\]]*)\]")
 class Lexicon:
     """What fills the slots of one language's sentences.
 
-    ``names``: gender -> names; ``nouns``: noun -> form -> word; ``sentences``: "verb.kind" -> sentence with slots;
-    ``events``: family -> its four event sentences.
+    ``names``: gender -> names; ``nouns``: noun -> form -> word; ``sentences``: "verb.kind" ->
+    sentence with slots; ``events``: family -> its four event sentences.
     """
 
     names: dict[str, list[str]]
@@ -30,7 +30,9 @@ class Lexicon:
 
 @dataclass(frozen=True)
 class Design:
-    """What a set of items may combine: ``classes``: kind -> members; ``objects`` and ``groups``: verb -> kinds."""
+    """What a set of items may combine: ``classes``: kind -> members; ``objects`` and ``groups``:
+    verb -> kinds.
+    """
 
     classes: dict[str, list[str]]
     objects: dict[str, list[str]]
@@ -82,7 +84,9 @@ def english(content: dict) -> tuple[Lexicon, Design]:
 
 
 def fill(sentence: str, gender: str, slots: dict[str, str | dict[str, str]]) -> str:
-    """The sentence with its slots filled: ``<S>`` by ``slots["S"]``, ``<a.one>`` by ``slots["a"]["one"]``."""
+    """The sentence with its slots filled: ``<S>`` by ``slots["S"]``, ``<a.one>`` by
+    ``slots["a"]["one"]``.
+    """
     sentence = _BY_GENDER.sub(lambda found: found[1 if gender == "m" else 2], sentence)
     sentence = _SLOT.sub(
         lambda found: slots[found[1]][found[2]] if found[2] else slots[found[1]], sentence

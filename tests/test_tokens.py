@@ -1,4 +1,4 @@
-"""Texts are cut into pieces once; what is kept of them is what the format gives."""
+"""Texts are tokenised once; what is kept of them is what the format gives."""
 
 import numpy as np
 import pytest
@@ -8,18 +8,32 @@ from helpers import data, encoders, evaluation, tasks, training
 from helpers.study import Run, Study, Task
 
 ROWS = {
-    "sentence_pair": [{"text_a": "dog runs", "text_b": f"cat sleeps {i}", "label": i % 3} for i in range(5)],
+    "sentence_pair": [
+        {"text_a": "dog runs", "text_b": f"cat sleeps {i}", "label": i % 3} for i in range(5)
+    ],
     "multiple_choice": [
-        {"context": "dog", "question": "What happened?", "choices": ["runs", f"cat {i}", "eats"], "label": i % 3}
+        {
+            "context": "dog",
+            "question": "What happened?",
+            "choices": ["runs", f"cat {i}", "eats"],
+            "label": i % 3,
+        }
         for i in range(5)
     ],
     "span_extraction": [
-        {"context": "dog runs " * i + "cat", "question": "who?", "answers": {"text": ["cat"], "answer_start": [9 * i]}}
+        {
+            "context": "dog runs " * i + "cat",
+            "question": "who?",
+            "answers": {"text": ["cat"], "answer_start": [9 * i]},
+        }
         for i in range(1, 9)
     ],
-    "tagging": [{"tokens": ANIMALS["en"] * i, "labels": [0, 1, 2, 0, 1, 2] * i} for i in range(1, 9)],
-    "retrieval": [{"source": "dog", "target": "Hund rennt", "prefix": "cat "}, {"source": "cat", "target": "Katze"}],
-}  # fmt: skip
+    "tagging": [{"tokens": ANIMALS["en"] * i, "labels": [0, 1, 2] * 2 * i} for i in range(1, 9)],
+    "retrieval": [
+        {"source": "dog", "target": "Hund rennt", "prefix": "cat "},
+        {"source": "cat", "target": "Katze"},
+    ],
+}
 
 
 def task(kind: str) -> Task:
@@ -51,13 +65,13 @@ def plain(value):
 
 
 @pytest.mark.parametrize("kind", ROWS)
-def test_what_is_kept_is_what_the_format_gives_and_is_cut_once(
+def test_what_is_kept_is_what_the_format_gives_and_is_tokenised_once(
     kind, tokenizer, tmp_path, monkeypatch
 ):
     shape, asked = tasks.of(task(kind)), []
     expected = plain(shape.features(task(kind), ROWS[kind], tokenizer, 24))
-    cut = shape.features
-    monkeypatch.setattr(shape, "features", lambda *a: asked.append(a) or cut(*a))
+    made = shape.features
+    monkeypatch.setattr(shape, "features", lambda *a: asked.append(a) or made(*a))
     for _ in range(2):
         assert plain(data.tokenise(task(kind), ROWS[kind], tokenizer, 24, tmp_path)) == expected
     assert len(asked) == 1
@@ -65,7 +79,7 @@ def test_what_is_kept_is_what_the_format_gives_and_is_cut_once(
         assert max(len(feature["input_ids"]) for feature in expected) > 1
 
 
-def test_other_texts_lengths_or_tokenizers_are_cut_anew(tokenizer, tmp_path):
+def test_other_texts_lengths_or_tokenizers_are_tokenised_anew(tokenizer, tmp_path):
     def kept(*given):
         data.tokenise(task("sentence_pair"), *given, tmp_path / "kept")
         return len(list((tmp_path / "kept").iterdir()))
@@ -79,18 +93,18 @@ def test_other_texts_lengths_or_tokenizers_are_cut_anew(tokenizer, tmp_path):
     assert kept(rows, other, 24) == 4
 
 
-def test_runs_on_the_same_data_share_what_was_cut(tiny_study, sources, tmp_path, monkeypatch):
+def test_runs_on_the_same_data_share_what_was_tokenised(tiny_study, sources, tmp_path, monkeypatch):
     study = Study.load(tiny_study, tmp_path / "outputs")
     data.prepare(study)
     encoders.prepare(study, "base")
 
     def run(seed):
         trained = training.target(study, Run("base", "none", "pairs", seed))
-        return evaluation.zero_shot(study, "pairs", trained, 32)
+        return evaluation.zero_shot(study, "pairs", trained)
 
     run(1)
     shape = tasks.of(study.tasks["pairs"])
-    monkeypatch.setattr(shape, "features", lambda *_: pytest.fail("a text was cut again"))
+    monkeypatch.setattr(shape, "features", lambda *_: pytest.fail("a text was tokenised again"))
     assert len(run(2)) == 3 * 24
     data.prepare(study)  # what was read from other sources is not kept
     assert not data.token_cache(study).exists()

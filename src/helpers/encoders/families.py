@@ -1,0 +1,148 @@
+"""What the package needs to know of an encoder's architecture; nothing else looks inside a model.
+
+A model is only ever called as it is. Where some of its layers are to be left out, their list is
+exchanged for the call, so that masks, positions and what follows the last layer stay the model's
+own.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from transformers import MT5EncoderModel, PretrainedConfig, PreTrainedModel
+
+from helpers.encoders.hardware import attention
+from helpers.study import StudyError
+
+
+class Family(NamedTuple):
+    """Where an architecture keeps its layers, what runs after them, and its dropout settings."""
+
+    layers: str
+    after: str | None
+    dropout: tuple[str, ...]
+    outputs: int = 1
+    """How many values a layer returns, states first."""
+
+
+_BERT = Family("encoder.layer", None, ("hidden_dropout_prob", "attention_probs_dropout_prob"))
+FAMILIES = {
+    **dict.fromkeys(["bert", "roberta", "xlm-roberta", "camembert", "electra"], _BERT),
+    "deberta-v2": _BERT._replace(outputs=2),
+    "xlm-roberta-xl": _BERT._replace(after="encoder.LayerNorm"),
+    "distilbert": Family("transformer.layer", None, ("dropout", "attention_dropout")),
+    "modernbert": Family(
+        "layers", "final_norm", ("embedding_dropout", "attention_dropout", "mlp_dropout")
+    ),
+    "mt5": Family("encoder.block", "encoder.final_layer_norm", ("dropout_rate",), 3),
+}
+CLASSES = {"mt5": MT5EncoderModel}
+"""Classes of architectures whose ``AutoModel`` has a decoder too."""
+
+
+def family(config: PretrainedConfig) -> Family:
+    """The architecture of a model; raises :class:`StudyError` for one that is not supported."""
+    if config.model_type not in FAMILIES:
+        raise StudyError(
+            f"architecture '{config.model_type}': where its layers lie is not known; "
+            f"expected one of {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[config.model_type]
+
+
+def layers(encoder: PreTrainedModel) -> nn.ModuleList:
+    """An encoder's layers, the lowest first."""
+    return encoder.get_submodule(family(encoder.config).layers)
+
+
+def set_layers(encoder: PreTrainedModel, new: list[nn.Module]) -> None:
+    """Give an encoder other layers."""
+    parent, _, name = family(encoder.config).layers.rpartition(".")
+    setattr(encoder.get_submodule(parent), name, nn.ModuleList(new))
+
+
+def keep_lower(encoder: PreTrainedModel, count: int) -> None:
+    """Keep an encoder's lowest ``count`` layers."""
+    set_layers(encoder, list(layers(encoder))[:count])
+    encoder.config.num_hidden_layers = count
+    if getattr(encoder.config, "layer_types", None):
+        encoder.config.layer_types = encoder.config.layer_types[:count]
+
+
+def lower_parameters(encoder: PreTrainedModel, count: int) -> dict[str, nn.Parameter]:
+    """All parameters but those of the layers above the lowest ``count`` and of what follows them.
+
+    The embeddings are among them, and so is what layers share, such as relative positions.
+    """
+    upper = {id(p) for layer in layers(encoder)[count:] for p in layer.parameters()}
+    if path := family(encoder.config).after:
+        upper |= {id(p) for p in encoder.get_submodule(path).parameters()}
+    return {name: p for name, p in encoder.named_parameters() if id(p) not in upper}
+
+
+def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
+    """Train neither the embeddings nor the lowest ``count`` layers; returns these modules.
+
+    Raises
+    ------
+    StudyError
+        The encoder has fewer layers.
+    """
+    if count > (found := len(layers(encoder))):
+        raise StudyError(f"frozen_layers: found {count}, expected at most {found}")
+    if not count:
+        return []
+    for parameter in lower_parameters(encoder, count).values():
+        parameter.requires_grad_(False)
+    path = family(encoder.config).layers
+    below = [m for name, m in encoder.named_modules() if name and not path.startswith(name)]
+    upper = [encoder.get_submodule(after)] if (after := family(encoder.config).after) else []
+    upper = {id(m) for module in [*layers(encoder)[count:], *upper] for m in module.modules()}
+    return [m for m in below if id(m) not in upper]
+
+
+def choose_attention(encoder: PreTrainedModel, length: int) -> None:
+    """Have an encoder use the attention that is fastest for sequences of ``length`` tokens."""
+    kind = attention(length) if encoder._supports_sdpa else "eager"
+    if encoder.config._attn_implementation != kind:
+        encoder.set_attn_implementation(kind)
+
+
+class _Stand(nn.Module):
+    """In place of layers: remembers the states that reach it, or gives those that it was given."""
+
+    def __init__(self, encoder: PreTrainedModel, states: torch.Tensor | None = None):
+        super().__init__()
+        self.states, self.more = states, family(encoder.config).outputs - 1
+        self.attention_type = getattr(layers(encoder)[0], "attention_type", None)  # ModernBERT asks
+
+    def forward(self, states: torch.Tensor, *_, **__):
+        if self.states is None:
+            self.states = states
+        return (self.states, *[None] * self.more) if self.more else self.states
+
+
+@contextmanager
+def _exchanged(encoder: PreTrainedModel, new: list[nn.Module]) -> Iterator[None]:
+    own = list(layers(encoder))
+    set_layers(encoder, new)
+    try:
+        yield
+    finally:
+        set_layers(encoder, own)
+
+
+def states_after(encoder: PreTrainedModel, depth: int, **inputs) -> torch.Tensor:
+    """States (sequences, tokens, hidden) after an encoder's lowest ``depth`` layers."""
+    stand = _Stand(encoder)
+    with _exchanged(encoder, [*layers(encoder)[:depth], stand]):
+        encoder(**inputs)
+    return stand.states
+
+
+def states_from(encoder: PreTrainedModel, depth: int, states: torch.Tensor, **inputs):
+    """An encoder's last hidden state, given the states after its lowest ``depth`` layers."""
+    with _exchanged(encoder, [_Stand(encoder, states), *layers(encoder)[depth:]]):
+        return encoder(**inputs).last_hidden_state

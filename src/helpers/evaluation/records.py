@@ -1,0 +1,82 @@
+"""Write what a training leaves: predictions.parquet, scores.json, run.json, an encoder to go on
+from.
+"""
+
+import importlib.metadata
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import encoders
+from helpers.encoders import hardware
+from helpers.evaluation.zero_shot import scores, with_collapse
+from helpers.study import Run, Study
+from helpers.study.files import write_json, write_whole
+from helpers.study.study import REPETITION
+from helpers.training import Training, checkpoints
+
+_PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "papermill")
+
+
+def write_intermediate(study: Study, size: str, task: str, seed: int, trained: Training) -> dict:
+    """Write the encoder for later trainings, run.json and scores.json; returns the scores."""
+    folder, encoder = study.encoder_folder(size, task, seed), trained.model.encoder
+    kept = encoders.kept_ids(study.encoder_folder(size))
+    write_whole(folder, lambda path: encoders.save(encoder, trained.tokenizer, path, kept))
+    result = {"selection": with_collapse(trained.selection)}
+    write_json(folder.parent / "run.json", provenance(study.settings(size, task), trained))
+    write_json(folder.parent / "scores.json", result)
+    checkpoints.remove(folder.parent)
+    return result
+
+
+def write_run(study: Study, run: Run, trained: Training, predictions: pd.DataFrame) -> dict:
+    """Write a run's three files, scores.json last; returns the scores.
+
+    A training under another seed than the run's is the repetition of a collapsed run. It is written
+    before the run itself, into the folder ``retry`` beside the run's own results: both are shown.
+    """
+    own, repeated = study.run_folder(run), study.run_folder(run) / REPETITION
+    folder = own if trained.seed == run.seed else repeated
+    result = scores(study, run.target, predictions, trained.selection)
+    if folder == own and not (study.retry_collapsed and result["selection"]["collapsed"]):
+        shutil.rmtree(repeated, ignore_errors=True)  # of a run that had collapsed, made again
+    write_whole(
+        folder / "predictions.parquet", lambda path: predictions.to_parquet(path, index=False)
+    )
+    write_json(folder / "run.json", provenance(study.settings(*run[:3]), trained))
+    write_json(folder / "scores.json", result)
+    if folder == own:
+        checkpoints.remove(repeated)
+        checkpoints.remove(own)
+    return result
+
+
+def provenance(settings: dict, trained: Training) -> dict:
+    """What is needed to trust and repeat a training, as run.json has it."""
+    return {
+        "parameters": settings,
+        "seed": trained.seed,
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "git_commit": _commit(),
+        "hardware": hardware.describe(),
+        "wall_seconds": time.time() - trained.started,
+        "train_seconds": trained.seconds,
+        "train_flops": trained.flops,
+        "examples_per_second": trained.examples / trained.seconds,
+        "tokens_per_second": trained.tokens / trained.seconds,
+        "peak_memory_bytes": hardware.peak_memory(),
+        **trained.notes,
+        "log": trained.log,
+    }
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
