@@ -1,16 +1,15 @@
 # What runs, and after what. Everything else is in params/ and src/helpers.
 import re
-import shlex
 
-from helpers.study import NONE, Run, Study
+from helpers.batch import execute
+from helpers.study import NONE, Study
 
 study = Study.load(config["study"], config.get("outputs", "outputs"))
 folder, intermediate = study.folder.as_posix(), [i for i in study.intermediate if i != NONE]
-common = ["--study", str(study.path), "--outputs", str(study.outputs)]
-execute = shlex.join([sys.executable, "-m", "helpers.batch.execute", *common])
 names = lambda values: "|".join(map(re.escape, values))
 memory = lambda phase: lambda wildcards, attempt: round(1000 * attempt * study.needs(phase).memory_gb)
 minutes = lambda phase: lambda wildcards, attempt: attempt * study.needs(phase).minutes
+execute.serve_snakemake()
 
 
 wildcard_constraints:
@@ -35,8 +34,10 @@ rule all:
 rule data:
     output:
         f"{folder}/data/summary.json",
-    shell:
-        "{sys.executable:q} -m helpers.data {study.path:q} --outputs {study.outputs:q}"
+    run:
+        from helpers.data import prepare
+
+        prepare(study)
 
 
 rule encoder:
@@ -49,8 +50,8 @@ rule encoder:
         gpu=study.needs("encoder").gpus,
         mem_mb=memory("encoder"),
         runtime=minutes("encoder"),
-    shell:
-        "{execute} 1_encoder {output[0]:q} size={wildcards.size}"
+    run:
+        execute.notebook("1_encoder", output[0], study, size=wildcards.size)
 
 
 rule intermediate:
@@ -63,8 +64,9 @@ rule intermediate:
         gpu=study.needs("intermediate").gpus,
         mem_mb=memory("intermediate"),
         runtime=minutes("intermediate"),
-    shell:
-        "{execute} 2_intermediate {output[0]:q} size={wildcards.size} task={wildcards.intermediate} seed={wildcards.seed}"
+    run:
+        given = {"size": wildcards.size, "task": wildcards.intermediate}
+        execute.notebook("2_intermediate", output[0], study, **given, seed=int(wildcards.seed))
 
 
 rule target:
@@ -79,9 +81,9 @@ rule target:
         gpu=study.needs("target").gpus,
         mem_mb=memory("target"),
         runtime=minutes("target"),
-    shell:
-        "{execute} 3_target {output[0]:q} size={wildcards.size} intermediate={wildcards.intermediate}"
-        " target={wildcards.target} seed={wildcards.seed}"
+    run:
+        given = {**dict(wildcards.items()), "seed": int(wildcards.seed)}
+        execute.notebook("3_target", output[0], study, **given)
 
 
 rule compare:
@@ -90,5 +92,5 @@ rule compare:
     output:
         f"{folder}/4_compare.ipynb",
         f"{folder}/report.html",
-    shell:
-        "{execute} --report 4_compare {output[0]:q}"
+    run:
+        execute.notebook("4_compare", output[0], study, report=True)

@@ -1,10 +1,12 @@
-"""Kill a study at random moments, again and again: ``python tests/stress.py KILLS [--seed S] [--folder DIR]``.
+"""Kill a study at random moments, again and again: ``python tests/stress.py KILLS [--seed S]``.
 
-Not part of ``make test``. A study (a tiny one, or that of ``--study``) is run once undisturbed, with one thread a job.
-Then batches of it are started, one a core beside each other, and at random moments a process of theirs is killed with
-SIGKILL: the batch, Snakemake, the server, a job, or all of them at once; now and then a job is sent SIGTERM or SIGUSR1,
-which is not counted as a kill. After a kill that ends the batch no process may work on. Whenever a study gets through,
-its results must equal those of the undisturbed one file by file; the next one starts from nothing.
+Not part of ``make test``. A study (a tiny one, or that of ``--study``) is run once undisturbed,
+with one thread a job. Then batches of it are started, one a core beside each other, and at random
+moments a process of theirs is killed with SIGKILL: the batch, Snakemake, the fork server, a job, or
+all of them at once; now and then a job is sent SIGTERM or SIGUSR1, or the batch SIGTERM, which is
+not counted as a kill. After what ends the batch no process may work on. Whenever a study gets
+through, its results must equal those of the undisturbed one file by file; the next one starts from
+nothing.
 """
 
 import argparse
@@ -40,7 +42,7 @@ CHANGES = {
         for phase in ("intermediate", "target")
     },
 }
-SIGNALS = ("SIGTERM to a job", "SIGUSR1 to a job")
+SIGNALS = ("SIGTERM to a job", "SIGUSR1 to a job", "SIGTERM to the batch")
 
 
 def main() -> int:
@@ -90,9 +92,8 @@ def main() -> int:
     equal, wrong, orphans = (
         sum(tally[key] for tally in tallies) for key in ("equal", "wrong", "orphans")
     )
-    print(
-        f"{kills} kills in {time.monotonic() - begin:.0f} s: {equal} studies equal, {wrong} not; {dict(counts)}"
-    )
+    seconds = time.monotonic() - begin
+    print(f"{kills} kills in {seconds:.0f} s: {equal} studies equal, {wrong} not; {dict(counts)}")
     print(f"processes that worked on: after {orphans} kills")
     return 1 if orphans or wrong else 0
 
@@ -100,7 +101,7 @@ def main() -> int:
 def disturb(
     params: Path, folder: Path, name: str, kills: int, longest: float, seed: int, reference: dict
 ) -> dict:
-    """Kill studies ``kills`` times, each time after at most ``longest`` seconds; let the last one get through."""
+    """Kill studies ``kills`` times, each within ``longest`` seconds; then let one through."""
     chance, outputs = random.Random(seed), folder / name
     tally = {"struck": Counter(), "equal": 0, "wrong": 0, "orphans": 0}
     while kills > 0 or outputs.exists():  # what was killed last has to get through
@@ -112,7 +113,7 @@ def disturb(
             kind = strike(process.pid, name, chance)
             kills -= kind not in SIGNALS
             tally["struck"][kind] += 1
-            if kind in ("server", "job", *SIGNALS):
+            if kind in ("server", "job", *SIGNALS[:2]):
                 process.wait()  # the batch lives and has to cope
             seconds = until_quiet(name)
             tally["orphans"] += seconds is None
@@ -140,7 +141,7 @@ class Factory:
 
 
 def start(params: Path, folder: Path, name: str) -> subprocess.Popen:
-    """A batch of the study, in a session of its own, into ``folder / name``; all its processes carry a token."""
+    """A batch of the study into ``folder / name``; all its processes carry a token."""
     environment = {
         **os.environ,
         TOKEN: f"{os.getpid()}-{name}",
@@ -183,19 +184,17 @@ def processes(name: str) -> dict[int, str]:
 def strike(batch: int, name: str, chance: random.Random) -> str:
     """Kill something; says what."""
     there = processes(name)
-    server = [
-        p for p, line in there.items() if "helpers.batch.server" in line and parent(p) == batch
-    ]
+    snakemake = [p for p, line in there.items() if "-m snakemake" in line]
+    forks = [p for p, line in there.items() if "multiprocessing.forkserver" in line]
+    server = [p for p in forks if parent(p) in snakemake]
     kinds = {
         "batch": [batch],
-        "snakemake": [p for p, line in there.items() if "-m snakemake" in line],
+        "snakemake": snakemake,
         "server": server,
-        "job": [
-            p for p, line in there.items() if "helpers.batch.server" in line and p not in server
-        ],
+        "job": [p for p in forks if p not in server],
         "everything": list(there),
     }
-    kinds |= dict.fromkeys(SIGNALS, kinds["job"])
+    kinds |= dict.fromkeys(SIGNALS[:2], kinds["job"]) | {SIGNALS[2]: [batch]}
     kind = chance.choice([name for name, ids in kinds.items() if ids])
     number = getattr(signal, kind.split()[0], signal.SIGKILL)
     for process in kinds[kind] if kind == "everything" else kinds[kind][:1]:
@@ -225,7 +224,7 @@ def until_quiet(name: str, limit: float = 120) -> float | None:
 
 
 def results(study: Study) -> dict[str, bytes]:
-    """Everything a study found out, by file; of run.json what does not depend on the clock and the machine."""
+    """Everything a study found out, by file; of run.json what no clock and no machine decides."""
     found = {}
     for path in sorted(study.folder.rglob("*")):
         name = path.relative_to(study.folder).as_posix()

@@ -3,13 +3,16 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import write_study
+from stress import parent, processes, start, until_quiet
 
 from helpers import comparison
 from helpers.batch import recovery
@@ -114,8 +117,9 @@ def test_a_changed_hyperparameter_is_noticed_and_nothing_is_shown_under_it(finis
     other.write_text(text)
     shutil.copy(params.parent / "tasks.yaml", tmp_path)
     study = Study.load(other, outputs)
-    assert {p.name for p in recovery.outdated(study)} == {"seed-1"}
-    assert len(recovery.outdated(study)) == 4  # the target runs, not the intermediate ones
+    stale = recovery.stale(study)
+    assert {path.name for path in stale} == {"seed-1"} and "other parameters" in str(stale)
+    assert len(stale) == 4  # the target runs, not the intermediate ones
     assert len(comparison.missing_runs(study)) == 4 and len(comparison.finished_runs(study)[0]) == 0
 
 
@@ -123,8 +127,8 @@ def test_an_encoder_is_made_again_when_a_task_with_other_texts_is_added(finished
     params, outputs, sources, _ = finished
     more = write_study(tmp_path / "more", sources, targets=["pairs", "choices"])
     study = Study.load(more, outputs)
-    assert recovery.outdated(study) == [study.encoder_folder("base"), study.encoder_folder("large")]
-    assert recovery.outdated(Study.load(params, outputs)) == []
+    assert [*recovery.stale(study)] == [study.encoder_folder(size) for size in ("base", "large")]
+    assert recovery.stale(Study.load(params, outputs)) == {}
 
 
 def test_what_was_deleted_is_made_again_alone_and_a_failed_run_is_named_and_stops_no_other(
@@ -160,7 +164,114 @@ def test_bad_params_stop_before_anything_is_made(sources, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
-def test_the_rest_is_estimated_from_runs_of_the_same_kind(finished):
+def test_the_rest_is_estimated_from_runs_of_the_same_kind(finished, tmp_path):
     params, outputs, *_ = finished
-    done, total, seconds = progress(Study.load(params, outputs), cores=2)
-    assert (done, total, seconds) == (6, 6, 0.0)
+    shutil.copytree(outputs, tmp_path / "outputs")
+    study = Study.load(params, tmp_path / "outputs")
+    assert progress(study, at_once=2) == "6 of 6 runs done"
+    for scores, minutes in zip(
+        sorted(study.folder.rglob("scores.json")), range(60, 120, 10), strict=True
+    ):
+        record = scores.with_name("run.json")
+        record.write_text(json.dumps({"wall_seconds": 60 * minutes}))
+    size = {run_.size: run_ for run_ in study.runs() if run_.intermediate == "none"}
+    other = Run("base", "choices", "pairs", 1)
+    for run_ in (size["base"], size["large"]):
+        (study.run_folder(run_) / "scores.json").unlink()
+    base, large = (
+        json.loads((study.run_folder(run_) / "run.json").read_text())["wall_seconds"]
+        for run_ in (other, other._replace(size="large"))
+    )
+    said = progress(study, at_once=2)
+    assert said == f"4 of 6 runs done, about {(base + large) / 120:.0f} min left"
+    for scores in study.folder.rglob("scores.json"):
+        scores.unlink()
+    assert progress(study, at_once=2) == "0 of 6 runs done"
+
+
+@pytest.fixture
+def training(tiny_sources, tmp_path):
+    """Start a batch, again and again, of a study whose one training takes minutes.
+
+    Returns the batch once the training is on, and the step of its checkpoint.
+    """
+    (tmp_path / "sources").symlink_to(tiny_sources)
+    long = {"steps": 30_000, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
+    size = {"encoder": str(tiny_sources / "encoder"), "title": "tiny", "pooling": "mean"}
+    changes = {"sizes": {"base": size}, "intermediate": ["none"], "checkpoint_minutes": 1000}
+    params = write_study(tmp_path / "params", tiny_sources, phases={"target": long}, **changes)
+    folder = tmp_path / "out/tiny/base/none/pairs/seed-1/.checkpoint"
+
+    def step() -> int:
+        found = [path.parent.name for path in folder.glob("*/checkpoint.json")]
+        return max((int(name.split("-")[1]) for name in found), default=0)
+
+    def begin() -> subprocess.Popen:
+        log = tmp_path / "out/tiny/snakemake.log"
+        log.unlink(missing_ok=True)
+        batch, before, end = start(params, tmp_path, "out"), step(), time.monotonic() + 120
+        while step() == before:  # the training listens as soon as it is on
+            assert batch.poll() is None and time.monotonic() < end
+            if log.exists():  # before, the batch is not listening
+                batch.send_signal(signal.SIGUSR1)
+            time.sleep(0.5)
+        return batch
+
+    yield begin, step
+    for process in processes("out"):
+        os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_batch_that_is_asked_to_end_does_so_after_a_checkpoint_and_goes_on_from_it(
+    training, tmp_path, number
+):
+    begin, step = training
+    batch = begin()
+    asked, before = time.monotonic(), step()
+    batch.send_signal(number)
+    assert batch.wait(timeout=30) == 130 and time.monotonic() - asked < 10
+    assert processes("out") == {}
+    assert "the same command goes on" in (tmp_path / "out.log").read_text()
+    kept = step()
+    assert kept > before
+    again = begin()  # with a later checkpoint, long before it could have come so far from nothing
+    assert kept < step() < 30_000
+    again.send_signal(number)
+    again.wait(timeout=30)
+
+
+def test_a_second_signal_ends_a_batch_at_once(training):
+    begin, _ = training
+    batch = begin()
+    (job,) = notebooks()
+    os.kill(job, signal.SIGSTOP)  # it cannot save anything
+    batch.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        batch.wait(timeout=3)
+    batch.send_signal(signal.SIGTERM)
+    assert batch.wait(timeout=3) == 130
+    assert until_quiet("out", 3) is not None
+
+
+@pytest.mark.parametrize("what", ["batch", "snakemake", "everything"])
+def test_nothing_works_on_when_a_batch_was_killed(training, what):
+    begin, step = training
+    batch, before = begin(), step()
+    there = processes("out")
+    kill = {
+        "batch": [batch.pid],
+        "snakemake": [p for p, line in there.items() if "-m snakemake" in line],
+        "everything": [*there],
+    }
+    for process in kill[what]:
+        os.kill(process, signal.SIGKILL)
+    batch.wait(timeout=30)
+    assert until_quiet("out", 20) is not None
+    assert step() > before or what == "everything"  # there was time for a last checkpoint
+
+
+def notebooks() -> list[int]:
+    """Processes that execute a notebook for the batch."""
+    forks = [p for p, line in processes("out").items() if "multiprocessing.forkserver" in line]
+    return [process for process in forks if parent(process) in forks]

@@ -1,7 +1,6 @@
-"""What finished stays; what is broken is found; nothing is shown under parameters that it was not made with."""
+"""What finished stays; what is broken is found; nothing is shown under other parameters."""
 
-import fcntl
-import json
+import itertools
 import os
 import shutil
 import signal
@@ -9,14 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 import yaml
 from conftest import write_study
 
 from helpers import comparison, data
-from helpers.batch import devices, locks, recovery, run, server
+from helpers.batch import execute, recovery, run
 from helpers.encoders import hidden_states
 from helpers.study import NONE, Run, Study, StudyError
 from helpers.study.files import damage, write_json, write_whole
@@ -24,15 +25,15 @@ from helpers.study.files import damage, write_json, write_whole
 
 @pytest.fixture(scope="module")
 def template(tiny_sources, tmp_path_factory):
-    """A study whose results are all there, as far as a restart looks at them: no training was needed."""
+    """A study whose results are all there as far as a restart looks; no training was needed."""
     root = tmp_path_factory.mktemp("done")
     study = Study.load(write_study(root / "params", tiny_sources), root / "outputs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
         data.prepare(study)
-    for record, settings in recovery.records(study).items():
-        folder = record.parent
-        write_json(record, {"parameters": settings})
+    for folder in (path.parent for path in study.results()):
+        names = folder.relative_to(study.folder).parts[:-1]
+        write_json(folder / "run.json", {"parameters": study.settings(*names)})
         pretrained, intermediate = (
             folder.name == "encoder",
             folder.parent.parent.parent == study.folder,
@@ -183,7 +184,7 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_nothing_else(done, ke
 def test_a_report_of_another_version_of_the_study_is_removed(done):
     for name in ("report.html", "4_compare.ipynb"):
         (done.folder / name).write_text("{}")
-    recovery.compared(done)
+    recovery.snapshot(done)
     assert recovery.repair(done) == [] and (done.folder / "report.html").exists()
     fewer = edit(done, "intermediate", ["none"])  # every run that it still has is done
     assert any("another version" in line for line in recovery.repair(fewer))
@@ -193,60 +194,78 @@ def test_a_report_of_another_version_of_the_study_is_removed(done):
     )
 
 
+def test_a_batch_of_another_version_of_the_study_removes_its_report_first(done, monkeypatch):
+    monkeypatch.setattr(run, "_snakemake", lambda study, *_: write_log(study) or 0)
+    recovery.snapshot(done)
+    report = done.folder / "report.html"
+    report.write_text("a report")
+    assert run.main([str(edit(done, "seeds", [2]).path), "--outputs", str(done.outputs)]) == 1
+    assert not report.exists()
+
+
+def write_log(study: Study) -> None:
+    (study.folder / recovery.LOG).write_text("")
+
+
 def test_a_params_file_edited_during_a_batch_does_not_reach_it(done):
     original = Study.load(done.path, done.outputs)
-    copy = recovery.frozen(original)
-    assert copy.path != original.path and recovery.parameters(copy) == recovery.parameters(original)
-    assert not recovery.edited(original, copy)
+    copy = recovery.snapshot(original)
+    assert copy.path != original.path and not recovery.differs(copy.path, original)
+    assert not recovery.differs(original.path, copy)
     edit(original, "phases.target.learning_rate", 0.5)
-    assert recovery.parameters(Study.load(copy.path, copy.outputs)) == recovery.parameters(original)
-    assert recovery.edited(original, copy)
+    assert not recovery.differs(copy.path, original)
+    assert recovery.differs(original.path, copy)
     done.path.write_text("neither: [")
-    assert recovery.edited(original, copy)
+    assert recovery.differs(original.path, copy)
 
 
 def test_a_second_batch_on_the_same_outputs_is_refused_in_one_line(done, capsys):
-    with locks.only_one(done):
+    with recovery.only_one(done):
         assert run.main([str(done.path), "--outputs", str(done.outputs)]) == 2
     error = capsys.readouterr().err.strip()
     assert (
         error.count("\n") == 0 and "another batch is at work" in error and str(os.getpid()) in error
     )
-    with locks.only_one(done):
+    with recovery.only_one(done):
         pass
-
-
-def test_a_killed_batch_is_waited_for_until_its_last_job_has_ended(done, capsys):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    write_json(done.folder / ".lock", {**json.loads(lock_text()), "process": gone.pid})
-    job = subprocess.Popen(["flock", str(done.folder / ".lock"), "sleep", "1"])
-    while not held(done):
-        time.sleep(0.02)
-    with locks.only_one(done):
-        assert job.wait() == 0
-    assert "waiting for the last jobs" in capsys.readouterr().out
 
 
 AT_WORK = """
 import sys, time
 from pathlib import Path
-from helpers.batch import locks
-with locks.one_run(Path(sys.argv[1])):
+from helpers.batch import recovery
+with recovery.held(Path(sys.argv[1])):
     print("at work", flush=True)
-    time.sleep(600)
+    time.sleep(float(sys.argv[2]))
 """
+
+
+def work(folder, seconds: float, **environment: str) -> subprocess.Popen:
+    """A process that holds a run's folder."""
+    command = [sys.executable, "-c", AT_WORK, folder, str(seconds)]
+    process = subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "at work\n"
+    return process
+
+
+def test_a_killed_batch_is_waited_for_until_its_last_job_has_ended(done, capsys):
+    left = work(done.run_folder(Run("base", "none", "pairs", 1)), 1)
+    killed = work(done.run_folder(Run("large", "none", "pairs", 1)), 600)
+    killed.kill()
+    killed.wait()
+    with recovery.only_one(done):
+        assert left.wait(timeout=5) == 0
+    assert "waiting for the last jobs" in capsys.readouterr().out
+    assert not list(done.folder.rglob(".at-work"))
 
 
 @pytest.fixture
 def job(done):
     """A cluster's job at work on a run of the study: it belongs to no batch of this machine."""
     folder = done.run_folder(Run("base", "none", "pairs", 1))
-    environment = {**os.environ, "SLURM_JOB_ID": "17"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", AT_WORK, folder], env=environment, stdout=subprocess.PIPE
-    )
-    assert process.stdout.readline() == b"at work\n"
+    process = work(folder, 600, SLURM_JOB_ID="17")
     yield process
     process.kill()
     process.wait()
@@ -258,55 +277,38 @@ def test_a_job_that_outlived_its_batch_is_named_and_no_second_batch_begins(done,
     assert error.count("\n") == 0 and "base/none/pairs/seed-1" in error and "job 17" in error
     job.kill()
     job.wait()
-    with locks.only_one(done):
+    with recovery.only_one(done):
         assert not list(done.folder.rglob(".at-work"))
 
 
 def test_jobs_that_wait_in_the_queue_are_named_too(done, tmp_path, monkeypatch, capsys):
-    """The stand-in for squeue knows the jobs of one batch by name; the test on a real Slurm asks a real one."""
+    """This squeue knows the jobs of one batch by name; the test on a real Slurm asks a real one."""
     squeue = tmp_path / "bin/squeue"
     squeue.parent.mkdir()
     squeue.write_text('#!/bin/sh\ncase "$*" in *--name=batch-1) echo 5; echo 6;; esac\n')
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
-    (done.folder / locks.LOG).write_text("host: here\nSLURM run ID: batch-1\nmore\n")
+    (done.folder / recovery.LOG).write_text("host: here\nSLURM run ID: batch-1\nmore\n")
     assert run.main([str(done.path), "--outputs", str(done.outputs)]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "scancel 5 6" in error
-    (done.folder / locks.LOG).write_text("host: here\nSLURM run ID: batch-2\n")
-    with locks.only_one(done):
+    (done.folder / recovery.LOG).write_text("host: here\nSLURM run ID: batch-2\n")
+    with recovery.only_one(done):
         pass
 
 
 def test_a_run_is_made_by_one_process_at_a_time(done, job, monkeypatch):
     folder = done.run_folder(Run("base", "none", "pairs", 1))
-    with locks.one_run(done.run_folder(Run("large", "none", "pairs", 1))):
+    with recovery.held(done.run_folder(Run("large", "none", "pairs", 1))):
         pass  # another run is free
     with monkeypatch.context() as patch:
-        patch.setattr(locks, "PATIENCE", 0)
-        with pytest.raises(StudyError, match="job 17, process"), locks.one_run(folder):
+        patch.setattr(recovery, "PATIENCE", 0)
+        with pytest.raises(StudyError, match="job 17, process"), recovery.held(folder):
             pass
     threading.Timer(0.5, job.kill).start()
-    with locks.one_run(folder):  # free as soon as its holder is gone
+    with recovery.held(folder):  # free as soon as its holder is gone
         assert job.wait() != 0
     assert not (folder / ".at-work").exists()
-
-
-def lock_text() -> str:
-    import socket
-
-    return json.dumps({"host": socket.gethostname(), "since": "now"})
-
-
-def held(study: Study) -> bool:
-    descriptor = os.open(study.folder / ".lock", os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def test_outputs_that_cannot_be_written_are_one_line(sources, tmp_path, capsys):
@@ -341,59 +343,102 @@ def test_a_mirror_file_that_vanished_is_named_unless_its_rows_are_kept(sources, 
     assert error.count("\n") == 0 and "choices" in error and "en" in error
 
 
-def test_jobs_beside_each_other_see_one_device_each_and_no_two_the_same(tmp_path, monkeypatch):
-    monkeypatch.setenv(devices.VISIBLE, "3,GPU-5,7")
-    names = devices.listed()
-    assert names == ["3", "GPU-5", "7"]
-    monkeypatch.delenv(devices.VISIBLE)
-    environment = {**os.environ, **devices.offer(names, tmp_path)}
-    code = "import sys; from helpers.batch import devices; print(devices.claim(), flush=True); sys.stdin.read()"
-
-    def job() -> subprocess.Popen:
-        command = [sys.executable, "-c", code]
-        return subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    jobs = [job() for _ in names]
-    seen = [j.stdout.readline().strip() for j in jobs]
-    assert sorted(seen) == sorted(names)
-    jobs[1].kill()  # a device comes back however its job ended
-    jobs[1].wait()
-    fourth = job()
-    assert fourth.stdout.readline().strip() == seen[1]
-    for j in (jobs[0], jobs[2], fourth):
-        j.communicate()
+SNAKEMAKE = """
+import sys, threading
+from pathlib import Path
+from helpers.batch import execute
+from helpers.study import Study
+execute.serve_snakemake()
+execute.NOTEBOOKS = folder = Path(sys.argv[1])
+study = Study.load(sys.argv[2], folder)
+def start(name):
+    try:
+        execute.notebook("any", folder / name / "out.ipynb", study, name=name)
+    except RuntimeError as error:
+        print(error, flush=True)
+threads = [threading.Thread(target=start, args=[name]) for name in sys.argv[3:]]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
 
 
-def test_without_a_device_none_is_claimed(monkeypatch, tmp_path):
-    monkeypatch.setenv(devices.VISIBLE, "")
-    assert devices.listed() == [] and devices.offer([], tmp_path) == {}
-    monkeypatch.delenv(devices.LOCKS, raising=False)
-    assert devices.claim() is None
+def snakemake(done, tmp_path, code: str, *names: str, **environment: str) -> subprocess.Popen:
+    """What Snakemake's process does for jobs of these names, whose notebook has one cell."""
+    cells = [nbformat.v4.new_code_cell("name = ''"), nbformat.v4.new_code_cell(code)]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "any.ipynb")
+    command = [sys.executable, "-c", SNAKEMAKE, str(tmp_path), str(done.path), *names]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env={**os.environ, **environment}, **pipes)
 
 
-def test_nvidia_smi_says_how_many_devices_there_are(monkeypatch, tmp_path):
-    monkeypatch.delenv(devices.VISIBLE, raising=False)
-    pretended = tmp_path / "nvidia-smi"
-    pretended.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: x)'\necho 'GPU 1: A (UUID: y)'\n")
-    pretended.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert devices.listed() == ["0", "1"]
+def until(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
-def test_a_job_ends_when_its_batch_is_killed():
-    batch_ = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    code = "from helpers.batch import server; server.end_with_batch(); print('on', flush=True); import time; time.sleep(60)"
-    environment = {**os.environ, server.BATCH: str(batch_.pid)}
-    job = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert job.stdout.readline() == "on\n"
-    batch_.kill()
-    batch_.wait()
-    assert job.wait(timeout=20) == -signal.SIGTERM
-    late = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-    )
-    assert late.returncode == 1 and "has ended" in late.stderr
+def test_jobs_beside_each_other_see_one_gpu_each_and_no_two_the_same(done, tmp_path):
+    code = f"""
+import os, pathlib, time
+begin = time.time()
+time.sleep(1)
+row = f"{{os.environ['CUDA_VISIBLE_DEVICES']}} {{begin}} {{time.time()}}"
+pathlib.Path({str(tmp_path)!r}, name + ".txt").write_text(row)
+if name == "killed":
+    os.kill(os.getpid(), 9)
+"""
+    names = ["killed", "second", "third", "fourth"]
+    process = snakemake(done, tmp_path, code, *names, HELPERS_GPUS="3,GPU-5")
+    said, errors = process.communicate(timeout=120)
+    assert [line for line in errors.splitlines() if line.startswith("FAILED")] == [
+        f"FAILED {tmp_path}/killed/out.ipynb: the process was killed (out of memory?)"
+    ]
+    assert said.splitlines() == [f"{tmp_path}/killed/out.ipynb: failed"]
+    used: dict[str, list] = {}
+    for name in names:
+        gpu, begin, end = (tmp_path / f"{name}.txt").read_text().split()
+        used.setdefault(gpu, []).append((float(begin), float(end)))
+    assert sorted(used) == ["3", "GPU-5"]  # one comes back however its job ended
+    for spans in used.values():
+        spans.sort()
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "names"),
+    [("3,GPU-5,7", 3, ["3", "GPU-5", "7"]), ("", 0, []), ("-1", 0, []), (None, 2, ["0", "1"])],
+)
+def test_the_gpus_are_those_that_may_be_seen(monkeypatch, given, found, names):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: found)
+    monkeypatch.setenv(execute.VISIBLE, str(given))
+    if given is None:
+        monkeypatch.delenv(execute.VISIBLE)
+    assert run.gpus() == names
+
+
+@pytest.mark.parametrize("killed", ["snakemake", "fork server"])
+def test_a_notebook_is_asked_to_end_when_what_it_belongs_to_is_killed(done, tmp_path, killed):
+    code = f"""
+import os, pathlib, time
+pathlib.Path({str(tmp_path)!r}, "begun.txt").write_text(f"{{os.getpid()}} {{os.getppid()}}")
+try:
+    time.sleep(600)
+finally:
+    pathlib.Path({str(tmp_path)!r}, "asked.txt").touch()
+"""
+    code = "import signal; signal.signal(signal.SIGTERM, signal.default_int_handler)\n" + code
+    process = snakemake(done, tmp_path, code, "one")
+    begun = tmp_path / "begun.txt"
+    until(lambda: begun.exists() and len(begun.read_text().split()) == 2)
+    notebook, server = map(int, begun.read_text().split())
+    os.kill(process.pid if killed == "snakemake" else server, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{notebook}").exists(), 20)
+    assert (tmp_path / "asked.txt").exists()
+    said, errors = process.communicate(timeout=20)
+    if killed == "fork server":
+        assert "the process was killed" in errors and "one/out.ipynb: failed" in said

@@ -1,4 +1,4 @@
-"""What a study reads from the hub lies in a mirror after fetching it, whole, and the study then needs no network."""
+"""What a study reads from the hub is in a mirror after fetching it, whole; it needs no network."""
 
 import json
 import os
@@ -30,7 +30,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def fetched(tiny_sources, tmp_path_factory):
-    """A study file, the mirror that was fetched for it, and what fetching again says (with one file cut short)."""
+    """A study file, its mirror, and what fetching says each time; at the second a file is cut."""
     root = tmp_path_factory.mktemp("fetch")
     known = yaml.safe_load((PARAMS / "tasks.yaml").read_text())["tasks"]
     cosmos = next(name for name, task in known.items() if task.get("hub") == "allenai/cosmos_qa")

@@ -1,5 +1,6 @@
 """A disk that fills up, a folder that cannot be written, a process without memory: real ones."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from conftest import write_study
 from stress import differences, results
 
 from helpers import comparison, data
-from helpers.batch import execute, recovery, run
+from helpers.batch import engine, execute, recovery, run
 from helpers.study import NONE, Run, Study
 from helpers.training import checkpoints
 
@@ -47,45 +48,40 @@ def prepared(params: Path, outputs: Path) -> Study:
     """The study with its data read and its encoder made: what a target needs."""
     study = Study.load(params, outputs)
     data.prepare(study)
-    notebook = str(study.folder / RUN.size / "notebook.ipynb")
-    outcome = execute.run([*common(study), "1_encoder", notebook, f"size={RUN.size}"])
-    assert outcome == (0, "")
+    notebook = study.folder / RUN.size / "notebook.ipynb"
+    parameters = {**common(study), "size": RUN.size}
+    assert engine.run(execute.NOTEBOOKS / "1_encoder.ipynb", notebook, parameters) is None
     return study
 
 
-def common(study: Study) -> list[str]:
-    return ["--study", str(study.path), "--outputs", str(study.outputs)]
+def common(study: Study) -> dict[str, str]:
+    return {"study": str(study.path), "outputs": str(study.outputs)}
 
 
-def arguments(study: Study) -> list[str]:
-    """What Snakemake's job of the run says after ``python -m helpers.batch.execute``."""
-    names = [f"{key}={value}" for key, value in RUN._asdict().items()]
-    notebook = str(study.run_folder(RUN) / "notebook.ipynb")
-    return [*common(study), "3_target", notebook, *names]
-
-
-def run_target(study: Study) -> tuple[int, str]:
-    """What that job does, in this process."""
-    return execute.run(arguments(study))
+def run_target(study: Study) -> str | None:
+    """What the job of the run does, in this process."""
+    parameters = {**common(study), **RUN._asdict()}
+    notebook = study.run_folder(RUN) / "notebook.ipynb"
+    return engine.run(execute.NOTEBOOKS / "3_target.ipynb", notebook, parameters)
 
 
 def test_a_disk_that_fills_up_in_mid_run_costs_that_run_and_nothing_else(sources, tmp_path, mount):
     params = write_study(tmp_path / "params", sources, **CHANGES)
     whole = prepared(params, tmp_path / "whole")
-    assert run_target(whole) == (0, "")
+    assert run_target(whole) is None
 
     study = prepared(params, mount("small", "-t", "tmpfs", "-o", "size=4m", "none") / "outputs")
     before = results(study)
     filler = study.outputs / "filler"
     free = shutil.disk_usage(study.outputs).free
     filler.write_bytes(bytes(free - 30_000))  # room for a first file, not for a checkpoint
-    status, message = run_target(study)
-    assert status == 1 and message.startswith("FAILED") and "\n" not in message
+    message = run_target(study)
+    assert message.startswith("FAILED") and "\n" not in message
     assert differences(before, results(study)) == []
     assert len(comparison.missing_runs(study)) == len(study.runs())
     filler.unlink()
     assert recovery.repair(study) == []
-    assert run_target(study) == (0, "")
+    assert run_target(study) is None
     assert differences(results(whole), results(study)) == []
     left = [
         path.name
@@ -122,15 +118,16 @@ def test_an_output_folder_that_is_read_only_is_one_line_and_stays_as_it_is(
 
 
 LIMITED = """
-import resource, sys
+import json, resource, sys
+from pathlib import Path
 from helpers import evaluation
 from helpers.batch import engine, execute
-from helpers.report import run_charts
+from helpers.report import page, run_charts
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + 2**24, -1))
-status, message = execute.run(sys.argv[1:])
+message = engine.run(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))
 print(message)
-sys.exit(status)
+sys.exit(message is not None)
 """
 
 
@@ -140,7 +137,9 @@ def test_a_run_out_of_memory_fails_by_name_and_is_made_by_the_next_batch(sources
     study = prepared(
         write_study(tmp_path / "params", sources, intermediate=[NONE]), tmp_path / "outputs"
     )
-    command = [sys.executable, "-c", LIMITED, *arguments(study)]
+    command = [sys.executable, "-c", LIMITED, str(execute.NOTEBOOKS / "3_target.ipynb")]
+    command += [str(study.run_folder(RUN) / "notebook.ipynb")]
+    command += [json.dumps({**common(study), **RUN._asdict()})]
     outcome = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -148,7 +147,7 @@ def test_a_run_out_of_memory_fails_by_name_and_is_made_by_the_next_batch(sources
     (line,) = outcome.stdout.strip().splitlines()
     assert line.startswith("FAILED") and "seed-1" in line and "memory" in line
     assert recovery.repair(study) == [] and len(comparison.missing_runs(study)) == len(study.runs())
-    assert run_target(study) == (0, "")
+    assert run_target(study) is None
     assert len(comparison.missing_runs(study)) == len(study.runs()) - 1
 
 

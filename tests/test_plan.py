@@ -11,14 +11,12 @@ from helpers.study import Study
 def test_runs_examples_and_tokens_are_the_studys(sources, tmp_path):
     study = Study.load(write_study(tmp_path / "p", sources), tmp_path / "outputs")
     data.prepare(study)
-    planned = plan.plan(study)
-    assert planned.runs == {"encoder": 2, "intermediate": 2, "target": 4}
-    assert planned.examples["intermediate"] == 2 * 4 * 4  # two sizes, four steps of four
-    assert (
-        planned.examples["target"] == 4 * 24
-    )  # an epoch of 24, after two intermediate tasks, at two sizes
-    assert planned.tokens["target"] == 4 * 24 * 32
-    assert planned.missing == [] and planned.hours["target"] >= 4 * plan.START / 3600
+    phases = plan.plan(study)
+    assert phases["runs"].to_dict() == {"encoder": 2, "intermediate": 2, "target": 4}
+    # Two sizes, four steps of four; an epoch of 24, after two intermediate tasks, at two sizes.
+    assert phases["examples"].to_dict() == {"encoder": 0, "intermediate": 32, "target": 4 * 24}
+    assert phases.loc["target", "tokens"] == 4 * 24 * 32
+    assert plan.missing(study) == [] and phases.loc["target", "hours"] >= 4 * plan.START / 3600
 
 
 def test_what_is_not_on_this_machine_is_named(sources, tmp_path, monkeypatch):
@@ -42,20 +40,21 @@ def test_what_a_study_asks_of_a_cluster_stands_beside_what_its_longest_run_takes
         and "1 GPU, 16 GB" in rows["intermediate"]
         and "warning:" not in rows
     )
-    planned.longest["target"] = 100.0
+    planned.loc["target", "longest"] = 100.0
     warned = [line for line in plan.show(study, planned).splitlines() if line.startswith("warning")]
     assert warned == ["warning: cluster.target.minutes: found 45, expected at least 100"]
 
 
 def test_the_study_of_record_is_several_hundred_runs():
     study = Study.load("params/xtreme-r.yaml")
-    planned = plan.plan(study)
-    assert planned.runs["target"] == len(study.runs()) == 2 * 12 * 10 * 3
+    phases = plan.plan(study)
+    assert phases.loc["target", "runs"] == len(study.runs()) == 2 * 12 * 10 * 3
     steps = 3 * -(-392_702 // 32)
-    examples, tokens, seconds = plan._cost(
-        study, "intermediate", "base", "mnli", [["mnli"]], 85_054_464, {}, planned
-    )
+    examples, tokens = plan._training(study, "base", "mnli")
     assert examples == steps * 32 and tokens == examples * 50
-    assert seconds == pytest.approx(6 * 85_054_464 * tokens / plan.GPU_FLOPS)
-    assert any("ccg/train.auto" in what for what in planned.missing)
-    assert planned.longest["intermediate"] > (seconds + plan.START) / 60
+    assert any("ccg/train.auto" in what for what in plan.missing(study))
+    alone = {"intermediate": ["none", "mnli"], "sizes": {"base": study.sizes["base"]}}
+    one = plan.plan(study.model_copy(update=alone)).loc["intermediate"]
+    seconds = 6 * 85_054_464 * tokens / plan.GPU_FLOPS
+    assert one["longest"] == pytest.approx((seconds + plan.START) / 60)
+    assert phases.loc["intermediate", "longest"] > one["longest"]

@@ -1,8 +1,10 @@
-"""A study on a real Slurm of two nodes, both on this machine: both are used, one is lost, the result is a local run's.
+"""A study on a real Slurm of two nodes on this machine, one of which is lost: as a local run.
 
-Everything of it lies in a folder of the test's own and ends with it; a Slurm that this machine may have is not touched.
+Everything of it lies in a folder of the test's own and ends with it; a Slurm that this machine may
+have is not touched.
 """
 
+import ctypes
 import os
 import re
 import shlex
@@ -20,7 +22,6 @@ import pytest
 from conftest import write_study
 from stress import differences, results
 
-from helpers.batch import server
 from helpers.study import NONE, Run, Study
 from helpers.training import checkpoints
 
@@ -62,7 +63,8 @@ SlurmdParameters=config_overrides
 MinJobAge=7200
 MessageTimeout=100
 SlurmdTimeout=0
-NodeName=n[1-2] NodeAddr=127.0.0.1 NodeHostname={host} Port=[{first}-{second}] CPUs=2 RealMemory=4000
+NodeName=n[1-2] NodeAddr=127.0.0.1 NodeHostname={host} Port=[{first}-{second}] \\
+    CPUs=2 RealMemory=4000
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -128,7 +130,7 @@ class Slurm:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=server.end_with_parent,  # also when the test is killed
+                preexec_fn=end_with_parent,
             )
 
     def ask(self, *command: str) -> subprocess.CompletedProcess:
@@ -159,7 +161,7 @@ class Slurm:
         return found
 
     def lose(self, node: str) -> None:
-        """Have a node vanish, its daemon and all that it started; then tell the controller that it is gone."""
+        """Have a node vanish with all that it started; then tell the controller that it is gone."""
         keepers = tuple(
             f"slurmstepd: [{job['JobId']}." for job in self.jobs() if job["NodeList"] == node
         )
@@ -192,6 +194,11 @@ class Slurm:
             time.sleep(0.1)
         for daemon in self.daemons.values():
             daemon.wait()
+
+
+def end_with_parent() -> None:
+    """Have a daemon end with the test, also when that is killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def command(process: int) -> str:

@@ -1,4 +1,4 @@
-"""The demo in miniature, without a network, on the real stand-in encoder and mini benchmark."""
+"""The demo in miniature, on the real stand-in encoder and mini benchmark, without a network."""
 
 import os
 import socket

@@ -1,111 +1,94 @@
-"""A papermill engine that runs a notebook's cells in this process.
+"""What happens in a notebook's process: papermill runs the cells there, without a kernel.
 
-A kernel of its own would import torch and transformers anew for every run, several seconds each; in this process they
-are imported once, and :mod:`helpers.batch.server` shares them between runs.
+A kernel would import torch anew for every run, and papermill passes it no signals (its issue 508),
+so that a training could not be asked for a checkpoint.
 """
 
-import io
+import os
 import re
-from contextlib import redirect_stderr, redirect_stdout
+from base64 import b64encode
+from pathlib import Path
 
-import nbformat
 import papermill
-from IPython.core.displaypub import DisplayPublisher
+import torch
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from nbformat.v4 import new_output
 from papermill.engines import Engine, papermill_engines
 
-NAME = "in_process"
+from helpers.batch import recovery
+from helpers.report import page
 
 
-class _Publisher(DisplayPublisher):
-    """Collects what cells display, as outputs of a notebook."""
+def run(source: Path, output: Path, parameters: dict, report: bool = False) -> str | None:
+    """Execute a notebook in this process, which holds the lock of the output's folder meanwhile.
 
-    outputs: list
-
-    def publish(self, data, metadata=None, **_):
-        self.outputs.append(
-            nbformat.v4.new_output("display_data", data=_plain(data), metadata=metadata or {})
-        )
+    ``output`` appears only when every cell has run, with ``report`` a page too; a failed notebook
+    stays beside it as ``*.failed.ipynb``. Returns one line when something failed.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))  # runs have a core each
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    unfinished = output.with_suffix(".failed.ipynb")
+    how = {"engine_name": InProcessEngine.__name__, "kernel_name": "python3", "progress_bar": False}
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with recovery.held(output.parent):
+            papermill.execute_notebook(source, unfinished, parameters, **how)
+            os.replace(unfinished, output)
+            if report:
+                page.write(output)
+    except (Exception, KeyboardInterrupt) as error:
+        kind = getattr(error, "ename", type(error).__name__)
+        reason = f"{kind}: {getattr(error, 'evalue', error)}"
+        return f"FAILED {output}: {' '.join(reason.split())[:600]}"
+    return None
 
 
 class InProcessEngine(Engine):
-    """Runs the code cells one after the other in one IPython shell and stops at the first that fails."""
+    """Runs the code cells one after the other in one IPython shell, up to the first that fails."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, **_):
-        """What papermill asks of an engine; outputs, counts and errors land in the cells as a kernel's would."""
+        """Give cells what a kernel would; an error among the outputs is papermill's to raise."""
         InteractiveShell.clear_instance()
-        shell = InteractiveShell.instance(display_pub_class=_Publisher, colors="nocolor")
+        shell = InteractiveShell.instance(colors="nocolor")
         shell.cache_size = 0
+        shell._showtraceback = lambda *_: None  # it would stand in what the cell printed
         for index, cell in enumerate(nb_man.nb.cells):
             nb_man.cell_start(cell, index)
-            try:
-                if cell.cell_type == "code" and cell.source.strip():
-                    _run(shell, cell)
-            except Exception:
+            error = _run(shell, cell) if cell.cell_type == "code" else None
+            if error is not None:
                 nb_man.cell_exception(cell, index)
-                raise
-            finally:
-                nb_man.cell_complete(cell, index)
+            nb_man.cell_complete(cell, index)
+            if isinstance(error, Exception):
+                return
+            if error is not None:  # an interrupt ends the process, not only the cell
+                raise error
 
 
-def _run(shell: InteractiveShell, cell) -> None:
-    shell.display_pub.outputs = outputs = []
-    printed, complained, results = io.StringIO(), io.StringIO(), []
+def _run(shell: InteractiveShell, cell) -> BaseException | None:
+    """Run a cell and give it its outputs; returns what it raised."""
+    results = []
     shell.displayhook.write_output_prompt = lambda: None
-    shell.displayhook.write_format_data = lambda data, metadata=None: results.append(
-        (data, metadata)
-    )
-    with redirect_stdout(printed), redirect_stderr(complained):
-        result = shell.run_cell(cell.source, store_history=True, silent=False)
-    cell.execution_count = shell.execution_count - 1
-    cell.outputs = [*_stream("stdout", printed), *_stream("stderr", complained), *outputs]
-    for data, metadata in results:
-        cell.outputs.append(
-            nbformat.v4.new_output(
-                "execute_result",
-                data=_plain(data),
-                metadata=metadata or {},
-                execution_count=cell.execution_count,
-            )
-        )
-    error = result.error_before_exec or result.error_in_exec
+    shell.displayhook.write_format_data = lambda *formatted: results.append(formatted)
+    with capture_output() as captured:
+        outcome = shell.run_cell(cell.source, store_history=True)
+    count = cell.execution_count = outcome.execution_count
+    for name in ("stdout", "stderr"):  # as a terminal has it: after a \r the line begins anew
+        text = re.sub(r"[^\n]*\r(?!\n)", "", getattr(captured, name)).strip("\n")
+        if text.strip():
+            cell.outputs.append(new_output("stream", name=name, text=text + "\n"))
+    shown = [("display_data", o.data, o.metadata, {}) for o in captured.outputs]
+    shown += [("execute_result", *result, {"execution_count": count}) for result in results]
+    for kind, data, about, more in shown:  # pictures are base64 text in notebook files
+        text = {k: b64encode(v).decode() if isinstance(v, bytes) else v for k, v in data.items()}
+        cell.outputs.append(new_output(kind, data=text, metadata=about or {}, **more))
+    error = outcome.error_before_exec or outcome.error_in_exec
     if error is not None:
+        name, text = type(error).__name__, str(error)
         trace = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
-        cell.outputs = [
-            o for o in cell.outputs if o.get("name") != "stdout" or "Traceback" not in o["text"]
-        ]
-        cell.outputs.append(
-            nbformat.v4.new_output(
-                "error", ename=type(error).__name__, evalue=str(error), traceback=trace
-            )
-        )
-        if not isinstance(error, Exception):  # an interrupt ends the process, not only the cell
-            raise error
-        raise papermill.PapermillExecutionError(
-            cell_index=0,
-            exec_count=cell.execution_count,
-            source=cell.source,
-            ename=type(error).__name__,
-            evalue=str(error),
-            traceback=trace,
-        )
+        cell.outputs.append(new_output("error", ename=name, evalue=text, traceback=trace))
+    return error
 
 
-def _stream(name: str, text: io.StringIO) -> list:
-    """What was printed, as it stands on a terminal: a carriage return begins its line anew."""
-    shown = re.sub(r"[^\n]*\r(?!\n)", "", text.getvalue()).strip("\n")
-    return [nbformat.v4.new_output("stream", name=name, text=shown + "\n")] if shown.strip() else []
-
-
-def _plain(data: dict) -> dict:
-    """Pictures as base64 text, as notebook files hold them."""
-    import base64
-
-    return {
-        k: base64.b64encode(v).decode("ascii") if isinstance(v, bytes) else v
-        for k, v in data.items()
-    }
-
-
-papermill_engines.register(NAME, InProcessEngine)
+papermill_engines.register(InProcessEngine.__name__, InProcessEngine)

@@ -1,103 +1,103 @@
-"""Execute one notebook of the study through papermill: ``python -m helpers.batch.execute NOTEBOOK OUTPUT key=value ...``.
+"""Execute notebooks from Snakemake's threads, each in a fork of Python's own fork server.
 
-Parameters reach the notebook as data. The executed notebook appears under its name only when every cell has run; a
-failed one stays beside it as ``*.failed.ipynb``, and one line says what went wrong.
+In a batch on this machine's processors that server has imported torch before, once for all runs.
+Elsewhere a run does: CUDA does not survive a fork, and a cluster's job has one notebook only.
 """
 
-import argparse
+import multiprocessing
 import os
+import queue
 import signal
 import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import connection, forkserver
 from pathlib import Path
 
-from helpers.batch import devices
+from helpers.batch import recovery
+from helpers.study import Study
 
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
+BATCH, GPUS = "HELPERS_BATCH", "HELPERS_GPUS"
+"""What Snakemake's environment says: the batch's process id; here, names of GPUs, if only ""."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+PRELOADED = ["helpers.batch.engine", "helpers.evaluation", "helpers.report.run_charts"]
+
+_lock = threading.Lock()
+"""Held to read exit codes, as starting a process does too: each can be read only once."""
+_ending = threading.Event()
+_free_gpus: queue.SimpleQueue[str] = queue.SimpleQueue()
 
 
-def execute(notebook: str, output: Path, parameters: dict) -> None:
-    """Run ``notebooks/NOTEBOOK.ipynb`` with ``parameters`` and write what came out to ``output``.
+def serve_snakemake() -> None:
+    """Have an interrupt, or the end of its batch, end Snakemake's process and its notebooks."""
 
-    Raises
-    ------
-    papermill.PapermillExecutionError
-        A cell failed; the notebook as far as it came is at ``output`` with the suffix ``.failed.ipynb``.
+    def end(*_):
+        _ending.set()
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # notebooks inherit it: only trainings listen
+    if batch := os.environ.pop(BATCH, None):  # a cluster's jobs must not see it
+        _end_unless(lambda: os.getppid() == int(batch), signal.SIGINT)
+    given = os.environ.get(GPUS)
+    for name in given.split(",") if given else []:
+        _free_gpus.put(name)
+    if given == "":
+        forkserver.set_forkserver_preload(PRELOADED)
+        forkserver.ensure_running()  # imports while Snakemake plans
+
+
+def notebook(name: str, output: str | Path, study: Study, /, report=False, **parameters) -> None:
+    """Execute ``notebooks/NAME.ipynb`` by ``engine.run`` in a process and on a GPU of its own.
+
+    Raises RuntimeError when it failed; a line on stderr that begins with FAILED says why.
     """
-    import papermill
+    given = {"study": str(study.path), "outputs": str(study.outputs), **parameters}
+    gpu = _free_gpus.get() if os.environ.get(GPUS) else None
+    work = (NOTEBOOKS / f"{name}.ipynb", Path(output), given, report, gpu)
+    process = multiprocessing.get_context("forkserver").Process(target=_work, args=work)
+    with _lock:
+        process.start()
+    if _ending.is_set():
+        process.terminate()
+    connection.wait([process.sentinel])
+    with _lock:
+        code = process.exitcode
+    if code not in (0, 1):
+        print(f"FAILED {output}: the process was killed (out of memory?)", file=sys.stderr)
+        recovery.is_free(
+            Path(output).parent, recovery.PATIENCE
+        )  # if its fork server was, it still ends
+    if gpu is not None:
+        _free_gpus.put(gpu)
+    if code:
+        raise RuntimeError(f"{output}: failed")
 
+
+def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str | None) -> None:
+    """What a notebook's process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a terminal Snakemake gets it, and asks to end
+    snakemake, server = multiprocessing.parent_process(), os.getppid()
+    _end_unless(lambda: snakemake.is_alive() and os.getppid() == server, signal.SIGTERM)
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu
     from helpers.batch import engine
 
-    begun = output.with_suffix(".failed.ipynb")
-    papermill.execute_notebook(
-        NOTEBOOKS / f"{notebook}.ipynb",
-        begun,
-        parameters=parameters,
-        engine_name=engine.NAME,
-        kernel_name="python3",
-        progress_bar=False,
-    )
-    os.replace(begun, output)
+    sys.exit(engine.run(source, output, parameters, report))
 
 
-def run(arguments: list[str]) -> tuple[int, str]:
-    """Execute what a command line asks for; the exit status, and one line when it failed."""
-    from helpers.batch import locks
+def _end_unless(condition: Callable[[], bool], number: int) -> None:
+    """Have this process get a signal once ``condition()`` is false, and in the end SIGKILL."""
 
-    parser = argparse.ArgumentParser(
-        prog="helpers.batch.execute", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--study", required=True)
-    parser.add_argument("--outputs", default="outputs")
-    parser.add_argument(
-        "--report", action="store_true", help="make a report of the executed notebook too"
-    )
-    parser.add_argument("notebook")
-    parser.add_argument("output", type=Path)
-    parser.add_argument("parameters", nargs="*", metavar="key=value")
-    given = parser.parse_args(arguments)
-    parameters = dict(pair.split("=", 1) for pair in given.parameters)
-    if "seed" in parameters:
-        parameters["seed"] = int(parameters["seed"])
-    try:
-        devices.claim()
-        _threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        with locks.one_run(given.output.parent):
-            execute(
-                given.notebook,
-                given.output,
-                {"study": given.study, "outputs": given.outputs, **parameters},
-            )
-            if given.report:
-                from helpers.report import page
+    def watch():
+        while condition():
+            time.sleep(1)
+        os.kill(os.getpid(), number)
+        time.sleep(recovery.PATIENCE)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-                page.write(given.output)
-    except (Exception, KeyboardInterrupt) as error:
-        reason = (
-            f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
-        )
-        return 1, f"FAILED {given.output}: {' '.join(reason.split())[:600]}"
-    return 0, ""
-
-
-def _threads(count: int) -> None:
-    """Jobs run side by side, one a core: more threads each would only fight."""
-    import torch
-
-    torch.set_num_threads(count)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-
-if __name__ == "__main__":
-    from helpers.batch import server
-
-    signal.signal(
-        signal.SIGUSR1, signal.SIG_IGN
-    )  # a checkpoint is asked for: there is none before the training
-    server.end_with_batch()
-    status = server.ask(sys.argv[1:])
-    if status is None:
-        status, message = run(sys.argv[1:])
-        if message:
-            print(message, file=sys.stderr)
-    sys.exit(status)
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,137 +1,186 @@
-"""What a batch does so that nothing is lost or mixed up: parameters that stay, damage found."""
+"""What a batch does so that nothing is lost or mixed up: locks, parameters that stay, repair.
 
+A lock is the system's, free as soon as its holder has ended; nodes of a cluster see it on the file
+system that they share. Where that has none, a run goes without.
+"""
+
+import json
+import os
 import re
 import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import ENOLCK, ENOSYS, EOPNOTSUPP
 from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 
-from helpers.study import NONE, Study, StudyError
+from helpers.study import Study, StudyError
 from helpers.study.catalogue import read_yaml
-from helpers.study.files import damage, read_json, write_json, write_whole
+from helpers.study.files import damage, read_json, write_whole
 from helpers.study.study import REPETITION
 
-_PARAMS = ".params"
-_BEGUN = re.compile(r"^\..+\.\d+(\.\w+)?$")
-"""The names that files.write_whole gives to what is not whole yet."""
+PATIENCE = 180
+"""Seconds that a notebook has for a last checkpoint before it is killed."""
+LOG, SNAPSHOT = "snakemake.log", ".params/study.yaml"
+"""In a study's folder: what Snakemake says of the newest batch, and the params of that batch."""
+_PLACE = [socket.gethostname(), os.environ.get("SLURM_JOB_ID")]
+"""Where this process runs: the machine and, on a cluster, the job."""
+_LOCKS = {"batch": ".lock", "notebook": ".at-work"}
+_RESULTS = ["scores.json", "run.json", "predictions.parquet"]
+_ENCODER = ["encoder/config.json", "encoder/tokenizer.json"]
+_FILES = {
+    1: ["encoder/run.json", "notebook.ipynb", *_ENCODER],
+    2: ["scores.json", "run.json", "notebook.ipynb", *_ENCODER],
+    3: [*_RESULTS, "notebook.ipynb"],
+}
+"""Files of a size, an intermediate task and a target; the first one is written last."""
 
 
-def frozen(study: Study) -> Study:
-    """The study as read from a copy of its files inside its outputs, which no edit during the batch reaches."""
-    folder = study.folder / _PARAMS
-    raw = {**read_yaml(study.path), "catalogue": "tasks.yaml"}
-    catalogue = (study.path.parent / study.catalogue).read_bytes()
-    write_whole(folder / "tasks.yaml", lambda path: path.write_bytes(catalogue))
-    write_whole(
-        folder / "study.yaml",
-        lambda path: path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8"),
-    )
-    return Study.load(folder / "study.yaml", study.outputs)
-
-
-def edited(study: Study, copy: Study) -> bool:
-    """Whether the files that ``copy`` was made of say something else by now, or nothing that can be read."""
+@contextmanager
+def only_one(study: Study) -> Iterator[None]:
+    """Hold the study's outputs for this batch; a StudyError says why that cannot be."""
+    home = study.outputs.resolve() / study.name
+    for path in [study.folder, *study.folder.rglob("*")]:
+        inside = path != study.folder and path.resolve().is_relative_to(home)
+        if path.is_symlink() and not inside:  # files would be written or removed through it
+            expected = "expected what the study made"
+            raise StudyError(f"{path}: a link that leads out of {study.folder}; {expected}")
     try:
-        return parameters(Study.load(study.path, study.outputs)) != parameters(copy)
+        study.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"{study.folder}: cannot be written: {error.strerror}") from None
+    with held(study.folder, "batch", patience=0):
+        no_job_left(study)
+        yield
+
+
+@contextmanager
+def held(folder: Path, by: str = "notebook", patience: float | None = None) -> Iterator[None]:
+    """Hold a folder for a notebook or a batch; a StudyError says who does for too long already."""
+    path, patience = folder / _LOCKS[by], PATIENCE if patience is None else patience
+    lock = FileLock(path, timeout=patience, poll_interval=0.2, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        who = f"another {by} is at work there: {read_json(path).get('holder')}"
+        raise StudyError(f"{folder}: {who}; expected one at a time") from None
+    except OSError as error:
+        if by == "batch" or error.errno not in (ENOLCK, ENOSYS, EOPNOTSUPP):
+            raise
+    try:
+        (host, job), since = _PLACE, time.strftime("%Y-%m-%d %H:%M:%S")
+        holder = f"job {job}, " * bool(job) + f"process {os.getpid()} on {host} (since {since})"
+        path.write_text(json.dumps({"place": [host, job], "holder": holder}), encoding="utf-8")
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is locked: filelock takes no file without a name
+        lock.release()
+
+
+def is_free(folder: Path, patience: float = 0) -> bool:
+    """Whether no notebook is at work in a folder, after ``patience`` seconds at most."""
+    try:
+        with held(folder, patience=patience):
+            return True
+    except StudyError:
+        return False
+
+
+def no_job_left(study: Study) -> None:
+    """Wait for what a killed batch left on this machine; a StudyError names a cluster's jobs."""
+    log = study.folder / LOG
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    names = ",".join(re.findall(r"SLURM run ID: (\S+)", text))  # its jobs all have it for a name
+    command = ["squeue", "--noheader", "--format=%i", f"--name={names}"]
+    asked = names and shutil.which("squeue")
+    if asked and (jobs := subprocess.run(command, capture_output=True, text=True).stdout.split()):
+        left = f"jobs {', '.join(jobs)}, left by an earlier batch, are in Slurm's queue"
+        cancel = f"wait for their end, or cancel them (scancel {' '.join(jobs)})"
+        raise StudyError(f"{study.folder}: {left}; {cancel}")
+    for path in [p for p in study.folder.rglob(_LOCKS["notebook"]) if not is_free(p.parent)]:
+        other = read_json(path)
+        if other.get("place", _PLACE) == _PLACE:
+            print(f"{path.parent}: waiting for the last jobs of a killed batch to end", flush=True)
+            if is_free(path.parent, PATIENCE):
+                continue
+        left = f"{other.get('holder')}, left by an earlier batch, is still at work there"
+        raise StudyError(f"{path.parent}: {left}; wait for its end, or cancel it")
+
+
+def snapshot(study: Study) -> Study:
+    """The study as read from a copy of its files in its outputs, which no edit reaches."""
+    path = study.folder / SNAPSHOT
+    catalogue = (study.path.parent / study.catalogue).read_bytes()
+    params = yaml.safe_dump({**read_yaml(study.path), "catalogue": "tasks.yaml"}, sort_keys=False)
+    write_whole(path.with_name("tasks.yaml"), lambda beside: beside.write_bytes(catalogue))
+    write_whole(path, lambda beside: beside.write_text(params, encoding="utf-8"))
+    return Study.load(path, study.outputs)
+
+
+def differs(path: Path, study: Study) -> bool:
+    """Whether a params file says something else than ``study``, or nothing that can be read."""
+    try:
+        other = Study.load(path, study.outputs)
     except StudyError:
         return True
-
-
-def parameters(study: Study) -> dict:
-    """Everything that a study's files say, as plain data."""
-    return study.model_dump(mode="json", exclude={"path", "outputs", "catalogue"})
+    said = [each.model_dump(exclude={"path", "catalogue"}) for each in (study, other)]
+    return said[0] != said[1]
 
 
 def repair(study: Study) -> list[str]:
-    """Make ready for a restart: what is broken, or was made under other parameters, no longer counts as done.
+    """Let what is broken or stale no longer count as done; returns one line for each such thing.
 
-    Returns one line for each such thing. What was being written when a batch was killed is removed without a word.
+    What was being written when a batch was killed is removed without a word.
     """
     lines = []
     for path in study.folder.rglob(".*"):
-        if _BEGUN.match(path.name):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(
-                missing_ok=True
-            )
+        if re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name):  # as files.write_whole names it
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in (study.folder / "data").rglob("*.parquet"):
         if wrong := damage(path):
             lines.append(f"{path}: {wrong}; reading it again")
             path.unlink()
-    for record in records(study):
-        if wrong := _broken(record.parent):
-            lines.append(f"{wrong}; making it again")
-            discard(record.parent)
-    for folder in outdated(study):
-        lines.append(f"{folder}: made under other parameters; making it again")
-        discard(folder)
-    report, compared = study.folder / "report.html", study.folder / _PARAMS / "compared.json"
-    stale = report.exists() and read_json(compared) != parameters(study)
-    if stale or damage(study.folder / "4_compare.ipynb") not in (None, "missing"):
-        for name in ("report.html", "4_compare.ipynb"):
-            (study.folder / name).unlink(missing_ok=True)
+    for folder, wrong in stale(study).items():
+        lines.append(f"{wrong}; making it again")
+        for name in ("scores.json", "run.json"):  # Snakemake makes again what has no such mark
+            (folder / name).unlink(missing_ok=True)
+    report, notebook = study.folder / "report.html", study.folder / "4_compare.ipynb"
+    other = report.exists() and differs(study.folder / SNAPSHOT, study)
+    if other or damage(notebook) not in (None, "missing"):
         lines.append(f"{report}: made of another version of the study; making it again")
+        report.unlink(missing_ok=True)
+        notebook.unlink(missing_ok=True)
     return lines
 
 
-def compared(study: Study) -> None:
-    """Note the parameters that the report was made under."""
-    write_json(study.folder / _PARAMS / "compared.json", parameters(study))
+def stale(study: Study) -> dict[Path, str]:
+    """Folders of results that are broken or were made under other parameters, and what is wrong."""
+    found, texts = {}, set(study.texts())
+    for path in study.results():
+        folder, names = path.parent, path.relative_to(study.folder).parts[:-2]
+        record = read_json(folder / "run.json")
+        # A trimmed encoder knows the tokens of the texts that it was made for, and no others.
+        current = texts <= set(record.get("texts", texts))
+        if wrong := _broken(folder.parent if len(names) == 1 else folder, _FILES[len(names)]):
+            found[folder] = wrong
+        elif record and not (current and record.get("parameters") == study.settings(*names)):
+            found[folder] = f"{folder}: made under other parameters"
+    return found
 
 
-def records(study: Study) -> dict[Path, dict]:
-    """The run.json of every phase of every run, and the settings that it must carry to be current."""
-    wanted = {study.encoder_folder(size) / "run.json": study.settings(size) for size in study.sizes}
-    for run in study.runs():
-        wanted[study.run_folder(run) / "run.json"] = study.settings(*run[:3])
-        if run.intermediate != NONE:
-            folder = study.encoder_folder(run.size, run.intermediate, run.seed).parent
-            wanted[folder / "run.json"] = study.settings(run.size, run.intermediate)
-    return wanted
-
-
-def outdated(study: Study) -> list[Path]:
-    """Folders whose result was made under other parameters, or is broken."""
-    folders = []
-    for path, settings in records(study).items():
-        if path.exists():
-            record = read_json(path)
-            # A trimmed encoder knows the pieces of the texts that it was made for, and no others.
-            unknown = set(study.texts()) - set(record["texts"]) if "texts" in record else ()
-            if record.get("parameters") != settings or unknown:
-                folders.append(path.parent)
-    return folders
-
-
-def discard(folder: Path) -> None:
-    """Remove what marks a result as done; Snakemake then makes it again."""
-    for name in ("scores.json", "run.json"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _broken(folder: Path) -> str | None:
+def _broken(folder: Path, names: list[str]) -> str | None:
     """The first thing that is wrong with a result that counts as done."""
-    if folder.name == "encoder":
-        done, files, encoder = folder / "run.json", ["run.json", "../notebook.ipynb"], folder
-    else:
-        done, encoder = folder / "scores.json", folder / "encoder"
-        files = ["scores.json", "run.json", "notebook.ipynb"]
-        files += [] if encoder.is_dir() else ["predictions.parquet"]
-        if (folder / REPETITION / "scores.json").exists():
-            files += [
-                f"{REPETITION}/{name}"
-                for name in ("scores.json", "run.json", "predictions.parquet")
-            ]
-    if not done.exists():
+    paths, encoder = [folder / name for name in names], folder / "encoder"
+    if not paths[0].exists():
         return None
-    paths = [folder / name for name in files]
-    if encoder.is_dir():
-        weights = {*encoder.glob("*.safetensors")}
-        if not any(
-            path.name.startswith("model") for path in weights
-        ):  # one file, or several where it is large
-            weights.add(encoder / "model.safetensors")
-        paths += [*weights, encoder / "config.json", encoder / "tokenizer.json"]
-    for path in paths:
-        if wrong := damage(path):
-            return f"{path}: {wrong}"
-    return None
+    if encoder / "config.json" in paths:
+        whole = [*encoder.glob("model*.safetensors")]  # one, or several where it is large
+        paths += [*encoder.glob("*.safetensors")] if whole else [encoder / "model.safetensors"]
+    if (folder / REPETITION / "scores.json").exists():
+        paths += [folder / REPETITION / name for name in _RESULTS]
+    return next((f"{path}: {wrong}" for path in paths if (wrong := damage(path))), None)

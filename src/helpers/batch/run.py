@@ -1,25 +1,21 @@
-"""Run a study in batch: ``python -m helpers.batch params/STUDY.yaml --cores N``.
-
-Checks the params and the data first, hands the work to Snakemake, shows how many runs are done and how long the rest
-will take, and ends by naming every run that failed, the report, and the one-sentence finding.
-"""
+"""Run a study in batch: ``python -m helpers.batch params/STUDY.yaml --cores N``."""
 
 import argparse
+import math
 import os
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from helpers import comparison
-from helpers.batch import devices, locks, recovery, server
-from helpers.study import NONE, Study, StudyError
-from helpers.study.files import read_json
+import pandas as pd
 
-ROOT = Path(__file__).parents[3]
+from helpers import comparison
+from helpers.batch import execute, recovery
+from helpers.study import Study, StudyError
+from helpers.study.files import read_json
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,214 +24,134 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("study", type=Path)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
-    parser.add_argument(
-        "--profile",
-        type=Path,
-        help="a Snakemake profile: jobs go to its executor, such as a cluster",
-    )
+    parser.add_argument("--profile", type=Path, help="a Snakemake profile, such as a cluster's")
     given, more = parser.parse_known_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing to save yet; Snakemake inherits it
     try:
-        original = Study.load(given.study, given.outputs)
-        with locks.only_one(original) as lock:
-            study = recovery.frozen(original)
-            for line in recovery.repair(study):
-                print(line, flush=True)
-            _prepare(study)
-            begin = time.time()
-            status = _snakemake(study, given.cores, given.profile, more, lock)
-            status = _summary(study, status, time.time() - begin)
-            if recovery.edited(original, study):
-                print(
-                    f"{original.path}: changed during the batch; run it again to follow the change",
-                    file=sys.stderr,
-                )
-                status = status or 1
-            return status
+        study = Study.load(given.study, given.outputs)
+        with recovery.only_one(study):
+            return _batch(study, given.cores, given.profile, more)
     except StudyError as error:
         print(error, file=sys.stderr)
-        return 2
+    except OSError as error:
+        where = error.filename or given.outputs
+        print(f"{where}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    return 2
 
 
-def _interrupt(*_):
-    raise KeyboardInterrupt
+def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -> int:
+    """Everything between the study's checks and its last line; returns the exit status."""
+    from helpers import data  # brings torch: only once the study is known to be right
 
-
-def _prepare(study: Study) -> None:
-    from helpers import data
-
+    for line in recovery.repair(original):  # which looks at the snapshot of the last batch
+        print(line, flush=True)
+    study = recovery.snapshot(original)
     if not data.prepared(study):
         print(f"reading the data of study {study.name}", flush=True)
         data.prepare(study)
+    begin = time.time()
+    status = _snakemake(study, cores, profile, more)
+    status = _summary(study, status, (time.time() - begin) / 60)
+    if recovery.differs(original.path, study):
+        what = "changed during the batch; run it again to follow the change"
+        print(f"{original.path}: {what}", file=sys.stderr)
+        return status or 1
+    return status
 
 
-def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str], lock: int) -> int:
-    """Run Snakemake to its end; on this machine with a device or a core for each job, else where the profile says."""
-    names = [] if profile else devices.listed()
+def gpus() -> list[str]:
+    """Names of the GPUs that torch finds, which are those of CUDA_VISIBLE_DEVICES if it is set."""
+    import torch
+
+    numbers = [str(number) for number in range(torch.cuda.device_count())]
+    return os.environ.get(execute.VISIBLE, ",".join(numbers)).split(",")[: len(numbers)]
+
+
+def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) -> int:
+    """Run Snakemake to its end, here with a GPU or a core a notebook, or where the profile says."""
+    names, shown = [] if profile else gpus(), None
     at_once = len(names) or cores
+    environment = os.environ | {execute.BATCH: str(os.getpid())}
+    environment |= {} if profile else {execute.GPUS: ",".join(names)}
+    # A session of its own: a terminal's signals come here only, and one from here reaches them all.
+    how = {"stderr": subprocess.STDOUT, "env": environment, "start_new_session": True}
+    with (study.folder / recovery.LOG).open("w") as log:
+        process = subprocess.Popen(_command(study, at_once, profile) + more, stdout=log, **how)
+    signal.signal(signal.SIGUSR1, lambda number, _: _signal(process, number))
+    try:
+        while process.poll() is None:
+            if (line := progress(study, at_once)) != shown:
+                print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+            shown = line
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+        if process.returncode < 0:  # it was killed: its notebooks save a checkpoint and end
+            recovery.no_job_left(study)
+        return process.returncode
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+    finally:  # after a second interrupt at once; else an idle fork server is left
+        _signal(process, signal.SIGKILL)
+
+
+def _command(study: Study, at_once: int, profile: Path | None) -> list[str]:
     here = ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
-    command = [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
-        *(["--profile", str(profile)] if profile else here),
-        *("--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"),
-        *("--config", f"study={study.path}", f"outputs={study.outputs}"),
-        *more,
-    ]
-    log = study.folder / locks.LOG
-    with tempfile.TemporaryDirectory() as scratch, log.open("w", encoding="utf-8") as file:
-        environment, serving = dict(os.environ), None
-        if not profile:
-            environment |= {server.BATCH: str(os.getpid()), **devices.offer(names, Path(scratch))}
-        if not profile and not names:  # CUDA does not survive a fork
-            environment[server.VARIABLE] = str(Path(scratch) / "warm")
-            serving = _server(environment, file, lock)
-            signal.signal(signal.SIGUSR1, lambda *_: serving.send_signal(signal.SIGUSR1))
-        process = subprocess.Popen(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            pass_fds=[lock],
-            preexec_fn=server.end_with_parent,
-        )
-        stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(study, at_once, stop), daemon=True)
-        watcher.start()
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.terminate()
-            process.wait()
-            raise
-        finally:
-            stop.set()
-            watcher.join()
-            if serving:
-                serving.terminate()
-                serving.wait()
+    snakefile = Path(__file__).parents[3] / "Snakefile"
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
+    command += ["--profile", str(profile)] if profile else here
+    command += ["--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"]
+    command += ["--force-use-threads"]  # else every notebook would get a Snakemake of its own
+    return [*command, "--config", f"study={study.path}", f"outputs={study.outputs}"]
 
 
-def _server(environment: dict[str, str], log, lock: int) -> subprocess.Popen:
-    socket = Path(environment[server.VARIABLE])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "helpers.batch.server", str(socket)],
-        stderr=log,
-        env=environment,
-        pass_fds=[lock],
-        start_new_session=True,  # an interrupt at the terminal goes to the batch, which ends jobs in order
-    )
-    while not socket.exists() and process.poll() is None:
-        time.sleep(0.05)
-    return process
+def _signal(session: subprocess.Popen, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(session.pid, number)
 
 
-def _watch(study: Study, cores: int, stop: threading.Event) -> None:
-    """One line whenever another run is done: how many are, and how long the rest will take."""
-    shown = -1
-    while not stop.wait(1.0):
-        done, total, seconds = progress(study, cores)
-        if done != shown:
-            rest = (
-                f", about {seconds / 60:.0f} min left"
-                if seconds is not None and done < total
-                else ""
-            )
-            print(f"{time.strftime('%H:%M:%S')}  {done} of {total} runs done{rest}", flush=True)
-            shown = done
+def progress(study: Study, at_once: int) -> str:
+    """How many trainings are done, and how long the rest takes: the mean of those most like it."""
+    rows = []
+    for path in (path for path in study.results() if path.name == "scores.json"):
+        size, *_, task = path.relative_to(study.folder).parts[:-2]
+        record = read_json(path.with_name("run.json")) if path.exists() else {}
+        rows.append((size, task, record.get("wall_seconds", math.nan)))
+    table = pd.DataFrame(rows, columns=["size", "task", "seconds"])
+    expected, todo = table["seconds"], table["seconds"].isna()
+    for like in (["size", "task"], ["size"]):
+        expected = expected.fillna(table.groupby(like)["seconds"].transform("mean"))
+    minutes = expected.fillna(table["seconds"].mean())[todo].sum() / at_once / 60
+    left = f", about {minutes:.0f} min left" if todo.any() and not todo.all() else ""
+    return f"{len(table) - todo.sum()} of {len(table)} runs done{left}"
 
 
-def progress(study: Study, cores: int) -> tuple[int, int, float | None]:
-    """Trainings done, trainings in all, and the seconds that the rest will take on ``cores`` (None: not known yet).
-
-    A training that is not done is taken to last as long as the mean of the done ones most like it: of the same size,
-    phase and task, else of the same size, else of any.
-    """
-    durations: dict[tuple, list[float]] = {}
-    todo = []
-    for path, key in trainings(study).items():
-        record = read_json(path)
-        if record and (path.parent / "scores.json").exists():
-            for k in (key, key[:1], ()):
-                durations.setdefault(k, []).append(record["wall_seconds"])
-        else:
-            todo.append(key)
-    total = len(trainings(study))
-    if len(todo) == total:
-        return 0, total, None
-    seconds = 0.0
-    for key in todo:
-        like = next(durations[k] for k in (key, key[:1], ()) if k in durations)
-        seconds += sum(like) / len(like)
-    return total - len(todo), total, seconds / cores
-
-
-def trainings(study: Study) -> dict[Path, tuple[str, str]]:
-    """run.json of every intermediate and target training, with (size, task)."""
-    found = {}
-    for run in study.runs():
-        found[study.run_folder(run) / "run.json"] = (run.size, run.target)
-        if run.intermediate != NONE:
-            folder = study.encoder_folder(run.size, run.intermediate, run.seed).parent
-            found[folder / "run.json"] = (run.size, run.intermediate)
-    return found
-
-
-def _summary(study: Study, status: int, seconds: float) -> int:
-    absent = comparison.missing_runs(study)
-    log = study.folder / locks.LOG
-    if status:
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("FAILED"):
-                print(line, file=sys.stderr)
-    if len(absent):
-        runs = ", ".join("/".join(map(str, run)) for run in absent.itertuples(index=False))
-        print(
-            f"{len(absent)} of {len(study.runs())} runs are missing: {runs} (see {log})",
-            file=sys.stderr,
-        )
-        if len(absent) < len(study.runs()):
-            _compare(study)
+def _summary(study: Study, status: int, minutes: float) -> int:
+    """Say what failed, what is missing and what was found; returns the exit status."""
+    missing, total = comparison.missing_runs(study), len(study.runs())
+    log = study.folder / recovery.LOG
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if status else []:
+        if line.startswith("FAILED"):
+            print(line, file=sys.stderr)
+    if len(missing):
+        names = ", ".join("/".join(map(str, run)) for run in missing.itertuples(index=False))
+        print(f"{len(missing)} of {total} runs are missing: {names} (see {log})", file=sys.stderr)
+        if len(missing) < total:
+            with suppress(RuntimeError):  # the report of an unfinished study shows its gaps
+                execute.notebook("4_compare", study.folder / "4_compare.ipynb", study, report=True)
     elif status:
         print(f"snakemake ended with status {status}, see {log}", file=sys.stderr)
-    print(
-        f"{study.name}: {len(study.runs()) - len(absent)} of {len(study.runs())} runs in {seconds / 60:.1f} min"
-    )
+    print(f"{study.name}: {total - len(missing)} of {total} runs in {minutes:.1f} min")
     report = study.folder / "report.html"
     if report.exists():
-        recovery.compared(study)
         print(f"report: {report.resolve()}")
-        print(_finding(study))
-    return status or (1 if len(absent) else 0)
-
-
-def _finding(study: Study) -> str:
-    """The study in one sentence, from the estimates that the comparison wrote."""
-    import pandas as pd
-
-    from helpers.comparison import sentence
-
-    effects, (runs, *_) = (
-        pd.read_parquet(study.folder / "effects.parquet"),
-        comparison.finished_runs(study),
-    )
-    return sentence.summary_sentence(
-        effects, runs, {n: s.title for n, s in study.sizes.items()}, study.runs()
-    )
-
-
-def _compare(study: Study) -> None:
-    """Compare what there is: the report of an unfinished study shows its gaps."""
-    notebook = study.folder / "4_compare.ipynb"
-    given = [
-        "--study",
-        str(study.path),
-        "--outputs",
-        str(study.outputs),
-        "--report",
-        "4_compare",
-        str(notebook),
-    ]
-    subprocess.run([sys.executable, "-m", "helpers.batch.execute", *given])
+        effects = pd.read_parquet(study.folder / "effects.parquet")
+        runs, *_ = comparison.finished_runs(study)
+        titles = {name: size.title for name, size in study.sizes.items()}
+        print(comparison.summary_sentence(effects, runs, titles, study.runs()))
+    return status or int(len(missing) > 0)
