@@ -152,6 +152,5 @@ def _summary(study: Study, status: int, minutes: float) -> int:
         print(f"report: {report.resolve()}")
         effects = pd.read_parquet(study.folder / "effects.parquet")
         runs, *_ = comparison.finished_runs(study)
-        titles = {name: size.title for name, size in study.sizes.items()}
-        print(comparison.summary_sentence(effects, runs, titles, study.runs()))
+        print(comparison.summary_sentence(study, effects, runs))
     return status or int(len(missing) > 0)

@@ -7,15 +7,13 @@ sentence; for answers a mapping from ids; for BUCC mined pairs of ids; for Tatoe
 sentence found, from 0.
 """
 
-import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pandas as pd
 
-from helpers.study import Study, StudyError, Task
+from helpers.study import Study, StudyError, Task, command
 from helpers.study.files import write_whole
 
 FOLDERS = {"paws_x": "pawsx", "bucc": "bucc2018"}
@@ -74,14 +72,4 @@ def page(task: Task, language: str, rows: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="helpers.evaluation.export", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("study")
-    parser.add_argument("--outputs", default="outputs")
-    given = parser.parse_args()
-    try:
-        for path in export(Study.load(given.study, given.outputs)):
-            print(path)
-    except StudyError as error:
-        sys.exit(str(error))
+    command.run("helpers.evaluation.export", __doc__, export)
