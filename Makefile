@@ -4,7 +4,10 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo study fetch plan export test test-cluster bench lab lint clean
+.PHONY: demo study fetch plan export test test-fast test-precision test-cluster bench lab clean
+
+CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
+    retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
 
 demo: ## the embedded study: no network, no GPU
 	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
@@ -24,6 +27,14 @@ export: .venv/installed ## a study's predictions as XTREME's evaluation reads th
 test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
+
+test-fast: .venv/installed ## ruff, and the tests that take no more than a few seconds each
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
+
+test-precision: .venv/installed ## the core's tests with float32 forced, then with bf16
+	TEST_PRECISION=fp32 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(CORE)
+	TEST_PRECISION=bf16 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(CORE)
 
 test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this machine; needs root, slurm-wlm and munge
 	$(BIN)/python -m pytest -m cluster -rs tests

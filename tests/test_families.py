@@ -220,7 +220,7 @@ def test_what_is_not_supported_is_one_line(sources):
     with pytest.raises(StudyError, match=r"16 weights are missing, encoder\.layer\.2"):
         encoders.pretrained(size)
     (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(StudyError, match="architecture 'gpt2': where its layers lie is not known"):
+    with pytest.raises(StudyError, match=r"unknown architecture 'gpt2'; expected one of .*layers"):
         encoders.pretrained(size)
 
 
@@ -243,3 +243,13 @@ def test_frozen_layers_run_without_dropout(folder):
         states = [families.states_after(encoder, 2, **inputs) for _ in range(2)]
         logits = [head(**inputs).numpy() for _ in range(2)]
     assert torch.equal(*states) and not np.array_equal(*logits)
+
+
+def test_an_encoder_that_cannot_be_used_is_found_when_the_study_is_checked(sources, tmp_path):
+    folder = sources / "encoder"
+    (folder / "tokenizer.json").rename(folder / "lost.json")
+    with pytest.raises(StudyError, match=r"sizes\.base\.encoder: .*: found no tokenizer; expected"):
+        Study.load(write_study(tmp_path, sources))
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(StudyError, match=r"sizes\.base\.encoder: .*unknown architecture 'gpt2'"):
+        Study.load(write_study(tmp_path, sources))

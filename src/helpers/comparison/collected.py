@@ -10,6 +10,8 @@ from helpers.study.files import read_json
 from helpers.study.study import REPETITION
 
 RUNS = ["metric", "collapsed", "validation_score", "wall_seconds", "train_flops", "repeats"]
+MADE_ON = ["precision", "processor", "gpu", "torch", "transformers"]
+"""What a run was computed with; columns of the table of runs."""
 PREDICTIONS = ["language", "id", "credit", "out_of"]
 CURVES = ["phase", "step", "loss", "validation_score"]
 
@@ -21,8 +23,9 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     -------
     runs
         One row a run: size, intermediate, target, seed, metric, collapsed, validation_score,
-        wall_seconds, train_flops, repeats. Time and cost include the intermediate training that
-        the run builds on; repeats is the seed of the collapsed run that this one repeats, if any.
+        wall_seconds, train_flops, repeats, and `MADE_ON`. Time and cost include the intermediate
+        training that the run builds on; repeats is the seed of the collapsed run that this one
+        repeats, if any.
     predictions
         size, intermediate, target, seed, language, id, credit, out_of.
     curves
@@ -40,13 +43,15 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
             for cost in ("wall_seconds", "train_flops"):
                 row[cost] = record[cost] + before.get(cost, 0)
             row["repeats"] = run.seed if folder.name == REPETITION else None
+            made = record["hardware"] | record["versions"] | {"precision": record.get("precision")}
+            row |= {name: made.get(name) for name in MADE_ON}
             runs.append(row)
             table = pd.read_parquet(folder / "predictions.parquet", columns=PREDICTIONS)
             predictions.append(table.assign(**named))
             for phase, log in (("intermediate", before.get("log", [])), ("target", record["log"])):
                 curves += [named | {"phase": phase} | line for line in log]
     return (
-        pd.DataFrame(runs, columns=[*RUN, *RUNS]),
+        pd.DataFrame(runs, columns=[*RUN, *RUNS, *MADE_ON]),
         pd.concat(predictions or [pd.DataFrame(columns=[*RUN, *PREDICTIONS])], ignore_index=True),
         pd.DataFrame(curves, columns=[*RUN, *CURVES]),
     )

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from helpers.data import mini
 from helpers.study import StudyError, Task
+from helpers.study.architectures import MIRROR
 from helpers.study.catalogue import Source
 
-MIRROR = "HUB_MIRROR"
-"""Environment variable: a folder laid out like the hub, read instead of it."""
 _TABLES = {".tsv": {"delimiter": "\t", "quoting": csv.QUOTE_NONE}, ".csv": {}}
 _BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 _LEAF = re.compile(r"\(<L (\S+) \S+ \S+ (\S+) \S+>\)")

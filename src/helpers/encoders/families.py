@@ -7,7 +7,6 @@ own.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -15,29 +14,9 @@ from transformers import MT5EncoderModel, PretrainedConfig, PreTrainedModel
 
 from helpers.encoders.hardware import attention
 from helpers.study import StudyError
+from helpers.study.architectures import FAMILIES, Family
+from helpers.study.catalogue import unknown
 
-
-class Family(NamedTuple):
-    """Where an architecture keeps its layers, what runs after them, and its dropout settings."""
-
-    layers: str
-    after: str | None
-    dropout: tuple[str, ...]
-    outputs: int = 1
-    """How many values a layer returns, states first."""
-
-
-_BERT = Family("encoder.layer", None, ("hidden_dropout_prob", "attention_probs_dropout_prob"))
-FAMILIES = {
-    **dict.fromkeys(["bert", "roberta", "xlm-roberta", "camembert", "electra"], _BERT),
-    "deberta-v2": _BERT._replace(outputs=2),
-    "xlm-roberta-xl": _BERT._replace(after="encoder.LayerNorm"),
-    "distilbert": Family("transformer.layer", None, ("dropout", "attention_dropout")),
-    "modernbert": Family(
-        "layers", "final_norm", ("embedding_dropout", "attention_dropout", "mlp_dropout")
-    ),
-    "mt5": Family("encoder.block", "encoder.final_layer_norm", ("dropout_rate",), 3),
-}
 CLASSES = {"mt5": MT5EncoderModel}
 """Classes of architectures whose ``AutoModel`` has a decoder too."""
 
@@ -45,10 +24,8 @@ CLASSES = {"mt5": MT5EncoderModel}
 def family(config: PretrainedConfig) -> Family:
     """The architecture of a model; raises :class:`StudyError` for one that is not supported."""
     if config.model_type not in FAMILIES:
-        raise StudyError(
-            f"architecture '{config.model_type}': where its layers lie is not known; "
-            f"expected one of {', '.join(FAMILIES)}"
-        )
+        wrong = unknown("architecture", config.model_type, FAMILIES)
+        raise StudyError(f"{wrong}, where the package knows the layers")
     return FAMILIES[config.model_type]
 
 

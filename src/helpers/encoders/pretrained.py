@@ -17,10 +17,10 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from helpers import data, tasks
-from helpers.data import sources
 from helpers.encoders import bundled, families, hardware, hidden_states
 from helpers.encoders.trimming import trim
 from helpers.study import NONE, Size, Study, StudyError
+from helpers.study.architectures import MIRROR, local_folder
 from helpers.study.catalogue import PIP
 from helpers.study.files import write_json, write_whole
 
@@ -228,13 +228,9 @@ def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> di
 
 
 def _source(encoder: str) -> str:
-    mirror = os.environ.get(sources.MIRROR)
-    for folder in [Path(encoder), *([Path(mirror) / encoder] if mirror else [])]:
-        if (folder / "config.json").is_file():
-            return str(folder)
-    if mirror or encoder.startswith((".", "/")):
-        raise StudyError(
-            f"encoder {encoder}: no folder with a config.json there; "
-            "expected a model folder or a hub id"
-        )
+    if folder := local_folder(encoder):
+        return str(folder)
+    if os.environ.get(MIRROR) or encoder.startswith((".", "/")):
+        expected = "expected a model folder or a hub id"
+        raise StudyError(f"encoder {encoder}: no folder with a config.json there; {expected}")
     return encoder

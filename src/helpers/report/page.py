@@ -19,6 +19,7 @@ import vl_convert
 from IPython.display import HTML
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 
+from helpers.comparison.collected import MADE_ON
 from helpers.report.theme import MIME
 from helpers.study import Study
 from helpers.study.files import write_whole
@@ -44,6 +45,10 @@ def overview(study: Study, runs: pd.DataFrame, missing: pd.DataFrame) -> HTML:
     planned = len(runs) + len(missing)
     lines = [f"{study.name}: {study.description}", f"Encoders: {sizes}"]
     lines.append(f"Runs: {len(runs)} of {planned} finished, {down} of them collapsed")
+    for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least
+        if name in runs and runs[name].nunique() > 1:
+            counts = runs[name].value_counts().items()
+            lines.append(f"Runs differ in {name}: " + ", ".join(f"{n} on {x}" for x, n in counts))
     return statement("\n".join(lines))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import product
 
+from helpers.study import architectures
 from helpers.study.catalogue import NONE, StudyError, unknown
 
 
@@ -14,7 +15,7 @@ def check(study) -> None:
     StudyError
         One line: the file, the key, what was found and what was expected.
     """
-    for rule in (_folder_names, _known_names, _each_once, _mixtures, _targets):
+    for rule in (_folder_names, _encoders, _known_names, _each_once, _mixtures, _targets):
         for wrong in rule(study):
             raise StudyError(f"{study.path}: {wrong}")
     for size, task in product(study.sizes, study.intermediate):
@@ -29,6 +30,12 @@ def _folder_names(study) -> Iterator[str]:
     for name in [*study.sizes, *study.intermediate, *(t.task for t in study.targets)]:
         if name in ("data", "encoder") or name.startswith("seed-"):
             yield f"'{name}' is the name of a folder that every study has; expected another"
+
+
+def _encoders(study) -> Iterator[str]:
+    for name, size in study.sizes.items():
+        for wrong in architectures.faults(size.encoder):
+            yield f"sizes.{name}.encoder: {wrong}"
 
 
 def _known_names(study) -> Iterator[str]:
