@@ -41,7 +41,7 @@ from helpers.encoders.model import EncoderWithHead, predict
 from helpers.study import Hyperparameters, Task
 from helpers.training import training_set
 from helpers.training.checkpoints import Checkpoints
-from helpers.training.fine_tuning import fit
+from helpers.training.fitting import fit
 
 BATCH, MAX_LENGTH, SEED = 32, 128, 1
 PADDED_STEPS = 2

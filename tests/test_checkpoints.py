@@ -12,7 +12,7 @@ from conftest import write_study
 from helpers import data, encoders, evaluation, training
 from helpers.study import Run, Study
 from helpers.study.study import REPETITION
-from helpers.training import checkpoints, fine_tuning
+from helpers.training import checkpoints, fitting
 
 RUN = Run("base", "none", "pairs", 1)
 STEPS = 18
@@ -50,7 +50,7 @@ def signal_after(monkeypatch):
     the steps.
     """
     seen, plan = [0], {}
-    compute = fine_tuning._Trainer.compute_loss
+    compute = fitting._Trainer.compute_loss
 
     def counting(self, *arguments, **options):
         seen[0] += 1
@@ -58,7 +58,7 @@ def signal_after(monkeypatch):
             os.kill(os.getpid(), number)
         return compute(self, *arguments, **options)
 
-    monkeypatch.setattr(fine_tuning._Trainer, "compute_loss", counting)
+    monkeypatch.setattr(fitting._Trainer, "compute_loss", counting)
 
     def order(step: int, number: int) -> None:
         plan[seen[0] + step] = number

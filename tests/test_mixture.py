@@ -11,7 +11,7 @@ from conftest import write_study
 from helpers import data, encoders, evaluation, training
 from helpers.encoders import batches
 from helpers.study import Study, StudyError
-from helpers.training import mixture
+from helpers.training import heads, mixture
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
     assert np.array_equal(
         drawn_from.items[at[0]]["batch"][0]["input_ids"][0], ids
     )  # nor others when it is asked again
-    model = mixture.model(made, "both", encoder, "mean", 0.0)
+    model = heads.of_mixture(made, "both", encoder, "mean", 0.0)
     [part] = drawn_from.split([drawn_from.items[at[0]]])
     loss = drawn_from.loss(model, drawn_from.collate(part))
     assert 0 < loss.item() < 3 * np.log(len(tokenizer))

@@ -18,7 +18,7 @@ from helpers.encoders import hardware, hidden_states
 from helpers.encoders.batches import batches, collate, collate_labels, length
 from helpers.encoders.model import EncoderWithHead
 from helpers.study import Run, Study
-from helpers.training import fine_tuning
+from helpers.training import fitting
 from helpers.training.training_set import TrainingSet, Validation
 
 
@@ -206,10 +206,8 @@ def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(
     still = study.model_copy(update={"phases": phases})
     whole = training.intermediate(still, "large", task, 1)
     monkeypatch.setitem(batching.TRAINING_BUDGET, "cpu", 64)
-    parts, cut_up = [], fine_tuning.micro_batches
-    monkeypatch.setattr(
-        fine_tuning, "micro_batches", lambda *a: parts.append(cut_up(*a)) or parts[-1]
-    )
+    parts, cut_up = [], fitting.micro_batches
+    monkeypatch.setattr(fitting, "micro_batches", lambda *a: parts.append(cut_up(*a)) or parts[-1])
     cut = training.intermediate(still, "large", task, 1)
     assert (
         max(map(len, parts)) > 2
@@ -243,7 +241,7 @@ def test_a_micro_batch_counts_by_its_labels():
         items=items, split=lambda drawn: [[item] for item in drawn],
         collate=lambda part: {**collate(part, 1), "labels": collate_labels(part)},
     )  # fmt: skip
-    parts = fine_tuning.micro_batches(given, items)
+    parts = fitting.micro_batches(given, items)
     assert [part["share"] for part in parts] == [0.75, 0.25]  # what carries no label is left out
     assert sum(part["share"] * mean([i]) for i, part in enumerate(parts)) == pytest.approx(
         mean([0, 1, 2])

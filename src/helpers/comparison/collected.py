@@ -43,7 +43,7 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
             for cost in ("wall_seconds", "train_flops"):
                 row[cost] = record[cost] + before.get(cost, 0)
             row["repeats"] = run.seed if folder.name == REPETITION else None
-            made = record["hardware"] | record["versions"] | {"precision": record.get("precision")}
+            made = record | record.get("hardware", {}) | record.get("versions", {})
             row |= {name: made.get(name) for name in MADE_ON}
             runs.append(row)
             table = pd.read_parquet(folder / "predictions.parquet", columns=PREDICTIONS)

@@ -1,53 +1,18 @@
-"""Phases 2 and 3: fine-tune an encoder on English tasks with ``transformers.Trainer``."""
+"""Phases 2 and 3: fine-tune an encoder on English tasks, one after the other."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-import torch
-from tqdm import tqdm
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
-from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from helpers import data, encoders, tasks
 from helpers.encoders import families, hardware, hidden_states
 from helpers.encoders.model import EncoderModel, EncoderWithHead
 from helpers.study import NONE, Hyperparameters, Run, Study
 from helpers.study.study import REPETITION
-from helpers.tasks.labels import IGNORED
-from helpers.training import mixture, training_set
+from helpers.training import heads, mixture, training_set
 from helpers.training.checkpoints import Checkpoints
+from helpers.training.fitting import Training, fit
 from helpers.training.training_set import TrainingSet
-
-
-@dataclass
-class Training:
-    """A fine-tuned model, and what its training was like."""
-
-    model: EncoderModel
-    tokenizer: PreTrainedTokenizerFast
-    seed: int
-    selection: dict
-    max_length: int
-    """Tokens at which texts are cut."""
-    log: list[dict] = field(default_factory=list)
-    seconds: float = 0.0
-    flops: float = 0.0
-    examples: int = 0
-    tokens: int = 0
-    started: float = field(default_factory=time.time)
-    """When the fine-tuning began, in seconds since 1970."""
-    notes: dict = field(default_factory=dict)
-    prefix: str = ""
-    """What stands before every text."""
 
 
 def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
@@ -147,7 +112,7 @@ def _model(
     pooling, dropout = study.sizes[size].pooling, settings.dropout
     encoder = start.encoder if isinstance(start, EncoderModel) else start
     if name in study.mixtures:
-        return mixture.model(study, name, encoder, pooling, dropout)
+        return heads.of_mixture(study, name, encoder, pooling, dropout)
     task = data.labelled(study, name)
     head = tasks.of(task).head(task)
     if isinstance(start, EncoderWithHead) and start.shape == head:
@@ -164,146 +129,3 @@ def _training_set(
     validation = training_set.held_out(study, name, settings)
     task, cache = data.labelled(study, name), data.token_cache(study)
     return training_set.of_task(task, train, validation, tokenizer, settings, cache)
-
-
-def fit(
-    model: EncoderModel,
-    tokenizer: PreTrainedTokenizerFast,
-    drawn_from: TrainingSet,
-    settings: Hyperparameters,
-    seed: int,
-    checkpoints: Checkpoints,
-    stage: int = 0,
-    log: Sequence[dict] = (),
-) -> Training:
-    """One training: ``stage`` of a fine-tuning whose earlier stages wrote ``log``."""
-    model.encoder.get_input_embeddings().weight.requires_grad_(settings.train_embeddings)
-    model.freeze(settings.frozen_layers)
-    steps = settings.total_steps(drawn_from.examples)
-    trainer = _Trainer(
-        model=model,
-        args=_arguments(settings, steps, seed, str(checkpoints.staging), drawn_from.batch_size),
-        train_dataset=drawn_from.items,
-        eval_dataset=drawn_from.items,  # the library asks for one; validation data is our own
-        data_collator=lambda drawn: micro_batches(drawn_from, drawn),
-        callbacks=[checkpoints, _Progress(drawn_from.name)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.training_set = drawn_from
-    seconds = checkpoints.train(trainer, stage, list(log))
-    seen = steps * settings.batch_size * settings.gradient_accumulation
-    return Training(
-        model=model,
-        tokenizer=tokenizer,
-        seed=seed,
-        selection={**drawn_from.selection, "score": checkpoints.score},
-        max_length=settings.max_length,
-        log=[_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x],
-        seconds=seconds,
-        flops=_flops_per_token(model) * drawn_from.tokens * seen,
-        examples=seen,
-        tokens=int(drawn_from.tokens * seen),
-        notes={
-            "sequences per example": drawn_from.sequences,
-            "steps": steps,
-            "best step": checkpoints.step,
-            "precision": model.precision,
-        },
-    )
-
-
-def _flops_per_token(model: EncoderModel) -> float:
-    """Two operations a weight forward, four backward where it is trained; layers only."""
-    below = model.cached_states.depth if model.cached_states else 0
-    layers = families.layers(model.encoder)
-    run = sum(p.numel() for p in layers[below:].parameters())
-    return 2.0 * run + 4.0 * sum(p.numel() for p in layers.parameters() if p.requires_grad)
-
-
-def _arguments(
-    settings: Hyperparameters, steps: int, seed: int, staging: str, batch_size: int
-) -> TrainingArguments:
-    gpu, every = torch.cuda.is_available(), max(1, steps // settings.evaluations)
-    return TrainingArguments(
-        output_dir=staging,
-        max_steps=steps,
-        per_device_train_batch_size=batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        warmup_steps=round(settings.warmup * steps),
-        lr_scheduler_type="linear",
-        weight_decay=settings.weight_decay,
-        optim="adamw_torch_fused",
-        remove_unused_columns=False,
-        eval_strategy="steps",
-        eval_steps=every,
-        logging_steps=max(1, min(every, steps // 20)),
-        save_strategy="no",
-        tf32=True if gpu else None,
-        torch_compile=settings.compile,
-        use_cpu=not gpu,
-        dataloader_pin_memory=gpu,
-        report_to="none",
-        disable_tqdm=True,
-        seed=seed,
-        data_seed=seed,
-    )
-
-
-def micro_batches(drawn_from: TrainingSet, drawn: list) -> list[dict]:
-    """A batch as the trainer takes it: tensors of micro-batches, each with its share of labels."""
-    found = [drawn_from.collate(part) for part in drawn_from.split(drawn)]
-    counts = [int((part["labels"] != IGNORED).sum()) for part in found]
-    return [{**part, "share": n / sum(counts)} for part, n in zip(found, counts, strict=True) if n]
-
-
-def _line(entry: dict) -> dict:
-    """A line of the library's log under our names, in one order, resumed or not."""
-    names = {"eval_score": "validation_score"}
-    keys = ("step", "loss", "learning_rate", "eval_score")
-    return {names.get(key, key): entry[key] for key in keys if key in entry}
-
-
-class _Trainer(Trainer):
-    """The library's trainer with the format's loss, validated as the study scores."""
-
-    training_set: TrainingSet
-
-    def training_step(self, model, inputs, num_items_in_batch=None):
-        step = super().training_step
-        return sum(step(model, part, num_items_in_batch) for part in inputs)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        return self.training_set.loss(model, inputs) * inputs["share"]
-
-    def _get_train_sampler(self, train_dataset=None):
-        # The library groups a list's items by their number of sequences, which is not their length.
-        if self.training_set.lengths is None:
-            return torch.utils.data.SequentialSampler(self.training_set.items)
-        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(size, lengths=self.training_set.lengths)
-
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-        metrics = {f"{metric_key_prefix}_score": self.training_set.validate(self.model)}
-        self.log(metrics)
-        after = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self.control = after
-        return metrics
-
-
-class _Progress(TrainerCallback):
-    """One line that says how far the training is; it is gone at the end."""
-
-    def __init__(self, name: str):
-        self.name, self.bar = name, None
-
-    def on_train_begin(self, args, state, control, **_):
-        name = f"training on {self.name}"
-        self.bar = tqdm(total=state.max_steps, desc=name, unit="step", leave=False, mininterval=1)
-        self.bar.update(state.global_step)
-
-    def on_step_end(self, args, state, control, **_):
-        self.bar.update(1)
-
-    def on_train_end(self, args, state, control, **_):
-        self.bar.close()

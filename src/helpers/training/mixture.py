@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from helpers import data, tasks
 from helpers.encoders.batches import (
@@ -24,60 +23,15 @@ from helpers.encoders.batches import (
     micro_batches,
     training_items,
 )
-from helpers.encoders.model import EncoderModel, Head
 from helpers.study import Hyperparameters, Study, StudyError
 from helpers.tasks.labels import IGNORED
 from helpers.training import training_set
+from helpers.training.heads import MLM, EncoderWithHeads
 from helpers.training.training_set import TrainingSet, Validation
 
-MLM = "masked language modelling"
 MASKED = 0.15
 _GROUP = 50
 """Batches whose examples are sorted by length together."""
-
-
-class MaskedHead(nn.Module):
-    """Logits over the vocabulary: a transform that begins as the identity, then the embeddings."""
-
-    def __init__(self, config: PretrainedConfig):
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=getattr(config, "layer_norm_eps", 1e-5))
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-        nn.init.eye_(self.dense.weight)
-        nn.init.zeros_(self.dense.bias)
-
-    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """(tokens, hidden) to (tokens, vocabulary)."""
-        states = self.norm(functional.gelu(self.dense(states)))
-        return functional.linear(states, embeddings, self.bias)
-
-
-class EncoderWithHeads(EncoderModel):
-    """An encoder and a head per component; ``component`` says which one is in use."""
-
-    def __init__(self, encoder: PreTrainedModel, heads: dict[str, nn.Module]):
-        super().__init__(encoder)
-        self.component = next(iter(heads))
-        self.names = {name: f"head_{i}" for i, name in enumerate(heads)}
-        self.heads = nn.ModuleDict({self.names[name]: head for name, head in heads.items()})
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        chosen: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Logits of the component's head in float32.
-
-        With ``chosen`` (sequences, tokens), those of these tokens over the vocabulary.
-        """
-        with self.autocast():
-            states = self.states(input_ids, attention_mask)
-            head = self.heads[self.names[self.component]]
-            if chosen is None:
-                return head(states, attention_mask).float()
-            return head(states[chosen], self.encoder.get_input_embeddings().weight).float()
 
 
 @dataclass
@@ -107,19 +61,6 @@ def shares(sizes: dict[str, int], cap: int) -> dict[str, float]:
     return {name: size / sum(capped.values()) for name, size in capped.items()}
 
 
-def model(
-    study: Study, name: str, encoder: PreTrainedModel, pooling: str, dropout: float
-) -> EncoderWithHeads:
-    """The encoder with a new head for every component of the mixture ``name``."""
-    heads: dict[str, nn.Module] = {}
-    for component in study.mixtures[name].tasks:
-        task = data.labelled(study, component)
-        heads[component] = Head(encoder.config, *tasks.of(task).head(task), pooling, dropout)
-    if study.mixtures[name].mlm:
-        heads[MLM] = MaskedHead(encoder.config)
-    return EncoderWithHeads(encoder, heads)
-
-
 def of_mixture(
     study: Study,
     size: str,
@@ -139,57 +80,57 @@ def of_mixture(
     """
     mixture, own = study.mixtures[name], study.mixtures[name].tasks
     lengths = {task: study.hyperparameters("intermediate", size, task).max_length for task in own}
-    train: dict[str, list] = {task: training_set.drawn(study, task, settings, seed) for task in own}
+    rows = {task: training_set.drawn(study, task, settings, seed) for task in own}
     if mixture.mlm:
-        train[MLM], lengths[MLM] = _lines(study, mixture.mlm.files, tokenizer), settings.max_length
-    examples = sum(min(len(rows), mixture.cap) for rows in train.values())
-    order, generator = _order(train, mixture.cap, settings, examples, seed)
+        rows[MLM], lengths[MLM] = _lines(study, mixture.mlm.files, tokenizer), settings.max_length
+    examples = sum(min(len(some), mixture.cap) for some in rows.values())
+    order, generator = _order(rows, mixture.cap, settings, examples, seed)
     items = {}
-    for component, rows in train.items():
+    for component, some in rows.items():
         most = max(1, int((order == component).sum())) * settings.batch_size
-        rows = data.sample(rows, most, seed)  # more would be tokenised and never seen
-        items[component] = _items(study, component, rows, tokenizer, lengths[component])
-    streams = {c: _stream(rows, settings.batch_size, generator) for c, rows in items.items()}
+        some = data.sample(some, most, seed)  # more would be tokenised and never seen
+        items[component] = _items(study, component, some, tokenizer, lengths[component])
+    streams = {c: _stream(some, settings.batch_size, generator) for c, some in items.items()}
     plan = [(str(component), next(streams[component])) for component in order]
-    tokens, sequences = training_set.means([items[c][i] for c, chosen in plan for i in chosen])
     held_out = {}
     for task in own:
-        rows = training_set.held_out(study, task, settings)
-        more = tokenizer, lengths[task], data.token_cache(study)
-        held_out[task] = Validation(data.labelled(study, task), rows, *more)
+        some, cache = training_set.held_out(study, task, settings), data.token_cache(study)
+        entry = data.labelled(study, task)
+        held_out[task] = Validation(entry, some, tokenizer, lengths[task], cache)
+    batches = Batches(plan, items, tokenizer, seed)
+    return _training_set(name, batches, held_out, examples)
+
+
+def _training_set(
+    name: str, batches: Batches, held_out: dict[str, Validation], examples: int
+) -> TrainingSet:
+    seen = [batches.items[c][i] for c, chosen in batches.plan for i in chosen]
+    tokens, sequences = training_set.means(seen)
+    losses = {task: tasks.of(validation.task).loss for task, validation in held_out.items()}
     selections = [validation.selection for validation in held_out.values()]
-    losses, pad = {c: tasks.of(study.tasks[c]).loss for c in own}, tokenizer.pad_token_id
+    majority = float(np.mean([selection["majority"] for selection in selections]))
+    about = {"task": name, "split": "validation", "language": "en"}
     return TrainingSet(
         name=name,
-        items=Batches(plan, items, tokenizer, seed),
+        items=batches,
         lengths=None,
         batch_size=1,
         split=_split,
-        collate=lambda given: {
-            **collate(given["batch"], pad),
-            "labels": collate_labels(given["batch"]),
-            "component": given["component"],
-        },
+        collate=lambda given: _collate(given, batches.tokenizer.pad_token_id),
         loss=lambda model, batch: _loss(model, batch, losses),
         validate=lambda model: _validate(model, held_out),
-        selection={
-            "task": name,
-            "split": "validation",
-            "language": "en",
-            "n": sum(selection["n"] for selection in selections),
-            "majority": float(np.mean([selection["majority"] for selection in selections])),
-        },
+        selection=about | {"n": sum(s["n"] for s in selections), "majority": majority},
         examples=examples,
         tokens=tokens,
         sequences=sequences,
     )
 
 
-def _order(train: dict[str, list], cap: int, settings: Hyperparameters, examples: int, seed: int):
+def _order(rows: dict[str, list], cap: int, settings: Hyperparameters, examples: int, seed: int):
     """The component of every batch, and the generator that goes on to draw their items."""
     count = settings.total_steps(examples) * settings.gradient_accumulation
     generator = np.random.default_rng([seed, count])
-    chances = shares({name: len(rows) for name, rows in train.items()}, cap)
+    chances = shares({name: len(some) for name, some in rows.items()}, cap)
     return generator.choice(list(chances), size=count, p=list(chances.values())), generator
 
 
@@ -243,6 +184,11 @@ def _split(given: list[dict]) -> list[dict]:
     return [{**given[0], "batch": part} for part in micro_batches(given[0]["batch"])]
 
 
+def _collate(given: dict, pad: int) -> dict:
+    labels = collate_labels(given["batch"])
+    return {**collate(given["batch"], pad), "labels": labels, "component": given["component"]}
+
+
 def _loss(model: EncoderWithHeads, batch: dict, losses: dict) -> torch.Tensor:
     inputs, labels = (batch["input_ids"], batch["attention_mask"]), batch["labels"]
     model.component = batch["component"]
@@ -255,6 +201,7 @@ def _loss(model: EncoderWithHeads, batch: dict, losses: dict) -> torch.Tensor:
 def _validate(model: EncoderWithHeads, held_out: dict[str, Validation]) -> float:
     """The mean of the tasks' scores: every task counts the same, whatever its size."""
     scores = []
-    for model.component, validation in held_out.items():
+    for component, validation in held_out.items():
+        model.component = component
         scores.append(validation.score(model))
     return float(np.mean(scores))
