@@ -66,6 +66,8 @@ def fit(
     trainer.training_set = drawn_from
     seconds = checkpoints.train(trainer, stage, list(log))
     seen = steps * settings.batch_size * settings.gradient_accumulation
+    notes = {"sequences per example": drawn_from.sequences, "steps": steps}
+    notes |= {"best step": checkpoints.step, "precision": model.precision}
     return Training(
         model=model,
         tokenizer=tokenizer,
@@ -77,12 +79,7 @@ def fit(
         flops=_flops_per_token(model) * drawn_from.tokens * seen,
         examples=seen,
         tokens=int(drawn_from.tokens * seen),
-        notes={
-            "sequences per example": drawn_from.sequences,
-            "steps": steps,
-            "best step": checkpoints.step,
-            "precision": model.precision,
-        },
+        notes=notes,
     )
 
 
