@@ -24,7 +24,6 @@ ALL = "all"
 SCALE = "large - base"
 ANALYSES = ("all runs", "without collapsed")
 TESTED = ("gain", "scale_effect")
-UNREPORTED = "error_reduction"
 _NAMES = ["quantity", "size", "intermediate", "target", "language"]
 _NUMBERS = ["estimate", "low", "high", "p", "p_corrected", "comparisons", "seeds", "n"]
 
@@ -116,26 +115,25 @@ def _contrasts(grid: pd.DataFrame) -> list[_Contrast]:
         for name in groups:
             minus = {condition: -weight for condition, weight in gains["base", name].items()}
             differences[SCALE, name] = gains["large", name] | minus
-    all_of = [("score", scores), ("transfer_gap", scores), ("gain", gains), (UNREPORTED, gains)]
-    all_of += [("scale_effect", differences), (UNREPORTED, differences)]
+    all_of = [("score", scores), ("transfer_gap", scores), ("gain", gains)]
+    all_of += [("scale_effect", differences)]
     return [_Contrast(q, *name, weights) for q, some in all_of for name, weights in some.items()]
 
 
 def _analyse(predictions, runs, grid, resamples: int, rng: np.random.Generator) -> pd.DataFrame:
     contrasts, targets = _contrasts(grid), list(grid["target"].unique())
-    empty = [contrast for contrast in contrasts if contrast.quantity != UNREPORTED]
     rows, samples, swapped = [], [], []
     for target in targets:
         here = runs[runs["target"] == target]
         if here.empty:
-            rows += [_row(target, contrast) for contrast in empty]
+            rows += [_row(target, contrast) for contrast in contrasts]
             continue
         scores = arrays.arrange(target, predictions[predictions["target"] == target], here)
         samples.append(resampling.sample(scores, resamples, rng))
         swapped.append(resampling.swap(scores, _tested(scores, contrasts), resamples, rng))
         rows += _rows(target, contrasts, samples[-1], swapped[-1], rng)
     if len(targets) > 1 and len(samples) < len(targets):
-        rows += [_row(ALL, contrast) for contrast in empty]
+        rows += [_row(ALL, contrast) for contrast in contrasts]
     elif len(targets) > 1:
         mean = _over_shared(resampling.mean_over_targets, samples)
         rows += _rows(ALL, contrasts, mean, _over_shared(partial(np.mean, axis=0), swapped), rng)
@@ -167,9 +165,6 @@ def _rows(target: str, contrasts, samples: dict[Estimand, Sample], flips, rng) -
         for estimand, sample in samples.items():
             if estimand[0] != kind:
                 continue
-            if contrast.quantity == UNREPORTED:
-                _draw_unreported(contrast, sample, rng)
-                continue
             row = _row(target, contrast, estimand[1]) | {"n": sample.items}
             if contrast.weights.keys() <= set(sample.conditions):
                 weights = _aligned(contrast, sample.conditions)
@@ -181,26 +176,6 @@ def _rows(target: str, contrasts, samples: dict[Estimand, Sample], flips, rng) -
                 row["seeds"] = int(sample.seeds[weights != 0].min())
             rows.append(row)
     return rows
-
-
-def _draw_unreported(contrast: _Contrast, sample: Sample, rng: np.random.Generator) -> None:
-    """Draw what version 0.1 drew for error reductions, so that all other numbers stay the same.
-
-    That was 100 * gain / (100 - baseline), for each size, linearised by the delta method.
-    """
-    if not contrast.weights.keys() <= set(sample.conditions):
-        return
-    weights = _aligned(contrast, sample.conditions)
-    gradient = np.zeros(len(weights))
-    for size in {size for size, _ in contrast.weights}:
-        none = sample.conditions.index((size, NONE))
-        room = 100 - sample.scores[none]
-        if room <= 0:
-            return
-        of = np.array([condition[0] == size for condition in sample.conditions])
-        gradient[of] = 100 * weights[of] / room
-        gradient[none] += 100 * weights[of] @ sample.scores[of] / room**2
-    sample.seed_noise(gradient, rng)
 
 
 def _row(target: str, contrast: _Contrast, language: str = ZERO_SHOT) -> dict:

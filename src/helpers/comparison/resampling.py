@@ -56,7 +56,7 @@ class Sample:
         draws = self.draws @ weights.astype(np.float32)
         total, double = draws.var(), weights**2 @ (self.residual / self.seeds)
         shrink = np.sqrt(max(0.0, 1 - double / total)) if total > 0 else 0.0
-        noise = self.seed_noise(weights, rng)
+        noise = self._seed_noise(weights, rng)
         low, high = estimate + np.quantile(shrink * draws + noise, [0.025, 0.975])
         if flips is None:
             return estimate, low, high, np.nan
@@ -64,7 +64,7 @@ class Sample:
         beyond = np.abs(shrink * flips + noise) >= abs(estimate) - 1e-4
         return estimate, low, high, (1 + beyond.sum()) / (1 + len(flips))
 
-    def seed_noise(self, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _seed_noise(self, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Student's t noise that seeds add to a weighted sum over conditions [resamples].
 
         Degrees of freedom by Welch and Satterthwaite (Satterthwaite 1946, Biometrics Bulletin 2).
