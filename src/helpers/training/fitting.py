@@ -55,15 +55,13 @@ def fit(
     model.freeze(settings.frozen_layers)
     steps = settings.total_steps(drawn_from.examples)
     trainer = _Trainer(
+        drawn_from,
         model=model,
         args=_arguments(settings, steps, seed, str(checkpoints.staging), drawn_from.batch_size),
-        train_dataset=drawn_from.items,
-        eval_dataset=drawn_from.items,  # the library asks for one; validation data is our own
         data_collator=lambda drawn: micro_batches(drawn_from, drawn),
         callbacks=[checkpoints, _Progress(drawn_from.name)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.training_set = drawn_from
     seconds = checkpoints.train(trainer, stage, list(log))
     seen = steps * settings.batch_size * settings.gradient_accumulation
     notes = {"sequences per example": drawn_from.sequences, "steps": steps}
@@ -138,7 +136,10 @@ def _line(entry: dict) -> dict:
 class _Trainer(Trainer):
     """The library's trainer with the format's loss, validated as the study scores."""
 
-    training_set: TrainingSet
+    def __init__(self, training_set: TrainingSet, **options):
+        self.training_set, items = training_set, training_set.items
+        # The library asks for an eval_dataset; what is scored is the set's own validation data.
+        super().__init__(train_dataset=items, eval_dataset=items, **options)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         step = super().training_step
