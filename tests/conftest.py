@@ -11,6 +11,16 @@ import yaml
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+SLOW = {"batch", "faults", "hub_study", "limits", "report", "resampling", "safety", "smoke"}
+"""Test files of minutes rather than seconds: ``make test-fast`` leaves them out."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 ANIMALS = {
     "en": ["dog", "cat", "horse", "bird", "fish", "cow"],
     "de": ["Hund", "Katze", "Pferd", "Vogel", "Fisch", "Kuh"],
