@@ -60,7 +60,7 @@ def made(folder: Path) -> Path:
     (folder / "files/ccg").mkdir(parents=True)
     for split in ("train", "dev"):
         (folder / f"files/ccg/{split}.auto").write_text(AUTO.format(split), encoding="utf-8")
-    environment = {k: v for k, v in os.environ.items() if k not in ("HUB_MIRROR", "HELPERS_WARM")}
+    environment = {k: v for k, v in os.environ.items() if k != "HUB_MIRROR"}
     environment |= hub.environment(server.url, folder / "home")
     environment |= {
         "DATA_DIR": str(folder / "files"),
