@@ -118,6 +118,7 @@ class Task(Source):
     pooling: Literal["mean", "cls"] = "mean"
     threshold: Split | None = None
     layer: Annotated[int, Field(ge=1)] | None = None
+    group: str | None = None
     values: dict[str, dict[str, str]] = {}
     languages: list[Language] = [ENGLISH]
     codes: dict[str, str] = {}

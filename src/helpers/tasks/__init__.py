@@ -19,6 +19,7 @@ A format module offers
 ``counts(task, examples)``      how many examples, or words, carry each label
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from importlib import import_module
@@ -53,7 +54,8 @@ def normalise(
         try:
             fields = _fields(task, row, index)
             if not task.skip_labels or fields["label"] not in task.skip_labels:
-                out.append(shape.normalise(task, fields))
+                own = {"group": _digest(_value(row, task.group))} if task.group else {}
+                out.append(shape.normalise(task, fields) | own)
         except KeyError as error:
             bad.append(f"row {index}: no column {error}; found {', '.join(map(str, row))}")
         except (TypeError, ValueError) as error:
@@ -99,6 +101,11 @@ def _fields(task: Task, row: dict | ValueError, index: int) -> dict:
         fields[name] = _value(row, column) if one else [_value(row, path) for path in column]
     fields["id"] = str(fields["id"])
     return fields
+
+
+def _digest(text) -> str:
+    """What stands for a text where only equality matters."""
+    return hashlib.blake2b(str(text).encode(), digest_size=8).hexdigest()
 
 
 def _value(row: dict, path: str):

@@ -66,13 +66,15 @@ def fit(
     seen = steps * settings.batch_size * settings.gradient_accumulation
     notes = {"sequences per example": drawn_from.sequences, "steps": steps}
     notes |= {"best step": checkpoints.step, "precision": model.precision}
+    lines = [_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x]
+    last = [line["validation_score"] for line in lines if "validation_score" in line][-1]
     return Training(
         model=model,
         tokenizer=tokenizer,
         seed=seed,
-        selection={**drawn_from.selection, "score": checkpoints.score},
+        selection={**drawn_from.selection, "score": checkpoints.score, "last_score": last},
         max_length=settings.max_length,
-        log=[_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x],
+        log=lines,
         seconds=seconds,
         flops=_flops_per_token(model) * drawn_from.tokens * seen,
         examples=seen,
