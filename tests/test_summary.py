@@ -46,7 +46,7 @@ def runs(collapsed: int = 0) -> pd.DataFrame:
 def a_study(planned=()):
     """What the sentence reads of a study."""
     sizes = {size: SimpleNamespace(title=title) for size, title in TITLES.items()}
-    return SimpleNamespace(sizes=sizes, runs=lambda: list(planned))
+    return SimpleNamespace(sizes=sizes, runs=lambda: list(planned), margin=1.0)
 
 
 def sentence(effects, collapsed=0, planned=()):

@@ -17,7 +17,7 @@ from helpers.comparison import arrays, contrasts, resampling
 from helpers.comparison.arrays import Estimand, ItemScores
 from helpers.comparison.contrasts import ALL, TESTED, Contrast, aligned
 from helpers.comparison.samples import Sample, mean_over_targets
-from helpers.study import ENGLISH, NONE, RUN, ZERO_SHOT, StudyError
+from helpers.study import ENGLISH, RUN, ZERO_SHOT, StudyError
 
 ANALYSES = ("all runs", "without collapsed")
 _NAMES = ["quantity", "size", "intermediate", "target", "language"]

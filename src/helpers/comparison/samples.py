@@ -1,4 +1,4 @@
-"""What is known of scores: means over seeds, resamples of their items, the variance between seeds."""
+"""What is known of scores: their means, resamples of their items, the variance between seeds."""
 
 from dataclasses import dataclass
 
@@ -75,11 +75,11 @@ class Sample:
         Degrees of freedom by Welch and Satterthwaite (Satterthwaite 1946, Biometrics Bulletin 2).
         """
         resamples, parts = len(self.draws), weights**2 * self.seed_variance / self.seeds
-        pools = [(parts[of].sum(), self.freedom[of][0]) for of in pools(self.conditions)]
-        total = sum(part for part, _ in pools)
+        by_pool = [(parts[of].sum(), self.freedom[of][0]) for of in pools(self.conditions)]
+        total = sum(part for part, _ in by_pool)
         if total == 0:
             return np.zeros(resamples)
-        inverse = sum((part / total) ** 2 / freedom for part, freedom in pools)
+        inverse = sum((part / total) ** 2 / freedom for part, freedom in by_pool)
         z = rng.standard_t(1 / inverse, resamples) if inverse else rng.standard_normal(resamples)
         return np.sqrt(total) * z
 
