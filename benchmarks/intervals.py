@@ -72,8 +72,8 @@ def judge(case: Case, rng: np.random.Generator, resamples: int = RESAMPLES) -> l
     asked = contrasts.of(grid, {size: 2.0**k for k, size in enumerate(sizes)})
     last = [c for c in asked if c[:2] == ("gain", sizes[-1])][-1]
     wanted = {"headline": contrasts.headline(asked), "gain": last}
-    noise = [_seed_noise(case, conditions, rng) for _ in range(case.targets)]
-    shared = _seed_noise(case, conditions, rng)
+    noise = [draw_noise(case, conditions, rng) for _ in range(case.targets)]
+    shared = draw_noise(case, conditions, rng)
     samples, flips = [], []
     for own in noise:
         mixed = (
@@ -81,7 +81,7 @@ def judge(case: Case, rng: np.random.Generator, resamples: int = RESAMPLES) -> l
             if case.targets == 1
             else [np.sqrt(0.5) * (a + b) for a, b in zip(own, shared, strict=True)]
         )
-        scores = _target(case, conditions, mixed, rng)
+        scores = draw_target(case, conditions, mixed, rng)
         names = {
             name: (ZERO_SHOT, contrasts.aligned(contrast, conditions))
             for name, contrast in wanted.items()
@@ -99,7 +99,7 @@ def judge(case: Case, rng: np.random.Generator, resamples: int = RESAMPLES) -> l
     return out
 
 
-def _seed_noise(case: Case, conditions: list, rng) -> list[np.ndarray]:
+def draw_noise(case: Case, conditions: list, rng) -> list[np.ndarray]:
     """Deviations of runs from their condition's score, by condition [languages, seeds]."""
     out = []
     for _, task in conditions:
@@ -116,7 +116,7 @@ def _seed_noise(case: Case, conditions: list, rng) -> list[np.ndarray]:
     return out
 
 
-def _target(case: Case, conditions: list, noise: list[np.ndarray], rng) -> ItemScores:
+def draw_target(case: Case, conditions: list, noise: list[np.ndarray], rng) -> ItemScores:
     """One target: parallel items, as difficult for all conditions (30 % of the variance; 20 % item
     by language, 15 % item by condition, of a passage another 15 %)."""
     shape = (case.items, len(LANGUAGES))

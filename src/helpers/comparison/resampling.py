@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm, t
 
 from helpers.comparison.arrays import Block, ItemScores
 from helpers.comparison.samples import Sample, pooled, pools
@@ -51,9 +52,18 @@ def resample(scores: ItemScores, resamples: int, rng: np.random.Generator) -> Re
     draws = np.empty((resamples, len(scores.languages), len(scores.conditions)), np.float32)
     for block in scores.blocks:
         run_scores[block.at] = block.run_scores
-        draws[:, block.at] = _resampled(block, scores.mean, resamples, rng)
-    draws -= (run_scores @ scores.mean).astype(np.float32)
+        drawn = _resampled(block, scores.mean, resamples, rng) - block.run_scores @ scores.mean
+        draws[:, block.at] = drawn * _widened((block.items > 0).sum(0))[:, None]
     return Resampled(scores, run_scores, draws)
+
+
+def _widened(units: np.ndarray) -> np.ndarray:
+    """What makes a percentile interval of few units as wide as Student's [languages].
+
+    Hesterberg 2015, What Teachers Should Know About the Bootstrap, The American Statistician 69.
+    """
+    n = np.maximum(units, 2)
+    return np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1) / norm.ppf(0.975)
 
 
 def _chunks(resamples: int) -> Iterator[slice]:

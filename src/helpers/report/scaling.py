@@ -26,7 +26,9 @@ def curve(
     shapes = [(SHAPES * len(names))[i] for i in range(len(names))]
     color = alt.Color("intermediate:N").title("intermediate task").scale(domain=names, range=looks)
     shape = alt.Shape("intermediate:N").title("intermediate task").scale(domain=names, range=shapes)
-    color, shape = (channel.legend(labelExpr=marks.NAME) for channel in (color, shape))
+    color, shape = (
+        channel.legend(labelExpr=marks.NAME, symbolOpacity=1) for channel in (color, shape)
+    )
     x = alt.X("parameters:Q").title("parameters without embeddings (log scale)")
     x = x.scale(type="log", base=2, padding=24).axis(
         values=list(parameters.values()), format=".2~s"
@@ -35,7 +37,7 @@ def curve(
     base = alt.Chart().transform_filter(marks.chosen(params)).transform_filter(marks.KNOWN)
     base = base.encode(x)
     zero = alt.Chart().mark_rule(color="#555555").encode(y=alt.datum(0))
-    band = base.mark_area(opacity=0.12).encode(alt.Y("low:Q").title("gain (points)"), color)
+    band = base.mark_area(opacity=0.1).encode(alt.Y("low:Q").title("gain (points)"), color)
     line, point = (base.encode(y, color) for _ in range(2))
     point = point.mark_point(filled=True, size=75, opacity=1).encode(shape, tooltip=marks.TOOLTIP)
     layers = [zero, band.encode(y2="high:Q"), line.mark_line(strokeWidth=2), point]

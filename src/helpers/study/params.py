@@ -10,7 +10,7 @@ from helpers.study.catalogue import Name, Strict
 
 Phase = Literal["intermediate", "target"]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Seeds = Annotated[list[NonNegativeInt], Field(min_length=1)]
+Seeds = list[NonNegativeInt]
 Values = dict[str, float | int | bool | None]
 """Hyperparameters by name, before they are checked."""
 

@@ -64,6 +64,8 @@ def _each_once(study) -> Iterator[str]:
     else:
         given["seeds"] = study.seeds
     for key, values in given.items():
+        if not values:
+            yield f"{key}: found an empty list; expected at least one seed"
         if len(set(values)) != len(values):
             yield f"{key}: {values} names something twice; expected each once"
 
