@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers import comparison
 from helpers.batch import fetch
-from helpers.study import Study, command
+from helpers.study import NONE, RUN, Study, command
 from helpers.study.files import read_json
 
 GPU_FLOPS = 1.2e14
@@ -38,6 +39,8 @@ VOCABULARY = {True: 150_000, False: 250_002}
 """Rows of a vocabulary, trimmed (assumed for a study of many languages) and XLM-R's whole one."""
 PREDICTED = 5_000
 """Assumed evaluated items of a language where the catalogue does not say."""
+EARLIER = pd.DataFrame(columns=[*RUN, "language", "score", "n"])
+"""The results of a study that has none."""
 _PHASES = ["encoder", "intermediate", "target"]
 _COUNTS = ["runs", "examples", "tokens", "hours"]
 _ROW = "{:14}{:>8,.0f}{:>22,.0f}{:>20,.0f}{:>12,.1f}"
@@ -101,6 +104,30 @@ def _tokens(study: Study, phase: str, size: str, task: str, name: str) -> int:
     return min(TOKENS[entry.format], limit) * sequences
 
 
+def detectable(study: Study) -> list[str]:
+    """What the study can find as planned and with more seeds, as lines of text."""
+    kept = study.folder / "results.parquet"
+    earlier = pd.read_parquet(kept) if kept.exists() else EARLIER
+    counts = comparison.parameters(study) or {
+        name: ENCODERS[size.encoder][0]
+        for name, size in study.sizes.items()
+        if size.encoder in ENCODERS
+    }
+    planned = {name: len(study.seeds_of(name)) for name in (NONE, "others")}
+    more = [{NONE: none, "others": others} for none, others in ((5, 3), (5, 5), (10, 5))]
+    rows = [comparison.detectable(study, seeds, earlier, counts) for seeds in (planned, *more)]
+    if not rows[0]:
+        return []
+    names = [f"{seeds[NONE]} / {seeds['others']}" for seeds in (planned, *more)]
+    head = f"{'seeds of none / of the others':32}" + "".join(f"{name:>10}" for name in names)
+    table = [f"{what:32}" + "".join(f"{row[what]:>10.1f}" for row in rows) for what in rows[0]]
+    source = "as the last results have it" if len(earlier) else "assumed"
+    title = (
+        "smallest true effect found with 80 % power, points (zero-shot, mean over all; spread of"
+    )
+    return [f"\n{title} seeds {source})", head, *table]
+
+
 def missing(study: Study) -> list[str]:
     """What this machine does not have: own files, and hub data in no mirror or cache of it."""
     given = os.environ.get("DATA_DIR") or study.data_dir
@@ -161,6 +188,7 @@ def show(study: Study, phases: pd.DataFrame) -> str:
         f"{TRAINING} FLOP a parameter of the layers and token, and tokens a sequence of "
         + ", ".join(f"{count} ({name})" for name, count in TOKENS.items()),
         *notes,
+        *detectable(study),
         "\nmissing on this machine:" if absent else "\nnothing is missing on this machine",
         *(f"  {what}" for what in absent),
     ]
