@@ -98,5 +98,5 @@ def _intermediate_record(study: Study, run: Run) -> tuple[dict, bool]:
 def parameters(study: Study) -> dict[str, int]:
     """Parameters of each size without embeddings, as phase 1 counted them, where it has run."""
     records = {size: read_json(study.encoder_folder(size) / "run.json") for size in study.sizes}
-    made = {size: record.get("made", {}).get("parameters") for size, record in records.items()}
-    return {size: counts["layers"] for size, counts in made.items() if counts}
+    key = "parameters_without_embeddings"
+    return {size: record[key] for size, record in records.items() if key in record}

@@ -53,16 +53,16 @@ def resample(scores: ItemScores, resamples: int, rng: np.random.Generator) -> Re
     for block in scores.blocks:
         run_scores[block.at] = block.run_scores
         drawn = _resampled(block, scores.mean, resamples, rng) - block.run_scores @ scores.mean
-        draws[:, block.at] = drawn * _widened((block.items > 0).sum(0))[:, None]
+        draws[:, block.at] = drawn * _widened(len(block.credit))
     return Resampled(scores, run_scores, draws)
 
 
-def _widened(units: np.ndarray) -> np.ndarray:
-    """What makes a percentile interval of few units as wide as Student's [languages].
+def _widened(units: int) -> float:
+    """What makes a percentile interval of few units as wide as Student's.
 
     Hesterberg 2015, What Teachers Should Know About the Bootstrap, The American Statistician 69.
     """
-    n = np.maximum(units, 2)
+    n = max(units, 2)
     return np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1) / norm.ppf(0.975)
 
 
