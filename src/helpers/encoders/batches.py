@@ -62,7 +62,8 @@ def length(feature: dict) -> int:
 
 def batches(features: list[dict], budget: int) -> Iterator[list[int]]:
     """Indices of features of like length, longest first; each batch within ``budget`` tokens."""
-    batch, rows, longest = [], 0, 0
+    batch: list[int] = []
+    rows = longest = 0
     for index in sorted(range(len(features)), key=lambda i: -length(features[i])):
         sequences = len(features[index]["input_ids"])
         if batch and (rows + sequences) * longest > budget:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.initialization import no_init_weights
 
 from helpers.study import StudyError
@@ -44,13 +44,13 @@ _NAMES = {
 def locate() -> Path:
     """The weight file in the installed package; raises :class:`StudyError` if that is missing."""
     try:
-        return Path(importlib.metadata.distribution(PACKAGE).locate_file(FILE))
+        return Path(str(importlib.metadata.distribution(PACKAGE).locate_file(FILE)))
     except importlib.metadata.PackageNotFoundError:
         message = f"package {PACKAGE} is not installed; expected version 0.3.0"
         raise StudyError(f"encoder pip:{PACKAGE}: {message}") from None
 
 
-def convert(path: Path) -> tuple[BertModel, PreTrainedTokenizerFast]:
+def convert(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The file as a model (12 layers, hidden 384, float32, no pooler) and a fast tokenizer.
 
     Raises

@@ -7,6 +7,7 @@ own.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ def family(config: PretrainedConfig) -> Family:
 
 def layers(encoder: PreTrainedModel) -> nn.ModuleList:
     """An encoder's layers, the lowest first."""
-    return encoder.get_submodule(family(encoder.config).layers)
+    return cast(nn.ModuleList, encoder.get_submodule(family(encoder.config).layers))
 
 
 def set_layers(encoder: PreTrainedModel, new: list[nn.Module]) -> None:
@@ -76,8 +77,8 @@ def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
     path = family(encoder.config).layers
     below = [m for name, m in encoder.named_modules() if name and not path.startswith(name)]
     upper = [encoder.get_submodule(after)] if (after := family(encoder.config).after) else []
-    upper = {id(m) for module in [*layers(encoder)[count:], *upper] for m in module.modules()}
-    return [m for m in below if id(m) not in upper]
+    trained = {id(m) for module in [*layers(encoder)[count:], *upper] for m in module.modules()}
+    return [m for m in below if id(m) not in trained]
 
 
 def choose_attention(encoder: PreTrainedModel, length: int) -> None:
@@ -116,6 +117,7 @@ def states_after(encoder: PreTrainedModel, depth: int, **inputs) -> torch.Tensor
     stand = _Stand(encoder)
     with _exchanged(encoder, [*layers(encoder)[:depth], stand]):
         encoder(**inputs)
+    assert stand.states is not None
     return stand.states
 
 
