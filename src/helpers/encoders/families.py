@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import MT5EncoderModel, PretrainedConfig, PreTrainedModel
 
-from helpers.encoders.hardware import attention
+from helpers.encoders import hardware
 from helpers.study import StudyError
 from helpers.study.architectures import FAMILIES, Family
 from helpers.study.catalogue import unknown
@@ -82,8 +82,12 @@ def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
 
 
 def choose_attention(encoder: PreTrainedModel, length: int) -> None:
-    """Have an encoder use the attention that is fastest for sequences of ``length`` tokens."""
-    kind = attention(length) if encoder._supports_sdpa else "eager"
+    """Have an encoder use the fastest attention for sequences of ``length`` tokens.
+
+    That is SDPA, where the architecture has it, on a GPU and for long sequences.
+    """
+    fused = torch.cuda.is_available() or length >= hardware.CROSSOVER
+    kind = "sdpa" if fused and encoder._supports_sdpa else "eager"
     if encoder.config._attn_implementation != kind:
         encoder.set_attn_implementation(kind)
 
