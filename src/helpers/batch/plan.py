@@ -15,6 +15,7 @@ from helpers import comparison
 from helpers.batch import fetch
 from helpers.study import NONE, RUN, Study, command
 from helpers.study.files import read_json
+from helpers.study.params import Phase
 
 GPU_FLOPS = 1.2e14
 """Assumed rate of training on one GPU: 40 % of an A100's 312 TFLOP/s in bf16."""
@@ -72,12 +73,13 @@ def plan(study: Study) -> pd.DataFrame:
 def _training(study: Study, size: str, name: str, target: str | None = None) -> tuple[int, int]:
     """Examples and tokens of one training: stages one after the other, each on tasks at once."""
     stages = [[task] for task in study.train_on(target)] if target else [study.components(name)]
-    phase, name = ("target", target) if target else ("intermediate", name)
+    phase: Phase = "target" if target else "intermediate"
+    name = target or name
     settings, mixture = study.hyperparameters(phase, size, name), study.mixtures.get(name)
     limit = min(settings.train_examples or math.inf, mixture.cap if mixture else math.inf)
     examples = tokens = 0
     for tasks in stages:
-        rows = {task: min(_rows(study, task) or 0, limit) for task in tasks}
+        rows = {task: int(min(_rows(study, task) or 0, limit)) for task in tasks}
         if total := sum(rows.values()):
             batches = settings.total_steps(total) * settings.gradient_accumulation
             for task in tasks:
@@ -94,10 +96,11 @@ def _rows(study: Study, name: str) -> int | None:
     if None in counts or entry.where:  # there the source's size is that of all its languages
         read = read_json(study.folder / "data" / "summary.json").get("splits", {})
         counts = [read.get(f"{name}/train/{code}", {}).get("rows") for code in entry.trained_in]
-    return None if None in counts else sum(counts)
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
-def _tokens(study: Study, phase: str, size: str, task: str, name: str) -> int:
+def _tokens(study: Study, phase: Phase, size: str, task: str, name: str) -> int:
     """Tokens of an example of ``task``, cut as the hyperparameters of ``name`` say."""
     entry, limit = study.tasks[task], study.hyperparameters(phase, size, name).max_length
     sequences = len(entry.labels) if entry.format == "multiple_choice" else 1

@@ -15,7 +15,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 """A name that may become a folder: no separators, no leading dot."""
 Language = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """A language code, which becomes part of a file's name."""
-Split = Literal["train", "validation", "test"]
+Split = Annotated[str, Field(pattern="^(train|validation|test)$")]
 Format = Literal["sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval"]
 
 NONE = "none"

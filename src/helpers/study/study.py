@@ -12,6 +12,7 @@ from helpers.study.params import (
     Hyperparameters,
     Mixture,
     Needs,
+    Notebook,
     Override,
     Phase,
     Seeds,
@@ -56,7 +57,7 @@ class Study(Strict):
     on_bad_row: Literal["error", "skip"] = "error"
     retry_collapsed: bool = False
     checkpoint_minutes: NonNegativeFloat = 15.0
-    cluster: dict[Literal["encoder", "intermediate", "target"], Needs] = {}
+    cluster: dict[Notebook, Needs] = {}
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
@@ -163,7 +164,7 @@ class Study(Strict):
             return self.folder / size / "encoder"
         return self.folder / size / intermediate / f"seed-{seed}" / "encoder"
 
-    def needs(self, phase: str) -> Needs:
+    def needs(self, phase: Notebook) -> Needs:
         """What a notebook of ``phase`` asks of a cluster; for the encoder no GPU, if not said."""
         return self.cluster.get(phase) or Needs(gpus=int(phase != "encoder"))
 

@@ -57,6 +57,7 @@ def normalise(
                 own = {"group": _digest(_value(row, task.group))} if task.group else {}
                 out.append(shape.normalise(task, fields) | own)
         except KeyError as error:
+            assert isinstance(row, dict)
             bad.append(f"row {index}: no column {error}; found {', '.join(map(str, row))}")
         except (TypeError, ValueError) as error:
             bad.append(f"row {index}: {error}")
@@ -97,8 +98,7 @@ def _fields(task: Task, row: dict | ValueError, index: int) -> dict:
         raise row  # what could not be read at all
     fields: dict = {"id": index}
     for name, column in (task.columns or {name: name for name in row}).items():
-        one = isinstance(column, str)
-        fields[name] = _value(row, column) if one else [_value(row, path) for path in column]
+        fields[name] = _value(row, column)
     fields["id"] = str(fields["id"])
     return fields
 
@@ -108,6 +108,8 @@ def _digest(text) -> str:
     return hashlib.blake2b(str(text).encode(), digest_size=8).hexdigest()
 
 
-def _value(row: dict, path: str):
-    """A column's value; ``a.b`` is b inside a."""
+def _value(row: dict, path: str | list[str]):
+    """A column's value, or several columns'; ``a.b`` is b inside a."""
+    if isinstance(path, list):
+        return [_value(row, one) for one in path]
     return row[path] if path in row else reduce(getitem, path.split("."), row)

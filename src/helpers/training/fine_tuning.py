@@ -62,7 +62,7 @@ def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
     size, task = study.sizes[run.size], study.tasks[run.target]
     depth = len(families.layers(encoder))
     layer = size.retrieval_layer or min(task.layer or depth // 2 + 1, depth)
-    model = EncoderWithHead(encoder, *tasks.of(task).head(task), task.pooling, 0.0, layer)
+    model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, layer)
     model.precision = hardware.precision(study)
     selection = dict.fromkeys(("task", "split", "language", "score", "majority")) | {"n": 0}
     return Training(
@@ -122,7 +122,7 @@ def _model(
     if name in study.mixtures:
         return heads.of_mixture(study, name, encoder, pooling, dropout)
     task = data.labelled(study, name)
-    head = tasks.of(task).head(task)
+    head: tuple[str, int] = tasks.of(task).head(task)
     if isinstance(start, EncoderWithHead) and start.shape == head:
         return start
     return EncoderWithHead(encoder, *head, pooling, dropout)
