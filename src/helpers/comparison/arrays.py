@@ -157,5 +157,6 @@ def _blocks(language, unit, credit, out_of, items) -> list[Block]:
             table = np.zeros((len(units), len(at), values.shape[1]), np.float32)
             table[line, column] = values
             tables.append(table)
-        blocks.append(Block(at, *tables[:2], tables[2][..., 0]))
+        sums, out_of_sums, count = tables
+        blocks.append(Block(at, sums, out_of_sums, count[..., 0]))
     return blocks

@@ -51,8 +51,8 @@ def _changes(
     changes = [("gain", size, {size: 1.0}) for size in sizes]
     pairs = list(pairwise(sizes)) + ([(sizes[0], sizes[-1])] if len(sizes) > 2 else [])
     changes += [("scale_effect", f"{b} - {a}", {b: 1.0, a: -1.0}) for a, b in pairs]
-    known = {size: parameters.get(size) for size in sizes} if parameters else {}
-    if len(known) < 3 or not all(known.values()) or len(set(known.values())) < 2:
+    known = {size: parameters[size] for size in sizes if parameters and size in parameters}
+    if len(sizes) < 3 or len(known) < len(sizes) or len(set(known.values())) < 2:
         return changes
     doublings = {size: float(np.log2(known[size])) for size in sizes}
     slope = _slope(doublings)

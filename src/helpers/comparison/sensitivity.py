@@ -107,8 +107,8 @@ def _leave_out(headline: Contrast, targets: dict, languages: list[str], rng) -> 
         rest = {name: drawn for name, drawn in targets.items() if name != target}
         rows.append(_row("without target", target, headline, _zero_shot(rest), rng))
     for code in languages if len(languages) > 1 else ():
-        rest = _zero_shot(targets, without=code)
-        rows.append(_row("without language", code, headline, rest, rng))
+        sample = _zero_shot(targets, without=code)
+        rows.append(_row("without language", code, headline, sample, rng))
     return rows
 
 

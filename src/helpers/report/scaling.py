@@ -26,9 +26,8 @@ def curve(
     shapes = [(SHAPES * len(names))[i] for i in range(len(names))]
     color = alt.Color("intermediate:N").title("intermediate task").scale(domain=names, range=looks)
     shape = alt.Shape("intermediate:N").title("intermediate task").scale(domain=names, range=shapes)
-    color, shape = (
-        channel.legend(labelExpr=marks.NAME, symbolOpacity=1) for channel in (color, shape)
-    )
+    key = alt.Legend(labelExpr=marks.NAME, symbolOpacity=1)
+    color, shape = color.legend(key), shape.legend(key)
     x = alt.X("parameters:Q").title("parameters without embeddings (log scale)")
     x = x.scale(type="log", base=2, padding=24).axis(
         values=list(parameters.values()), format=".2~s"

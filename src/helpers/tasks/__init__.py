@@ -54,8 +54,7 @@ def normalise(
         try:
             fields = _fields(task, row, index)
             if not task.skip_labels or fields["label"] not in task.skip_labels:
-                own = {"group": _digest(_value(row, task.group))} if task.group else {}
-                out.append(shape.normalise(task, fields) | own)
+                out.append(shape.normalise(task, fields) | _group(task, row))
         except KeyError as error:
             assert isinstance(row, dict)
             bad.append(f"row {index}: no column {error}; found {', '.join(map(str, row))}")
@@ -103,9 +102,12 @@ def _fields(task: Task, row: dict | ValueError, index: int) -> dict:
     return fields
 
 
-def _digest(text) -> str:
-    """What stands for a text where only equality matters."""
-    return hashlib.blake2b(str(text).encode(), digest_size=8).hexdigest()
+def _group(task: Task, row) -> dict:
+    """What says which items belong together: a digest, for only equality matters."""
+    if not task.group:
+        return {}
+    text = str(_value(row, task.group)).encode()
+    return {"group": hashlib.blake2b(text, digest_size=8).hexdigest()}
 
 
 def _value(row: dict, path: str | list[str]):
