@@ -32,6 +32,15 @@ def _folder_names(study) -> Iterator[str]:
             yield f"'{name}' is the name of a folder that every study has; expected another"
 
 
+def variants(names: dict[str, str], tasks: dict) -> Iterator[str]:
+    """What is wrong with names for a second use of a catalogue task."""
+    for name, origin in names.items():
+        if origin not in tasks:
+            yield f"variants.{name}: {unknown('task', origin, tasks)}"
+        if name in tasks or name == NONE:
+            yield f"variants: '{name}' is a task's name; expected another"
+
+
 def _encoders(study) -> Iterator[str]:
     for name, size in study.sizes.items():
         for wrong in architectures.faults(size.encoder):

@@ -1,5 +1,6 @@
 """A study: one params file, validated once. It lists the runs and knows where every output lies."""
 
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -8,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from helpers.study import catalogue, rules
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
+from helpers.study.files import read_json
 from helpers.study.params import (
     Hyperparameters,
     Mixture,
@@ -46,6 +48,7 @@ class Study(Strict):
     sizes: Annotated[dict[Name, Size], Field(min_length=1)]
     intermediate: Annotated[list[Name], Field(min_length=1)]
     mixtures: dict[Name, Mixture] = {}
+    variants: dict[Name, Name] = {}
     targets: Annotated[list[Target], Field(min_length=1)]
     seeds: Seeds | dict[Literal["none", "others"], Seeds]
     phases: dict[Phase, Values]
@@ -55,6 +58,7 @@ class Study(Strict):
     margin: PositiveFloat = 1.0
     check_sizes: bool = True
     on_bad_row: Literal["error", "skip"] = "error"
+    on_leak: Literal["error", "drop"] = "error"
     retry_collapsed: bool = False
     checkpoint_minutes: NonNegativeFloat = 15.0
     cluster: dict[Notebook, Needs] = {}
@@ -81,6 +85,10 @@ class Study(Strict):
         raw |= {"path": path, "outputs": root / outputs, "tasks": {}}
         study = validate(cls, raw, path)
         tasks = catalogue.load(path.parent / study.catalogue)
+        for wrong in rules.variants(study.variants, tasks):
+            raise StudyError(f"{path}: {wrong}")
+        for name, origin in study.variants.items():
+            tasks[name] = tasks[origin].model_copy(update={"name": name})
         # Masked language modelling predicts the whole vocabulary, so none of it can be trimmed.
         mixtures = [study.mixtures[i] for i in study.intermediate if i in study.mixtures]
         trim = study.trim and not any(mixture.mlm for mixture in mixtures)
@@ -123,6 +131,12 @@ class Study(Strict):
                     values = {k: v for k, v in values.items() if k not in ("steps", "epochs")}
                 values |= override.set
         return validate(Hyperparameters, values, self.path, f"phases.{phase}")
+
+    def dropped(self, names: Iterable[str]) -> dict[str, int]:
+        """Items left out of these tasks' training data because a target evaluates them."""
+        splits = read_json(self.folder / "data" / "summary.json").get("splits", {})
+        found = {cell: split["dropped"] for cell, split in splits.items() if "dropped" in split}
+        return {cell: count for cell, count in found.items() if cell.split("/")[0] in names}
 
     def runs(self) -> list[Run]:
         """Every (size, intermediate, target, seed) of the study."""
@@ -213,10 +227,18 @@ class Study(Strict):
         return settings
 
     def _training_settings(self, phase: Phase, size: str, task: str, train_on: list[str]) -> dict:
-        return {
+        settings = {
             "hyperparameters": self.hyperparameters(phase, size, task).model_dump(mode="json"),
             "trained_on": {name: self._task_settings(name) for name in train_on},
         }
+        if self.on_leak == "drop":  # training data depends on the targets that may share items
+            formats = {self.tasks[name].format for name in train_on}
+            targets = [t.task for t in self.targets if self.tasks[t.task].format in formats]
+            settings["without"] = {
+                name: self._task_settings(name) | {"languages": self.languages(name)}
+                for name in targets
+            }
+        return settings
 
     def _task_settings(self, name: str) -> dict:
         prose = {"licence", "citation", "languages", "sizes", "train_on"}

@@ -106,6 +106,8 @@ def _fine_tune(
         training = fit(model, tokenizer, drawn_from, settings, seed, checkpoints, stage, log)
         log = log + [{"task": name, **line} for line in training.log]
     training.log, training.started = log, started
+    trained = [part for name in names for part in study.components(name)]
+    training.notes["dropped"] = study.dropped(trained)
     return training
 
 
