@@ -14,8 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoModel, AutoTokenizer, DataCollatorWithPadding, Trainer
-from transformers import TrainingArguments, set_seed
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
 
 from helpers import comparison, data
 from helpers.study import NONE, Run, Study
