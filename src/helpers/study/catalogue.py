@@ -16,7 +16,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """A language code, which becomes part of a file's name."""
 Split = Annotated[str, Field(pattern="^(train|validation|test)$")]
-Format = Literal["sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval"]
+Format = Literal[
+    "sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval", "plain_text"
+]
 
 NONE = "none"
 """The baseline: no intermediate task."""
@@ -31,6 +33,7 @@ _METRICS = {
     "span_extraction": ["f1"],
     "tagging": ["accuracy", "entity_f1"],
     "retrieval": ["accuracy", "mining_f1"],
+    "plain_text": ["accuracy"],
 }
 
 

@@ -17,6 +17,7 @@ from helpers.study.params import (
     Notebook,
     Override,
     Phase,
+    PlainText,
     Seeds,
     Size,
     Target,
@@ -121,6 +122,10 @@ class Study(Strict):
         mixture = self.mixtures.get(intermediate)
         return mixture.tasks if mixture else [intermediate]
 
+    def mlm_languages(self, mlm: PlainText | None) -> list[str]:
+        """Languages that a mixture's text is taken in from the catalogue; none for own files."""
+        return (mlm.languages or self.tasks[mlm.task].languages) if mlm and mlm.task else []
+
     def hyperparameters(self, phase: Phase, size: str, task: str) -> Hyperparameters:
         """The phase's hyperparameters after the overrides that fit."""
         values = dict(self.phases.get(phase, {}))
@@ -161,6 +166,8 @@ class Study(Strict):
         for name in sorted(trained):
             needed += product([name], ["train"], self.tasks[name].trained_in)
             needed += product([name], ["validation"], self.tasks[name].selected_in)
+        for mlm in (self.mixtures[i].mlm for i in self.intermediate if i in self.mixtures):
+            needed += [(mlm.task, "train", language) for language in self.mlm_languages(mlm)]
         for target in self.targets:
             entry = self.tasks[target.task]
             splits = [split for split in (entry.threshold, entry.evaluate) if split]
@@ -216,7 +223,10 @@ class Study(Strict):
             training = self._training_settings("intermediate", size, intermediate, names)
             if mixture := self.mixtures.get(intermediate):
                 own = {name: self.hyperparameters("intermediate", size, name) for name in names}
-                training["mixture"] = mixture.model_dump(mode="json")
+                given = mixture.model_dump(mode="json", exclude_defaults=True)
+                training["mixture"] = {"cap": mixture.cap, "mlm": None, **given}
+                if self.mlm_languages(mixture.mlm):
+                    training["text"] = self._task_settings(mixture.mlm.task)
                 training["max_lengths"] = {name: h.max_length for name, h in own.items()}
             settings["intermediate"] = training
         if target is not None:
