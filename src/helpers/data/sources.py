@@ -43,19 +43,22 @@ def rows(task: Task, source: Source, split: str, language: str, folder: Path | N
             given = f"files: '{path}' is relative to data_dir, which the study does not give"
             raise StudyError(f"{where}: {given}")
         if not path.is_file():
-            expected = f"its {split} split in '{language}'"
+            expected = f"its {split} split in '{language}'{task.obtain and ': ' + task.obtain}"
             raise StudyError(f"{where}: no such file {path}; expected {expected}")
         found = _own(where, path)
     else:
         found = _hub(where, source, named, code)
     begins = {column: begin.format(language=code) for column, begin in task.where.items()}
-    return [row for row in found if _begins(row, begins)] if begins else found
+    return [row for row in found if _begins(where, row, begins)] if begins else found
 
 
-def _begins(row: dict | ValueError, begins: dict[str, str]) -> bool:
+def _begins(where: str, row: dict | ValueError, begins: dict[str, str]) -> bool:
     """Whether each of these columns begins so; a row that cannot be read stays, to be reported."""
     if isinstance(row, ValueError):
         return True
+    if missing := begins.keys() - row.keys():
+        found = f"no column '{min(missing)}'; found {', '.join(row)}"
+        raise StudyError(f"{where}: where: {found}")
     return all(str(row[column]).startswith(begin) for column, begin in begins.items())
 
 

@@ -134,6 +134,7 @@ class Task(Source):
     metric: Literal["accuracy", "f1", "entity_f1", "mining_f1"] = "accuracy"
     licence: str
     citation: str
+    obtain: str = ""
     sizes: dict[Split, int] = {}
 
     @model_validator(mode="after")
@@ -148,6 +149,10 @@ class Task(Source):
         values, labels = len(self.label_values or self.labels), len(self.labels)
         if values != labels:
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
+        told = " ".join([self.config or "", self.files or "", *self.where.values()])
+        several = len({*self.languages} - {*self.per_language}) > 1 and (self.hub or self.files)
+        if several and "{language}" not in told:
+            raise ValueError("several languages, but no {language} in config, files or where")
         return self
 
     @property

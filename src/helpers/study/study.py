@@ -251,7 +251,7 @@ class Study(Strict):
         return settings
 
     def _task_settings(self, name: str) -> dict:
-        prose = {"licence", "citation", "languages", "sizes", "train_on"}
+        prose = {"licence", "citation", "obtain", "languages", "sizes", "train_on"}
         settings = self.tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
         if self.tasks[name].parts:
             settings["parts"] = {part: self._task_settings(part) for part in self.tasks[name].parts}
