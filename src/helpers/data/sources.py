@@ -67,7 +67,8 @@ def _own(where: str, path: Path) -> Rows:
     if kind not in known:
         raise StudyError(f"{where}: {path} ends in '{kind}'; expected one of {', '.join(known)}")
     if kind in _BUILDERS:
-        return _load(where, _BUILDERS[kind], data_files=str(path), split="train")
+        found = _load(where, _BUILDERS[kind], data_files=str(path), split="train")
+        return _passages(path.stem, found[0]["data"]) if found and "data" in found[0] else found
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             return _derivations(lines) if kind == ".auto" else _table(lines, **_TABLES[kind])
@@ -86,6 +87,24 @@ def _table(lines: Iterable[str], **dialect) -> Rows:
         else ValueError(f"{len(fields)} columns; {wanted}")
         for fields in filled
     ]
+
+
+def _passages(name: str, articles: list[dict]) -> Rows:
+    """Questions and candidate sentences, paragraphs behind, of SQuAD's layout with sentence breaks.
+
+    A question whose answer begins in no sentence is left out.
+    """
+    out = []
+    passages = [passage for article in articles for passage in article["paragraphs"]]
+    for number, passage in enumerate(passages, start=1):
+        context = passage["context"]
+        for at, (low, high) in enumerate(passage.get("sentence_breaks", [])):
+            own = [q for q in passage["qas"] if low <= q["answers"][0]["answer_start"] < high]
+            about = {"id": f"{name}_{number}_{at}", "text": [context[low:high], context]}
+            out.append({"kind": "sentence", **about, "answers": [q["id"] for q in own]})
+            about = [{"id": q["id"], "text": q["question"], "answers": [q["id"]]} for q in own]
+            out += [{"kind": "question", **question} for question in about]
+    return out
 
 
 def _derivations(lines: Iterable[str]) -> Rows:

@@ -32,7 +32,7 @@ _METRICS = {
     "multiple_choice": ["accuracy"],
     "span_extraction": ["f1"],
     "tagging": ["accuracy", "entity_f1"],
-    "retrieval": ["accuracy", "mining_f1"],
+    "retrieval": ["accuracy", "mining_f1", "map_20"],
     "plain_text": ["accuracy"],
 }
 
@@ -120,6 +120,7 @@ class Task(Source):
     answers: Literal["squad", "mlqa"] = "squad"
     pooling: Literal["mean", "cls"] = "mean"
     threshold: Split | None = None
+    candidates: list[Name] = []
     layer: Annotated[int, Field(ge=1)] | None = None
     group: str | None = None
     values: dict[str, dict[str, str]] = {}
@@ -131,7 +132,7 @@ class Task(Source):
     evaluate: Split = "test"
     parallel: bool = True
     translates: dict[Split, str] = {}
-    metric: Literal["accuracy", "f1", "entity_f1", "mining_f1"] = "accuracy"
+    metric: Literal["accuracy", "f1", "entity_f1", "mining_f1", "map_20"] = "accuracy"
     licence: str
     citation: str
     obtain: str = ""
@@ -195,7 +196,7 @@ def load(path: Path) -> Catalogue:
 
 def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
     """What is wrong with the other tasks that an entry names."""
-    for key in ("train_on", "parts"):
+    for key in ("train_on", "parts", "candidates"):
         for other in getattr(task, key):
             if other not in tasks:
                 yield f"{key}: {unknown('task', other, tasks)}"

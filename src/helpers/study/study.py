@@ -173,6 +173,8 @@ class Study(Strict):
             splits = [split for split in (entry.threshold, entry.evaluate) if split]
             for language in self.languages(entry.name):
                 needed += product([entry.name], splits, [language])
+            for pool in map(self.tasks.get, entry.candidates):
+                needed += product([pool.name], [pool.evaluate], pool.languages)
         return list(dict.fromkeys(needed))
 
     def texts(self) -> list[str]:
@@ -233,6 +235,8 @@ class Study(Strict):
             training = self._training_settings("target", size, target, self.train_on(target))
             training["languages"] = self.languages(target)
             training["evaluated"] = self._task_settings(target)
+            if pools := self.tasks[target].candidates:
+                training["searched"] = {pool: self.tasks[pool].languages for pool in pools}
             settings["target"] = training
         return settings
 
@@ -253,6 +257,6 @@ class Study(Strict):
     def _task_settings(self, name: str) -> dict:
         prose = {"licence", "citation", "obtain", "languages", "sizes", "train_on"}
         settings = self.tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
-        if self.tasks[name].parts:
-            settings["parts"] = {part: self._task_settings(part) for part in self.tasks[name].parts}
+        for key in {"parts", "candidates"} & settings.keys():
+            settings[key] = {other: self._task_settings(other) for other in settings[key]}
         return settings
