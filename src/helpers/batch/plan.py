@@ -81,9 +81,9 @@ def _training(study: Study, size: str, name: str, target: str | None = None) -> 
     examples = tokens = 0
     for tasks in stages:
         rows = {task: int(min(_rows(study, task) or 0, limit)) for task in tasks}
-        if mixture and (languages := study.mlm_languages(mixture.mlm)):
-            text = mixture.mlm.task
-            rows[text] = int(min((_rows(study, text) or 0) * len(languages), limit))
+        if cells := study.texts_of(mixture.mlm) if mixture else []:
+            text = cells[0][0]
+            rows[text] = int(min((_rows(study, text) or 0) * len(cells), limit))
         if total := sum(rows.values()):
             batches = settings.total_steps(total) * settings.gradient_accumulation
             shares = mixture.shares(rows) if mixture else {task: 1 for task in tasks}

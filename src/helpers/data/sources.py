@@ -68,7 +68,9 @@ def _own(where: str, path: Path) -> Rows:
         raise StudyError(f"{where}: {path} ends in '{kind}'; expected one of {', '.join(known)}")
     if kind in _BUILDERS:
         found = _load(where, _BUILDERS[kind], data_files=str(path), split="train")
-        return _passages(path.stem, found[0]["data"]) if found and "data" in found[0] else found
+        whole = found[0] if len(found) == 1 else None
+        nested = isinstance(whole, dict) and whole.get("data")
+        return _passages(path.stem, nested) if isinstance(nested, list) else found
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             return _derivations(lines) if kind == ".auto" else _table(lines, **_TABLES[kind])
@@ -100,10 +102,10 @@ def _passages(name: str, articles: list[dict]) -> Rows:
         context = passage["context"]
         for at, (low, high) in enumerate(passage.get("sentence_breaks", [])):
             own = [q for q in passage["qas"] if low <= q["answers"][0]["answer_start"] < high]
-            about = {"id": f"{name}_{number}_{at}", "text": [context[low:high], context]}
-            out.append({"kind": "sentence", **about, "answers": [q["id"] for q in own]})
-            about = [{"id": q["id"], "text": q["question"], "answers": [q["id"]]} for q in own]
-            out += [{"kind": "question", **question} for question in about]
+            sentence = {"id": f"{name}_{number}_{at}", "text": [context[low:high], context]}
+            out.append({"kind": "sentence", **sentence, "answers": [q["id"] for q in own]})
+            asked = [{"id": q["id"], "text": q["question"], "answers": [q["id"]]} for q in own]
+            out += [{"kind": "question", **question} for question in asked]
     return out
 
 

@@ -18,7 +18,7 @@ def zero_shot(study: Study, target: str, trained: Training) -> pd.DataFrame:
     task, tokenizer = study.tasks[target], trained.tokenizer
     splits = [task.threshold, task.evaluate] if task.threshold else [task.evaluate]
     cells = [(target, split, code) for code in study.languages(target) for split in splits]
-    for pool in map(study.tasks.get, task.candidates):
+    for pool in (study.tasks[name] for name in task.candidates):
         cells += [(pool.name, pool.evaluate, code) for code in pool.languages]
     examples = [
         {**row, "task": name, "language": code, "split": split, "prefix": trained.prefix}

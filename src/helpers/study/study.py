@@ -122,9 +122,12 @@ class Study(Strict):
         mixture = self.mixtures.get(intermediate)
         return mixture.tasks if mixture else [intermediate]
 
-    def mlm_languages(self, mlm: PlainText | None) -> list[str]:
-        """Languages that a mixture's text is taken in from the catalogue; none for own files."""
-        return (mlm.languages or self.tasks[mlm.task].languages) if mlm and mlm.task else []
+    def texts_of(self, mlm: PlainText | None) -> list[tuple[str, str, str]]:
+        """(task, split, language) of a mixture's text; none where it is of own files."""
+        if not mlm or not mlm.task:
+            return []
+        languages = mlm.languages or self.tasks[mlm.task].languages
+        return [(mlm.task, "train", language) for language in languages]
 
     def hyperparameters(self, phase: Phase, size: str, task: str) -> Hyperparameters:
         """The phase's hyperparameters after the overrides that fit."""
@@ -167,13 +170,13 @@ class Study(Strict):
             needed += product([name], ["train"], self.tasks[name].trained_in)
             needed += product([name], ["validation"], self.tasks[name].selected_in)
         for mlm in (self.mixtures[i].mlm for i in self.intermediate if i in self.mixtures):
-            needed += [(mlm.task, "train", language) for language in self.mlm_languages(mlm)]
+            needed += self.texts_of(mlm)
         for target in self.targets:
             entry = self.tasks[target.task]
             splits = [split for split in (entry.threshold, entry.evaluate) if split]
             for language in self.languages(entry.name):
                 needed += product([entry.name], splits, [language])
-            for pool in map(self.tasks.get, entry.candidates):
+            for pool in (self.tasks[name] for name in entry.candidates):
                 needed += product([pool.name], [pool.evaluate], pool.languages)
         return list(dict.fromkeys(needed))
 
@@ -227,8 +230,8 @@ class Study(Strict):
                 own = {name: self.hyperparameters("intermediate", size, name) for name in names}
                 given = mixture.model_dump(mode="json", exclude_defaults=True)
                 training["mixture"] = {"cap": mixture.cap, "mlm": None, **given}
-                if self.mlm_languages(mixture.mlm):
-                    training["text"] = self._task_settings(mixture.mlm.task)
+                for text, *_ in self.texts_of(mixture.mlm)[:1]:
+                    training["text"] = self._task_settings(text)
                 training["max_lengths"] = {name: h.max_length for name, h in own.items()}
             settings["intermediate"] = training
         if target is not None:

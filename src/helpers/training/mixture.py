@@ -144,8 +144,8 @@ def _lines(study: Study, mlm: PlainText, tokenizer) -> list[str]:
             f"{where}: the tokenizer has no mask; expected one for masked language models"
         )
     lines: list[str] = []
-    for language in study.mlm_languages(mlm):
-        lines += [row["text"] for row in data.examples(study, mlm.task, "train", language)]
+    for cell in study.texts_of(mlm):
+        lines += [row["text"] for row in data.examples(study, *cell)]
     for path in (Path(data.data_dir(study) or "") / file for file in mlm.files):
         if not path.is_file():
             raise StudyError(f"{where}.files: no such file {path}; expected a line of text a line")
