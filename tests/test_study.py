@@ -1,9 +1,12 @@
 """Params: what a study says, and what is said when it says nonsense."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from conftest import TASKS, write_study
 
+from helpers.batch import plan
 from helpers.study import NONE, Study, StudyError
 
 
@@ -137,6 +140,9 @@ def test_an_unknown_name_is_said_with_the_known_ones(tiny_study):
         study.tasks["nli"]
 
 
-@pytest.mark.parametrize("name", ["demo", "small-real"])
-def test_the_studies_that_come_with_the_project_are_valid(name):
-    assert Study.load(f"params/{name}.yaml").name == name
+@pytest.mark.parametrize("name", sorted({p.stem for p in Path("params").glob("*")} - {"tasks"}))
+def test_the_studies_that_come_with_the_project_are_valid_and_can_be_planned(name):
+    study = Study.load(f"params/{name}.yaml")
+    phases = plan.plan(study)
+    assert study.name == name and name in plan.show(study, phases)
+    assert phases.loc["target", "runs"] == len(study.runs())

@@ -17,6 +17,7 @@ from helpers.study.params import (
     Notebook,
     Override,
     Phase,
+    PlainText,
     Seeds,
     Size,
     Target,
@@ -121,6 +122,13 @@ class Study(Strict):
         mixture = self.mixtures.get(intermediate)
         return mixture.tasks if mixture else [intermediate]
 
+    def texts_of(self, mlm: PlainText | None) -> list[tuple[str, str, str]]:
+        """(task, split, language) of a mixture's text; none where it is of own files."""
+        if not mlm or not mlm.task:
+            return []
+        languages = mlm.languages or self.tasks[mlm.task].languages
+        return [(mlm.task, "train", language) for language in languages]
+
     def hyperparameters(self, phase: Phase, size: str, task: str) -> Hyperparameters:
         """The phase's hyperparameters after the overrides that fit."""
         values = dict(self.phases.get(phase, {}))
@@ -161,11 +169,15 @@ class Study(Strict):
         for name in sorted(trained):
             needed += product([name], ["train"], self.tasks[name].trained_in)
             needed += product([name], ["validation"], self.tasks[name].selected_in)
+        for mlm in (self.mixtures[i].mlm for i in self.intermediate if i in self.mixtures):
+            needed += self.texts_of(mlm)
         for target in self.targets:
             entry = self.tasks[target.task]
             splits = [split for split in (entry.threshold, entry.evaluate) if split]
             for language in self.languages(entry.name):
                 needed += product([entry.name], splits, [language])
+            for pool in (self.tasks[name] for name in entry.candidates):
+                needed += product([pool.name], [pool.evaluate], pool.languages)
         return list(dict.fromkeys(needed))
 
     def texts(self) -> list[str]:
@@ -216,13 +228,18 @@ class Study(Strict):
             training = self._training_settings("intermediate", size, intermediate, names)
             if mixture := self.mixtures.get(intermediate):
                 own = {name: self.hyperparameters("intermediate", size, name) for name in names}
-                training["mixture"] = mixture.model_dump(mode="json")
+                given = mixture.model_dump(mode="json", exclude_defaults=True)
+                training["mixture"] = {"cap": mixture.cap, "mlm": None, **given}
+                for text, *_ in self.texts_of(mixture.mlm)[:1]:
+                    training["text"] = self._task_settings(text)
                 training["max_lengths"] = {name: h.max_length for name, h in own.items()}
             settings["intermediate"] = training
         if target is not None:
             training = self._training_settings("target", size, target, self.train_on(target))
             training["languages"] = self.languages(target)
             training["evaluated"] = self._task_settings(target)
+            if pools := self.tasks[target].candidates:
+                training["searched"] = {pool: self.tasks[pool].languages for pool in pools}
             settings["target"] = training
         return settings
 
@@ -241,8 +258,8 @@ class Study(Strict):
         return settings
 
     def _task_settings(self, name: str) -> dict:
-        prose = {"licence", "citation", "languages", "sizes", "train_on"}
+        prose = {"licence", "citation", "obtain", "languages", "sizes", "train_on"}
         settings = self.tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
-        if self.tasks[name].parts:
-            settings["parts"] = {part: self._task_settings(part) for part in self.tasks[name].parts}
+        for key in {"parts", "candidates"} & settings.keys():
+            settings[key] = {other: self._task_settings(other) for other in settings[key]}
         return settings

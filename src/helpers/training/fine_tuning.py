@@ -39,7 +39,7 @@ def target(study: Study, run: Run, seed: int | None = None) -> Training:
     same encoder, with checkpoints in a folder of its own.
     """
     settings = study.hyperparameters("target", run.size, run.target)
-    if study.tasks[run.target].format == "retrieval":
+    if not study.train_on(run.target):  # retrieval alone may go without
         return _untrained(study, run, settings)
     folder = study.run_folder(run) if seed is None else study.run_folder(run) / REPETITION
     seed = run.seed if seed is None else seed
