@@ -160,6 +160,11 @@ def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(tiny_study, 
     assert model.config.num_hidden_layers == 1
     assert len(tokenizer) == report["tokens"] < report["tokens before"]
     assert report["parameters"]["layers"] == report["parameters before"]["layers"]
+    record = json.loads((folder / "run.json").read_text())
+    embeddings = (len(tokenizer) + 70 + 1) * 16  # of tokens, positions and one type
+    saved = sum(p.numel() for p in encoders.load(folder)[0].parameters())
+    assert record["parameters_all"] == saved
+    assert record["parameters_all"] - record["parameters_without_embeddings"] == embeddings
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
 
 

@@ -95,7 +95,7 @@ def prepare(study: Study, name: str) -> dict:
         if hidden_states.depth(study, name) and not cached:
             report["notes"].append("every run computes the states of the frozen layers anew")
         record = {"parameters": study.settings(name), "texts": study.texts(), "made": report}
-        write_json(folder / "run.json", record)
+        write_json(folder / "run.json", record | _sizes(model))
 
     write_whole(study.encoder_folder(name), write)
     return report
@@ -214,6 +214,14 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
     total = sum(p.numel() for p in model.parameters())
     rest = total - words - layers
     return {"word embeddings": words, "layers": layers, "other": rest, "total": total}
+
+
+def _sizes(model: PreTrainedModel) -> dict[str, int]:
+    """An encoder's parameters, all and without the embeddings of words, positions and types."""
+    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    total = sum(p.numel() for p in model.parameters())
+    rest = total - sum(table.weight.numel() for table in tables)
+    return {"parameters_all": total, "parameters_without_embeddings": rest}
 
 
 def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> dict[str, float]:
