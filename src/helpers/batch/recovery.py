@@ -32,10 +32,10 @@ _PLACE = [socket.gethostname(), os.environ.get("SLURM_JOB_ID")]
 """Where this process runs: the machine and, on a cluster, the job."""
 _LOCKS = {"batch": ".lock", "notebook": ".at-work"}
 _RESULTS = ["scores.json", "run.json", "predictions.parquet"]
-_ENCODER = ["encoder/config.json", "encoder/tokenizer.json"]
+_TOKENIZER = "encoder/tokenizer.json"
 _FILES = {
-    1: ["encoder/run.json", "notebook.ipynb", *_ENCODER],
-    2: ["scores.json", "run.json", "notebook.ipynb", *_ENCODER],
+    1: ["encoder/run.json", "notebook.ipynb", _TOKENIZER],
+    2: ["scores.json", "run.json", "notebook.ipynb", _TOKENIZER],
     3: [*_RESULTS, "notebook.ipynb"],
 }
 """Files of a size, an intermediate task and a target; the first one is written last."""
@@ -178,9 +178,11 @@ def _broken(folder: Path, names: list[str]) -> str | None:
     paths, encoder = [folder / name for name in names], folder / "encoder"
     if not paths[0].exists():
         return None
-    if encoder / "config.json" in paths:
-        whole = [*encoder.glob("model*.safetensors")]  # one, or several where it is large
-        paths += [*encoder.glob("*.safetensors")] if whole else [encoder / "model.safetensors"]
+    if folder / _TOKENIZER in paths:
+        kind = "adapter_" if (encoder / "adapter_config.json").exists() else ""
+        paths.append(encoder / f"{kind}config.json")
+        whole = [*encoder.glob(f"{kind}model*.safetensors")]  # one, or several where it is large
+        paths += encoder.glob("*.safetensors") if whole else [encoder / f"{kind}model.safetensors"]
     if (folder / REPETITION / "scores.json").exists():
         paths += [folder / REPETITION / name for name in _RESULTS]
     return next((f"{path}: {wrong}" for path in paths if (wrong := damage(path))), None)

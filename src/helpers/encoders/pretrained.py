@@ -17,12 +17,12 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from helpers import data, tasks
-from helpers.encoders import bundled, families, hardware, hidden_states
+from helpers.encoders import adapters, bundled, families, hardware, hidden_states
 from helpers.encoders.trimming import trim
 from helpers.study import NONE, Size, Study, StudyError
 from helpers.study.architectures import MIRROR, local_folder
 from helpers.study.catalogue import PIP
-from helpers.study.files import write_json, write_whole
+from helpers.study.files import read_json, write_json, write_whole
 
 disable_progress_bar()
 
@@ -73,6 +73,7 @@ def prepare(study: Study, name: str) -> dict:
     could not be done.
     """
     model, tokenizer = pretrained(study.sizes[name])
+    adapters.targets(model, study.sizes[name])  # what is wrong there is said now
     report = {"parameters before": parameters(model), "tokens before": len(tokenizer), "notes": []}
     texts = _texts(study)
     used, kept = used_tokens(tokenizer, texts), None
@@ -106,13 +107,18 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """An encoder without pooler and its tokenizer from a model folder or the hub, in float32.
 
-    ``dropout`` replaces the probabilities in the model's configuration.
+    An adapter comes added to the encoder that it was trained for. ``dropout`` replaces the
+    probabilities in the model's configuration.
 
     Raises
     ------
     StudyError
         Nothing can be loaded from there, or the architecture is not one of the package's.
     """
+    if adapters.is_in(folder):
+        base = read_json(Path(folder) / adapters.CONFIG)["base_model_name_or_path"]
+        model, tokenizer = load(base, dropout)
+        return adapters.merge(model, Path(folder)), tokenizer
     try:
         config = AutoConfig.from_pretrained(folder)
         names = families.family(config).dropout
@@ -137,7 +143,10 @@ def load(
 def save(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, kept: list[int] | None
 ) -> None:
-    """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids."""
+    """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids.
+
+    Of a model with adapters these alone are written, with the name of the folder they belong to.
+    """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if kept is not None:
@@ -171,6 +180,8 @@ def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropo
     if intermediate == NONE:
         return model, tokenizer
     folder = _made(study, size, intermediate, seed)
+    if adapters.is_in(folder):
+        return adapters.merge(model, folder), tokenizer
     trained, _ = load(folder)
     old, new = kept_ids(folder), kept_ids(study.encoder_folder(size))
     if old != new:
@@ -188,7 +199,7 @@ def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropo
 def _made(study: Study, size: str, intermediate: str = NONE, seed: int | None = None) -> Path:
     """The folder of an encoder; where it is not there, the error says which notebook makes it."""
     folder = study.encoder_folder(size, intermediate, seed)
-    if (folder / "config.json").exists():
+    if (folder / "config.json").exists() or adapters.is_in(folder):
         return folder
     notebook, given = "1_encoder", {"study": study.path, "outputs": study.outputs, "size": size}
     if intermediate != NONE:

@@ -14,8 +14,26 @@ Values = dict[str, float | int | bool | None]
 """Hyperparameters by name, before they are checked."""
 
 
+class Lora(Strict):
+    """Low-rank adapters, trained in place of an encoder's weights (Hu et al. 2022).
+
+    ``targets`` are names of linear layers, or ends of names; without any, every linear layer of the
+    encoder's layers gets an adapter, which full fine-tuning's scores need (Dettmers et al. 2023).
+    An update counts ``alpha / rank`` times. The encoder's own dropout goes on besides ``dropout``.
+    """
+
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = 32
+    dropout: Share = 0.0
+    targets: list[str] = []
+
+
 class Size(Strict):
-    """A pretrained encoder and how a sentence is read off it."""
+    """A pretrained encoder, how a sentence is read off it, and how it is trained.
+
+    ``gradient_checkpointing`` keeps of a training step's states those between the layers only and
+    computes the others twice: less memory, more time, the same result.
+    """
 
     encoder: str
     title: str
@@ -23,6 +41,15 @@ class Size(Strict):
     pooling: Literal["mean", "cls"]
     retrieval_layer: PositiveInt | None = None
     retrieval_prefix: str = ""
+    tuning: Literal["full", "lora"] = "full"
+    lora: Lora = Lora()
+    gradient_checkpointing: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _adapters_are_asked_for(self):
+        if "lora" in self.model_fields_set and self.tuning != "lora":
+            raise ValueError("found the key lora, expected tuning: lora with it")
+        return self
 
 
 class Hyperparameters(Strict):

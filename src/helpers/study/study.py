@@ -119,6 +119,8 @@ class Study(Strict):
                 if {"steps", "epochs"} & override.set.keys():  # one duration replaces the other
                     values = {k: v for k, v in values.items() if k not in ("steps", "epochs")}
                 values |= override.set
+        if self.sizes[size].tuning == "lora":
+            values["train_embeddings"] = False
         return validate(Hyperparameters, values, self.path, f"phases.{phase}")
 
     def runs(self) -> list[Run]:
@@ -181,7 +183,8 @@ class Study(Strict):
 
         Two equal settings mean that a result may be kept; a result is never shown under others.
         """
-        encoder = self.sizes[size].model_dump(mode="json", exclude={"title"})
+        other = {"title", "tuning", "lora", "gradient_checkpointing"}
+        encoder = self.sizes[size].model_dump(mode="json", exclude=other)
         settings: dict = {"encoder": encoder, "trim": self.trim}
         if self.precision != "auto":  # what auto has measured is kept with the study
             settings["precision"] = self.precision
@@ -201,10 +204,13 @@ class Study(Strict):
         return settings
 
     def _training_settings(self, phase: Phase, size: str, task: str, train_on: list[str]) -> dict:
-        return {
+        settings = {
             "hyperparameters": self.hyperparameters(phase, size, task).model_dump(mode="json"),
             "trained_on": {name: self._task_settings(name) for name in train_on},
         }
+        if self.sizes[size].tuning == "lora":
+            settings["lora"] = self.sizes[size].lora.model_dump(mode="json")
+        return settings
 
     def _task_settings(self, name: str) -> dict:
         prose = {"licence", "citation", "languages", "sizes", "train_on"}

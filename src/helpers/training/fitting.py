@@ -14,7 +14,7 @@ from helpers.encoders import families
 from helpers.encoders.model import EncoderModel
 from helpers.study import Hyperparameters
 from helpers.tasks.labels import IGNORED
-from helpers.training.checkpoints import Checkpoints
+from helpers.training.checkpoints import Checkpoints, trained
 from helpers.training.training_set import TrainingSet
 
 
@@ -82,11 +82,20 @@ def fit(
 
 
 def _flops_per_token(model: EncoderModel) -> float:
-    """Two operations a weight forward, four backward where it is trained; layers only."""
+    """Two operations a weight forward, two for the states' gradients, two for its own; layers only.
+
+    The gradients go through every layer in which something is trained; checkpointed layers run
+    forward a second time.
+    """
     below = model.cached_states.depth if model.cached_states else 0
-    layers = families.layers(model.encoder)
-    run = sum(p.numel() for p in layers[below:].parameters())
-    return 2.0 * run + 4.0 * sum(p.numel() for p in layers.parameters() if p.requires_grad)
+    flops = 0.0
+    for at, layer in enumerate(families.layers(model.encoder)):
+        weights = sum(p.numel() for p in layer.parameters())
+        learning = sum(p.numel() for p in layer.parameters() if p.requires_grad)
+        again = getattr(layer, "gradient_checkpointing", False)
+        flops += 2.0 * weights * (at >= below)
+        flops += (2.0 * weights * (1 + again) + 2.0 * learning) * (learning > 0)
+    return flops
 
 
 def _arguments(
@@ -140,6 +149,12 @@ class _Trainer(Trainer):
         self.training_set, items = training_set, training_set.items
         # The library asks for an eval_dataset; what is scored is the set's own validation data.
         super().__init__(train_dataset=items, eval_dataset=items, **options)
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, trained(self.model))
+
+    def _issue_warnings_after_load(self, load_result):
+        """A checkpoint lacks the weights that are not trained, which is no reason for a warning."""
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         step = super().training_step
