@@ -95,8 +95,12 @@ def prepare(study: Study, name: str) -> dict:
         cached = hidden_states.write(study, name, model, tokenizer, folder)
         if hidden_states.depth(study, name) and not cached:
             report["notes"].append("every run computes the states of the frozen layers anew")
+        total = report["parameters"]["total"]
+        tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+        rest = total - sum(table.weight.numel() for table in tables)
         record = {"parameters": study.settings(name), "texts": study.texts(), "made": report}
-        write_json(folder / "run.json", record | _sizes(model))
+        record |= {"parameters_all": total, "parameters_without_embeddings": rest}
+        write_json(folder / "run.json", record)
 
     write_whole(study.encoder_folder(name), write)
     return report
@@ -187,10 +191,9 @@ def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropo
     if old != new:
         rows = model.get_input_embeddings().weight.data.clone()
         at = {token: row for row, token in enumerate(new)}
-        both = [(at[token], row) for row, token in enumerate(old) if token in at]
-        rows[[a for a, _ in both]] = trained.get_input_embeddings().weight.data[
-            [b for _, b in both]
-        ]
+        kept = [row for row, token in enumerate(old) if token in at]
+        own = trained.get_input_embeddings().weight.data
+        rows[[at[old[row]] for row in kept]] = own[kept]
         trained.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
     model.load_state_dict(trained.state_dict())
     return model, tokenizer
@@ -225,14 +228,6 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
     total = sum(p.numel() for p in model.parameters())
     rest = total - words - layers
     return {"word embeddings": words, "layers": layers, "other": rest, "total": total}
-
-
-def _sizes(model: PreTrainedModel) -> dict[str, int]:
-    """An encoder's parameters, all and without the embeddings of words, positions and types."""
-    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
-    total = sum(p.numel() for p in model.parameters())
-    rest = total - sum(table.weight.numel() for table in tables)
-    return {"parameters_all": total, "parameters_without_embeddings": rest}
 
 
 def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What a params file says, part by part."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -12,6 +12,15 @@ Phase = Literal["intermediate", "target"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Values = dict[str, float | int | bool | None]
 """Hyperparameters by name, before they are checked."""
+
+
+class Run(NamedTuple):
+    """One fine-tuning on a target, after an intermediate task."""
+
+    size: str
+    intermediate: str
+    target: str
+    seed: int
 
 
 class Lora(Strict):
@@ -55,6 +64,8 @@ class Size(Strict):
 class Hyperparameters(Strict):
     """What one fine-tuning needs to know. Exactly one of ``steps`` and ``epochs`` is given.
 
+    Without ``learning_rate`` the study's sweep has yet to choose one.
+
     ``frozen_layers`` counts from the lowest and takes the embeddings in. ``compile`` hands the
     model to torch.compile, which pays on long trainings on a GPU: it takes minutes to begin.
     """
@@ -63,7 +74,7 @@ class Hyperparameters(Strict):
     epochs: PositiveFloat | None = None
     batch_size: PositiveInt
     gradient_accumulation: PositiveInt = 1
-    learning_rate: PositiveFloat
+    learning_rate: PositiveFloat | None
     warmup: Share = 0.1
     weight_decay: NonNegativeFloat = 0.01
     dropout: Share = 0.1
@@ -87,6 +98,17 @@ class Hyperparameters(Strict):
             return self.steps
         per_epoch = math.ceil(examples / (self.batch_size * self.gradient_accumulation))
         return max(1, round(self.epochs * per_epoch))
+
+
+class Sweep(Strict):
+    """Learning rates that sizes are tried with, under seeds that the study does not use.
+
+    ``sizes`` has the rates of those that take others than ``learning_rates``.
+    """
+
+    learning_rates: Annotated[list[PositiveFloat], Field(min_length=2)]
+    sizes: dict[Name, Annotated[list[PositiveFloat], Field(min_length=2)]] = {}
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
 class Override(Strict):

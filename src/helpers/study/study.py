@@ -2,11 +2,11 @@
 
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, field_validator
 
-from helpers.study import catalogue, rules
+from helpers.study import catalogue, rules, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.params import (
     Hyperparameters,
@@ -14,7 +14,9 @@ from helpers.study.params import (
     Needs,
     Override,
     Phase,
+    Run,
     Size,
+    Sweep,
     Target,
     Values,
 )
@@ -23,15 +25,6 @@ RUN = ["size", "intermediate", "target", "seed"]
 """What names a run: the columns of every table of runs."""
 REPETITION = "retry"
 """Beside a collapsed run's results: those of its repetition under the next seed."""
-
-
-class Run(NamedTuple):
-    """One fine-tuning on a target, after an intermediate task."""
-
-    size: str
-    intermediate: str
-    target: str
-    seed: int
 
 
 class Study(Strict):
@@ -48,6 +41,7 @@ class Study(Strict):
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     phases: dict[Phase, Values]
     overrides: list[Override] = []
+    sweep: Sweep | None = None
     trim: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     check_sizes: bool = True
@@ -58,6 +52,15 @@ class Study(Strict):
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
+    rate: PositiveFloat | None = None
+    """The learning rate that the sweep tries; see :meth:`at`."""
+
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _has_values(cls, given):
+        if given is None:
+            raise ValueError("found nothing, expected the keys learning_rates and seeds")
+        return given
 
     @classmethod
     def load(cls, path: str | Path, outputs: str | Path = "outputs") -> "Study":
@@ -73,7 +76,7 @@ class Study(Strict):
             root = Path("..")  # JupyterLab runs notebooks in their folder, batches in the project's
         path = root / path
         raw = catalogue.read_yaml(path)
-        for key in raw.keys() & {"path", "outputs", "tasks"}:
+        for key in raw.keys() & {"path", "outputs", "tasks", "rate"}:
             raise StudyError(f"{path}: {key}: unknown key")
         raw |= {"path": path, "outputs": root / outputs, "tasks": {}}
         study = validate(cls, raw, path)
@@ -121,6 +124,8 @@ class Study(Strict):
                 values |= override.set
         if self.sizes[size].tuning == "lora":
             values["train_embeddings"] = False
+        if self.sweep:
+            values["learning_rate"] = self.rate or sweeps.chosen(self, size)
         return validate(Hyperparameters, values, self.path, f"phases.{phase}")
 
     def runs(self) -> list[Run]:
@@ -128,6 +133,10 @@ class Study(Strict):
         targets = [target.task for target in self.targets]
         names = product(self.sizes, self.intermediate, targets, self.seeds)
         return [Run(*run) for run in names]
+
+    def at(self, rate: float) -> "Study":
+        """The study as the sweep tries it: with this learning rate, its runs in other folders."""
+        return self.model_copy(update={"rate": rate})
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
@@ -160,11 +169,13 @@ class Study(Strict):
 
     def run_folder(self, run: Run) -> Path:
         """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
-        return self.folder / run.size / run.intermediate / run.target / f"seed-{run.seed}"
+        within = f"sweep/{self.rate}" if self.rate else run.intermediate
+        return self.folder / run.size / within / run.target / f"seed-{run.seed}"
 
     def results(self) -> list[Path]:
         """The file of every phase of every run that appears last: those missing are still to do."""
         paths = [self.encoder_folder(size) / "run.json" for size in self.sizes]
+        paths += [tried.run_folder(run) / "scores.json" for tried, run in sweeps.trials(self)]
         for run in self.runs():
             if run.intermediate != NONE:
                 encoder = self.encoder_folder(run.size, run.intermediate, run.seed)
@@ -198,8 +209,9 @@ class Study(Strict):
             settings["intermediate"] = training
         if target is not None:
             training = self._training_settings("target", size, target, self.train_on(target))
-            training["languages"] = self.languages(target)
-            training["evaluated"] = self._task_settings(target)
+            if not self.rate:
+                training["languages"] = self.languages(target)
+                training["evaluated"] = self._task_settings(target)
             settings["target"] = training
         return settings
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 from helpers import data, encoders, tasks
 from helpers.encoders import adapters, families, hardware, hidden_states
 from helpers.encoders.model import EncoderModel, EncoderWithHead
-from helpers.study import NONE, Hyperparameters, Run, Study
+from helpers.study import NONE, Hyperparameters, Run, Study, StudyError, sweeps
 from helpers.study.study import REPETITION
 from helpers.training import heads, mixture, training_set
 from helpers.training.checkpoints import Checkpoints
@@ -84,6 +84,9 @@ def _fine_tune(
     The head is made anew for the first task and kept while the next has the same outputs. The
     weights that score best on English validation data are the ones returned.
     """
+    if settings.learning_rate is None:
+        wrong = "not there or of another sweep; expected the batch to run the sweep first"
+        raise StudyError(f"{sweeps.file(study, size)}: {wrong}")
     started, log = time.time(), checkpoints.log
     set_seed(seed)
     encoder, tokenizer = start
