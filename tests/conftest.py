@@ -11,7 +11,8 @@ import yaml
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SLOW = {"batch", "faults", "hub_study", "limits", "report", "resampling", "safety", "smoke"}
+SLOW = {"batch", "faults", "hub_study", "limits", "report", "resampling", "safety"}
+SLOW |= {"scaling", "smoke", "sweep"}
 """Test files of minutes rather than seconds: ``make test-fast`` leaves them out."""
 
 

@@ -147,7 +147,7 @@ def test_the_adapters_are_those_that_the_size_asks_for(make):
 def test_a_layer_that_the_encoder_lacks_is_one_line_of_phase_1(make):
     with pytest.raises(StudyError) as error:
         make(lora={"targets": ["query", "q_proj"]})
-    assert "lora.targets: no linear layer 'q_proj' in" in str(error.value)
+    assert "sources/xl: lora.targets: no linear layer 'q_proj'; expected" in str(error.value)
     assert "expected some of attention.self.query, attention.self.key" in str(error.value)
     assert "\n" not in str(error.value)
 

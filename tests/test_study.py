@@ -66,7 +66,7 @@ def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp
         ({"seeds": [1, 1]}, "seeds: [1, 1] names something twice"),
         ({"seeds": []}, "seeds: List should have at least 1 item"),
         ({"phases": {"intermediate": {}, "target": {}}}, "Field required"),
-        ({"sweep": None}, "sweep: found nothing, expected the keys learning_rates and seeds"),
+        ({"sweep": None}, "sweep: Input should be a valid dictionary"),
         ({"sweep": {"learning_rates": [], "seeds": [7]}}, "sweep.learning_rates: List should have"),
         (
             {"sweep": {"learning_rates": [1, 2], "seeds": [7]}},

@@ -68,10 +68,13 @@ def _at_once(study: Study, phase: str, size: str, name: str) -> int:
 
 def show(study: Study) -> str:
     """The table as text, with the GPUs that each phase fits."""
-    table, where = needed(study), []
-    for phase, total in zip(table["phase"], table["total"], strict=True):
-        fitting = [str(card) for card in CARDS if total <= USABLE * card]
-        gpu = f"a GPU of {', '.join(fitting)} GB" if fitting else "none of these GPUs"
-        where.append("main memory" if phase == "encoder" else gpu)
-    text = table.assign(fits=where).to_string(index=False, float_format="{:,.1f}".format)
-    return f"GB of memory (the optimiser's: gradients too), and which of {CARDS} GB fits:\n{text}"
+
+    def fits(row) -> str:
+        cards = [str(card) for card in CARDS if row["total"] <= USABLE * card]
+        gpu = f"a GPU of {', '.join(cards)} GB" if cards else f"no GPU of {CARDS[-1]} GB"
+        return "main memory" if row["phase"] == "encoder" else gpu
+
+    table = needed(study)
+    table["fits"] = table.apply(fits, axis=1)
+    shown = table.to_string(index=False, float_format="{:,.1f}".format)
+    return f"GB of memory (the optimiser's with gradients), and which GPUs that fits:\n{shown}"

@@ -175,7 +175,9 @@ def stale(study: Study) -> dict[Path, str]:
         current = texts <= set(record.get("texts", texts))
         if wrong := _broken(folder.parent if len(names) == 1 else folder, _FILES[len(names)]):
             found[folder] = wrong
-        elif record and not (current and _settings(study, *names) in (None, record["parameters"])):
+        elif record and not (
+            current and _settings(study, *names) in (None, record.get("parameters"))
+        ):
             found[folder] = f"{folder}: made under other parameters"
     return found
 

@@ -25,23 +25,18 @@ CONFIG = "adapter_config.json"
 def targets(encoder: PreTrainedModel, size: Size) -> list[str]:
     """Names, within a layer, of the linear layers that get an adapter.
 
-    Raises
-    ------
-    StudyError
-        The layers have none of a name that the size gives.
+    Raises :class:`StudyError` where the layers have none of a name that the size gives.
     """
-    layer = families.layers(encoder)[0]
-    linear = [name for name, module in layer.named_modules() if isinstance(module, nn.Linear)]
-    chosen = {
-        asked: [n for n in linear if f".{n}".endswith(f".{asked}")] for asked in size.lora.targets
-    }
-    for asked, found in chosen.items():
+    modules = families.layers(encoder)[0].named_modules()
+    linear = [name for name, module in modules if isinstance(module, nn.Linear)]
+    chosen = []
+    for asked in size.lora.targets:
+        found = [name for name in linear if f".{name}".endswith(f".{asked}")]
         if not found:
-            expected = f"expected some of {', '.join(linear)}"
-            raise StudyError(
-                f"lora.targets: no linear layer '{asked}' in {size.encoder}; {expected}"
-            )
-    return sorted({name for found in chosen.values() for name in found}) or linear
+            wrong = f"lora.targets: no linear layer '{asked}'; expected some of {', '.join(linear)}"
+            raise StudyError(f"encoder {size.encoder}: {wrong}")
+        chosen += found
+    return chosen or linear
 
 
 def add(encoder: PreTrainedModel, size: Size) -> None:

@@ -4,7 +4,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from helpers.study import catalogue, rules, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
@@ -41,7 +41,7 @@ class Study(Strict):
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     phases: dict[Phase, Values]
     overrides: list[Override] = []
-    sweep: Sweep | None = None
+    sweep: Annotated[Sweep, Field(default=None)]
     trim: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     check_sizes: bool = True
@@ -54,13 +54,6 @@ class Study(Strict):
     tasks: dict[Name, Task]
     rate: PositiveFloat | None = None
     """The learning rate that the sweep tries; see :meth:`at`."""
-
-    @field_validator("sweep", mode="before")
-    @classmethod
-    def _has_values(cls, given):
-        if given is None:
-            raise ValueError("found nothing, expected the keys learning_rates and seeds")
-        return given
 
     @classmethod
     def load(cls, path: str | Path, outputs: str | Path = "outputs") -> "Study":

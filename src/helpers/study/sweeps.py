@@ -15,6 +15,7 @@ from helpers.study.files import read_json, write_json
 from helpers.study.params import Run
 
 SCORE = "English validation"
+"""A column: the mean over targets and seeds, in points."""
 
 
 def file(study, size: str) -> Path:
@@ -49,36 +50,37 @@ def choose(study, size: str) -> None:
     rows = []
     for tried, run in trials(study, size):
         selection = read_json(tried.run_folder(run) / "scores.json")["selection"]
-        rows.append({"learning_rate": tried.rate, "target": run.target, "seed": run.seed})
-        rows[-1] |= {SCORE: selection["score"], "collapsed": selection["collapsed"]}
-    means = pd.DataFrame(rows).groupby("learning_rate")[SCORE].mean()
-    record = {"learning_rate": means.idxmax(), "tried": _tried(study, size), "trials": rows}
-    write_json(file(study, size), record)
+        rows.append((tried.rate, selection["score"], selection["collapsed"]))
+    table = pd.DataFrame(rows, columns=["learning_rate", SCORE, "collapsed"])
+    means = table.groupby("learning_rate").agg({SCORE: "mean", "collapsed": "sum"})
+    best = means[SCORE].idxmax()
+    scores = means.reset_index().to_dict("records")
+    content = {"learning_rate": best, "tried": _tried(study, size), "scores": scores}
+    write_json(file(study, size), content)
 
 
 def choices(study) -> pd.DataFrame:
     """Every size and rate with its mean score in points, and which was chosen."""
-    columns, tables = ["size", "learning_rate", SCORE, "collapsed", "chosen"], []
+    rows = []
     for size in study.sizes:
         record = read_json(file(study, size))
-        if trials := record.get("trials"):
-            table = pd.DataFrame(trials).groupby("learning_rate", as_index=False)
-            means = table.agg({SCORE: "mean", "collapsed": "sum"})
-            best = means["learning_rate"] == record["learning_rate"]
-            shown = means["learning_rate"].map("{:g}".format)
-            tables.append(means.assign(size=size, learning_rate=shown, chosen=best))
-    return pd.concat(tables)[columns] if tables else pd.DataFrame(columns=columns)
+        for row in record.get("scores", []):
+            chosen = row["learning_rate"] == record["learning_rate"]
+            shown = {"learning rate": f"{row.pop('learning_rate'):g}", **row}
+            rows.append({"size": size, **shown, "chosen": chosen})
+    return pd.DataFrame(rows)
 
 
 def recipes(study) -> pd.DataFrame:
-    """How every size is trained on every task."""
+    """How every size is trained on every task; a batch is what an update sees."""
     tasks = [("intermediate", task) for task in study.intermediate if task != NONE]
     tasks += [("target", target.task) for target in study.targets if study.train_on(target.task)]
     rows = []
-    for (phase, task), (name, size) in itertools.product(tasks, study.sizes.items()):
-        used = study.hyperparameters(phase, name, task)
-        rows.append({"phase": phase, "task": task, "size": name, "tuning": size.tuning})
+    for (phase, task), size in itertools.product(tasks, study.sizes):
+        used = study.hyperparameters(phase, size, task)
         rate = "not chosen" if used.learning_rate is None else f"{used.learning_rate:g}"
-        rows[-1] |= {"learning_rate": rate, "steps": used.steps}
-        rows[-1] |= {"epochs": used.epochs, "batch": used.batch_size * used.gradient_accumulation}
-    return pd.DataFrame(rows)
+        batch = used.batch_size * used.gradient_accumulation
+        tuning = study.sizes[size].tuning
+        rows.append((phase, task, size, tuning, rate, used.steps, used.epochs, batch))
+    names = ["phase", "task", "size", "tuning", "learning rate", "steps", "epochs", "batch"]
+    return pd.DataFrame(rows, columns=names)

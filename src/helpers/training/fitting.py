@@ -84,18 +84,17 @@ def fit(
 def _flops_per_token(model: EncoderModel) -> float:
     """Two operations a weight forward, two for the states' gradients, two for its own; layers only.
 
-    The gradients go through every layer in which something is trained; checkpointed layers run
-    forward a second time.
+    A checkpointed layer in which something is trained runs forward twice.
     """
     below = model.cached_states.depth if model.cached_states else 0
-    flops = 0.0
-    for at, layer in enumerate(families.layers(model.encoder)):
-        weights = sum(p.numel() for p in layer.parameters())
-        learning = sum(p.numel() for p in layer.parameters() if p.requires_grad)
-        again = getattr(layer, "gradient_checkpointing", False)
-        flops += 2.0 * weights * (at >= below)
-        flops += (2.0 * weights * (1 + again) + 2.0 * learning) * (learning > 0)
-    return flops
+    layers = families.layers(model.encoder)
+    operations = 2.0 * sum(p.numel() for p in layers[below:].parameters())
+    for layer in layers:
+        if trained(layer):
+            passes = 2 if model.encoder.is_activation_checkpointing else 1
+            operations += 2.0 * passes * sum(p.numel() for p in layer.parameters())
+            operations += 2.0 * sum(p.numel() for p in trained(layer).values())
+    return operations
 
 
 def _arguments(
