@@ -81,6 +81,16 @@ def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
     return [m for m in below if id(m) not in trained]
 
 
+def checkpoint_gradients(encoder: PreTrainedModel) -> None:
+    """Have an encoder's layers compute their states anew for the gradients, and keep only inputs.
+
+    The library would also have the embeddings' output ask for gradients, which only reentrant
+    checkpoints need and which would send them through frozen layers.
+    """
+    encoder.activation_checkpointing_enable({"use_reentrant": False})
+    encoder.disable_input_require_grads()
+
+
 def choose_attention(encoder: PreTrainedModel, length: int) -> None:
     """Have an encoder use the fastest attention for sequences of ``length`` tokens.
 

@@ -15,7 +15,7 @@ from helpers.encoders import families
 from helpers.encoders.model import EncoderModel
 from helpers.study import Hyperparameters
 from helpers.tasks.labels import IGNORED
-from helpers.training.checkpoints import Checkpoints
+from helpers.training.checkpoints import Checkpoints, trained
 from helpers.training.training_set import TrainingSet
 
 
@@ -84,11 +84,19 @@ def fit(
 
 
 def _flops_per_token(model: EncoderModel) -> float:
-    """Two operations a weight forward, four backward where it is trained; layers only."""
+    """Two operations a weight forward, two for the states' gradients, two for its own; layers only.
+
+    A checkpointed layer in which something is trained runs forward twice.
+    """
     below = model.cached_states.depth if model.cached_states else 0
     layers = families.layers(model.encoder)
-    run = sum(p.numel() for p in layers[below:].parameters())
-    return 2.0 * run + 4.0 * sum(p.numel() for p in layers.parameters() if p.requires_grad)
+    operations = 2.0 * sum(p.numel() for p in layers[below:].parameters())
+    for layer in layers:
+        if trained(layer):
+            passes = 2 if model.encoder.is_activation_checkpointing else 1
+            operations += 2.0 * passes * sum(p.numel() for p in layer.parameters())
+            operations += 2.0 * sum(p.numel() for p in trained(layer).values())
+    return operations
 
 
 def _arguments(
@@ -100,7 +108,7 @@ def _arguments(
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.learning_rate or 0.0,  # a study's rules see that there is one
         warmup_steps=round(settings.warmup * steps),
         lr_scheduler_type="linear",
         weight_decay=settings.weight_decay,
@@ -147,6 +155,12 @@ class _Trainer(Trainer):
         self.training_set, items = training_set, training_set.items
         # The library asks for an eval_dataset; what is scored is the set's own validation data.
         super().__init__(train_dataset=items, eval_dataset=items, **options)
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, trained(self.model))
+
+    def _issue_warnings_after_load(self, load_result):
+        """A checkpoint lacks the weights that are not trained, which is no reason for a warning."""
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         step = super().training_step
