@@ -48,15 +48,12 @@ def rows(task: Task, source: Source, split: str, language: str, folder: Path | N
         found = _own(where, path)
     else:
         found = _hub(where, source, named, code)
-    begins = {column: begin.format(language=code) for column, begin in task.where.items()}
-    return [row for row in found if _begins(row, begins)] if begins else found
-
-
-def _begins(row: dict | ValueError, begins: dict[str, str]) -> bool:
-    """Whether each of these columns begins so; a row that cannot be read stays, to be reported."""
-    if isinstance(row, ValueError):
-        return True
-    return all(str(row[column]).startswith(begin) for column, begin in begins.items())
+    for column, begin in task.where.items():
+        wanted = begin.format(language=code)
+        found = [  # a row that cannot be read stays, to be reported
+            r for r in found if isinstance(r, ValueError) or str(r[column]).startswith(wanted)
+        ]
+    return found
 
 
 def _own(where: str, path: Path) -> Rows:
