@@ -126,13 +126,10 @@ def detectable(study: Study) -> list[str]:
     if not rows[0]:
         return []
     names = [f"{seeds[NONE]} / {seeds['others']}" for seeds in (planned, *more)]
-    head = f"{'seeds of none / of the others':32}" + "".join(f"{name:>10}" for name in names)
-    table = [f"{what:32}" + "".join(f"{row[what]:>10.1f}" for row in rows) for what in rows[0]]
+    table = pd.DataFrame(rows, index=names).T.rename_axis(columns="seeds of none / of the others")
     source = "as the last results have it" if len(earlier) else "assumed"
-    title = (
-        "smallest true effect found with 80 % power, points (zero-shot, mean over all; spread of"
-    )
-    return [f"\n{title} seeds {source})", head, *table]
+    title = "smallest true effect found with 80 % power, points (zero-shot, mean over all"
+    return [f"\n{title}; spread of seeds {source})", table.to_string(float_format="{:.1f}".format)]
 
 
 def missing(study: Study) -> list[str]:

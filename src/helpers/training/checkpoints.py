@@ -14,7 +14,7 @@ import shutil
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import safetensors.torch
@@ -191,11 +191,7 @@ class Checkpoints(TrainerCallback):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {
-            number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)
-        }
-        try:
+        with ExitStack() as after:
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                after.callback(signal.signal, number, signal.signal(number, note))
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
