@@ -29,11 +29,11 @@ export: .venv/installed ## a study's predictions as XTREME's evaluation reads th
 	$(BIN)/python -m helpers.evaluation.export $(STUDY)
 
 test: .venv/installed
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
-test-fast: .venv/installed ## ruff, and the tests that take no more than a few seconds each
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+test-fast: .venv/installed ## ruff, mypy, and the tests that take no more than a few seconds each
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
 
 test-precision: .venv/installed ## the core's tests with float32 forced, then with bf16

@@ -59,7 +59,7 @@ def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp
         ),
         ({"overrides": [{"set": {"stepz": 1}}]}, "stepz: unknown key"),
         ({"seeds": [1, 1]}, "seeds: [1, 1] names something twice"),
-        ({"seeds": []}, "seeds: List should have at least 1 item"),
+        ({"seeds": []}, "seeds: found an empty list; expected at least one seed"),
         ({"phases": {"intermediate": {}, "target": {}}}, "Field required"),
         ({"name": "../elsewhere"}, "name: String should match pattern"),
         (

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers import comparison
 from helpers.batch import fetch
-from helpers.study import Study, command
+from helpers.study import NONE, RUN, Study, command
 from helpers.study.files import read_json
+from helpers.study.params import Phase
 
 GPU_FLOPS = 1.2e14
 """Assumed rate of training on one GPU: 40 % of an A100's 312 TFLOP/s in bf16."""
@@ -38,6 +40,8 @@ VOCABULARY = {True: 150_000, False: 250_002}
 """Rows of a vocabulary, trimmed (assumed for a study of many languages) and XLM-R's whole one."""
 PREDICTED = 5_000
 """Assumed evaluated items of a language where the catalogue does not say."""
+EARLIER = pd.DataFrame(columns=[*RUN, "language", "score", "n"])
+"""The results of a study that has none."""
 _PHASES = ["encoder", "intermediate", "target"]
 _COUNTS = ["runs", "examples", "tokens", "hours"]
 _ROW = "{:14}{:>8,.0f}{:>22,.0f}{:>20,.0f}{:>12,.1f}"
@@ -69,12 +73,13 @@ def plan(study: Study) -> pd.DataFrame:
 def _training(study: Study, size: str, name: str, target: str | None = None) -> tuple[int, int]:
     """Examples and tokens of one training: stages one after the other, each on tasks at once."""
     stages = [[task] for task in study.train_on(target)] if target else [study.components(name)]
-    phase, name = ("target", target) if target else ("intermediate", name)
+    phase: Phase = "target" if target else "intermediate"
+    name = target or name
     settings, mixture = study.hyperparameters(phase, size, name), study.mixtures.get(name)
     limit = min(settings.train_examples or math.inf, mixture.cap if mixture else math.inf)
     examples = tokens = 0
     for tasks in stages:
-        rows = {task: min(_rows(study, task) or 0, limit) for task in tasks}
+        rows = {task: int(min(_rows(study, task) or 0, limit)) for task in tasks}
         if total := sum(rows.values()):
             batches = settings.total_steps(total) * settings.gradient_accumulation
             for task in tasks:
@@ -91,14 +96,39 @@ def _rows(study: Study, name: str) -> int | None:
     if None in counts or entry.where:  # there the source's size is that of all its languages
         read = read_json(study.folder / "data" / "summary.json").get("splits", {})
         counts = [read.get(f"{name}/train/{code}", {}).get("rows") for code in entry.trained_in]
-    return None if None in counts else sum(counts)
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
-def _tokens(study: Study, phase: str, size: str, task: str, name: str) -> int:
+def _tokens(study: Study, phase: Phase, size: str, task: str, name: str) -> int:
     """Tokens of an example of ``task``, cut as the hyperparameters of ``name`` say."""
     entry, limit = study.tasks[task], study.hyperparameters(phase, size, name).max_length
     sequences = len(entry.labels) if entry.format == "multiple_choice" else 1
     return min(TOKENS[entry.format], limit) * sequences
+
+
+def detectable(study: Study) -> list[str]:
+    """What the study can find as planned and with more seeds, as lines of text."""
+    kept = study.folder / "results.parquet"
+    earlier = pd.read_parquet(kept) if kept.exists() else EARLIER
+    counts = comparison.parameters(study) or {
+        name: ENCODERS[size.encoder][0]
+        for name, size in study.sizes.items()
+        if size.encoder in ENCODERS
+    }
+    planned = {name: len(study.seeds_of(name)) for name in (NONE, "others")}
+    more = [{NONE: none, "others": others} for none, others in ((5, 3), (5, 5), (10, 5))]
+    rows = [comparison.detectable(study, seeds, earlier, counts) for seeds in (planned, *more)]
+    if not rows[0]:
+        return []
+    names = [f"{seeds[NONE]} / {seeds['others']}" for seeds in (planned, *more)]
+    head = f"{'seeds of none / of the others':32}" + "".join(f"{name:>10}" for name in names)
+    table = [f"{what:32}" + "".join(f"{row[what]:>10.1f}" for row in rows) for what in rows[0]]
+    source = "as the last results have it" if len(earlier) else "assumed"
+    title = (
+        "smallest true effect found with 80 % power, points (zero-shot, mean over all; spread of"
+    )
+    return [f"\n{title} seeds {source})", head, *table]
 
 
 def missing(study: Study) -> list[str]:
@@ -161,6 +191,7 @@ def show(study: Study, phases: pd.DataFrame) -> str:
         f"{TRAINING} FLOP a parameter of the layers and token, and tokens a sequence of "
         + ", ".join(f"{count} ({name})" for name, count in TOKENS.items()),
         *notes,
+        *detectable(study),
         "\nmissing on this machine:" if absent else "\nnothing is missing on this machine",
         *(f"  {what}" for what in absent),
     ]

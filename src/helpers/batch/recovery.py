@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from helpers.study import Study, StudyError
 from helpers.study.catalogue import read_yaml
-from helpers.study.files import damage, read_json, write_whole
+from helpers.study.files import damage, read_json, write_text
 from helpers.study.study import REPETITION
 
 PATIENCE = 180
@@ -115,10 +115,10 @@ def no_job_left(study: Study) -> None:
 def snapshot(study: Study) -> Study:
     """The study as read from a copy of its files in its outputs, which no edit reaches."""
     path = study.folder / SNAPSHOT
-    catalogue = (study.path.parent / study.catalogue).read_bytes()
+    catalogue = (study.path.parent / study.catalogue).read_text(encoding="utf-8")
     params = yaml.safe_dump({**read_yaml(study.path), "catalogue": "tasks.yaml"}, sort_keys=False)
-    write_whole(path.with_name("tasks.yaml"), lambda beside: beside.write_bytes(catalogue))
-    write_whole(path, lambda beside: beside.write_text(params, encoding="utf-8"))
+    write_text(path.with_name("tasks.yaml"), catalogue)
+    write_text(path, params)
     return Study.load(path, study.outputs)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -78,9 +79,10 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) 
     environment = os.environ | {execute.BATCH: str(os.getpid())}
     environment |= {} if profile else {execute.GPUS: ",".join(names)}
     # A session of its own: a terminal's signals come here only, and one from here reaches them all.
-    how = {"stderr": subprocess.STDOUT, "env": environment, "start_new_session": True}
+    new_session = partial(subprocess.Popen, start_new_session=True, stderr=subprocess.STDOUT)
     with (study.folder / recovery.LOG).open("w") as log:
-        process = subprocess.Popen(_command(study, at_once, profile) + more, stdout=log, **how)
+        command = _command(study, at_once, profile) + more
+        process = new_session(command, stdout=log, env=environment)
     signal.signal(signal.SIGUSR1, lambda number, _: _signal(process, number))
     try:
         while process.poll() is None:

@@ -134,7 +134,9 @@ def prepare(study: Study) -> dict:
     StudyError
         Any source or row is bad, or something that is evaluated is also trained on.
     """
-    splits, trained, evaluated = {}, {}, {}
+    splits: dict[str, dict] = {}
+    trained: dict[str, dict] = {}
+    evaluated: dict[str, dict] = {}
     shutil.rmtree(token_cache(study), ignore_errors=True)
     for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:
         _file(study, name, "labels.json").unlink(missing_ok=True)

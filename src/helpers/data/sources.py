@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from helpers.data import mini
 from helpers.study import StudyError, Task
@@ -86,7 +87,8 @@ def _table(lines: Iterable[str], **dialect) -> Rows:
 
 def _derivations(lines: Iterable[str]) -> Rows:
     """Words and supertags as CCGbank's AUTO files hold them: a line of ids, a line of brackets."""
-    out, name = [], ""
+    out: list[dict | ValueError] = []
+    name = ""
     for line in lines:
         if line.startswith("ID="):
             name = line.split()[0].removeprefix("ID=")
@@ -100,7 +102,8 @@ def _derivations(lines: Iterable[str]) -> Rows:
 
 def _hub(where: str, source: Source, split: str, code: str) -> Rows:
     config = source.config.format(language=code) if source.config else None
-    wanted = {"name": config, "split": split}
+    wanted: dict[str, Any] = {"name": config, "split": split}
+    assert source.hub
     if not (mirror := os.environ.get(MIRROR)):
         return _load(where, source.hub, cached=True, revision=source.revision, **wanted)
     folder = f"{mirror}/{source.hub}"

@@ -7,12 +7,13 @@ own.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import nn
 from transformers import MT5EncoderModel, PretrainedConfig, PreTrainedModel
 
-from helpers.encoders.hardware import attention
+from helpers.encoders import hardware
 from helpers.study import StudyError
 from helpers.study.architectures import FAMILIES, Family
 from helpers.study.catalogue import unknown
@@ -31,7 +32,7 @@ def family(config: PretrainedConfig) -> Family:
 
 def layers(encoder: PreTrainedModel) -> nn.ModuleList:
     """An encoder's layers, the lowest first."""
-    return encoder.get_submodule(family(encoder.config).layers)
+    return cast(nn.ModuleList, encoder.get_submodule(family(encoder.config).layers))
 
 
 def set_layers(encoder: PreTrainedModel, new: list[nn.Module]) -> None:
@@ -76,13 +77,17 @@ def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
     path = family(encoder.config).layers
     below = [m for name, m in encoder.named_modules() if name and not path.startswith(name)]
     upper = [encoder.get_submodule(after)] if (after := family(encoder.config).after) else []
-    upper = {id(m) for module in [*layers(encoder)[count:], *upper] for m in module.modules()}
-    return [m for m in below if id(m) not in upper]
+    trained = {id(m) for module in [*layers(encoder)[count:], *upper] for m in module.modules()}
+    return [m for m in below if id(m) not in trained]
 
 
 def choose_attention(encoder: PreTrainedModel, length: int) -> None:
-    """Have an encoder use the attention that is fastest for sequences of ``length`` tokens."""
-    kind = attention(length) if encoder._supports_sdpa else "eager"
+    """Have an encoder use the fastest attention for sequences of ``length`` tokens.
+
+    That is SDPA, where the architecture has it, on a GPU and for long sequences.
+    """
+    fused = torch.cuda.is_available() or length >= hardware.CROSSOVER
+    kind = "sdpa" if fused and encoder._supports_sdpa else "eager"
     if encoder.config._attn_implementation != kind:
         encoder.set_attn_implementation(kind)
 
@@ -116,6 +121,7 @@ def states_after(encoder: PreTrainedModel, depth: int, **inputs) -> torch.Tensor
     stand = _Stand(encoder)
     with _exchanged(encoder, [*layers(encoder)[:depth], stand]):
         encoder(**inputs)
+    assert stand.states is not None
     return stand.states
 
 

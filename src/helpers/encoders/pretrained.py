@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,8 @@ def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         model, tokenizer = bundled.convert(bundled.locate())
     else:
         model, tokenizer = load(_source(size.encoder))
-    found, rows = len(families.layers(model)), model.get_input_embeddings().num_embeddings
+    found = len(families.layers(model))
+    rows = len(model.get_input_embeddings().get_parameter("weight"))
     if len(tokenizer) > rows:
         raise StudyError(
             f"encoder {size.encoder}: its tokenizer has {len(tokenizer)} tokens; "
@@ -73,8 +75,8 @@ def prepare(study: Study, name: str) -> dict:
     could not be done.
     """
     model, tokenizer = pretrained(study.sizes[name])
-    report = {"parameters before": parameters(model), "tokens before": len(tokenizer), "notes": []}
-    texts = _texts(study)
+    report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
+    report["tokens before"], texts = len(tokenizer), _texts(study)
     used, kept = used_tokens(tokenizer, texts), None
     if study.trim:
         try:
@@ -95,7 +97,7 @@ def prepare(study: Study, name: str) -> dict:
         if hidden_states.depth(study, name) and not cached:
             report["notes"].append("every run computes the states of the frozen layers anew")
         record = {"parameters": study.settings(name), "texts": study.texts(), "made": report}
-        write_json(folder / "run.json", record)
+        write_json(folder / "run.json", record | _sizes(model))
 
     write_whole(study.encoder_folder(name), write)
     return report
@@ -118,12 +120,16 @@ def load(
         names = families.family(config).dropout
         for name in names if dropout is not None else ():
             setattr(config, name, dropout)
-        kind = families.CLASSES.get(config.model_type) or AutoModel._model_mapping[type(config)]
+        kind: Any = (
+            families.CLASSES.get(config.model_type) or AutoModel._model_mapping[type(config)]
+        )
         pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
-        options = {"add_pooling_layer": False} if pooler else {}
+        options: dict[str, Any] = {"add_pooling_layer": False} if pooler else {}
         options |= {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
         model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder)
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise ValueError(f"its tokenizer is a {type(tokenizer).__name__}; expected a fast one")
     except StudyError as error:
         raise StudyError(f"encoder {folder}: {error}") from None
     except (OSError, ValueError, RuntimeError) as error:
@@ -173,13 +179,12 @@ def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropo
     folder = _made(study, size, intermediate, seed)
     trained, _ = load(folder)
     old, new = kept_ids(folder), kept_ids(study.encoder_folder(size))
-    if old != new:
-        rows = model.get_input_embeddings().weight.data.clone()
+    if old and new and old != new:
+        rows = model.get_input_embeddings().get_parameter("weight").data.clone()
         at = {token: row for row, token in enumerate(new)}
         both = [(at[token], row) for row, token in enumerate(old) if token in at]
-        rows[[a for a, _ in both]] = trained.get_input_embeddings().weight.data[
-            [b for _, b in both]
-        ]
+        own = trained.get_input_embeddings().get_parameter("weight").data
+        rows[[a for a, _ in both]] = own[[b for _, b in both]]
         trained.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
     model.load_state_dict(trained.state_dict())
     return model, tokenizer
@@ -209,11 +214,19 @@ def kept_ids(folder: Path) -> list[int] | None:
 
 def parameters(model: PreTrainedModel) -> dict[str, int]:
     """Number of parameters by part."""
-    words = model.get_input_embeddings().weight.numel()
+    words = model.get_input_embeddings().get_parameter("weight").numel()
     layers = sum(p.numel() for p in families.layers(model).parameters())
     total = sum(p.numel() for p in model.parameters())
     rest = total - words - layers
     return {"word embeddings": words, "layers": layers, "other": rest, "total": total}
+
+
+def _sizes(model: PreTrainedModel) -> dict[str, int]:
+    """An encoder's parameters, all and without the embeddings of words, positions and types."""
+    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    total = sum(p.numel() for p in model.parameters())
+    rest = total - sum(table.weight.numel() for table in tables)
+    return {"parameters_all": total, "parameters_without_embeddings": rest}
 
 
 def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> dict[str, float]:

@@ -41,7 +41,7 @@ def trim(
     for text, before, after in zip(texts, old, new, strict=True):
         if [kept[i] for i in after] != before:
             raise StudyError(f"trim: {text[:60]!r} would be cut otherwise")
-    rows = model.get_input_embeddings().weight.data[torch.tensor(kept)]
+    rows = model.get_input_embeddings().get_parameter("weight").data[torch.tensor(kept)]
     pad = small.pad_token_id
     model.set_input_embeddings(nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=pad))
     model.config.vocab_size, model.config.pad_token_id = len(kept), pad

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.study import Study, StudyError, Task, command
-from helpers.study.files import write_whole
+from helpers.study.files import write_text
 
 FOLDERS = {"paws_x": "pawsx", "bucc": "bucc2018"}
 """XTREME's names of tasks where they differ from the catalogue's."""
@@ -44,10 +44,7 @@ def export(study: Study, folder: Path | None = None) -> list[Path]:
         for language, rows in pd.read_parquet(predictions).groupby("language", sort=False):
             suffix = "json" if task.format == "span_extraction" else "tsv"
             text = page(task, str(language), rows)
-            write_whole(
-                target / f"test-{language}.{suffix}",
-                lambda path, text=text: path.write_text(text, encoding="utf-8"),
-            )
+            write_text(target / f"test-{language}.{suffix}", text)
         written.append(chosen)
     if not written:
         raise StudyError(

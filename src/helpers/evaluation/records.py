@@ -21,14 +21,21 @@ from helpers.training import Training, checkpoints
 _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "papermill")
 
 
-def write_intermediate(study: Study, size: str, task: str, seed: int, trained: Training) -> dict:
-    """Write the encoder for later trainings, run.json and scores.json; returns the scores."""
+def write_intermediate(
+    study: Study, size: str, task: str, seed: int, trained: Training, collapsed: dict | None = None
+) -> dict:
+    """Write the encoder for later trainings, run.json and scores.json; returns the scores.
+
+    ``collapsed`` is the selection of the training that this one repeats, if it does.
+    """
     folder, encoder = study.encoder_folder(size, task, seed), trained.model.encoder
     kept = encoders.kept_ids(study.encoder_folder(size))
     write_whole(folder, lambda path: encoders.save(encoder, trained.tokenizer, path, kept))
     result = {"selection": with_collapse(trained.selection)}
+    result |= {"repeats": collapsed} if collapsed else {}
     write_json(folder.parent / "run.json", provenance(study.settings(size, task), trained))
     write_json(folder.parent / "scores.json", result)
+    shutil.rmtree(folder.parent / REPETITION, ignore_errors=True)
     checkpoints.remove(folder.parent)
     return result
 

@@ -10,8 +10,8 @@ from helpers.study.files import read_json
 
 MIRROR = "HUB_MIRROR"
 """Environment variable: a folder laid out like the hub, read instead of it."""
-_TOKENIZERS = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
-_TOKENIZERS += ("vocab.txt", "vocab.json")
+_TOKENIZERS = ["tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "spm.model"]
+_TOKENIZERS += ["vocab.txt", "vocab.json"]
 
 
 class Family(NamedTuple):

@@ -15,7 +15,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 """A name that may become a folder: no separators, no leading dot."""
 Language = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """A language code, which becomes part of a file's name."""
-Split = Literal["train", "validation", "test"]
+Split = Annotated[str, Field(pattern="^(train|validation|test)$")]
 Format = Literal["sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval"]
 
 NONE = "none"
@@ -118,6 +118,7 @@ class Task(Source):
     pooling: Literal["mean", "cls"] = "mean"
     threshold: Split | None = None
     layer: Annotated[int, Field(ge=1)] | None = None
+    group: str | None = None
     values: dict[str, dict[str, str]] = {}
     languages: list[Language] = [ENGLISH]
     codes: dict[str, str] = {}

@@ -9,7 +9,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from helpers.study.catalogue import Name, Strict
 
 Phase = Literal["intermediate", "target"]
+Notebook = Literal["encoder", "intermediate", "target"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Seeds = list[NonNegativeInt]
 Values = dict[str, float | int | bool | None]
 """Hyperparameters by name, before they are checked."""
 
@@ -58,6 +60,7 @@ class Hyperparameters(Strict):
         """Optimiser steps over a training set of ``examples``."""
         if self.steps:
             return self.steps
+        assert self.epochs  # as checked: one of the two is given
         per_epoch = math.ceil(examples / (self.batch_size * self.gradient_accumulation))
         return max(1, round(self.epochs * per_epoch))
 

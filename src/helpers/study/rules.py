@@ -56,8 +56,16 @@ def _known_names(study) -> Iterator[str]:
 
 def _each_once(study) -> Iterator[str]:
     targets = [target.task for target in study.targets]
-    given = {"intermediate": study.intermediate, "targets": targets, "seeds": study.seeds}
+    given = {"intermediate": study.intermediate, "targets": targets}
+    if isinstance(study.seeds, dict):
+        if lacking := {"none", "others"} - study.seeds.keys():
+            yield f"seeds: found no key {lacking.pop()}; expected a list, or both none and others"
+        given |= {f"seeds.{key}": values for key, values in study.seeds.items()}
+    else:
+        given["seeds"] = study.seeds
     for key, values in given.items():
+        if not values:
+            yield f"{key}: found an empty list; expected at least one seed"
         if len(set(values)) != len(values):
             yield f"{key}: {values} names something twice; expected each once"
 

@@ -4,7 +4,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from helpers.study import catalogue, rules
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
@@ -12,8 +12,10 @@ from helpers.study.params import (
     Hyperparameters,
     Mixture,
     Needs,
+    Notebook,
     Override,
     Phase,
+    Seeds,
     Size,
     Target,
     Values,
@@ -45,16 +47,17 @@ class Study(Strict):
     intermediate: Annotated[list[Name], Field(min_length=1)]
     mixtures: dict[Name, Mixture] = {}
     targets: Annotated[list[Target], Field(min_length=1)]
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    seeds: Seeds | dict[Literal["none", "others"], Seeds]
     phases: dict[Phase, Values]
     overrides: list[Override] = []
     trim: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    margin: PositiveFloat = 1.0
     check_sizes: bool = True
     on_bad_row: Literal["error", "skip"] = "error"
     retry_collapsed: bool = False
     checkpoint_minutes: NonNegativeFloat = 15.0
-    cluster: dict[Literal["encoder", "intermediate", "target"], Needs] = {}
+    cluster: dict[Notebook, Needs] = {}
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
@@ -124,8 +127,17 @@ class Study(Strict):
     def runs(self) -> list[Run]:
         """Every (size, intermediate, target, seed) of the study."""
         targets = [target.task for target in self.targets]
-        names = product(self.sizes, self.intermediate, targets, self.seeds)
-        return [Run(*run) for run in names]
+        return [
+            Run(size, intermediate, target, seed)
+            for size, intermediate, target in product(self.sizes, self.intermediate, targets)
+            for seed in self.seeds_of(intermediate)
+        ]
+
+    def seeds_of(self, intermediate: str) -> list[int]:
+        """The seeds of the runs after an intermediate task; the baseline may have more of them."""
+        if isinstance(self.seeds, list):
+            return self.seeds
+        return self.seeds["none" if intermediate == NONE else "others"]
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
@@ -152,7 +164,7 @@ class Study(Strict):
             return self.folder / size / "encoder"
         return self.folder / size / intermediate / f"seed-{seed}" / "encoder"
 
-    def needs(self, phase: str) -> Needs:
+    def needs(self, phase: Notebook) -> Needs:
         """What a notebook of ``phase`` asks of a cluster; for the encoder no GPU, if not said."""
         return self.cluster.get(phase) or Needs(gpus=int(phase != "encoder"))
 
@@ -172,7 +184,7 @@ class Study(Strict):
 
     def next_seed(self, seed: int) -> int:
         """The seed under which a collapsed run is repeated: one that the study has not used."""
-        return seed + max(self.seeds) + 1
+        return seed + max(run.seed for run in self.runs()) + 1
 
     def settings(
         self, size: str, intermediate: str | None = None, target: str | None = None

@@ -49,7 +49,8 @@ def decode(task: Task, examples: list[dict], features: list[dict], logits: list)
     groups: dict[tuple, list[int]] = defaultdict(list)
     for at, example in enumerate(examples):
         groups[example.get("language"), example.get("split")].append(at)
-    rows, thresholds = {}, defaultdict(float)
+    rows: dict[int, dict] = {}
+    thresholds: dict[str, float] = defaultdict(float)
     # The development part comes first: it gives the thresholds.
     for language, split in sorted(groups, key=lambda group: group[1] == task.evaluate):
         members = groups[language, split]

@@ -82,24 +82,25 @@ class Checkpoints(TrainerCallback):
         """
         self.trainer, self.now, self.before, self.signal = trainer, stage, log, None
         self.score, self.step, self.weights, self.order = -1.0, 0, None, None
-        saved = self.metadata if self.found and stage == self.stage else {}
+        found = self.found if stage == self.stage else None
+        saved = self.metadata if found else {}
         self.last = time.monotonic()
         self.begin = self.last - saved.get("seconds", 0.0)
-        if saved:
+        if found:
             self.score, self.step = saved["score"], saved["step"]
-            tensors = safetensors.torch.load_file(self.found / _TENSORS)
+            tensors = safetensors.torch.load_file(found / _TENSORS)
             self.order, self.weights = tensors.pop(_ORDER), tensors or None
         self.resumed = saved
-        if saved.get("done"):
-            trainer.state = TrainerState.load_from_json(str(self.found / "trainer_state.json"))
-            trainer._load_rng_state(str(self.found))  # the next stage's head is drawn from it
+        if found and saved["done"]:
+            trainer.state = TrainerState.load_from_json(str(found / "trainer_state.json"))
+            trainer._load_rng_state(str(found))  # the next stage's head is drawn from it
         else:
             with self._signals():
-                trainer.train(resume_from_checkpoint=str(self.found) if saved else None)
+                trainer.train(resume_from_checkpoint=str(found) if found else None)
         shutil.rmtree(self.staging, ignore_errors=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
-        if self.weights is not None:
+        if self.weights is not None and trainer.model is not None:
             trainer.model.load_state_dict(self.weights)
         return time.monotonic() - self.begin
 

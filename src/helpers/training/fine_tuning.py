@@ -15,11 +15,19 @@ from helpers.training.fitting import Training, fit
 from helpers.training.training_set import TrainingSet
 
 
-def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
-    """Phase 2: fine-tune a size's pretrained encoder on an English intermediate task or mixture."""
+def intermediate(
+    study: Study, size: str, task: str, seed: int, repetition: int | None = None
+) -> Training:
+    """Phase 2: fine-tune a size's pretrained encoder on an English intermediate task or mixture.
+
+    ``repetition`` is a seed that replaces ``seed`` in this training: a collapsed one is repeated.
+    """
     settings = study.hyperparameters("intermediate", size, task)
     folder, depends_on = study.encoder_folder(size, task, seed).parent, study.settings(size, task)
-    checkpoints = Checkpoints(folder, {"seed": seed, **depends_on}, study.checkpoint_minutes)
+    if repetition is not None:
+        folder, seed = folder / REPETITION, repetition
+    minutes, at_end = study.checkpoint_minutes, study.retry_collapsed
+    checkpoints = Checkpoints(folder, {"seed": seed, **depends_on}, minutes, at_end=at_end)
     start = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
     return _fine_tune(study, size, [task], settings, seed, start, checkpoints)
 
@@ -54,7 +62,7 @@ def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
     size, task = study.sizes[run.size], study.tasks[run.target]
     depth = len(families.layers(encoder))
     layer = size.retrieval_layer or min(task.layer or depth // 2 + 1, depth)
-    model = EncoderWithHead(encoder, *tasks.of(task).head(task), task.pooling, 0.0, layer)
+    model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, layer)
     model.precision = hardware.precision(study)
     selection = dict.fromkeys(("task", "split", "language", "score", "majority")) | {"n": 0}
     return Training(
@@ -114,7 +122,7 @@ def _model(
     if name in study.mixtures:
         return heads.of_mixture(study, name, encoder, pooling, dropout)
     task = data.labelled(study, name)
-    head = tasks.of(task).head(task)
+    head: tuple[str, int] = tasks.of(task).head(task)
     if isinstance(start, EncoderWithHead) and start.shape == head:
         return start
     return EncoderWithHead(encoder, *head, pooling, dropout)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -64,15 +65,17 @@ def fit(
     trainer.remove_callback(PrinterCallback)
     seconds = checkpoints.train(trainer, stage, list(log))
     seen = steps * settings.batch_size * settings.gradient_accumulation
-    notes = {"sequences per example": drawn_from.sequences, "steps": steps}
+    notes: dict[str, Any] = {"sequences per example": drawn_from.sequences, "steps": steps}
     notes |= {"best step": checkpoints.step, "precision": model.precision}
+    lines = [_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x]
+    last = [line["validation_score"] for line in lines if "validation_score" in line][-1]
     return Training(
         model=model,
         tokenizer=tokenizer,
         seed=seed,
-        selection={**drawn_from.selection, "score": checkpoints.score},
+        selection={**drawn_from.selection, "score": checkpoints.score, "last_score": last},
         max_length=settings.max_length,
-        log=[_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x],
+        log=lines,
         seconds=seconds,
         flops=_flops_per_token(model) * drawn_from.tokens * seen,
         examples=seen,

@@ -80,7 +80,7 @@ def of_mixture(
     """
     mixture, own = study.mixtures[name], study.mixtures[name].tasks
     lengths = {task: study.hyperparameters("intermediate", size, task).max_length for task in own}
-    rows = {task: training_set.drawn(study, task, settings, seed) for task in own}
+    rows: dict[str, list] = {task: training_set.drawn(study, task, settings, seed) for task in own}
     if mixture.mlm:
         rows[MLM], lengths[MLM] = _lines(study, mixture.mlm.files, tokenizer), settings.max_length
     examples = sum(min(len(some), mixture.cap) for some in rows.values())
