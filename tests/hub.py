@@ -301,9 +301,9 @@ def repositories() -> dict[str, dict]:
             "paws_x", "{}", ALL, pair(["0", "1"], "sentence1", "sentence2", id=1)
         ),
         "google/xquad": each("xquad", "xquad.{}", ["validation"], answers("x")),
-        "facebook/mlqa": each("mlqa", "mlqa.{0}.{0}", ["validation", "test"], answers("m")),
         "google/xtreme": {
             "tydiqa": (LEARN, tydiqa(spoken), "en"),
+            **each("mlqa", "MLQA.{0}.{0}", ["validation", "test"], answers("m")),
             **each("udpos", "udpos.{}", ALL, pos),
             **each("panx", "PAN-X.{}", ALL, ner),
             **each("tatoeba", "tatoeba.{}", ["validation"], translations),

@@ -1,9 +1,12 @@
 """Params: what a study says, and what is said when it says nonsense."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from conftest import TASKS, write_study
 
+from helpers.batch import plan
 from helpers.study import NONE, Study, StudyError
 
 
@@ -32,6 +35,17 @@ def test_epochs_become_steps_by_the_size_of_the_training_set(tiny_study):
     assert chosen.total_steps(25) == 7
 
 
+def test_variants_are_one_task_under_several_names_with_overrides_of_their_own(sources, tmp_path):
+    few = {"phase": "target", "task": "few", "set": {"train_examples": 5}}
+    names = {"variants": {"few": "pairs"}, "targets": ["few", "pairs"], "overrides": [few]}
+    study = Study.load(write_study(tmp_path / "p", sources, **names))
+    examples = [study.hyperparameters("target", "base", t).train_examples for t in ("few", "pairs")]
+    assert examples == [5, None] and study.train_on("few") == study.train_on("pairs")
+    assert study.tasks["few"].model_dump(exclude={"name"}) == study.tasks["pairs"].model_dump(
+        exclude={"name"}
+    )
+
+
 def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp_path):
     one = Study.load(write_study(tmp_path / "a", sources))
     two = Study.load(write_study(tmp_path / "b", sources, targets=["pairs", "choices"]))
@@ -47,6 +61,10 @@ def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp
         ({"targets": None}, "targets: Input should be a valid list"),
         ({"mixtures": {"pairs": {"tasks": ["choices"]}}}, "mixtures: 'pairs' is a task's name"),
         ({"mixtures": {"all": {"tasks": ["mnlii"]}}}, "mixtures: unknown task 'mnlii'"),
+        ({"variants": {"few": "pairz"}}, "variants.few: unknown task 'pairz'; expected one of"),
+        ({"variants": {"pairs": "choices"}}, "variants: 'pairs' is a task's name"),
+        ({"variants": {"none": "choices"}}, "variants: 'none' is a task's name"),
+        ({"on_leak": "ignore"}, "on_leak: Input should be 'error' or 'drop'"),
         ({"intermediate": ["none", "mnlii"]}, "intermediate: unknown task 'mnlii'"),
         ({"targets": ["xnlii"]}, "targets: unknown task 'xnlii'"),
         (
@@ -122,6 +140,9 @@ def test_an_unknown_name_is_said_with_the_known_ones(tiny_study):
         study.tasks["nli"]
 
 
-@pytest.mark.parametrize("name", ["demo", "small-real"])
-def test_the_studies_that_come_with_the_project_are_valid(name):
-    assert Study.load(f"params/{name}.yaml").name == name
+@pytest.mark.parametrize("name", sorted({p.stem for p in Path("params").glob("*")} - {"tasks"}))
+def test_the_studies_that_come_with_the_project_are_valid_and_can_be_planned(name):
+    study = Study.load(f"params/{name}.yaml")
+    phases = plan.plan(study)
+    assert study.name == name and name in plan.show(study, phases)
+    assert phases.loc["target", "runs"] == len(study.runs())

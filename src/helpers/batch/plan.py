@@ -29,6 +29,7 @@ TOKENS = {
     "span_extraction": 250,
     "tagging": 30,
     "retrieval": 20,
+    "plain_text": 128,
 }
 """Assumed tokens of a sequence; long texts are cut at the study's length."""
 ENCODERS = {
@@ -80,12 +81,17 @@ def _training(study: Study, size: str, name: str, target: str | None = None) -> 
     examples = tokens = 0
     for tasks in stages:
         rows = {task: int(min(_rows(study, task) or 0, limit)) for task in tasks}
+        if cells := study.texts_of(mixture.mlm) if mixture else []:
+            text = cells[0][0]
+            rows[text] = int(min((_rows(study, text) or 0) * len(cells), limit))
         if total := sum(rows.values()):
             batches = settings.total_steps(total) * settings.gradient_accumulation
-            for task in tasks:
-                share = batches * settings.batch_size * rows[task] / total
-                length = _tokens(study, phase, size, task, task if mixture else name)
-                examples, tokens = examples + round(share), tokens + round(share * length)
+            shares = mixture.shares(rows) if mixture else {task: 1 for task in tasks}
+            for task, share in shares.items():
+                own = name if task not in tasks or not mixture else task
+                length = _tokens(study, phase, size, task, own)
+                seen = batches * settings.batch_size * share
+                examples, tokens = examples + round(seen), tokens + round(seen * length)
     return examples, tokens
 
 

@@ -39,12 +39,12 @@ def set_layers(encoder: PreTrainedModel, new: list[nn.Module]) -> None:
     """Give an encoder other layers."""
     parent, _, name = family(encoder.config).layers.rpartition(".")
     setattr(encoder.get_submodule(parent), name, nn.ModuleList(new))
+    encoder.config.num_hidden_layers = len(new)  # EuroBERT runs so many
 
 
 def keep_lower(encoder: PreTrainedModel, count: int) -> None:
     """Keep an encoder's lowest ``count`` layers."""
     set_layers(encoder, list(layers(encoder))[:count])
-    encoder.config.num_hidden_layers = count
     if getattr(encoder.config, "layer_types", None):
         encoder.config.layer_types = encoder.config.layer_types[:count]
 

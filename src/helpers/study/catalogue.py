@@ -16,7 +16,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """A language code, which becomes part of a file's name."""
 Split = Annotated[str, Field(pattern="^(train|validation|test)$")]
-Format = Literal["sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval"]
+Format = Literal[
+    "sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval", "plain_text"
+]
 
 NONE = "none"
 """The baseline: no intermediate task."""
@@ -30,7 +32,8 @@ _METRICS = {
     "multiple_choice": ["accuracy"],
     "span_extraction": ["f1"],
     "tagging": ["accuracy", "entity_f1"],
-    "retrieval": ["accuracy", "mining_f1"],
+    "retrieval": ["accuracy", "mining_f1", "map_20"],
+    "plain_text": ["accuracy"],
 }
 
 
@@ -117,6 +120,7 @@ class Task(Source):
     answers: Literal["squad", "mlqa"] = "squad"
     pooling: Literal["mean", "cls"] = "mean"
     threshold: Split | None = None
+    candidates: list[Name] = []
     layer: Annotated[int, Field(ge=1)] | None = None
     group: str | None = None
     values: dict[str, dict[str, str]] = {}
@@ -128,9 +132,10 @@ class Task(Source):
     evaluate: Split = "test"
     parallel: bool = True
     translates: dict[Split, str] = {}
-    metric: Literal["accuracy", "f1", "entity_f1", "mining_f1"] = "accuracy"
+    metric: Literal["accuracy", "f1", "entity_f1", "mining_f1", "map_20"] = "accuracy"
     licence: str
     citation: str
+    obtain: str = ""
     sizes: dict[Split, int] = {}
 
     @model_validator(mode="after")
@@ -145,6 +150,10 @@ class Task(Source):
         values, labels = len(self.label_values or self.labels), len(self.labels)
         if values != labels:
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
+        told = " ".join([self.config or "", self.files or "", *self.where.values()])
+        several = len({*self.languages} - {*self.per_language}) > 1 and (self.hub or self.files)
+        if several and "{language}" not in told:
+            raise ValueError("several languages, but no {language} in config, files or where")
         return self
 
     @property
@@ -187,7 +196,7 @@ def load(path: Path) -> Catalogue:
 
 def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
     """What is wrong with the other tasks that an entry names."""
-    for key in ("train_on", "parts"):
+    for key in ("train_on", "parts", "candidates"):
         for other in getattr(task, key):
             if other not in tasks:
                 yield f"{key}: {unknown('task', other, tasks)}"

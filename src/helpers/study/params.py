@@ -87,18 +87,34 @@ class Target(Strict):
         return {"task": given} if isinstance(given, str) else given
 
 
-class TextFiles(Strict):
-    """Text for masked language modelling: files relative to ``data_dir``, an example a line."""
+class PlainText(Strict):
+    """Text for masked language modelling: a catalogue entry of that format in some languages (all
+    if none are given), or files relative to ``data_dir``, an example a line.
+    """
 
-    files: Annotated[list[str], Field(min_length=1)]
+    files: list[str] = []
+    task: Name | None = None
+    languages: list[str] = []
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self):
+        if bool(self.files) == bool(self.task):
+            raise ValueError("expected exactly one of the keys files and task")
+        return self
 
 
 class Mixture(Strict):
-    """Intermediate training on several tasks, each drawn by its size up to ``cap`` examples."""
+    """Intermediate training on several tasks at once."""
 
     tasks: Annotated[list[Name], Field(min_length=1)]
     cap: PositiveInt = 131072
-    mlm: TextFiles | None = None
+    temperature: PositiveFloat = 1.0
+    mlm: PlainText | None = None
+
+    def shares(self, sizes: dict[str, int]) -> dict[str, float]:
+        """Probability of each component: as min(size, cap) to the power of 1 / temperature."""
+        weights = {k: min(size, self.cap) ** (1 / self.temperature) for k, size in sizes.items()}
+        return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
 
 class Needs(Strict):

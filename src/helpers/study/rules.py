@@ -32,6 +32,15 @@ def _folder_names(study) -> Iterator[str]:
             yield f"'{name}' is the name of a folder that every study has; expected another"
 
 
+def variants(names: dict[str, str], tasks: dict) -> Iterator[str]:
+    """What is wrong with names for a second use of a catalogue task."""
+    for name, origin in names.items():
+        if origin not in tasks:
+            yield f"variants.{name}: {unknown('task', origin, tasks)}"
+        if name in tasks or name == NONE:
+            yield f"variants: '{name}' is a task's name; expected another"
+
+
 def _encoders(study) -> Iterator[str]:
     for name, size in study.sizes.items():
         for wrong in architectures.faults(size.encoder):
@@ -40,6 +49,7 @@ def _encoders(study) -> Iterator[str]:
 
 def _known_names(study) -> Iterator[str]:
     trainings = {*study.tasks, *study.mixtures}
+    texts = {name for name, task in study.tasks.items() if task.format == "plain_text"}
     components = [name for mixture in study.mixtures.values() for name in mixture.tasks]
     targets = [name for target in study.targets for name in (target.task, *target.train_on)]
     for key, kind, names, known in (
@@ -52,6 +62,8 @@ def _known_names(study) -> Iterator[str]:
         for name in names:
             if name not in known:
                 yield f"{key}: {unknown(kind, name, known)}"
+            elif name in texts:
+                yield f"{key}: '{name}' is text without labels; expected it in a mixture's mlm"
 
 
 def _each_once(study) -> Iterator[str]:
@@ -77,6 +89,19 @@ def _mixtures(study) -> Iterator[str]:
         for task in mixture.tasks:
             if study.tasks[task].format == "retrieval":
                 yield f"mixtures.{name}: '{task}' has nothing to train on"
+        for wrong in _plain_text(study, mixture.mlm):
+            yield f"mixtures.{name}.mlm.{wrong}"
+
+
+def _plain_text(study, mlm) -> Iterator[str]:
+    if not mlm or not mlm.task:
+        return
+    texts = {name: task for name, task in study.tasks.items() if task.format == "plain_text"}
+    if mlm.task not in texts:
+        yield f"task: {unknown('text', mlm.task, texts)}"
+    for language in mlm.languages:
+        if language not in (known := study.tasks[mlm.task].languages):
+            yield f"languages: {unknown('language', language, known)}"
 
 
 def _targets(study) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A study: one params file, validated once. It lists the runs and knows where every output lies."""
 
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -8,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from helpers.study import catalogue, rules
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
+from helpers.study.files import read_json
 from helpers.study.params import (
     Hyperparameters,
     Mixture,
@@ -15,6 +17,7 @@ from helpers.study.params import (
     Notebook,
     Override,
     Phase,
+    PlainText,
     Seeds,
     Size,
     Target,
@@ -46,6 +49,7 @@ class Study(Strict):
     sizes: Annotated[dict[Name, Size], Field(min_length=1)]
     intermediate: Annotated[list[Name], Field(min_length=1)]
     mixtures: dict[Name, Mixture] = {}
+    variants: dict[Name, Name] = {}
     targets: Annotated[list[Target], Field(min_length=1)]
     seeds: Seeds | dict[Literal["none", "others"], Seeds]
     phases: dict[Phase, Values]
@@ -55,6 +59,7 @@ class Study(Strict):
     margin: PositiveFloat = 1.0
     check_sizes: bool = True
     on_bad_row: Literal["error", "skip"] = "error"
+    on_leak: Literal["error", "drop"] = "error"
     retry_collapsed: bool = False
     checkpoint_minutes: NonNegativeFloat = 15.0
     cluster: dict[Notebook, Needs] = {}
@@ -81,6 +86,10 @@ class Study(Strict):
         raw |= {"path": path, "outputs": root / outputs, "tasks": {}}
         study = validate(cls, raw, path)
         tasks = catalogue.load(path.parent / study.catalogue)
+        for wrong in rules.variants(study.variants, tasks):
+            raise StudyError(f"{path}: {wrong}")
+        for name, origin in study.variants.items():
+            tasks[name] = tasks[origin].model_copy(update={"name": name})
         # Masked language modelling predicts the whole vocabulary, so none of it can be trimmed.
         mixtures = [study.mixtures[i] for i in study.intermediate if i in study.mixtures]
         trim = study.trim and not any(mixture.mlm for mixture in mixtures)
@@ -113,6 +122,13 @@ class Study(Strict):
         mixture = self.mixtures.get(intermediate)
         return mixture.tasks if mixture else [intermediate]
 
+    def texts_of(self, mlm: PlainText | None) -> list[tuple[str, str, str]]:
+        """(task, split, language) of a mixture's text; none where it is of own files."""
+        if not mlm or not mlm.task:
+            return []
+        languages = mlm.languages or self.tasks[mlm.task].languages
+        return [(mlm.task, "train", language) for language in languages]
+
     def hyperparameters(self, phase: Phase, size: str, task: str) -> Hyperparameters:
         """The phase's hyperparameters after the overrides that fit."""
         values = dict(self.phases.get(phase, {}))
@@ -123,6 +139,12 @@ class Study(Strict):
                     values = {k: v for k, v in values.items() if k not in ("steps", "epochs")}
                 values |= override.set
         return validate(Hyperparameters, values, self.path, f"phases.{phase}")
+
+    def dropped(self, names: Iterable[str]) -> dict[str, int]:
+        """Items left out of these tasks' training data because a target evaluates them."""
+        splits = read_json(self.folder / "data" / "summary.json").get("splits", {})
+        found = {cell: split["dropped"] for cell, split in splits.items() if "dropped" in split}
+        return {cell: count for cell, count in found.items() if cell.split("/")[0] in names}
 
     def runs(self) -> list[Run]:
         """Every (size, intermediate, target, seed) of the study."""
@@ -147,11 +169,15 @@ class Study(Strict):
         for name in sorted(trained):
             needed += product([name], ["train"], self.tasks[name].trained_in)
             needed += product([name], ["validation"], self.tasks[name].selected_in)
+        for mlm in (self.mixtures[i].mlm for i in self.intermediate if i in self.mixtures):
+            needed += self.texts_of(mlm)
         for target in self.targets:
             entry = self.tasks[target.task]
             splits = [split for split in (entry.threshold, entry.evaluate) if split]
             for language in self.languages(entry.name):
                 needed += product([entry.name], splits, [language])
+            for pool in (self.tasks[name] for name in entry.candidates):
+                needed += product([pool.name], [pool.evaluate], pool.languages)
         return list(dict.fromkeys(needed))
 
     def texts(self) -> list[str]:
@@ -202,25 +228,38 @@ class Study(Strict):
             training = self._training_settings("intermediate", size, intermediate, names)
             if mixture := self.mixtures.get(intermediate):
                 own = {name: self.hyperparameters("intermediate", size, name) for name in names}
-                training["mixture"] = mixture.model_dump(mode="json")
+                given = mixture.model_dump(mode="json", exclude_defaults=True)
+                training["mixture"] = {"cap": mixture.cap, "mlm": None, **given}
+                for text, *_ in self.texts_of(mixture.mlm)[:1]:
+                    training["text"] = self._task_settings(text)
                 training["max_lengths"] = {name: h.max_length for name, h in own.items()}
             settings["intermediate"] = training
         if target is not None:
             training = self._training_settings("target", size, target, self.train_on(target))
             training["languages"] = self.languages(target)
             training["evaluated"] = self._task_settings(target)
+            if pools := self.tasks[target].candidates:
+                training["searched"] = {pool: self.tasks[pool].languages for pool in pools}
             settings["target"] = training
         return settings
 
     def _training_settings(self, phase: Phase, size: str, task: str, train_on: list[str]) -> dict:
-        return {
+        settings = {
             "hyperparameters": self.hyperparameters(phase, size, task).model_dump(mode="json"),
             "trained_on": {name: self._task_settings(name) for name in train_on},
         }
+        if self.on_leak == "drop":  # training data depends on the targets that may share items
+            formats = {self.tasks[name].format for name in train_on}
+            targets = [t.task for t in self.targets if self.tasks[t.task].format in formats]
+            settings["without"] = {
+                name: self._task_settings(name) | {"languages": self.languages(name)}
+                for name in targets
+            }
+        return settings
 
     def _task_settings(self, name: str) -> dict:
-        prose = {"licence", "citation", "languages", "sizes", "train_on"}
+        prose = {"licence", "citation", "obtain", "languages", "sizes", "train_on"}
         settings = self.tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
-        if self.tasks[name].parts:
-            settings["parts"] = {part: self._task_settings(part) for part in self.tasks[name].parts}
+        for key in {"parts", "candidates"} & settings.keys():
+            settings[key] = {other: self._task_settings(other) for other in settings[key]}
         return settings

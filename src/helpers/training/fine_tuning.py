@@ -39,7 +39,7 @@ def target(study: Study, run: Run, seed: int | None = None) -> Training:
     same encoder, with checkpoints in a folder of its own.
     """
     settings = study.hyperparameters("target", run.size, run.target)
-    if study.tasks[run.target].format == "retrieval":
+    if not study.train_on(run.target):  # retrieval alone may go without
         return _untrained(study, run, settings)
     folder = study.run_folder(run) if seed is None else study.run_folder(run) / REPETITION
     seed = run.seed if seed is None else seed
@@ -106,6 +106,8 @@ def _fine_tune(
         training = fit(model, tokenizer, drawn_from, settings, seed, checkpoints, stage, log)
         log = log + [{"task": name, **line} for line in training.log]
     training.log, training.started = log, started
+    trained = [part for name in names for part in study.components(name)]
+    training.notes["dropped"] = study.dropped(trained)
     return training
 
 

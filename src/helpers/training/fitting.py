@@ -49,9 +49,9 @@ def fit(
     seed: int,
     checkpoints: Checkpoints,
     stage: int = 0,
-    log: Sequence[dict] = (),
+    earlier: Sequence[dict] = (),
 ) -> Training:
-    """One training: ``stage`` of a fine-tuning whose earlier stages wrote ``log``."""
+    """One training: ``stage`` of a fine-tuning whose earlier stages wrote the log ``earlier``."""
     model.encoder.get_input_embeddings().weight.requires_grad_(settings.train_embeddings)
     model.freeze(settings.frozen_layers)
     steps = settings.total_steps(drawn_from.examples)
@@ -63,19 +63,18 @@ def fit(
         callbacks=[checkpoints, _Progress(drawn_from.name)],
     )
     trainer.remove_callback(PrinterCallback)
-    seconds = checkpoints.train(trainer, stage, list(log))
+    seconds = checkpoints.train(trainer, stage, list(earlier))
     seen = steps * settings.batch_size * settings.gradient_accumulation
     notes: dict[str, Any] = {"sequences per example": drawn_from.sequences, "steps": steps}
     notes |= {"best step": checkpoints.step, "precision": model.precision}
-    lines = [_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x]
-    last = [line["validation_score"] for line in lines if "validation_score" in line][-1]
+    log = [_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x]
     return Training(
         model=model,
         tokenizer=tokenizer,
         seed=seed,
-        selection={**drawn_from.selection, "score": checkpoints.score, "last_score": last},
+        selection=drawn_from.selection | {"score": checkpoints.score, "last_score": _last(log)},
         max_length=settings.max_length,
-        log=lines,
+        log=log,
         seconds=seconds,
         flops=_flops_per_token(model) * drawn_from.tokens * seen,
         examples=seen,
@@ -127,6 +126,11 @@ def micro_batches(drawn_from: TrainingSet, drawn: list) -> list[dict]:
     found = [drawn_from.collate(part) for part in drawn_from.split(drawn)]
     counts = [int((part["labels"] != IGNORED).sum()) for part in found]
     return [{**part, "share": n / sum(counts)} for part, n in zip(found, counts, strict=True) if n]
+
+
+def _last(log: list[dict]) -> float:
+    """The validation score of the last weights."""
+    return [line["validation_score"] for line in log if "validation_score" in line][-1]
 
 
 def _line(entry: dict) -> dict:
