@@ -123,8 +123,8 @@ def load(
     """
     if adapters.is_in(folder):
         base = read_json(Path(folder) / adapters.CONFIG)["base_model_name_or_path"]
-        model, tokenizer = load(base, dropout)
-        return adapters.merge(model, Path(folder)), tokenizer
+        model, whole = load(base, dropout)
+        return adapters.merge(model, Path(folder)), whole
     try:
         config = AutoConfig.from_pretrained(folder)
         names = families.family(config).dropout
