@@ -106,7 +106,7 @@ def main() -> None:
     runs, predictions, _ = comparison.finished_runs(study)
     fits = "size == @given.size and target == @given.target and intermediate == @NONE"
     runs, predictions = runs.query(fits), predictions.query(fits)
-    ours = [Run(given.size, NONE, given.target, seed) for seed in study.seeds]
+    ours = [Run(given.size, NONE, given.target, seed) for seed in study.seeds_of(NONE)]
     theirs = pd.concat([plain(study, run) for run in ours])
     both = pd.concat([predictions, theirs[predictions.columns]])
     effects = comparison.effects(
