@@ -7,44 +7,47 @@ import pandas as pd
 
 from helpers.report import grid, marks
 from helpers.report.charts import finish
-from helpers.report.theme import INK, SHAPES
+from helpers.report.theme import INK
 from helpers.study import Study
 
 
 def curve(
     study: Study, effects: pd.DataFrame, results: pd.DataFrame, parameters: dict[str, int]
 ) -> alt.Chart:
-    """Gain against the encoder's parameters: the scaling curve, a line per intermediate task.
+    """Gain (or score, or transfer gap) against the encoder's parameters, a line per task.
 
     ``parameters`` are those of the sizes without embeddings; a size without is left out.
     """
-    frame = grid.complete(study, effects, results, "gain")
+    frame = pd.concat(
+        grid.complete(study, effects, results, quantity).assign(show=quantity.replace("_", " "))
+        for quantity in ("gain", "score", "transfer_gap")
+    )
     frame["parameters"] = frame["size"].map(parameters)
     frame = frame.dropna(subset=["parameters"])
-    names, params = grid.contrasts(study), ["language", "analysis"]
-    looks = [(marks.TASKS * len(names))[i] for i in range(len(names))]
-    shapes = [(SHAPES * len(names))[i] for i in range(len(names))]
-    color = alt.Color("intermediate:N").title("intermediate task").scale(domain=names, range=looks)
-    shape = alt.Shape("intermediate:N").title("intermediate task").scale(domain=names, range=shapes)
-    key = alt.Legend(labelExpr=marks.NAME, symbolOpacity=1)
-    color, shape = color.legend(key), shape.legend(key)
+    params = ["show", "language", "analysis"]
+    color, shape = marks.by_task(study)
     x = alt.X("parameters:Q").title("parameters without embeddings (log scale)")
-    x = x.scale(type="log", base=2, padding=24).axis(
-        values=list(parameters.values()), format=".2~s"
-    )
-    y = alt.Y("estimate:Q").title("gain (points)")
+    ticks = alt.Axis(values=list(parameters.values()), format=".2~s")
+    x = x.scale(type="log", base=2, padding=24).axis(ticks)
     base = alt.Chart().transform_filter(marks.chosen(params)).transform_filter(marks.KNOWN)
     base = base.encode(x)
-    zero = alt.Chart().mark_rule(color="#555555").encode(y=alt.datum(0))
-    band = base.mark_area(opacity=0.1).encode(alt.Y("low:Q").title("gain (points)"), color)
-    line, point = (base.encode(y, color) for _ in range(2))
-    point = point.mark_point(filled=True, size=75, opacity=1).encode(shape, tooltip=marks.TOOLTIP)
-    layers = [zero, band.encode(y2="high:Q"), line.mark_line(strokeWidth=2), point]
-    crosses = marks.cross(base.encode(y), dx=12)
-    chart = marks.layer("curve", *layers, crosses).properties(width=300, height=230)
+    y, low = (
+        alt.Y(f"{field}:Q").title("points").scale(zero=False) for field in ("estimate", "low")
+    )
+    zero = base.transform_filter("show != 'score'").transform_calculate(zero="0")
+    layers = [
+        zero.mark_line(color="#555555", strokeWidth=1).encode(y="zero:Q"),
+        base.mark_area(opacity=0.1).encode(low, color, y2="high:Q"),
+        base.mark_line(strokeWidth=2).encode(y, color),
+        base.mark_point(filled=True, size=75, opacity=1).encode(
+            y, color, shape, tooltip=marks.TOOLTIP
+        ),
+        marks.cross(base.encode(y), dx=12),
+    ]
+    chart = marks.layer("curve", *layers).properties(width=300, height=230)
     chart = marks.panels(chart, "target", grid.targets(study))
-    title = "The scaling curve: gain against the size of the encoder"
-    subtitle = "score(intermediate) − score(none), 95 % intervals; a rising line: larger gains more"
+    title = "The scaling curve: what a growing encoder changes"
+    subtitle = "95 % intervals; gain: score(intermediate) − score(none); rising: larger gains more"
     return finish(chart, study, frame, "curve", title, subtitle, params)
 
 
