@@ -136,7 +136,7 @@ def prepare(study: Study) -> dict:
         (``on_leak``).
     """
     splits: dict[str, dict] = {}
-    trained: dict[str, dict] = {}
+    trained: dict[tuple, dict] = {}
     evaluated: dict[str, dict] = {}
     shutil.rmtree(token_cache(study), ignore_errors=True)
     for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from helpers.study import catalogue, rules
+from helpers.study import catalogue, rules, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.files import read_json
 from helpers.study.params import (
@@ -17,8 +17,10 @@ from helpers.study.params import (
     Notebook,
     Override,
     Phase,
+    Run,
     Seeds,
     Size,
+    Sweep,
     Target,
     Values,
 )
@@ -27,15 +29,6 @@ RUN = ["size", "intermediate", "target", "seed"]
 """What names a run: the columns of every table of runs."""
 REPETITION = "retry"
 """Beside a collapsed run's results: those of its repetition under the next seed."""
-
-
-class Run(NamedTuple):
-    """One fine-tuning on a target, after an intermediate task."""
-
-    size: str
-    intermediate: str
-    target: str
-    seed: int
 
 
 class Study(Strict):
@@ -53,6 +46,7 @@ class Study(Strict):
     seeds: Seeds | dict[Literal["none", "others"], Seeds]
     phases: dict[Phase, Values]
     overrides: list[Override] = []
+    sweep: Annotated[Sweep, Field(default=None)]
     trim: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     margin: PositiveFloat = 1.0
@@ -65,6 +59,8 @@ class Study(Strict):
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
+    rate: PositiveFloat | None = None
+    """The learning rate that the sweep tries; see :meth:`at`."""
 
     @classmethod
     def load(cls, path: str | Path, outputs: str | Path = "outputs") -> "Study":
@@ -80,7 +76,7 @@ class Study(Strict):
             root = Path("..")  # JupyterLab runs notebooks in their folder, batches in the project's
         path = root / path
         raw = catalogue.read_yaml(path)
-        for key in raw.keys() & {"path", "outputs", "tasks"}:
+        for key in raw.keys() & {"path", "outputs", "tasks", "rate"}:
             raise StudyError(f"{path}: {key}: unknown key")
         raw |= {"path": path, "outputs": root / outputs, "tasks": {}}
         study = validate(cls, raw, path)
@@ -130,6 +126,10 @@ class Study(Strict):
                 if {"steps", "epochs"} & override.set.keys():  # one duration replaces the other
                     values = {k: v for k, v in values.items() if k not in ("steps", "epochs")}
                 values |= override.set
+        if self.sizes[size].tuning == "lora":
+            values["train_embeddings"] = False
+        if self.sweep:
+            values["learning_rate"] = self.rate or sweeps.chosen(self, size)
         return validate(Hyperparameters, values, self.path, f"phases.{phase}")
 
     def dropped(self, names: Iterable[str]) -> dict[str, int]:
@@ -152,6 +152,10 @@ class Study(Strict):
         if isinstance(self.seeds, list):
             return self.seeds
         return self.seeds["none" if intermediate == NONE else "others"]
+
+    def at(self, rate: float) -> "Study":
+        """The study as the sweep tries it: with this learning rate, its runs in other folders."""
+        return self.model_copy(update={"rate": rate})
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
@@ -188,11 +192,13 @@ class Study(Strict):
 
     def run_folder(self, run: Run) -> Path:
         """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
-        return self.folder / run.size / run.intermediate / run.target / f"seed-{run.seed}"
+        within = f"sweep/{self.rate}" if self.rate else run.intermediate
+        return self.folder / run.size / within / run.target / f"seed-{run.seed}"
 
     def results(self) -> list[Path]:
         """The file of every phase of every run that appears last: those missing are still to do."""
         paths = [self.encoder_folder(size) / "run.json" for size in self.sizes]
+        paths += [tried.run_folder(run) / "scores.json" for tried, run in sweeps.trials(self)]
         for run in self.runs():
             if run.intermediate != NONE:
                 encoder = self.encoder_folder(run.size, run.intermediate, run.seed)
@@ -211,7 +217,8 @@ class Study(Strict):
 
         Two equal settings mean that a result may be kept; a result is never shown under others.
         """
-        encoder = self.sizes[size].model_dump(mode="json", exclude={"title"})
+        other = {"title", "tuning", "lora", "gradient_checkpointing"}
+        encoder = self.sizes[size].model_dump(mode="json", exclude=other)
         settings: dict = {"encoder": encoder, "trim": self.trim}
         if self.precision != "auto":  # what auto has measured is kept with the study
             settings["precision"] = self.precision
@@ -228,10 +235,11 @@ class Study(Strict):
             settings["intermediate"] = training
         if target is not None:
             training = self._training_settings("target", size, target, self.train_on(target))
-            training["languages"] = self.languages(target)
-            training["evaluated"] = catalogue.settings(self.tasks, target)
-            if pools := self.tasks[target].candidates:
-                training["searched"] = {pool: self.tasks[pool].languages for pool in pools}
+            if not self.rate:
+                training["languages"] = self.languages(target)
+                training["evaluated"] = catalogue.settings(self.tasks, target)
+                if pools := self.tasks[target].candidates:
+                    training["searched"] = {pool: self.tasks[pool].languages for pool in pools}
             settings["target"] = training
         return settings
 
@@ -247,4 +255,6 @@ class Study(Strict):
                 name: catalogue.settings(self.tasks, name) | {"languages": self.languages(name)}
                 for name in targets
             }
+        if self.sizes[size].tuning == "lora":
+            settings["lora"] = self.sizes[size].lora.model_dump(mode="json")
         return settings
