@@ -3,7 +3,9 @@
 A layout below is what the data set's card or file listing showed when its entry was written.
 """
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,15 @@ def write(folder: Path, config: str, split: str, file: str, rows: list[dict]) ->
     if path.suffix == ".tsv":
         lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    elif path.suffix == ".jsonl":
-        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    elif path.suffix in (".jsonl", ".gz"):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        if path.suffix == ".jsonl":
+            path.write_bytes(text)
+        else:
+            with tarfile.open(path, "w:gz") as archive:
+                member = tarfile.TarInfo(path.name.removesuffix(".tar.gz"))
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text))
     else:
         import datasets
 
@@ -75,13 +83,47 @@ def write(folder: Path, config: str, split: str, file: str, rows: list[dict]) ->
             {"premise": "Runa.", "hypothesis": "Wasi.", "label": "neutral"},
             {"text_a": "Runa.", "text_b": "Wasi.", "label": 1},
         ),
+        (
+            *("mnli_sw", "sw", "train", "sw", "sw/train-00000-of-00001.parquet"),
+            {"premise": "Mbwa.", "hypothesis": "Paka.", "label": 2},
+            {"text_a": "Mbwa.", "text_b": "Paka.", "label": 2},
+        ),
+        (
+            *(
+                "wikipedia",
+                "sw",
+                "train",
+                "20231101.sw",
+                "20231101.sw/train-00000-of-00001.parquet",
+            ),
+            {"id": "3", "url": "https://sw.wikipedia.org/wiki/x", "title": "x", "text": "Mbwa ni."},
+            {"id": "3", "text": "Mbwa ni."},
+        ),
+        (
+            *("mewsli_x", "ro", "test", "ro", "wikinews_mentions/ro/test.jsonl"),
+            {"mention": "la { Iași }", "entity_id": "Q46852"},
+            {"id": "0", "source": "la { Iași }", "target": "", "answers": ["Q46852"]},
+        ),
+        (
+            *("mewsli_x_pairs", "en", "train", "wikipedia_pairs"),
+            "wikipedia_pairs/train.jsonl.tar.gz",
+            {"mention": "in { Paris }", "entity": "Paris. A city."},
+            {"source": "in { Paris }", "target": "Paris. A city.", "answers": ["Paris. A city."]},
+        ),
+        (
+            *("mewsli_x_entities", "en", "test", "candidate_entities"),
+            "candidate_entities.jsonl.tar.gz",
+            {"entity_id": "Q90", "description": "Paris. Ville."},
+            {"id": "Q90", "source": "", "target": "Paris. Ville.", "answers": ["Q90"]},
+        ),
     ],
 )
 def test_a_source_is_read_in_the_layout_of_its_page(
     tmp_path, monkeypatch, task, language, split, config, file, row, expected
 ):
     entry = TASKS[task]
-    write(tmp_path / entry.source(language).hub, config, entry.splits[split], file, [row])
+    named = entry.splits[split].partition("[")[0]
+    write(tmp_path / entry.source(language).hub, config, named, file, [row])
     monkeypatch.setenv("HUB_MIRROR", str(tmp_path))
     [example] = data.read(entry, split, language)
     assert {key: example[key] for key in expected} == expected
@@ -127,3 +169,15 @@ def test_translated_data_without_its_language_is_one_line(tmp_path):
         data.read(task, "train", "yo", tmp_path)
     with pytest.raises(ValueError, match=r"several languages, but no \{language\} in"):
         catalogue.Task.model_validate({**entry, "where": {}})
+
+
+def test_every_target_of_the_studies_on_xtreme_r_has_a_row_in_the_docs():
+    root = Path(__file__).parents[1]
+    page = (root / "docs/tasks.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    for path in sorted((root / "params").glob("xtreme-r*.yaml")):
+        for target in yaml.safe_load(path.read_text(encoding="utf-8"))["targets"]:
+            assert target in rows, f"{path.name}: {target} has no row in docs/tasks.md"
+    for row in rows.values():
+        tests = [name.strip() for name in row.rstrip(" |").rpartition("|")[2].split(",")]
+        assert all((root / f"tests/{name}.py").is_file() for name in tests), row

@@ -79,7 +79,7 @@ def _training(study: Study, size: str, name: str, target: str | None = None) -> 
     examples = tokens = 0
     for tasks in stages:
         rows = {task: int(min(_rows(study, task) or 0, limit)) for task in tasks}
-        if cells := study.texts_of(mixture.mlm) if mixture else []:
+        if cells := mixture.texts(study.tasks) if mixture else []:
             text = cells[0][0]
             rows[text] = int(min((_rows(study, text) or 0) * len(cells), limit))
         if total := sum(rows.values()):

@@ -218,3 +218,12 @@ def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
     for part in (tasks[name] for name in task.parts):
         if (part.format, part.labels, part.parts) != (task.format, task.labels, []):
             yield f"parts: '{part.name}' differs in format or labels, or has parts too"
+
+
+def settings(tasks: dict[str, Task], name: str) -> dict:
+    """What of an entry, and of those that it names, a result depends on."""
+    prose = {"licence", "citation", "obtain", "languages", "sizes", "train_on"}
+    found = tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
+    for key in {"parts", "candidates"} & found.keys():
+        found[key] = {other: settings(tasks, other) for other in found[key]}
+    return found

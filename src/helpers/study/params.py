@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from helpers.study.catalogue import Name, Strict
+from helpers.study.catalogue import Name, Strict, Task
 
 Phase = Literal["intermediate", "target"]
 Notebook = Literal["encoder", "intermediate", "target"]
@@ -164,6 +164,13 @@ class Mixture(Strict):
         """Probability of each component: as min(size, cap) to the power of 1 / temperature."""
         weights = {k: min(size, self.cap) ** (1 / self.temperature) for k, size in sizes.items()}
         return {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+    def texts(self, tasks: dict[str, Task]) -> list[tuple[str, str, str]]:
+        """(task, split, language) of its text; none where that is of own files."""
+        if not self.mlm or not self.mlm.task:
+            return []
+        languages = self.mlm.languages or tasks[self.mlm.task].languages
+        return [(self.mlm.task, "train", language) for language in languages]
 
 
 class Needs(Strict):

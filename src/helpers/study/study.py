@@ -17,7 +17,6 @@ from helpers.study.params import (
     Notebook,
     Override,
     Phase,
-    PlainText,
     Run,
     Seeds,
     Size,
@@ -118,13 +117,6 @@ class Study(Strict):
         mixture = self.mixtures.get(intermediate)
         return mixture.tasks if mixture else [intermediate]
 
-    def texts_of(self, mlm: PlainText | None) -> list[tuple[str, str, str]]:
-        """(task, split, language) of a mixture's text; none where it is of own files."""
-        if not mlm or not mlm.task:
-            return []
-        languages = mlm.languages or self.tasks[mlm.task].languages
-        return [(mlm.task, "train", language) for language in languages]
-
     def hyperparameters(self, phase: Phase, size: str, task: str) -> Hyperparameters:
         """The phase's hyperparameters after the overrides that fit."""
         values = dict(self.phases.get(phase, {}))
@@ -173,8 +165,8 @@ class Study(Strict):
         for name in sorted(trained):
             needed += product([name], ["train"], self.tasks[name].trained_in)
             needed += product([name], ["validation"], self.tasks[name].selected_in)
-        for mlm in (self.mixtures[i].mlm for i in self.intermediate if i in self.mixtures):
-            needed += self.texts_of(mlm)
+        for mixture in (self.mixtures[i] for i in self.intermediate if i in self.mixtures):
+            needed += mixture.texts(self.tasks)
         for target in self.targets:
             entry = self.tasks[target.task]
             splits = [split for split in (entry.threshold, entry.evaluate) if split]
@@ -237,15 +229,15 @@ class Study(Strict):
                 own = {name: self.hyperparameters("intermediate", size, name) for name in names}
                 given = mixture.model_dump(mode="json", exclude_defaults=True)
                 training["mixture"] = {"cap": mixture.cap, "mlm": None, **given}
-                for text, *_ in self.texts_of(mixture.mlm)[:1]:
-                    training["text"] = self._task_settings(text)
+                for text, *_ in mixture.texts(self.tasks)[:1]:
+                    training["text"] = catalogue.settings(self.tasks, text)
                 training["max_lengths"] = {name: h.max_length for name, h in own.items()}
             settings["intermediate"] = training
         if target is not None:
             training = self._training_settings("target", size, target, self.train_on(target))
             if not self.rate:
                 training["languages"] = self.languages(target)
-                training["evaluated"] = self._task_settings(target)
+                training["evaluated"] = catalogue.settings(self.tasks, target)
                 if pools := self.tasks[target].candidates:
                     training["searched"] = {pool: self.tasks[pool].languages for pool in pools}
             settings["target"] = training
@@ -254,22 +246,15 @@ class Study(Strict):
     def _training_settings(self, phase: Phase, size: str, task: str, train_on: list[str]) -> dict:
         settings = {
             "hyperparameters": self.hyperparameters(phase, size, task).model_dump(mode="json"),
-            "trained_on": {name: self._task_settings(name) for name in train_on},
+            "trained_on": {name: catalogue.settings(self.tasks, name) for name in train_on},
         }
         if self.on_leak == "drop":  # training data depends on the targets that may share items
             formats = {self.tasks[name].format for name in train_on}
             targets = [t.task for t in self.targets if self.tasks[t.task].format in formats]
             settings["without"] = {
-                name: self._task_settings(name) | {"languages": self.languages(name)}
+                name: catalogue.settings(self.tasks, name) | {"languages": self.languages(name)}
                 for name in targets
             }
         if self.sizes[size].tuning == "lora":
             settings["lora"] = self.sizes[size].lora.model_dump(mode="json")
-        return settings
-
-    def _task_settings(self, name: str) -> dict:
-        prose = {"licence", "citation", "obtain", "languages", "sizes", "train_on"}
-        settings = self.tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
-        for key in {"parts", "candidates"} & settings.keys():
-            settings[key] = {other: self._task_settings(other) for other in settings[key]}
         return settings

@@ -3,9 +3,12 @@
 from helpers.study import Task
 from helpers.tasks.texts import text
 
+CHARACTERS = 4000
+"""Characters of a text that are kept: more than a training reads of it."""
+
 
 def normalise(task: Task, row: dict) -> dict:
-    return {"id": row["id"], "text": text("text", row["text"])}
+    return {"id": row["id"], "text": text("text", row["text"])[:CHARACTERS]}
 
 
 def texts(example: dict) -> list[str]:

@@ -24,7 +24,7 @@ from helpers.encoders.batches import (
     training_items,
 )
 from helpers.study import Hyperparameters, Study, StudyError
-from helpers.study.params import PlainText
+from helpers.study.params import Mixture
 from helpers.tasks.labels import IGNORED
 from helpers.training import training_set
 from helpers.training.heads import MLM, EncoderWithHeads
@@ -77,7 +77,7 @@ def of_mixture(
     lengths = {task: study.hyperparameters("intermediate", size, task).max_length for task in own}
     rows: dict[str, list] = {task: training_set.drawn(study, task, settings, seed) for task in own}
     if mixture.mlm:
-        rows[MLM], lengths[MLM] = _lines(study, mixture.mlm, tokenizer), settings.max_length
+        rows[MLM], lengths[MLM] = _lines(study, mixture, tokenizer), settings.max_length
     examples = sum(min(len(some), mixture.cap) for some in rows.values())
     shares = mixture.shares({component: len(some) for component, some in rows.items()})
     order, generator = _order(shares, settings, examples, seed)
@@ -137,16 +137,17 @@ def _items(study: Study, component: str, rows: list, tokenizer, max_length: int)
     return training_items(data.tokenise(task, rows, tokenizer, max_length, data.token_cache(study)))
 
 
-def _lines(study: Study, mlm: PlainText, tokenizer) -> list[str]:
+def _lines(study: Study, mixture: Mixture, tokenizer) -> list[str]:
     where = f"{study.path}: mixtures.mlm"
     if tokenizer.mask_token_id is None:
         raise StudyError(
             f"{where}: the tokenizer has no mask; expected one for masked language models"
         )
     lines: list[str] = []
-    for cell in study.texts_of(mlm):
+    for cell in mixture.texts(study.tasks):
         lines += [row["text"] for row in data.examples(study, *cell)]
-    for path in (Path(data.data_dir(study) or "") / file for file in mlm.files):
+    files = mixture.mlm.files if mixture.mlm else []
+    for path in (Path(data.data_dir(study) or "") / file for file in files):
         if not path.is_file():
             raise StudyError(f"{where}.files: no such file {path}; expected a line of text a line")
         lines += [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
