@@ -3,7 +3,7 @@
 import pandas as pd
 
 from helpers.encoders.batches import TRAINING_BUDGET
-from helpers.study import NONE, Size, Study
+from helpers.study import Size, Study
 from helpers.study.params import Phase
 
 ENCODERS = {
@@ -41,8 +41,6 @@ def needed(study: Study) -> pd.DataFrame:
     Phase 1 takes them of the main memory, trainings of a GPU in bf16; the longest texts count.
     """
     rows = []
-    intermediate = [name for name in study.intermediate if name != NONE]
-    targets = [target.task for target in study.targets if study.train_on(target.task)]
     for name, size in study.sizes.items():
         (layers, hidden), (own, words, adapters) = _shape(size), parameters(study, size)
         rows.append((name, "encoder", 4 * (own + hidden * VOCABULARY[False]), 0, 0))
@@ -50,12 +48,11 @@ def needed(study: Study) -> pd.DataFrame:
         if size.tuning == "lora":
             trained, weights = adapters, 2 * own + 4 * (words + adapters)
         kept = BETWEEN * layers + STATES if size.gradient_checkpointing else STATES * layers
-        of: dict[Phase, list[str]] = {"intermediate": intermediate, "target": targets}
-        for phase, tasks in of.items():
-            tokens = max((_at_once(study, phase, name, task) for task in tasks), default=0)
-            rows.append((name, phase, weights, 12 * trained, tokens * hidden * kept))
+        for phase, task in study.trainings():
+            states = _at_once(study, phase, name, task) * hidden * kept
+            rows.append((name, phase, weights, 12 * trained, states))
     table = pd.DataFrame(rows, columns=["size", "phase", "weights", "optimiser", "states"])
-    table = table.set_index(["size", "phase"]) / 1e9
+    table = table.groupby(["size", "phase"], sort=False).max() / 1e9
     return table.assign(total=table.sum(axis=1)).reset_index()
 
 

@@ -54,12 +54,11 @@ class _EachKeyOnce(yaml.SafeLoader):
     """Refuses a key that a mapping has twice, of which PyYAML would take the later one."""
 
     def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise StudyError(f"line {line}: found '{key.value}' twice; expected each key once")
-            seen.add(key.value)
+        names = [key.value for key, _ in node.value]
+        for at, (key, _) in enumerate(node.value):
+            if key.value in names[:at]:
+                found = f"line {key.start_mark.line + 1}: found '{key.value}' twice"
+                raise StudyError(f"{found}; expected each key once")
         return super().construct_mapping(node, deep)
 
 

@@ -112,7 +112,7 @@ def _sweep(study) -> Iterator[str]:
         if bool(study.sweep) == (rate is not None):
             expected = "none, which the sweep chooses" if study.sweep else "a number or a sweep"
             yield f"{key}.learning_rate: found {rate}, expected {expected}"
-    if study.sweep and not any(study.train_on(target.task) for target in study.targets):
+    if study.sweep and "target" not in {phase for phase, _ in study.trainings()}:
         yield "sweep: found no target that is trained; expected one to choose by"
     if study.sweep and (both := {*study.sweep.seeds} & {*study.seeds}):
         yield f"sweep.seeds: found {min(both)}, expected seeds that the study does not use"

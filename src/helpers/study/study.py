@@ -153,6 +153,13 @@ class Study(Strict):
             return self.seeds
         return self.seeds["none" if intermediate == NONE else "others"]
 
+    def trainings(self) -> list[tuple[Phase, str]]:
+        """Phase and task of every training of a size: what hyperparameters are asked for."""
+        trained: list[tuple[Phase, str]] = [
+            ("intermediate", i) for i in self.intermediate if i != NONE
+        ]
+        return trained + [("target", t.task) for t in self.targets if self.train_on(t.task)]
+
     def at(self, rate: float) -> "Study":
         """The study as the sweep tries it: with this learning rate, its runs in other folders."""
         return self.model_copy(update={"rate": rate})

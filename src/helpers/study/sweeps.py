@@ -35,7 +35,7 @@ def trials(study, size: str | None = None) -> list[tuple]:
 
 def _tried(study, size: str) -> dict[str, list]:
     rates = study.sweep.sizes.get(size, study.sweep.learning_rates)
-    targets = [target.task for target in study.targets if study.train_on(target.task)]
+    targets = [task for phase, task in study.trainings() if phase == "target"]
     return {"learning_rates": rates, "targets": targets, "seeds": study.sweep.seeds}
 
 
@@ -72,15 +72,9 @@ def choices(study) -> pd.DataFrame:
 
 
 def recipes(study) -> pd.DataFrame:
-    """How every size is trained on every task; a batch is what an update sees."""
-    tasks = [("intermediate", task) for task in study.intermediate if task != NONE]
-    tasks += [("target", target.task) for target in study.targets if study.train_on(target.task)]
+    """The hyperparameters of every size in every training."""
     rows = []
-    for (phase, task), size in itertools.product(tasks, study.sizes):
-        used = study.hyperparameters(phase, size, task)
-        rate = "not chosen" if used.learning_rate is None else f"{used.learning_rate:g}"
-        batch = used.batch_size * used.gradient_accumulation
-        tuning = study.sizes[size].tuning
-        rows.append((phase, task, size, tuning, rate, used.steps, used.epochs, batch))
-    names = ["phase", "task", "size", "tuning", "learning rate", "steps", "epochs", "batch"]
-    return pd.DataFrame(rows, columns=names)
+    for (phase, task), (name, size) in itertools.product(study.trainings(), study.sizes.items()):
+        used = study.hyperparameters(phase, name, task).model_dump()
+        rows.append({"phase": phase, "task": task, "size": name, "tuning": size.tuning, **used})
+    return pd.DataFrame(rows).dropna(axis=1, how="all").astype(str)
