@@ -1,6 +1,6 @@
-"""Run the demo anew and write its figures: docs/demo.json, docs/demo-gains.png, and the README's paragraph.
+"""Run the demo anew and write docs/demo.json, docs/demo-gains.png and the README's paragraph.
 
-Usage: ``make demo-record``. outputs/demo must not be there, so that the minutes are those of a whole run.
+Usage: ``make demo-record``. All of the run is timed, so that outputs/demo must not be there yet.
 """
 
 import importlib.metadata
@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import comparison
+from helpers.comparison.estimates import headline
 from helpers.study import Study
 from helpers.study.files import read_json
 
@@ -31,10 +32,12 @@ def record(study: Study, minutes: float) -> dict:
     made = [path for path in study.results() if path.name == "scores.json"]
     machine = read_json(made[-1].with_name("run.json"))["hardware"]
     columns = ["size", "intermediate", "target", "estimate", "low", "high"]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
     return {
         "sentence": comparison.summary_sentence(study, effects, runs),
-        "headline": _rounded(_headline(shown))[0],
+        "headline": _rounded(shown[headline(shown)][["quantity", *columns]])[0],
         "gains": _rounded(gains[gains["target"] != "all"][columns]),
         "layers": {name: size.layers for name, size in study.sizes.items()},
         "collapsed": sum(read_json(path)["selection"]["collapsed"] for path in made),
@@ -55,19 +58,13 @@ def shares(study: Study) -> dict[str, float]:
     for path in study.folder.rglob("*.ipynb"):
         notebook = read_json(path)
         seconds = notebook["metadata"]["papermill"]["duration"]
-        if path.parent == study.folder:
-            found["comparison"] += seconds
-            continue
-        if path.parent.parent == study.folder:
-            found["phase 1"] += seconds
-            continue
-        predicted = sum(
-            cell["metadata"]["papermill"]["duration"]
-            for cell in notebook["cells"]
-            if "evaluation.zero_shot(study" in "".join(cell["source"]).partition("\n")[0]
-        )
-        found["predictions"] += predicted
-        found["trainings"] += seconds - predicted
+        depth = len(path.relative_to(study.folder).parts)
+        phase = {1: "comparison", 2: "phase 1"}.get(depth, "trainings")
+        for cell in notebook["cells"] if depth > 2 else ():
+            if "evaluation.zero_shot(study, target, trained)" in "".join(cell["source"]):
+                found["predictions"] += (predicted := cell["metadata"]["papermill"]["duration"])
+                seconds -= predicted
+        found[phase] += seconds
     return {what: round(seconds / 60, 1) for what, seconds in found.items()}
 
 
@@ -100,12 +97,6 @@ def _interval(row: pd.Series) -> str:
     return f"{row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
 
 
-def _headline(shown: pd.DataFrame) -> pd.DataFrame:
-    """The row that the sentence is about."""
-    every = shown.query("intermediate == 'all' and target == 'all'")
-    return every[~every["quantity"].isin(["score", "gain", "gap"])].head(1)
-
-
 def _rounded(rows: pd.DataFrame) -> list[dict]:
     return json.loads(rows.round(1).to_json(orient="records"))
 
@@ -114,7 +105,7 @@ def write(study: Study, minutes: float) -> None:
     """docs/demo.json, the picture, and the README's paragraph."""
     found = record(study, minutes)
     RECORD.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    PICTURE.write_bytes((study.folder / "charts" / "gains.png").read_bytes())
+    PICTURE.write_bytes((study.folder / "charts" / "curve.png").read_bytes())
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     text = f"{before}{BEGIN}\n{paragraph(found)}\n{END}{after}"
@@ -124,7 +115,9 @@ def write(study: Study, minutes: float) -> None:
 def main() -> None:
     study = Study.load("params/demo.yaml")
     if study.folder.exists():
-        sys.exit(f"{study.folder}: is there already; expected none, so that all of the run is timed")
+        sys.exit(
+            f"{study.folder}: is there already; expected none, so that all of the run is timed"
+        )
     begin = time.time()
     subprocess.run([sys.executable, "-m", "helpers.batch", "params/demo.yaml"], check=True)
     write(study, (time.time() - begin) / 60)
