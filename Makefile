@@ -42,12 +42,13 @@ test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this ma
 bench: .venv/installed ## this project beside transformers' run_xnli example; about half an hour on two cores
 	$(BIN)/python benchmarks/throughput.py
 
-lab: .venv/installed
-	HELPERS_LAB=1 $(BIN)/jupyter lab notebooks
+lab: .venv/installed ## the notebooks in JupyterLab, with params and outputs beside them
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/0_start_here.ipynb
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	-git config filter.notebook.clean "$(BIN)/nbstripout --extra-keys metadata.language_info"
 	touch $@
 
 clean:

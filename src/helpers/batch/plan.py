@@ -56,7 +56,7 @@ def plan(study: Study) -> pd.DataFrame:
             items = task.sizes.get(task.evaluate, PREDICTED)
             items *= 1 if task.where else len(study.languages(task.name))
             predicted = items * _tokens(study, "target", size, task.name, task.name)
-            disk = 200 * items
+            disk = 200 * items + 4 * layers * study.keeps_model(task.name)  # frozen ones too
         examples, tokens = _training(study, size, *names) if names else (0, 0)
         seconds = START + layers * (TRAINING * tokens + PREDICTION * predicted) / GPU_FLOPS
         phase, hours = _PHASES[len(names)], seconds / 3600

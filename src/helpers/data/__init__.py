@@ -4,6 +4,7 @@ parquet, and their token ids.
 
 from helpers.data.reading import (
     data_dir,
+    evaluated,
     examples,
     labelled,
     prepare,
@@ -18,6 +19,7 @@ from helpers.data.tokens import tokenise
 
 __all__ = [
     "data_dir",
+    "evaluated",
     "examples",
     "labelled",
     "prepare",

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 from scipy.stats import binomtest
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from helpers import data, tasks
 from helpers.encoders.model import predict

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from helpers.study import catalogue, rules
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
+from helpers.study.files import read_json
 from helpers.study.params import (
     Hyperparameters,
     Mixture,
@@ -23,6 +24,8 @@ RUN = ["size", "intermediate", "target", "seed"]
 """What names a run: the columns of every table of runs."""
 REPETITION = "retry"
 """Beside a collapsed run's results: those of its repetition under the next seed."""
+MODEL = "model.safetensors"
+"""Beside a run's results where the study keeps models: the weights that were trained."""
 
 
 class Run(NamedTuple):
@@ -34,8 +37,18 @@ class Run(NamedTuple):
     seed: int
 
 
+def project(path: str | Path) -> Path:
+    """The nearest folder, from here upwards, that ``path`` is relative to; here without one."""
+    above = [Path(*[".."] * steps) for steps in range(len(Path.cwd().parts))]
+    return next((folder for folder in above if (folder / path).exists()), Path())
+
+
 class Study(Strict):
-    """One params file."""
+    """One params file.
+
+    ``keep_models`` keeps the trained layers and the head of every run. ``workspace`` is a folder in
+    the study's own where a person's notebooks write, apart from the batch.
+    """
 
     name: Name
     description: str
@@ -53,11 +66,13 @@ class Study(Strict):
     check_sizes: bool = True
     on_bad_row: Literal["error", "skip"] = "error"
     retry_collapsed: bool = False
+    keep_models: bool = False
     checkpoint_minutes: NonNegativeFloat = 15.0
     cluster: dict[Literal["encoder", "intermediate", "target"], Needs] = {}
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
+    workspace: Path = Path()
 
     @classmethod
     def load(cls, path: str | Path, outputs: str | Path = "outputs") -> "Study":
@@ -68,12 +83,10 @@ class Study(Strict):
         StudyError
             One line: the file, the key, what was found and what was expected.
         """
-        path, root = Path(path), Path()
-        if not path.exists() and not path.is_absolute() and (Path("..") / path).exists():
-            root = Path("..")  # JupyterLab runs notebooks in their folder, batches in the project's
+        root = project(path)  # JupyterLab runs notebooks in their folder, batches in the project's
         path = root / path
         raw = catalogue.read_yaml(path)
-        for key in raw.keys() & {"path", "outputs", "tasks"}:
+        for key in raw.keys() & {"path", "outputs", "tasks", "workspace"}:
             raise StudyError(f"{path}: {key}: unknown key")
         raw |= {"path": path, "outputs": root / outputs, "tasks": {}}
         study = validate(cls, raw, path)
@@ -146,11 +159,20 @@ class Study(Strict):
         """Names of everything that the study reads: what an encoder's vocabulary must cover."""
         return ["/".join(names) for names in self.needed()]
 
-    def encoder_folder(self, size: str, intermediate: str = NONE, seed: int | None = None) -> Path:
-        """The folder of a pretrained encoder, or of one after an intermediate task."""
-        if intermediate == NONE:
-            return self.folder / size / "encoder"
-        return self.folder / size / intermediate / f"seed-{seed}" / "encoder"
+    def encoder_folder(
+        self, size: str, intermediate: str = NONE, seed: int | None = None, new: bool = False
+    ) -> Path:
+        """The folder of a pretrained encoder, or of one after an intermediate task.
+
+        A person's notebook reads its own if that was made under the present settings, else the
+        batch's; a ``new`` one is its own.
+        """
+        trained = [intermediate] if intermediate != NONE else []
+        names = [size, *trained, *(f"seed-{seed}" for _ in trained), "encoder"]
+        own, batch = self.folder.joinpath(self.workspace, *names), self.folder.joinpath(*names)
+        record = read_json((own.parent if trained else own) / "run.json")
+        current = record.get("parameters") == self.settings(size, *trained)
+        return own if new or (own != batch and current) else batch
 
     def needs(self, phase: str) -> Needs:
         """What a notebook of ``phase`` asks of a cluster; for the encoder no GPU, if not said."""
@@ -158,7 +180,12 @@ class Study(Strict):
 
     def run_folder(self, run: Run) -> Path:
         """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
-        return self.folder / run.size / run.intermediate / run.target / f"seed-{run.seed}"
+        names = run.size, run.intermediate, run.target, f"seed-{run.seed}"
+        return self.folder.joinpath(self.workspace, *names)
+
+    def keeps_model(self, target: str) -> bool:
+        """Whether the model of a run on ``target`` is kept; retrieval trains none."""
+        return self.keep_models and self.tasks[target].format != "retrieval"
 
     def results(self) -> list[Path]:
         """The file of every phase of every run that appears last: those missing are still to do."""

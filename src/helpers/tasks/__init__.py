@@ -41,7 +41,8 @@ def normalise(
     """Rows of a source as the format's examples, each checked.
 
     A bad row is an error; with a list ``skipped`` it is left out, and what is wrong is added there.
-    Rows whose label is one of ``task.skip_labels`` are left out by declaration.
+    Rows whose label is one of ``task.skip_labels`` are left out by declaration. A column ``tag``
+    is kept beside what the format has: the benchmark's own kinds of items.
 
     Raises
     ------
@@ -53,7 +54,8 @@ def normalise(
         try:
             fields = _fields(task, row, index)
             if not task.skip_labels or fields["label"] not in task.skip_labels:
-                out.append(shape.normalise(task, fields))
+                tag = {"tag": str(fields["tag"])} if "tag" in fields else {}
+                out.append(shape.normalise(task, fields) | tag)
         except KeyError as error:
             bad.append(f"row {index}: no column {error}; found {', '.join(map(str, row))}")
         except (TypeError, ValueError) as error:

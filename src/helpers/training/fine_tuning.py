@@ -2,13 +2,15 @@
 
 import time
 
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from helpers import data, encoders, tasks
 from helpers.encoders import families, hardware, hidden_states
 from helpers.encoders.model import EncoderModel, EncoderWithHead
-from helpers.study import NONE, Hyperparameters, Run, Study
-from helpers.study.study import REPETITION
+from helpers.study import NONE, Hyperparameters, Run, Study, StudyError
+from helpers.study.files import damage, read_json
+from helpers.study.study import MODEL, REPETITION
 from helpers.training import heads, mixture, training_set
 from helpers.training.checkpoints import Checkpoints
 from helpers.training.fitting import Training, fit
@@ -18,10 +20,21 @@ from helpers.training.training_set import TrainingSet
 def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
     """Phase 2: fine-tune a size's pretrained encoder on an English intermediate task or mixture."""
     settings = study.hyperparameters("intermediate", size, task)
-    folder, depends_on = study.encoder_folder(size, task, seed).parent, study.settings(size, task)
+    folder = study.encoder_folder(size, task, seed, new=True).parent
+    depends_on = study.settings(size, task)
     checkpoints = Checkpoints(folder, {"seed": seed, **depends_on}, study.checkpoint_minutes)
     start = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
     return _fine_tune(study, size, [task], settings, seed, start, checkpoints)
+
+
+def begin(study: Study, size: str, task: str, seed: int) -> tuple[EncoderModel, TrainingSet]:
+    """The model and the training set that an intermediate training begins with, to look at."""
+    settings = study.hyperparameters("intermediate", size, task)
+    encoder, tokenizer = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
+    set_seed(seed)
+    model = _model(study, size, task, settings, encoder).to(hardware.device())
+    model.freeze(settings.frozen_layers)
+    return model, _training_set(study, size, task, settings, seed, tokenizer)
 
 
 def target(study: Study, run: Run, seed: int | None = None) -> Training:
@@ -41,6 +54,31 @@ def target(study: Study, run: Run, seed: int | None = None) -> Training:
     start = encoders.initial_encoder(study, *run[:2], run.seed, settings.dropout)
     names = study.train_on(run.target)
     return _fine_tune(study, run.size, names, settings, seed, start, checkpoints)
+
+
+def finished(study: Study, run: Run) -> Training:
+    """A finished run's fine-tuned model, as the study kept it (``keep_models``).
+
+    Raises
+    ------
+    StudyError
+        Its trained layers are not there.
+    """
+    settings = study.hyperparameters("target", run.size, run.target)
+    if study.tasks[run.target].format == "retrieval":
+        return _untrained(study, run, settings)
+    folder = study.run_folder(run)
+    if wrong := damage(folder / MODEL):
+        keep = "set keep_models: true in the study and run it again"
+        raise StudyError(f"{folder / MODEL}: {wrong}; expected trained layers: {keep}")
+    encoder, tokenizer = encoders.initial_encoder(study, *run[:2], run.seed, 0.0)
+    model = _model(study, run.size, study.train_on(run.target)[-1], settings, encoder)
+    model.load_state_dict(load_file(folder / MODEL), strict=False)
+    model.precision = hardware.precision(study)
+    selection = read_json(folder / "scores.json")["selection"]
+    return Training(
+        model.to(hardware.device()), tokenizer, run.seed, selection, settings.max_length
+    )
 
 
 def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
