@@ -28,8 +28,9 @@ def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
 
 
 def begin(study: Study, size: str, task: str, seed: int) -> tuple[EncoderModel, TrainingSet]:
-    """The model and the training set that an intermediate training begins with, to look at."""
-    settings = study.hyperparameters("intermediate", size, task)
+    """The model that an intermediate training begins with and a few of its examples, to look at."""
+    few = {"train_examples": 32, "validation_examples": 32}
+    settings = study.hyperparameters("intermediate", size, task).model_copy(update=few)
     encoder, tokenizer = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
     set_seed(seed)
     model = _model(study, size, task, settings, encoder).to(hardware.device())
