@@ -4,7 +4,7 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo study fetch plan export test test-fast test-precision test-cluster bench lab clean
+.PHONY: demo study fetch plan export test test-fast test-precision test-cluster bench lab slides clean
 
 CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
     retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
@@ -44,6 +44,10 @@ bench: .venv/installed ## this project beside transformers' run_xnli example; ab
 
 lab: .venv/installed ## the notebooks in JupyterLab, with params and outputs beside them
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/0_start_here.ipynb
+
+slides: .venv/installed ## the start and compare notebooks as slides that open offline: outputs/NAME/slides.html
+	$(BIN)/pip install --quiet --no-deps sphinx-revealjs==3.2.1 # for its copy of reveal.js
+	$(BIN)/python docs/write_slides.py $(STUDY)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
