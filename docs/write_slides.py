@@ -23,10 +23,11 @@ TEMPLATE = """{% extends 'reveal/index.html.j2' %}
 {% block footer_js %}<script>{{ resources.script }}</script>
 <script>Reveal.initialize({width: 1280, height: 800, slideNumber: true, hash: true});</script>
 {% endblock %}"""
-STYLE = """.reveal{font-size:26px;text-align:left} .reveal h1,.reveal h2{text-transform:none}
-.reveal img{max-height:560px;width:auto;margin:0 auto;display:block} .jp-InputPrompt,.jp-OutputPrompt
-{display:none} .reveal table{font-size:20px} .statement{font-size:26px;line-height:1.4}
-.reveal .slides section{text-align:left}"""
+STYLE = """:root{--jp-content-font-size1:30px !important}
+.reveal h1,.reveal h2{text-transform:none} .reveal .slides section{text-align:left}
+.reveal img{width:100%;max-height:590px;object-fit:contain;object-position:left}
+.jp-InputPrompt,.jp-OutputPrompt{display:none} .reveal table{font-size:24px}
+.statement{font-size:32px;line-height:1.4}"""
 
 
 def deck(study: Study) -> nbformat.NotebookNode:
@@ -74,7 +75,7 @@ def page(notebook: nbformat.NotebookNode) -> str:
     exporter = SlidesExporter(raw_template=TEMPLATE, exclude_input=True)
     script = reveal["reveal.js"].replace("</script", "<\\/script")
     html, _ = exporter.from_notebook_node(notebook, {"script": script})
-    html = re.sub(r'<link rel="stylesheet"[^>]*>', "", html)
+    html = re.sub(r"<link[^>]*stylesheet[^>]*>", "", html)
     white = re.sub(r"@import url\([^)]*\);?", "", reveal["white.css"])
     style = "\n".join((reveal["reveal.css"], white, STYLE))
     return html.replace("</head>", f"<style>{style}</style></head>", 1)

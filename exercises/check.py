@@ -64,7 +64,7 @@ def write_tsv(study_folder: Path, name: str, rows: list[dict]) -> None:
 
 
 def gain(study: Study, answer) -> None:
-    task, size = [t for t in study.intermediate if t != NONE][0], list(study.sizes)[-1]
+    task, size = next(t for t in study.intermediate if t != NONE), list(study.sizes)[-1]
     rows = effects(study).query("quantity == 'gain' and language == 'zero-shot'")
     rows = rows[(rows["size"] == size) & (rows["intermediate"] == task)]
     right = float(rows[rows["target"] == study.targets[0].task]["estimate"].iloc[0])
@@ -98,7 +98,7 @@ def best_layer(study: Study, size: str, answer) -> None:
     expect(given in means.index, f"there is no layer {given:g}; expected 0 to {means.index.max()}")
     expect(
         means[given] >= means.max() - 0.5,
-        f"layer {given:g} finds {means[given]:.1f} % of translations; another finds {means.max():.1f} %",
+        f"layer {given:g} finds {means[given]:.1f} %, another layer {means.max():.1f} %",
     )
     print(f"Right: {means[given]:.1f} % of translations are found there.")
 
@@ -136,9 +136,7 @@ def not_zero_shot(study: Study, target: str, still_zero_shot) -> None:
     expect(still_zero_shot is not None, "say which languages are still zero-shot")
     others = {language for language in languages if language not in trained_in}
     expect({*still_zero_shot} == others, f"{still_zero_shot} is not it: who gave no labels?")
-    print(
-        f"Right: the mean over {', '.join(sorted(others))} is still zero-shot; German's score is not."
-    )
+    print(f"Right: {', '.join(sorted(others))}: still zero-shot. German's score is not.")
 
 
 def task_from_tsv(study: Study, file: str, entry: dict) -> None:
