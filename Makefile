@@ -52,7 +52,7 @@ slides: .venv/installed ## the start and compare notebooks as slides that open o
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	-git config filter.notebook.clean "$(BIN)/nbstripout --extra-keys metadata.language_info"
+	-git config filter.notebook.clean "$(BIN)/nbstripout --keep-id --extra-keys metadata.language_info"
 	touch $@
 
 clean:
