@@ -4,13 +4,17 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo study fetch plan export test test-fast test-precision test-cluster bench lab slides clean
+.PHONY: demo demo-record study fetch plan export test test-fast test-precision test-cluster bench lab slides clean
 
 CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
     retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
 
 demo: ## the embedded study: no network, no GPU
 	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
+
+demo-record: .venv/installed ## run the demo anew and write its figures into docs and README
+	rm -rf outputs/demo
+	$(BIN)/python docs/write_demo.py
 
 study: .venv/installed ## one study: make study STUDY=params/NAME.yaml [PROFILE=profiles/slurm]
 	$(BIN)/python -m helpers.batch $(STUDY) --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE))
@@ -25,11 +29,11 @@ export: .venv/installed ## a study's predictions as XTREME's evaluation reads th
 	$(BIN)/python -m helpers.evaluation.export $(STUDY)
 
 test: .venv/installed
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
-test-fast: .venv/installed ## ruff, and the tests that take no more than a few seconds each
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+test-fast: .venv/installed ## ruff, mypy, and the tests that take no more than a few seconds each
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
 
 test-precision: .venv/installed ## the core's tests with float32 forced, then with bf16

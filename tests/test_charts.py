@@ -9,9 +9,10 @@ import vl_convert
 from simulated import simulated_study
 
 from helpers.comparison import estimates
-from helpers.report import charts, grid, theme
+from helpers.report import charts, grid, scaling, theme
 
 TARGETS = {"nli": ("en", "de", "ja", "sw"), "copa": ("en", "et", "sw", "vi")}
+PARAMETERS = {"small": 5_000_000, "base": 10_000_000, "large": 21_000_000}
 COPA_QA = "size == 'large' and intermediate == 'qa' and target == 'copa'"
 
 
@@ -26,6 +27,7 @@ def a_study(
         intermediate=list(intermediate),
         targets=[SimpleNamespace(task=name) for name in targets],
         seeds=list(seeds),
+        seeds_of=lambda intermediate: list(seeds),
         languages=lambda target: list(targets[target]),
     )
 
@@ -40,7 +42,9 @@ def tables(study, without="", collapsed=0):
     planned = runs[["size", "intermediate", "target", "seed"]].itertuples(index=False, name=None)
     if without:
         predictions, runs = (table.query(f"not ({without})") for table in (predictions, runs))
-    effects = estimates.effects(predictions, runs, resamples=50, planned=planned)
+    effects = estimates.effects(
+        predictions, runs, resamples=50, planned=planned, parameters=PARAMETERS
+    )
     return effects, estimates.results(predictions, runs), runs, a_log(runs)
 
 
@@ -80,7 +84,8 @@ def every_chart(study, effects, results, runs, log):
         "slopes": charts.slopes(study, effects, results),
         "transfer_gap": charts.transfer_gap(study, effects, results),
         "curves": charts.curves(study, log, runs),
-        "cost": charts.cost(study, runs, effects, results),
+        "curve": scaling.curve(study, effects, results, PARAMETERS),
+        "cost": scaling.cost(study, runs, effects, results),
         "dashboard": charts.dashboard(study, effects, results),
     }
 
@@ -121,6 +126,7 @@ def fallen(study):
 HALF_FINISHED = {
     "a missing cell": (a_study(), COPA_QA),
     "one size, one seed": (a_study(sizes=("large",), seeds=(1,)), ""),
+    "three sizes": (a_study(sizes=("small", "base", "large")), "size == 'base' and seed == 1"),
     "one target": (a_study(targets={"nli": ("en", "de")}), ""),
     "no baseline yet": (a_study(), "intermediate == 'none'"),
     "only the baseline": (a_study(intermediate=("none",)), ""),

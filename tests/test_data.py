@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import LABELS, pair_rows, write_rows, write_study
 
-from helpers import data
+from helpers import comparison, data
+from helpers.report import page
 from helpers.study import Study, StudyError, Task
 
 
@@ -107,21 +109,53 @@ def test_an_empty_text_names_the_row(tiny_study, sources, tmp_path):
     expect(tiny_study, tmp_path, "en validation", "row 2", "text_b", "expected a text")
 
 
-def test_an_evaluated_item_in_a_training_set_stops_the_study(tiny_study, sources, tmp_path):
-    test = [
-        json.loads(line)
-        for line in (sources / "hub/tests/choices/en/test.jsonl").read_text().splitlines()
-    ]
-    train = sources / "hub/tests/choices/en/train.jsonl"
-    leaked = {
-        **test[3],
-        "choice1": test[3]["choice2"].upper(),
-        "choice2": test[3]["choice1"],
-        "label": 0,
-    }
-    train.write_text(train.read_text() + json.dumps(leaked) + "\n")
-    study = write_study(tmp_path / "leak", sources, targets=["choices", "pairs"])
-    expect(study, tmp_path, "1 items of choices test", "id 3", "training set of choices")
+@pytest.fixture
+def leaking(sources):
+    """Sources where English choices' item 3 is in training too, its choices swapped."""
+    path = sources / "hub/tests/choices/en/{}.jsonl"
+    test = [json.loads(line) for line in Path(str(path).format("test")).read_text().splitlines()]
+    train = Path(str(path).format("train"))
+    swapped = {"choice1": test[3]["choice2"].upper(), "choice2": test[3]["choice1"], "label": 0}
+    train.write_text(train.read_text() + json.dumps({**test[3], **swapped}) + "\n")
+    return sources
+
+
+@pytest.mark.parametrize("name", ["choices", "again"])
+def test_an_evaluated_item_in_a_training_set_stops_the_study(leaking, tmp_path, name):
+    settings = {"targets": [name, "pairs"], "variants": {"again": "choices"}}
+    study = write_study(tmp_path / "leak", leaking, **settings)
+    expect(study, tmp_path, f"1 items of {name} test", "id 3", "training set of choices")
+
+
+def test_an_evaluated_item_can_be_dropped_from_training(leaking, tmp_path):
+    path = write_study(tmp_path / "leak", leaking, targets=["choices", "pairs"], on_leak="drop")
+    study = Study.load(path, tmp_path / "outputs")
+    assert data.prepare(study)["splits"]["choices/train/en"]["dropped"] == 1
+    rows = data.examples(study, "choices", "train")
+    assert len(rows) == 12 and all(row["id"] != "12" for row in rows)
+    assert study.dropped(["choices"]) == {"choices/train/en": 1} and not study.dropped(["pairs"])
+    missing = comparison.missing_runs(study)
+    shown = page.overview(study, missing.assign(collapsed=False), missing).data
+    assert "Left out of choices/train/en: 1 items" in shown
+
+
+def test_a_translated_items_english_original_counts_as_evaluated(leaking, tmp_path):
+    path = write_study(tmp_path / "p", leaking, targets=[{"task": "choices", "languages": ["de"]}])
+    data.prepare(Study.load(path, tmp_path / "unseen"))  # nothing says what German translates
+    catalogue = yaml.safe_load((path.parent / "tasks.yaml").read_text())
+    catalogue["tasks"]["choices"]["translates"] = {"test": "choices/test"}
+    (path.parent / "tasks.yaml").write_text(yaml.safe_dump(catalogue))
+    expect(path, tmp_path, "1 items of choices/test (translated in choices)", "id 3")
+
+
+def test_what_is_dropped_decides_whether_a_training_may_be_kept(tiny_study, sources, tmp_path):
+    def trained(**settings):
+        path = write_study(tmp_path / "p", sources, intermediate=["none", "pairs"], **settings)
+        return Study.load(path).settings("base", "pairs")
+
+    few, more = ["choices"], ["choices", "pairs"]
+    assert trained(targets=few) == trained(targets=more)
+    assert trained(targets=few, on_leak="drop") != trained(targets=more, on_leak="drop")
 
 
 def test_a_changed_size_is_an_error_unless_the_study_says_so(sources, tmp_path):
@@ -146,7 +180,8 @@ def write_study_with_same_catalogue(path, sources):
 def test_the_mini_benchmark_comes_through_the_same_door():
     study = Study.load("params/demo.yaml")
     rows = data.examples(study, "mini_xnli", "test", "zh")
-    assert len(rows) == 300 and set(rows[0]) == {"id", "text_a", "text_b", "label", "tag"}
+    columns = {"id", "text_a", "text_b", "label", "tag", "group"}
+    assert len(rows) == 300 and set(rows[0]) == columns
 
 
 def with_task(study_file, name, **entry):

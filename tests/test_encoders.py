@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import unicodedata
 from pathlib import Path
 
@@ -54,7 +55,15 @@ def test_translations_lie_near_each_other(converted):
 
 
 def test_nfkc_stands_in_for_the_files_own_normaliser():
-    table = bundled.normaliser_table(bundled.locate())
+    with bundled.locate().open("rb") as file:
+        file.seek(bundled.HEADER)
+        bundled.vocabulary(file)
+        count, length = bundled.read(file, "iI")
+        blob, at, table = file.read(length), 0, {}
+    for _ in range(count):
+        point, k = struct.unpack_from("<IB", blob, at)
+        table[chr(point)] = "".join(map(chr, struct.unpack_from(f"<{k}I", blob, at + 5)))
+        at += 5 + 4 * k
     differing = [c for c, to in table.items() if unicodedata.normalize("NFKC", c) != to]
     assert len(table) > 4_000
     # Only controls, separators and the mark for a space itself differ: the file drops them or makes
@@ -160,6 +169,11 @@ def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(tiny_study, 
     assert model.config.num_hidden_layers == 1
     assert len(tokenizer) == report["tokens"] < report["tokens before"]
     assert report["parameters"]["layers"] == report["parameters before"]["layers"]
+    record = json.loads((folder / "run.json").read_text())
+    embeddings = (len(tokenizer) + 70 + 1) * 16  # of tokens, positions and one type
+    saved = sum(p.numel() for p in encoders.load(folder)[0].parameters())
+    assert record["parameters_all"] == saved
+    assert record["parameters_all"] - record["parameters_without_embeddings"] == embeddings
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
 
 

@@ -27,6 +27,7 @@ def table(
         "seeds": seeds,
     }
     numbers = {"estimate": estimate, "low": low, "high": high, "p": p}
+    numbers |= {"low_90": low + 0.1 * (high - low), "high_90": high - 0.1 * (high - low)}
     return pd.DataFrame(
         [
             {"quantity": "scale_effect", "size": "large - base", **shared, **numbers},
@@ -46,7 +47,7 @@ def runs(collapsed: int = 0) -> pd.DataFrame:
 def a_study(planned=()):
     """What the sentence reads of a study."""
     sizes = {size: SimpleNamespace(title=title) for size, title in TITLES.items()}
-    return SimpleNamespace(sizes=sizes, runs=lambda: list(planned))
+    return SimpleNamespace(sizes=sizes, runs=lambda: list(planned), margin=1.0)
 
 
 def sentence(effects, collapsed=0, planned=()):
@@ -71,13 +72,14 @@ def test_a_negative_effect():
 @pytest.mark.parametrize(("low", "p"), [(-0.4, 0.2), (-0.4, 0.04), (0.1, 0.06)])
 def test_no_difference_is_claimed_unless_interval_and_test_agree(low, p):
     text = sentence(table(1.3, low, 3.0, p))
-    assert text.endswith("not distinguishable from zero.") and "higher" not in text
+    assert text.endswith("not distinguishable from zero, nor shown to lie within 1 point of it.")
+    assert "higher" not in text
 
 
 def test_one_seed_is_no_more_than_a_hint():
     text = sentence(table(5.0, 1.0, 9.0, 0.01, seeds=1))
     assert "no more than a hint" in text and "higher" not in text
-    assert "assumes a noise of 2 points between seeds" in text
+    assert "assumes a noise of 3 points between seeds" in text
 
 
 def test_an_incomplete_study_answers_nothing_and_says_what_is_missing():
@@ -115,6 +117,61 @@ def test_collapsed_runs_are_counted_and_the_other_answer_is_given():
     assert "2 collapsed runs of 4; without, no such mean can be formed." in sentence(
         none_left, collapsed=2
     )
+
+
+def test_a_difference_that_is_not_found_without_collapsed_runs_is_none_to_build_on():
+    hanging = pd.concat(
+        [table(5.0, 1.0, 9.0, 0.01), table(1.0, -2.0, 4.0, 0.4, analysis="without collapsed")]
+    )
+    assert "hangs on collapsed runs" in sentence(hanging, collapsed=1)
+    opposite = pd.concat(
+        [table(5.0, 1.0, 9.0, 0.01), table(-5.0, -9.0, -1.0, 0.01, analysis="without collapsed")]
+    )
+    assert "hangs on collapsed runs" in sentence(opposite, collapsed=1)
+    steady = pd.concat(
+        [table(5.0, 1.0, 9.0, 0.01), table(4.0, 1.0, 7.0, 0.01, analysis="without collapsed")]
+    )
+    assert "hangs" not in sentence(steady, collapsed=1)
+
+
+def test_what_is_shown_to_be_small_is_called_so_and_the_margin_is_the_studys():
+    small = table(0.1, -0.9, 1.1, 0.8)
+    assert sentence(small).endswith(
+        "not distinguishable from zero, and within 1 point of it either way."
+    )
+    study = a_study()
+    study.margin = 0.5
+    assert "nor shown to lie within 0.5 points" in comparison.summary_sentence(study, small, runs())
+    assert "nor shown" in sentence(table(0.1, -0.9, 1.1, 0.8, seeds=1))
+
+
+def test_three_sizes_are_told_as_a_curve():
+    sizes = ("small", "base", "large")
+    gain = {"small": 0.0, "base": 6.0, "large": 12.0}
+    languages = {"nli": ("en", "de", "sw")}
+    like = {"items": 2000, "gain": gain, "seed_sd": 0.2}
+    predictions, made = simulated_study(languages, ("none", "qa"), sizes, **like)
+    parameters = dict(zip(sizes, (1e6, 2e6, 4e6), strict=True))
+    effects = estimates.effects(predictions, made, resamples=200, parameters=parameters)
+    study = a_study()
+    study.sizes = {size: SimpleNamespace(title=size) for size in sizes}
+    text = comparison.summary_sentence(study, effects, made)
+    assert text.startswith(
+        "From small to large, each doubling of the parameters changed the zero-shot gain"
+    )
+    gains = effects.query("quantity == 'gain' and language == 'zero-shot'")["estimate"]
+    assert f"(gains {', '.join(f'{x:+.1f}' for x in gains)})" in text.replace("−", "-")
+    assert "higher at the larger encoder" in text
+    assert "The curve is not seen to bend" in text
+
+
+def test_a_collapsed_intermediate_training_is_named():
+    both = pd.concat(
+        [table(-3.0, -9.0, 3.0, 0.4), table(1, 0.4, 2, 0.01, analysis="without collapsed")]
+    )
+    some = runs(2).assign(collapsed_in=["intermediate", "target", "", ""])
+    text = comparison.summary_sentence(a_study(), both, some)
+    assert "2 collapsed runs of 4 (1 in the intermediate training)" in text
 
 
 def test_the_headline_of_many_tasks_and_targets_is_the_mean_over_all():
@@ -183,13 +240,19 @@ def test_the_interval_of_a_correlation_is_wide_for_few_languages_and_absent_for_
     assert rows[1]["high"] - rows[1]["low"] > rows[2]["high"] - rows[2]["low"] > 0.8
 
 
-def test_published_figures_stand_beside_scores_of_the_same_encoder_only():
-    predictions, many = simulated_study({"xnli": ("en", "de", "sw")}, ("none", "qa"), items=50)
+def test_published_figures_stand_beside_scores_of_the_same_encoder_and_as_many_languages_only():
+    languages = ("en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi")
+    predictions, many = simulated_study({"xnli": (*languages, "zh")}, ("none", "qa"), items=50)
     results = estimates.results(predictions, many)
-    both = comparison.beside_published(
-        results, {"base": "FacebookAI/xlm-roberta-base", "large": "mirror/xlm-roberta-large/"}
-    )
-    assert list(both["size"]) == ["base", "large"] and list(both["value"]) == [76.2, 80.9]
+    encoders = {"base": "FacebookAI/xlm-roberta-base", "large": "mirror/xlm-roberta-large/"}
+    found = comparison.beside_published(results, encoders)
+    assert set(found["language"]) == {*languages, "zh", "every"}
+    both = found[found["language"] == "every"].sort_values("size")
+    assert {76.2, 74.9} < set(both["value"][both["size"] == "base"]) and 80.9 in set(both["value"])
+    few = results[
+        results["language"].isin(["en", "de", "zero-shot"])
+    ]  # a mean over other languages
+    assert set(comparison.beside_published(few, encoders)["language"]) == {"en", "de"}
     own = results[
         (results["size"] == "base")
         & (results["intermediate"] == "none")
@@ -197,4 +260,20 @@ def test_published_figures_stand_beside_scores_of_the_same_encoder_only():
     ]
     assert both["ours"].iloc[0] == pytest.approx(own["score"].mean())
     assert comparison.beside_published(results, TITLES).empty
-    assert comparison.published()["source"].notna().all()
+
+
+def test_published_means_are_those_of_the_published_languages():
+    published = comparison.published()
+    assert published[["source", "note", "value"]].notna().all(axis=None)
+    scores = published[published["quantity"] == "score"]
+    assert not scores.duplicated(["encoder", "intermediate", "target", "language", "source"]).any()
+    means = scores[scores["languages"] > 1].set_index(["encoder", "target"])
+    checked = 0
+    for (encoder, target, _), rows in scores[scores["languages"] == 1].groupby(
+        ["encoder", "target", "source"]
+    ):
+        beside = means.loc[[(encoder, target)]]
+        whole = beside[beside["languages"] == len(rows)]
+        checked += len(whole) > 0
+        assert whole.empty or (whole["value"] - rows["value"].mean()).abs().min() < 0.06
+    assert checked >= 9

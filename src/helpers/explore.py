@@ -5,7 +5,7 @@ models say of sentences that somebody types.
 import pandas as pd
 
 from helpers import data, encoders, tasks, training
-from helpers.encoders import hardware
+from helpers.encoders import adapters, hardware
 from helpers.encoders.model import predict
 from helpers.study import Run, Study, StudyError, Task
 from helpers.training import Training
@@ -44,6 +44,8 @@ def reader(study: Study, run: Run) -> Training:
     """
     trained = training.finished(study, run)
     encoder, trained.tokenizer = encoders.pretrained(study.sizes[run.size])
+    if study.sizes[run.size].tuning == "lora":
+        adapters.add(encoder, study.sizes[run.size])
     own, whole = trained.model.encoder, encoder.state_dict()
     kept = encoders.kept_ids(study.encoder_folder(run.size))
     same = {k: v for k, v in own.state_dict().items() if v.shape == whole[k].shape}

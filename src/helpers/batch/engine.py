@@ -68,7 +68,7 @@ class InProcessEngine(Engine):
 
 def _run(shell: InteractiveShell, cell) -> BaseException | None:
     """Run a cell and give it its outputs; returns what it raised."""
-    results = []
+    results: list[tuple] = []
     shell.displayhook.write_output_prompt = lambda: None
     shell.displayhook.write_format_data = lambda *formatted: results.append(formatted)
     with capture_output() as captured:
@@ -78,11 +78,11 @@ def _run(shell: InteractiveShell, cell) -> BaseException | None:
         text = re.sub(r"[^\n]*\r(?!\n)", "", getattr(captured, name)).strip("\n")
         if text.strip():
             cell.outputs.append(new_output("stream", name=name, text=text + "\n"))
-    shown = [("display_data", o.data, o.metadata, {}) for o in captured.outputs]
+    shown: list[tuple] = [("display_data", o.data, o.metadata, {}) for o in captured.outputs]
     shown += [("execute_result", *result, {"execution_count": count}) for result in results]
     for kind, data, about, more in shown:  # pictures are base64 text in notebook files
-        text = {k: b64encode(v).decode() if isinstance(v, bytes) else v for k, v in data.items()}
-        cell.outputs.append(new_output(kind, data=text, metadata=about or {}, **more))
+        data = {k: b64encode(v).decode() if isinstance(v, bytes) else v for k, v in data.items()}
+        cell.outputs.append(new_output(kind, data=data, metadata=about or {}, **more))
     error = outcome.error_before_exec or outcome.error_in_exec
     if error is not None:
         name, text = type(error).__name__, str(error)

@@ -82,6 +82,7 @@ def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str |
     """What a notebook's process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a terminal Snakemake gets it, and asks to end
     snakemake, server = multiprocessing.parent_process(), os.getppid()
+    assert snakemake is not None
     _end_unless(lambda: snakemake.is_alive() and os.getppid() == server, signal.SIGTERM)
     if gpu is not None:
         os.environ[VISIBLE] = gpu

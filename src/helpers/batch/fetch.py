@@ -5,14 +5,14 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
 
 from helpers.study import ENGLISH, Study, StudyError, command
 from helpers.study.catalogue import PIP, Source
-from helpers.study.files import damage, read_json, write_json, write_whole
+from helpers.study.files import damage, read_json, write_json, write_text, write_whole
 
 MANIFEST = ".fetched.json"
 """In each fetched folder: every file's bytes, and a data file's configuration, split, revision."""
@@ -32,13 +32,13 @@ def read(study: Study) -> Iterator[tuple[str, Source, str, str]]:
 
 def data_sets(study: Study) -> list[tuple[str, str | None, str | None, str]]:
     """Hub data that the study reads: (id, configuration, revision, split), in the hub's names."""
-    found = {}
+    found = []
     for _, source, split, code in read(study):
         config = source.config.format(language=code) if source.config else None
-        for part in source.splits.get(split, "").split("+") if source.hub else []:
-            if name := re.sub(r"\[.*\]$", "", part):
-                found[source.hub, config, source.revision, name] = True
-    return list(found)
+        for part in source.splits.get(split, "").split("+"):
+            if source.hub and (name := re.sub(r"\[.*\]$", "", part)):
+                found.append((source.hub, config, source.revision, name))
+    return list(dict.fromkeys(found))
 
 
 def models(study: Study) -> list[str]:
@@ -50,21 +50,27 @@ def models(study: Study) -> list[str]:
 
 def fetch(study: Study, mirror: str) -> Iterator[str]:
     """Fetch what is not there yet, a line for each; a StudyError names what cannot be fetched."""
-    for name, *which in [*data_sets(study), *((name,) for name in models(study))]:
-        shown = " ".join(filter(None, (name, *which[::2])))
-        folder = _inside(Path(mirror), name)
-        try:
-            outcome = _data_set(folder, name, *which) if which else _model(folder, name)
-        except Exception as error:  # the libraries raise anything; the user needs one line
-            reason = " ".join(str(error.__cause__ or error).split())[:300]
-            raise StudyError(f"{shown}: cannot be fetched: {reason}") from error
-        yield f"{shown}: {outcome}"
+    home = Path(mirror)
+    for name, config, revision, split in data_sets(study):
+        shown = " ".join(filter(None, (name, config, split)))
+        yield _line(shown, _data_set, home, name, config, revision, split)
+    for name in models(study):
+        yield _line(name, _model, home, name)
 
 
-def _data_set(folder: Path, name: str, config: str | None, revision: str | None, split: str) -> str:
+def _line(shown: str, fetch_one: Callable[..., str], *which) -> str:
+    try:
+        return f"{shown}: {fetch_one(*which)}"
+    except Exception as error:  # the libraries raise anything; the user needs one line
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        raise StudyError(f"{shown}: cannot be fetched: {reason}") from error
+
+
+def _data_set(mirror: Path, name: str, config: str | None, revision: str | None, split: str) -> str:
     import datasets
 
     datasets.disable_progress_bars()
+    folder = _inside(mirror, name)
     about = {"config": config or "default", "split": split, "revision": revision}
     path, manifest = _inside(folder, f"{about['config']}/{split}.parquet"), _manifest(folder)
     file = path.relative_to(folder).as_posix()
@@ -82,16 +88,17 @@ def _data_set(folder: Path, name: str, config: str | None, revision: str | None,
     configs = [{"config_name": config, "data_files": paths} for config, paths in files.items()]
     card = yaml.safe_dump({"configs": configs}, sort_keys=False)
     text = f"---\n{card}---\n\nA part of the hub's {name}, as fetched.\n"
-    write_whole(folder / "README.md", lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_text(folder / "README.md", text)
     write_json(folder / MANIFEST, manifest)
     return f"fetched, {len(rows)} rows"
 
 
-def _model(folder: Path, name: str) -> str:
+def _model(mirror: Path, name: str) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
+    folder = _inside(mirror, name)
     noted = read_json(folder / MANIFEST)
     if noted and noted == _manifest(folder):
         return "there"

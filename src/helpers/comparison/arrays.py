@@ -1,4 +1,7 @@
-"""One target's predictions as arrays of items by runs."""
+"""One target's predictions as arrays of units by runs.
+
+A unit is what is resampled at a time: an item, or all items that share a passage or a premise.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +21,15 @@ Estimand = tuple[str, str]
 
 @dataclass(frozen=True)
 class Block:
-    """Languages of one target that share items, so that these are resampled together.
+    """Languages of one target that share units, so that these are resampled together.
 
-    `credit` is 0 where a language lacks an item; `out_of` has one run where all runs have the same.
+    `credit` is 0 where a language lacks a unit; `out_of` has one run where all runs have the same.
     """
 
     at: np.ndarray  # their indices among the target's languages [languages]
-    credit: np.ndarray  # [items, languages, runs], float32
-    out_of: np.ndarray  # [items, languages, runs or 1], float32
+    credit: np.ndarray  # sums over a unit's items [units, languages, runs], float32
+    out_of: np.ndarray  # [units, languages, runs or 1], float32
+    items: np.ndarray  # how many [units, languages]
 
     @cached_property
     def run_scores(self) -> np.ndarray:
@@ -34,14 +38,14 @@ class Block:
 
     @cached_property
     def influence(self) -> np.ndarray:
-        """What items add to a score, linearised, mean 0 [items, languages, runs], in points."""
+        """What units add to a score, linearised, mean 0 [units, languages, runs], in points."""
         expected = self.run_scores.astype(np.float32) * self.out_of
         return (100 * self.credit - expected) / self.out_of.mean(0, dtype=float).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class ItemScores:
-    """What every run of one target scored on every item."""
+    """What every run of one target scored on every unit."""
 
     languages: list[str]
     runs: list[tuple[str, str, int]]  # (size, intermediate, seed), sorted
@@ -83,6 +87,8 @@ class ItemScores:
 def arrange(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> ItemScores:
     """Arrange one target's predictions; those of runs that are not in `runs` are left out.
 
+    Items that have the same value in a column `group`, in any language, make one unit.
+
     Raises
     ------
     StudyError
@@ -94,39 +100,63 @@ def arrange(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> ItemS
     predictions, run = predictions[run >= 0], run[run >= 0]
     language, languages = pd.factorize(predictions["language"], sort=True)
     item, ids = pd.factorize(predictions["id"])
-    # A run answers pairs of a language and an item.
-    pair, at = np.unique(language * len(ids) + item, return_inverse=True)
-    language, item = np.divmod(pair, len(ids))
-    shape = (len(pair), len(runs))
+    _same_items(target, runs, run, language * len(ids) + item, list(languages), len(ids))
+    unit = _units(predictions, language, item)[item]
+    pair, at = np.unique(language * len(ids) + unit, return_inverse=True)
+    language, unit = np.divmod(pair, len(ids))
+    tables = [
+        np.bincount(at * len(runs) + run, predictions[column], len(pair) * len(runs))
+        for column in ("credit", "out_of")
+    ]
+    credit, out_of = (table.reshape(-1, len(runs)).astype(np.float32) for table in tables)
+    if (out_of == out_of[:, :1]).all():
+        out_of = out_of[:, :1]
+    items = np.bincount(at, run == 0, len(pair))[:, None]
+    return ItemScores(list(languages), list(runs), _blocks(language, unit, credit, out_of, items))
+
+
+def _same_items(target: str, runs, run, place, languages: list[str], ids: int) -> None:
+    """Raise unless every run answers each place (a pair of a language and an item) once."""
+    places, at = np.unique(place, return_inverse=True)
+    shape = (len(places), len(runs))
     times = np.bincount(at * len(runs) + run, minlength=np.prod(shape)).reshape(shape)
     for k, p in np.argwhere(((times != times[:, :1]) | (times > 1)).T):
         size, intermediate, seed = runs[k]
-        own = times[language == language[p]]
+        own = times[places // ids == places[p] // ids]
         raise StudyError(
             f"predictions of {size}/{intermediate}/{target}/seed-{seed}: language "
-            f"{languages[language[p]]}: found {own[:, k].sum()} items; "
+            f"{languages[places[p] // ids]}: found {own[:, k].sum()} items; "
             f"expected the target's {(own[:, 0] > 0).sum()}, each once"
         )
-    credit, out_of = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    credit[at, run], out_of[at, run] = predictions["credit"], predictions["out_of"]
-    if (out_of == out_of[:, :1]).all():
-        out_of = out_of[:, :1]
-    return ItemScores(list(languages), list(runs), _blocks(language, item, credit, out_of))
 
 
-def _blocks(language, item, credit, out_of) -> list[Block]:
-    """Languages that share items, if only by way of others, from items in a language [pairs]."""
-    has = coo_array((np.ones(len(item)), (language, item)))
+def _units(predictions: pd.DataFrame, language: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """The unit of every item [items]; units are joined where a group of a language has both."""
+    items = item.max(initial=-1) + 1
+    if "group" not in predictions or predictions["group"].isna().all():
+        return np.arange(items)
+    group = pd.factorize(predictions["group"])[0]
+    has = group >= 0
+    node = items + language[has] * (group.max() + 1) + group[has]
+    edges = coo_array((np.ones(has.sum()), (item[has], node)), shape=[node.max() + 1] * 2)
+    joined = connected_components(edges, directed=False)[1][:items]
+    return np.unique(joined, return_inverse=True)[1]
+
+
+def _blocks(language, unit, credit, out_of, items) -> list[Block]:
+    """Languages that share units, if only by way of others, from units in a language [pairs]."""
+    has = coo_array((np.ones(len(unit)), (language, unit)))
     count, component = connected_components(has @ has.T, directed=False)
     blocks = []
     for c in range(count):
         rows = component[language] == c
         at, column = np.unique(language[rows], return_inverse=True)
-        ids, line = np.unique(item[rows], return_inverse=True)
+        units, line = np.unique(unit[rows], return_inverse=True)
         tables = []
-        for values in (credit[rows], out_of[rows]):
-            table = np.zeros((len(ids), len(at), values.shape[1]), np.float32)
+        for values in (credit[rows], out_of[rows], items[rows]):
+            table = np.zeros((len(units), len(at), values.shape[1]), np.float32)
             table[line, column] = values
             tables.append(table)
-        blocks.append(Block(at, *tables))
+        sums, out_of_sums, count = tables
+        blocks.append(Block(at, sums, out_of_sums, count[..., 0]))
     return blocks

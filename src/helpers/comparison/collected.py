@@ -9,10 +9,18 @@ from helpers.study import NONE, RUN, Run, Study
 from helpers.study.files import read_json
 from helpers.study.study import REPETITION
 
-RUNS = ["metric", "collapsed", "validation_score", "wall_seconds", "train_flops", "repeats"]
+RUNS = [
+    "metric",
+    "collapsed",
+    "collapsed_in",
+    "validation_score",
+    "wall_seconds",
+    "train_flops",
+    "repeats",
+]
 MADE_ON = ["precision", "processor", "gpu", "torch", "transformers"]
 """What a run was computed with; columns of the table of runs."""
-PREDICTIONS = ["language", "id", "credit", "out_of"]
+PREDICTIONS = ["language", "id", "credit", "out_of", "group"]
 CURVES = ["phase", "step", "loss", "validation_score"]
 
 
@@ -22,32 +30,26 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     Returns
     -------
     runs
-        One row a run: size, intermediate, target, seed, metric, collapsed, validation_score,
-        wall_seconds, train_flops, repeats, and `MADE_ON`. Time and cost include the intermediate
-        training that the run builds on; repeats is the seed of the collapsed run that this one
-        repeats, if any.
+        One row a run: size, intermediate, target, seed, metric, collapsed, collapsed_in,
+        validation_score, wall_seconds, train_flops, repeats, and `MADE_ON`. A run has collapsed if
+        its own training has or the intermediate one that it builds on; collapsed_in says which
+        ("target", "intermediate", or ""). Time and cost include the intermediate training; repeats
+        is the seed of the collapsed run that this one repeats, if any.
     predictions
-        size, intermediate, target, seed, language, id, credit, out_of.
+        size, intermediate, target, seed, language, id, credit, out_of, group (may be missing).
     curves
         size, intermediate, target, seed, phase, step, loss, validation_score.
     """
     runs, predictions, curves = [], [], []
     for run in study.runs():
-        before = _intermediate_record(study, run)
+        before, fallen = _intermediate_record(study, run)
         for folder in _finished_folders(study, run):
             scores, record = read_json(folder / "scores.json"), read_json(folder / "run.json")
             named = run._replace(seed=record["seed"])._asdict()
-            row = named | {"metric": scores["metric"]}
-            row["collapsed"] = scores["selection"]["collapsed"]
-            row["validation_score"] = scores["selection"]["score"]
-            for cost in ("wall_seconds", "train_flops"):
-                row[cost] = record[cost] + before.get(cost, 0)
-            row["repeats"] = run.seed if folder.name == REPETITION else None
-            made = record | record.get("hardware", {}) | record.get("versions", {})
-            row |= {name: made.get(name) for name in MADE_ON}
-            runs.append(row)
-            table = pd.read_parquet(folder / "predictions.parquet", columns=PREDICTIONS)
-            predictions.append(table.assign(**named))
+            repeats = run.seed if folder.name == REPETITION else None
+            runs.append(named | _row(scores, record, before, fallen) | {"repeats": repeats})
+            table = pd.read_parquet(folder / "predictions.parquet")
+            predictions.append(table.reindex(columns=PREDICTIONS).assign(**named))
             for phase, log in (("intermediate", before.get("log", [])), ("target", record["log"])):
                 curves += [named | {"phase": phase} | line for line in log]
     return (
@@ -55,6 +57,20 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
         pd.concat(predictions or [pd.DataFrame(columns=[*RUN, *PREDICTIONS])], ignore_index=True),
         pd.DataFrame(curves, columns=[*RUN, *CURVES]),
     )
+
+
+def _row(scores: dict, record: dict, before: dict, fallen: bool) -> dict:
+    """What the table of runs says of one, but its names; ``before`` is the intermediate record."""
+    selection = scores["selection"]
+    made = record | record.get("hardware", {}) | record.get("versions", {})
+    return {
+        "metric": scores["metric"],
+        "collapsed": fallen or bool(selection["collapsed"]),
+        "collapsed_in": "intermediate" if fallen else "target" if selection["collapsed"] else "",
+        "validation_score": selection["score"],
+        **{cost: record[cost] + before.get(cost, 0) for cost in ("wall_seconds", "train_flops")},
+        **{name: made.get(name) for name in MADE_ON},
+    }
 
 
 def missing_runs(study: Study) -> pd.DataFrame:
@@ -75,9 +91,17 @@ def _finished_folders(study: Study, run: Run) -> list[Path]:
     return list(takewhile(finished, (folder, folder / REPETITION)))
 
 
-def _intermediate_record(study: Study, run: Run) -> dict:
-    """`run.json` of the intermediate training that a run builds on; empty without one."""
+def _intermediate_record(study: Study, run: Run) -> tuple[dict, bool]:
+    """`run.json` of the intermediate training that a run builds on, and whether it collapsed."""
     if run.intermediate == NONE:
-        return {}
+        return {}, False
     folder = study.encoder_folder(run.size, run.intermediate, run.seed).parent
-    return read_json(folder / "run.json")
+    selection = read_json(folder / "scores.json").get("selection", {})
+    return read_json(folder / "run.json"), bool(selection.get("collapsed"))
+
+
+def parameters(study: Study) -> dict[str, int]:
+    """Parameters of each size without embeddings, as phase 1 counted them, where it has run."""
+    records = {size: read_json(study.encoder_folder(size) / "run.json") for size in study.sizes}
+    key = "parameters_without_embeddings"
+    return {size: record[key] for size, record in records.items() if key in record}

@@ -6,26 +6,23 @@ intermediate, target, seed, metric, collapsed, ...). A score is 100 * sum(credit
 points.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from helpers.comparison import arrays, resampling
-from helpers.comparison.arrays import Condition, Estimand, ItemScores
-from helpers.comparison.resampling import Sample
-from helpers.study import ENGLISH, NONE, RUN, ZERO_SHOT, StudyError
+from helpers.comparison import arrays, contrasts, resampling
+from helpers.comparison.arrays import Estimand, ItemScores
+from helpers.comparison.contrasts import ALL, TESTED, Contrast, aligned
+from helpers.comparison.samples import Sample, mean_over_targets
+from helpers.study import ENGLISH, RUN, ZERO_SHOT, StudyError
 
-ALL = "all"
-"""The mean over all targets, or over all intermediate tasks."""
-SCALE = "large - base"
 ANALYSES = ("all runs", "without collapsed")
-TESTED = ("gain", "scale_effect")
 _NAMES = ["quantity", "size", "intermediate", "target", "language"]
-_NUMBERS = ["estimate", "low", "high", "p", "p_corrected", "comparisons", "seeds", "n"]
+_ENDS = ["estimate", "low", "high", "low_90", "high_90", "p"]
+_NUMBERS = [*_ENDS, "p_corrected", "comparisons", "seeds", "n"]
 
 
 def results(predictions: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -54,16 +51,22 @@ def effects(
     resamples: int = 10_000,
     seed: int = 0,
     planned: Iterable[tuple[str, str, str, int]] = (),
+    parameters: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Every score, gain, scale effect and transfer gap, with 95 % intervals and p-values.
+    """Every score, transfer gap and gain, and what size does to gains, with intervals and p-values.
 
-    Columns: quantity, size, intermediate, target, language, estimate, low, high (points), p,
-    p_corrected, comparisons, seeds, n, analysis. Intermediate and target may be "all", a mean over
-    every one of the study where it has two or more. A row that lacks a run it needs has nan and
-    seeds 0: no mean is formed over what happens to be there. `planned` adds runs that have not even
-    begun. Where some runs collapsed, everything is there twice: analysis "all runs", without the
-    runs that repeat a collapsed one (`runs` column repeats: the seed that is repeated), and
-    "without collapsed", where they stand in.
+    Columns: quantity, size, intermediate, target, language, estimate, low, high (95 %, points),
+    low_90, high_90, p, p_corrected, comparisons, seeds, n, analysis. Intermediate and target may be
+    "all", a mean over every one of the study where it has two or more. A row that lacks a run it
+    needs has nan and seeds 0: no mean is formed over what happens to be there.
+
+    The order of sizes is that of `planned`, which adds runs that have not even begun, then that of
+    `runs`. A scale effect is the gain at a size minus that at the one before it (and the last minus
+    the first). With the `parameters` of three sizes or more, without embeddings, there is the slope
+    of gains over doublings, and the bend: the slope between the last two sizes minus that between
+    the first two. Where some runs collapsed, everything is there twice: analysis "all runs",
+    without the runs that repeat a collapsed one (`runs` column repeats: the seed that is repeated),
+    and "without collapsed", where they stand in.
 
     Raises
     ------
@@ -75,7 +78,8 @@ def effects(
     tables = []
     for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
         kept, predicted = _of(analysis, runs, predictions)
-        rows = _analyse(predicted, kept, grid, resamples, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        rows = _analyse(predicted, kept, grid, contrasts.of(grid, parameters), resamples, rng)
         tables.append(_corrected(rows).assign(analysis=analysis))
     return pd.concat(tables, ignore_index=True)
 
@@ -94,49 +98,24 @@ def _of(analysis: str, runs: pd.DataFrame, predictions: pd.DataFrame) -> list[pd
     ]
 
 
-class _Contrast(NamedTuple):
-    quantity: str
-    size: str
-    intermediate: str
-    weights: dict[Condition, float]
-
-
-def _contrasts(grid: pd.DataFrame) -> list[_Contrast]:
-    """Every quantity of a study as a weighted sum over conditions."""
-    sizes, tasks = (list(grid[column].unique()) for column in ("size", "intermediate"))
-    scores = {(size, task): {(size, task): 1.0} for size in sizes for task in tasks}
-    tasks = [task for task in tasks if task != NONE]
-    groups = {task: [task] for task in tasks} | ({ALL: tasks} if len(tasks) > 1 else {})
-    gains, differences = {}, {}
-    for size in sizes:
-        for name, over in groups.items():
-            gains[size, name] = {(size, NONE): -1} | {(size, task): 1 / len(over) for task in over}
-    if {"base", "large"} <= set(sizes):
-        for name in groups:
-            minus = {condition: -weight for condition, weight in gains["base", name].items()}
-            differences[SCALE, name] = gains["large", name] | minus
-    all_of = [("score", scores), ("transfer_gap", scores), ("gain", gains)]
-    all_of += [("scale_effect", differences)]
-    return [_Contrast(q, *name, weights) for q, some in all_of for name, weights in some.items()]
-
-
-def _analyse(predictions, runs, grid, resamples: int, rng: np.random.Generator) -> pd.DataFrame:
-    contrasts, targets = _contrasts(grid), list(grid["target"].unique())
+def _analyse(predictions, runs, grid, asked, resamples: int, rng) -> pd.DataFrame:
+    targets = list(grid["target"].unique())
     rows, samples, swapped = [], [], []
     for target in targets:
         here = runs[runs["target"] == target]
         if here.empty:
-            rows += [_row(target, contrast) for contrast in contrasts]
+            rows += [_row(target, contrast) for contrast in asked]
             continue
         scores = arrays.arrange(target, predictions[predictions["target"] == target], here)
-        samples.append(resampling.sample(scores, resamples, rng))
-        swapped.append(resampling.swap(scores, _tested(scores, contrasts), resamples, rng))
-        rows += _rows(target, contrasts, samples[-1], swapped[-1], rng)
+        drawn = resampling.resample(scores, resamples, rng)
+        samples.append({name: drawn.of(weights) for name, weights in scores.estimands.items()})
+        swapped.append(resampling.swap(scores, _tested(scores, asked), resamples, rng))
+        rows += _rows(target, asked, samples[-1], swapped[-1], rng)
     if len(targets) > 1 and len(samples) < len(targets):
-        rows += [_row(ALL, contrast) for contrast in contrasts]
+        rows += [_row(ALL, contrast) for contrast in asked]
     elif len(targets) > 1:
-        mean = _over_shared(resampling.mean_over_targets, samples)
-        rows += _rows(ALL, contrasts, mean, _over_shared(partial(np.mean, axis=0), swapped), rng)
+        mean = _over_shared(mean_over_targets, samples)
+        rows += _rows(ALL, asked, mean, _over_shared(partial(np.mean, axis=0), swapped), rng)
     return pd.DataFrame(rows, columns=[*_NAMES, *_NUMBERS])
 
 
@@ -146,10 +125,10 @@ def _over_shared(mean: Callable, tables: list[dict]) -> dict:
     return {key: mean([table[key] for table in tables]) for key in shared}
 
 
-def _tested(scores: ItemScores, contrasts: list[_Contrast]) -> dict:
+def _tested(scores: ItemScores, contrasts: list[Contrast]) -> dict:
     """What `resampling.swap` swaps, by the names of contrast and estimand."""
     return {
-        (contrast[:3], estimand): (estimand, _aligned(contrast, scores.conditions))
+        (contrast[:3], estimand): (estimand, aligned(contrast, scores.conditions))
         for contrast in contrasts
         for estimand in scores.estimands
         if contrast.quantity in TESTED
@@ -167,30 +146,25 @@ def _rows(target: str, contrasts, samples: dict[Estimand, Sample], flips, rng) -
                 continue
             row = _row(target, contrast, estimand[1]) | {"n": sample.items}
             if contrast.weights.keys() <= set(sample.conditions):
-                weights = _aligned(contrast, sample.conditions)
+                weights = aligned(contrast, sample.conditions)
                 swapped = flips.get((contrast[:3], estimand))
-                estimate, low, high, p = sample.contrast(weights, rng, swapped)
+                row |= sample.contrast(weights, rng, swapped)
                 if contrast.quantity == "score":
-                    low, high = np.clip([low, high], 0, 100)
-                row |= {"estimate": estimate, "low": low, "high": high, "p": p}
+                    row |= {end: np.clip(row[end], 0, 100) for end in _ENDS[1:5]}
                 row["seeds"] = int(sample.seeds[weights != 0].min())
             rows.append(row)
     return rows
 
 
-def _row(target: str, contrast: _Contrast, language: str = ZERO_SHOT) -> dict:
+def _row(target: str, contrast: Contrast, language: str = ZERO_SHOT) -> dict:
     """A row's names, as yet without an estimate."""
     return dict(zip(_NAMES, (*contrast[:3], target, language), strict=True), seeds=0, n=0)
-
-
-def _aligned(contrast: _Contrast, conditions: list[Condition]) -> np.ndarray:
-    return np.array([contrast.weights.get(condition, 0.0) for condition in conditions])
 
 
 def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
     """Benjamini-Hochberg within a family: a quantity's tests, averages and single languages apart.
 
-    The headline is a family of its own: one scale effect, named before the study ran.
+    The headline is a family of its own: one number, named before the study ran.
     """
     family = rows["quantity"] + np.where(rows["language"] == ZERO_SHOT, " averages", " languages")
     family[headline(rows)] = "headline"
@@ -201,8 +175,16 @@ def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(effects: pd.DataFrame) -> pd.Series:
-    """The row that answers the study's question, as a mask: the zero-shot scale effect over all."""
-    rows = (effects["quantity"] == "scale_effect") & (effects["language"] == ZERO_SHOT)
+    """The row that answers the study's question, as a mask.
+
+    On the zero-shot score, over all intermediate tasks and targets: the slope where there is one,
+    else the scale effect of the last size against the first.
+    """
+    rows = (effects["quantity"] == "slope") & (effects["language"] == ZERO_SHOT)
+    if not rows.any():
+        sizes = effects.loc[effects["quantity"] == "gain", "size"].unique()
+        rows = (effects["quantity"] == "scale_effect") & (effects["language"] == ZERO_SHOT)
+        rows &= effects["size"] == f"{sizes[-1]} - {sizes[0]}" if len(sizes) else False
     for column in ("intermediate", "target"):
         rows &= (effects[column] == ALL) | (effects.loc[rows, column].nunique() == 1)
     return rows

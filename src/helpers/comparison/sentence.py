@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, spearmanr
 
-from helpers.comparison.estimates import ALL, ANALYSES, headline
-from helpers.comparison.resampling import ASSUMED_SEED_SD
+from helpers.comparison.contrasts import ALL
+from helpers.comparison.estimates import ANALYSES, headline
+from helpers.comparison.samples import ASSUMED_SEED_SD
 from helpers.study import ENGLISH, NONE, RUN, ZERO_SHOT, Study, StudyError
 
 LANGUAGES = Path(__file__).with_name("languages.csv")
-PUBLISHED = Path(__file__).with_name("published.csv")
 FEWEST_LANGUAGES = 5
 FIGURES = {
     "pretraining_gib": "pretraining data (log)",
@@ -23,49 +23,85 @@ FIGURES = {
 
 
 def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """What the study says of its question, in at most four short sentences.
+    """What the study says of its question, in a few short sentences.
 
-    The headline is one number: the scale effect on the zero-shot score, over all intermediate tasks
-    and targets, with all runs. It is called a difference only if its interval leaves out zero,
-    p < 0.05 and there are two seeds or more.
+    The headline is one number, over all intermediate tasks and targets, with all runs: from three
+    sizes on, what a doubling of the parameters adds to the zero-shot gain; of two, what the larger
+    one adds. It is called a difference only if its interval leaves out zero, p < 0.05, there are
+    two seeds or more, and it is found without collapsed runs too.
     """
     planned, there = study.runs(), set(runs[RUN].itertuples(index=False, name=None))
     missing = sum(run not in there for run in planned)
     gap = f"The study is incomplete ({missing} of {len(planned)} runs missing)." if missing else ""
-    titles = {size: own.title for size, own in study.sizes.items()}
-    base, large = (titles.get(size, size) for size in ("base", "large"))
+    titles = [size.title for size in study.sizes.values()]
+    ends = f"{titles[0]} to {titles[-1]}"
     rows = effects[headline(effects)].dropna(subset=["estimate"]).set_index("analysis")
     if ANALYSES[0] not in rows.index:
         return (
             f"{gap or 'The study is incomplete.'} Whether English intermediate training helps more "
-            f"at {large} than at {base} stays open: a mean is formed only when all its runs are "
-            "there."
+            f"from {ends} stays open: a mean is formed only when all its runs are there."
         )
     row = rows.loc[ANALYSES[0]]
-    before, after = (_gain(effects, row, size) for size in ("base", "large"))
-    sentences = [
-        f"From {base} to {large}, the zero-shot gain from English intermediate training on "
-        f"{_over(runs, row, 'intermediate')} for {_over(runs, row, 'target')} changed by "
-        f"{_points(row)}, from {before} to {after}: {_verdict(row)}."
-    ]
+    what = f"the zero-shot gain from English intermediate training on {_over(runs, row)}"
+    gains = _gains(effects, row)
+    if row["quantity"] == "slope":
+        said = f"From {ends}, each doubling of the parameters changed {what} by {_points(row)}"
+        said += f" (gains {', '.join(gains)})"
+    else:
+        said = f"From {ends}, {what} changed by {_points(row)}, from {gains[0]} to {gains[-1]}"
+    sentences = [f"{said}: {_verdict(row, study.margin)}."]
     if row["seeds"] < 2:
         noise = f"a noise of {ASSUMED_SEED_SD:g} points between seeds"
         sentences.append(f"There is one seed only, so the interval assumes {noise}.")
-    if down := int(runs["collapsed"].astype(bool).sum()):
-        other = "no such mean can be formed"
-        if ANALYSES[1] in rows.index:
-            other = f"it is {_points(rows.loc[ANALYSES[1]])}: {_verdict(rows.loc[ANALYSES[1]])}"
-        counted = f"{down} collapsed run{'s' * (down > 1)} of {len(runs)}"
-        sentences.append(f"This counts {counted}; without, {other}.")
-    return " ".join([*sentences, gap]).strip()
+    if down := runs[runs["collapsed"].astype(bool)].shape[0]:
+        sentences.append(_collapsed(down, runs, rows, study.margin))
+    if row["quantity"] == "slope":
+        sentences.append(_bend(effects, row))
+    return " ".join(filter(None, [*sentences, gap]))
 
 
-def _verdict(row: pd.Series) -> str:
-    if not (row["p"] < 0.05 and (row["low"] > 0 or row["high"] < 0)):
-        return "not distinguishable from zero"
-    if row["seeds"] < 2:
-        return "no more than a hint"
-    return f"{'higher' if row['estimate'] > 0 else 'lower'} at the larger encoder"
+def _collapsed(down: int, runs: pd.DataFrame, rows: pd.DataFrame, margin: float) -> str:
+    """What the headline is without collapsed runs, and whether it hangs on them."""
+    counted = f"{down} collapsed run{'s' * (down > 1)} of {len(runs)}"
+    early = int((runs.get("collapsed_in", pd.Series(dtype=str)) == "intermediate").sum())
+    counted += f" ({early} in the intermediate training)" * bool(early)
+    other = "no such mean can be formed"
+    found, without = _differs(rows.loc[ANALYSES[0]]), False
+    if ANALYSES[1] in rows.index:
+        row = rows.loc[ANALYSES[1]]
+        other = f"it is {_points(row)}: {_verdict(row, margin)}"
+        without = _differs(row) and row["estimate"] * rows.loc[ANALYSES[0], "estimate"] > 0
+    hangs = " The difference hangs on collapsed runs, so it is none to build on."
+    return f"This counts {counted}; without, {other}.{hangs * (found and not without)}"
+
+
+def _bend(effects: pd.DataFrame, row: pd.Series) -> str:
+    """Whether the curve bends."""
+    same = ["intermediate", "target", "language", "analysis"]
+    bends = effects[effects["quantity"] == "bend"].set_index(same)
+    key = (*row[same[:3]], row.name)
+    if key not in bends.index or pd.isna(bends.loc[key, "estimate"]):
+        return ""
+    bend = bends.loc[key]
+    if not _differs(bend):
+        return f"The curve is not seen to bend ({_points(bend)} a doubling, last less first)."
+    return f"The curve bends {'up' if bend['estimate'] > 0 else 'down'} by {_points(bend)}."
+
+
+def _differs(row: pd.Series) -> bool:
+    return bool(row["p"] < 0.05 and (row["low"] > 0 or row["high"] < 0))
+
+
+def _verdict(row: pd.Series, margin: float) -> str:
+    """Difference, equivalence by two one-sided tests at 5 %, or neither."""
+    if _differs(row):
+        if row["seeds"] < 2:
+            return "no more than a hint"
+        return f"{'higher' if row['estimate'] > 0 else 'lower'} at the larger encoder"
+    unit = f"{margin:g} point{'s' * (margin != 1)}"
+    if row["seeds"] > 1 and -margin < row["low_90"] and row["high_90"] < margin:
+        return f"not distinguishable from zero, and within {unit} of it either way"
+    return f"not distinguishable from zero, nor shown to lie within {unit} of it"
 
 
 def _points(row: pd.Series) -> str:
@@ -73,19 +109,25 @@ def _points(row: pd.Series) -> str:
     return text.replace("-", "−")
 
 
-def _gain(effects: pd.DataFrame, row: pd.Series, size: str) -> str:
-    """A size's gain over what the headline is over."""
-    same = ["intermediate", "target", "language"]
-    gains = effects[effects["quantity"] == "gain"].set_index(["analysis", "size", *same])
-    return f"{gains['estimate'][row.name, size, *row[same]]:+z.1f}".replace("-", "−")
+def _gains(effects: pd.DataFrame, row: pd.Series) -> list[str]:
+    """Each size's gain over what the headline is over, in order."""
+    same = (
+        effects[["intermediate", "target", "language"]]
+        == row[["intermediate", "target", "language"]].to_list()
+    )
+    gains = effects[same.all(axis=1) & (effects["quantity"] == "gain")]
+    gains = gains[gains["analysis"] == row.name]
+    return [f"{gain:+z.1f}".replace("-", "−") for gain in gains["estimate"]]
 
 
-def _over(runs: pd.DataFrame, row: pd.Series, column: str) -> str:
-    """What the headline is over: the one task, or how many and which."""
-    if row[column] != ALL:
-        return row[column]
-    names = [name for name in runs[column].unique() if name != NONE]
-    return f"{len(names)} {'targets' if column == 'target' else 'tasks'} ({', '.join(names)})"
+def _over(runs: pd.DataFrame, row: pd.Series) -> str:
+    """What the headline is over: tasks and targets, each by its name or how many and which."""
+    said = []
+    for column, kind in (("intermediate", "tasks"), ("target", "targets")):
+        names = [name for name in runs[column].unique() if name != NONE]
+        many = row[column] == ALL
+        said.append(f"{len(names)} {kind} ({', '.join(names)})" if many else row[column])
+    return " for ".join(said)
 
 
 def languages(path: str | Path = LANGUAGES) -> pd.DataFrame:
@@ -138,33 +180,3 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float, flo
     z = np.arctanh(np.clip(rho, -0.99, 0.99))  # a perfect order of few languages is no certainty
     low, high = np.tanh(z + norm.ppf([0.025, 0.975]) * np.sqrt((1 + rho**2 / 2) / (len(a) - 3)))
     return rho, low, high, p
-
-
-def published() -> pd.DataFrame:
-    """Figures of other people, with source.
-
-    Columns: encoder, intermediate, target, language, quantity, value, source, note. Language
-    "zero-shot" is a mean without English, "every" one over all languages, English among them.
-    """
-    return pd.read_csv(PUBLISHED)
-
-
-def beside_published(results: pd.DataFrame, encoders: dict[str, str]) -> pd.DataFrame:
-    """Published scores beside this study's mean over seeds, where there are both; for reference.
-
-    `encoders` names the pretrained model of each size, as the study does. Columns of `published`
-    and size, ours, seeds, collapsed (how many of the seeds). A mean over every language counts only
-    where the study has English.
-    """
-    single = results[results["language"] != ZERO_SHOT]
-    with_english = single.groupby(RUN).filter(lambda run: ENGLISH in set(run["language"]))
-    every = with_english.groupby([*RUN, "collapsed"])["score"].mean().reset_index()
-    both = pd.concat([results, every.assign(language="every")])
-    ours = both.groupby([*RUN[:3], "language"]).agg(
-        ours=("score", "mean"), seeds=("seed", "nunique"), collapsed=("collapsed", "sum")
-    )
-    ours = ours.reset_index()
-    ours["encoder"] = ours["size"].map(encoders).astype(str).str.rstrip("/").str.split("/").str[-1]
-    theirs = published().query("quantity == 'score'")
-    theirs = theirs.assign(encoder=theirs["encoder"].str.split("/").str[-1])
-    return theirs.merge(ours, on=["encoder", "intermediate", "target", "language"])

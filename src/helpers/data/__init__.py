@@ -4,17 +4,16 @@ parquet, and their token ids.
 
 from helpers.data.reading import (
     data_dir,
-    evaluated,
     examples,
     labelled,
     prepare,
     prepared,
     read,
     sample,
-    table,
     token_cache,
     trained_on,
 )
+from helpers.data.tables import evaluated, table
 from helpers.data.tokens import tokenise
 
 __all__ = [

@@ -56,27 +56,6 @@ def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
     return [rows[i] for i in np.sort(chosen)]
 
 
-def table(rows: list[dict], task: Task) -> pd.DataFrame:
-    """Examples as a table to read: labels by name, each choice under its label."""
-    frame = pd.DataFrame(rows)
-    if "choices" in frame:
-        frame[task.labels] = frame.pop("choices").tolist()
-    for name in {"label", "labels"} & set(frame):
-        each = frame[name].explode().map(lambda i: task.labels[i])
-        frame[name] = each if name == "label" else each.groupby(level=0).agg(" ".join)
-    return frame
-
-
-def evaluated(study: Study, target: str) -> pd.DataFrame:
-    """All evaluated items of a target as a table to read, with predictions' language and id."""
-    task, tables = labelled(study, target), []
-    for language in study.languages(target):
-        items = table(examples(study, target, task.evaluate, language), task)
-        items["id"] = items["id"] if task.parallel else f"{language}/" + items["id"]
-        tables.append(items.assign(language=language))
-    return pd.concat(tables, ignore_index=True)
-
-
 def read(
     task: Task,
     split: str,
@@ -148,9 +127,12 @@ def prepare(study: Study) -> dict:
     Raises
     ------
     StudyError
-        Any source or row is bad, or something that is evaluated is also trained on.
+        Any source or row is bad, or something that is evaluated is also trained on and not dropped
+        (``on_leak``).
     """
-    splits, trained, evaluated = {}, {}, {}
+    splits: dict[str, dict] = {}
+    trained: dict[tuple, dict] = {}
+    evaluated: dict[str, dict] = {}
     shutil.rmtree(token_cache(study), ignore_errors=True)
     for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:
         _file(study, name, "labels.json").unlink(missing_ok=True)
@@ -158,15 +140,15 @@ def prepare(study: Study) -> dict:
     for name, split, language in study.needed():
         entry = labelled(study, name)
         rows, skipped = _read(study, name, split, language)
-        write = partial(pq.write_table, pa.Table.from_pylist(rows))
-        write_whole(_kept(study, name, split, language), write)
+        _keep(study, (name, split, language), rows)
         found = {"rows": len(rows), "labels": tasks.label_counts(entry, rows)}
         splits[f"{name}/{split}/{language}"] = found | ({"skipped": skipped} if skipped else {})
         if split == "train":
-            trained.setdefault(name, {}).update(_items(entry, rows))
+            trained[name, split, language] = _items(entry, rows)
         elif language == ENGLISH and split == entry.evaluate and entry.train_on:
             evaluated[f"{name} {split}"] = _items(entry, rows)
-    _refuse_leaks(study, trained, evaluated)
+    for cell, keys in _leaks(study, trained, evaluated).items():
+        splits["/".join(cell)] |= _drop(study, cell, keys)
     summary = {"parameters": _parameters(study), "splits": splits}
     write_json(_file(study, "summary.json"), summary)
     return summary
@@ -200,39 +182,63 @@ def _items(entry: Task, rows: list[dict]) -> dict[tuple, str]:
     return {tasks.key(entry, row): row["id"] for row in rows}
 
 
-def _refuse_leaks(study: Study, trained: dict[str, dict], evaluated: dict[str, dict]) -> None:
-    """Raise if an evaluated item, or the English one it is a translation of, is trained on."""
+def _leaks(study: Study, trained: dict, evaluated: dict) -> dict[tuple, set]:
+    """Keys of each training set that an evaluated item, or what it translates, has as well.
+
+    Raises unless the study drops them.
+    """
+    leaks: dict[tuple, set] = {}
     for entry in (study.tasks[target.task] for target in study.targets):
         if origin := entry.translates.get(entry.evaluate):
             name, split = origin.split("/")
             rows = read(study.tasks[name], split, ENGLISH, data_dir(study))
             evaluated[f"{origin} (translated in {entry.name})"] = _items(study.tasks[name], rows)
-    for (name, items), (task, others) in product(evaluated.items(), trained.items()):
-        if shared := items.keys() & others.keys():
+    for (name, items), (cell, others) in product(evaluated.items(), trained.items()):
+        if not (shared := items.keys() & others.keys()):
+            continue
+        if study.on_leak == "error":
             first = items[min(shared, key=str)]
             raise StudyError(
                 f"{study.path}: {len(shared)} items of {name} (the first has id {first}) are in "
-                f"the training set of {task}; expected no evaluated item, nor its translation, "
-                "in any training set"
+                f"the training set of {cell[0]}; expected no evaluated item, nor its translation, "
+                "in any training set (on_leak: drop leaves them out of training)"
             )
+        leaks[cell] = leaks.get(cell, set()) | shared
+    return leaks
+
+
+def _drop(study: Study, cell: tuple, keys: set) -> dict:
+    """Keep a training set without the items of these keys; what data/summary.json says of it."""
+    entry, rows = labelled(study, cell[0]), examples(study, *cell)
+    left = [row for row in rows if tasks.key(entry, row) not in keys]
+    if not left:
+        raise StudyError(f"{study.path}: on_leak: drop leaves nothing of {cell[0]} to train on")
+    _keep(study, cell, left)
+    counts = tasks.label_counts(entry, left)
+    return {"rows": len(left), "labels": counts, "dropped": len(rows) - len(left)}
 
 
 def _parameters(study: Study) -> dict:
     """All that the kept data depends on."""
     needed = study.needed()
     names = {name for task, *_ in needed for name in (task, *study.tasks[task].parts)}
-    prose = {"licence", "citation"}
+    prose = {"licence", "citation", "obtain"}
     entries = {n: study.tasks[n].model_dump(mode="json", exclude=prose) for n in sorted(names)}
     return {
         "cells": ["/".join(cell) for cell in needed],
         "tasks": entries,
         "data_dir": str(data_dir(study)),
         "on_bad_row": study.on_bad_row,
+        "on_leak": study.on_leak,
     }
 
 
 def _file(study: Study, *names: str) -> Path:
     return study.folder.joinpath("data", *names)
+
+
+def _keep(study: Study, cell: tuple, rows: list[dict]) -> None:
+    write_whole(_kept(study, *cell), partial(pq.write_table, pa.Table.from_pylist(rows)))
 
 
 def _kept(study: Study, task: str, split: str, language: str) -> Path:

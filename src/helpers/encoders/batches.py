@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from helpers.encoders import hardware
 from helpers.tasks.labels import IGNORED
@@ -21,12 +22,9 @@ the cache, and no memory is asked of the system anew."""
 def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
     """All sequences, padded to the longest: input_ids and attention_mask (sequences, tokens)."""
     sequences = [ids for feature in features for ids in feature["input_ids"]]
-    ids = _padded(sequences, pad)
-    lengths = torch.tensor(list(map(len, sequences)))
-    return {
-        "input_ids": ids,
-        "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
-    }
+    ids, lengths = _padded(sequences, pad), torch.tensor(list(map(len, sequences)))
+    mask = torch.arange(ids.shape[1]) < lengths[:, None]
+    return {"input_ids": ids, "attention_mask": mask.long()}
 
 
 def collate_labels(features: list[dict]) -> torch.Tensor:
@@ -37,10 +35,8 @@ def collate_labels(features: list[dict]) -> torch.Tensor:
 
 
 def _padded(rows: list, fill: int) -> torch.Tensor:
-    out = torch.full((len(rows), max(map(len, rows))), fill, dtype=torch.long)
-    for at, row in enumerate(rows):
-        out[at, : len(row)] = torch.tensor(row)
-    return out
+    tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=fill)
 
 
 def training_items(features: list[dict]) -> list[dict]:
@@ -62,7 +58,8 @@ def length(feature: dict) -> int:
 
 def batches(features: list[dict], budget: int) -> Iterator[list[int]]:
     """Indices of features of like length, longest first; each batch within ``budget`` tokens."""
-    batch, rows, longest = [], 0, 0
+    batch: list[int] = []
+    rows = longest = 0
     for index in sorted(range(len(features)), key=lambda i: -length(features[i])):
         sequences = len(features[index]["input_ids"])
         if batch and (rows + sequences) * longest > budget:

@@ -1,14 +1,16 @@
 """What this machine's processor and GPU can do, and the settings that follow."""
 
 import json
+import math
 import os
 import platform
+import re
 import resource
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
-from torch.nn import functional
+from torch.utils.benchmark import Timer
 
 from helpers.study import Study
 from helpers.study.files import read_json
@@ -21,6 +23,7 @@ MEASURED = "precision.{device}.json"
 """In a study's folder: what was measured for ``precision: auto``, for each kind of device."""
 _SHAPE = (256, 768, 3072)
 """Tokens, inputs and outputs of the product that is timed: a feed-forward layer of XLM-R base."""
+_ROUNDS = 3
 _MARGIN = 1.2
 """bf16 must be this many times as fast: autocast converts weights, which the product does not show.
 """
@@ -29,11 +32,6 @@ _MARGIN = 1.2
 def device() -> torch.device:
     """The GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def attention(length: int = 0) -> str:
-    """The fastest attention for sequences of ``length`` tokens: SDPA on a GPU and for long ones."""
-    return "sdpa" if torch.cuda.is_available() or length >= CROSSOVER else "eager"
 
 
 def precision(study: Study) -> str:
@@ -51,12 +49,9 @@ def precision(study: Study) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f"{path.name}.{os.getpid()}")
         beside.write_text(json.dumps({"precision": chosen, "gflops": rates}), encoding="utf-8")
-        try:
-            os.link(beside, path)  # sizes are prepared side by side: the first decides for all
-        except FileExistsError:
-            pass
-        finally:
-            beside.unlink()
+        with suppress(FileExistsError):  # sizes are prepared side by side: the first decides
+            os.link(beside, path)
+        beside.unlink()
     return read_json(path)["precision"]
 
 
@@ -64,35 +59,24 @@ def product_rates(seconds: float = 0.2) -> dict[str, float]:
     """GFLOP/s of a linear layer in float32 and in bf16 on this device, best of several rounds."""
     tokens, inputs, outputs = _SHAPE
     states, weight = torch.randn(tokens, inputs), torch.randn(outputs, inputs)
-    pairs = {
-        name: (states.to(device(), kind), weight.to(device(), kind))
-        for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-    }
-    best, begin, rounds = dict.fromkeys(pairs, float("inf")), time.perf_counter(), 0
-    while rounds < 2 or time.perf_counter() - begin < seconds:  # the first round warms up
-        for name, pair in pairs.items():
-            best[name] = min(best[name], _seconds(*pair))
-        rounds += 1
+    timers = {}
+    for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        given = {"states": states.to(device(), kind), "weight": weight.to(device(), kind)}
+        code = "torch.nn.functional.linear(states, weight)"
+        timers[name] = Timer(code, globals=given, num_threads=torch.get_num_threads())
+    best = dict.fromkeys(timers, math.inf)
+    for name in [*timers] * _ROUNDS:  # in turns: what else runs here slows both down
+        took = timers[name].blocked_autorange(min_run_time=seconds / len(timers) / _ROUNDS).times
+        best[name] = min(best[name], *took)
     return {name: 2e-9 * tokens * inputs * outputs / took for name, took in best.items()}
-
-
-def _seconds(states: torch.Tensor, weight: torch.Tensor) -> float:
-    begin = time.perf_counter()
-    functional.linear(states, weight)
-    if states.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
 
 
 def describe() -> dict:
     """Processor, cores, threads and GPU, for run.json."""
-    model, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else []:
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*:\s*(.+)", info.read_text() if info.exists() else "", re.M)
     return {
-        "processor": model,
+        "processor": model[1] if model else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

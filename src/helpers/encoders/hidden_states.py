@@ -13,6 +13,7 @@ from helpers.encoders import families, hardware
 from helpers.encoders.batches import collate
 from helpers.encoders.model import EncoderModel, predict
 from helpers.study import NONE, Study
+from helpers.study.params import Phase
 
 FILE = "frozen.safetensors"
 """Beside a pretrained encoder: ``pieces`` (all tokens), ``ends`` (of the sequences) and ``states``
@@ -57,7 +58,7 @@ class _LowerLayers(EncoderModel):
 
 def depth(study: Study, size: str) -> int:
     """How many of a size's lowest layers no training of the study changes."""
-    trained = [("target", target.task) for target in study.targets]
+    trained: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
     trained += [("intermediate", task) for task in study.intermediate if task != NONE]
     return min(study.hyperparameters(phase, size, task).frozen_layers for phase, task in trained)
 

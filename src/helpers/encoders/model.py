@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,8 @@ class EncoderModel(nn.Module):
     def __init__(self, encoder: PreTrainedModel):
         super().__init__()
         self.encoder, self.precision = encoder, "fp32"
-        self.cached_states, self._frozen = None, []
+        self.cached_states: Any = None
+        self._frozen: list[nn.Module] = []
 
     def freeze(self, layers: int) -> None:
         """Leave the embeddings and the lowest ``layers`` as they are, without dropout too.
@@ -140,7 +142,7 @@ def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
 
 
 def predict(
-    model: nn.Module,
+    model: EncoderModel,
     features: list[dict],
     pad: int,
     advance: Callable[[int], object] | None = None,

@@ -3,7 +3,7 @@ the record that makes the run repeatable.
 """
 
 from helpers.evaluation.probe import cka, parallel_sentences, retrieval, retrieval_accuracy
-from helpers.evaluation.records import write_intermediate, write_run
+from helpers.evaluation.records import write_intermediate, write_run, write_trial
 from helpers.evaluation.zero_shot import is_collapsed, scores, with_collapse, zero_shot
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "with_collapse",
     "write_intermediate",
     "write_run",
+    "write_trial",
     "zero_shot",
 ]

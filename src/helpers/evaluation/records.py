@@ -22,15 +22,33 @@ from helpers.training import Training, checkpoints
 _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "papermill")
 
 
-def write_intermediate(study: Study, size: str, task: str, seed: int, trained: Training) -> dict:
-    """Write the encoder for later trainings, run.json and scores.json; returns the scores."""
+def write_intermediate(
+    study: Study, size: str, task: str, seed: int, trained: Training, collapsed: dict | None = None
+) -> dict:
+    """Write the encoder for later trainings, run.json and scores.json; returns the scores.
+
+    ``collapsed`` is the selection of the training that this one repeats, if it does.
+    """
     folder, encoder = study.encoder_folder(size, task, seed, new=True), trained.model.encoder
     kept = encoders.kept_ids(study.encoder_folder(size))
     write_whole(folder, lambda path: encoders.save(encoder, trained.tokenizer, path, kept))
+    return _write_selection(folder.parent, study.settings(size, task), trained, collapsed)
+
+
+def write_trial(study: Study, run: Run, trained: Training) -> dict:
+    """Write run.json and scores.json of a training of the sweep; returns the scores."""
+    return _write_selection(study.run_folder(run), study.settings(*run[:3]), trained)
+
+
+def _write_selection(
+    folder: Path, settings: dict, trained: Training, collapsed: dict | None = None
+) -> dict:
     result = {"selection": with_collapse(trained.selection)}
-    write_json(folder.parent / "run.json", provenance(study.settings(size, task), trained))
-    write_json(folder.parent / "scores.json", result)
-    checkpoints.remove(folder.parent)
+    result |= {"repeats": collapsed} if collapsed else {}
+    write_json(folder / "run.json", provenance(settings, trained))
+    write_json(folder / "scores.json", result)
+    shutil.rmtree(folder / REPETITION, ignore_errors=True)
+    checkpoints.remove(folder)
     return result
 
 

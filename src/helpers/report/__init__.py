@@ -2,6 +2,6 @@
 No torch.
 """
 
-from helpers.report import charts, grid, page, run_charts
+from helpers.report import charts, grid, page, run_charts, scaling
 
-__all__ = ["charts", "grid", "page", "run_charts"]
+__all__ = ["charts", "grid", "page", "run_charts", "scaling"]

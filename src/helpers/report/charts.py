@@ -18,7 +18,7 @@ from helpers.study import ZERO_SHOT, Study
 
 
 def gains(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
-    """Gain of every intermediate task, base beside large, a panel per target (points)."""
+    """Gain of every intermediate task, sizes beside each other, a panel per target (points)."""
     frame = grid.complete(study, effects, results, "gain")
     params = ["language", "analysis"]
     chart = _per_target("gains", study, frame, "gain (points)", params)
@@ -27,7 +27,7 @@ def gains(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Cha
         "score(intermediate) − score(none), 95 % intervals; right of the line, the intermediate "
         "task helps"
     )
-    return _finish(chart, study, frame, "gains", title, subtitle, params)
+    return finish(chart, study, frame, "gains", title, subtitle, params)
 
 
 def transfer_gap(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
@@ -38,11 +38,11 @@ def transfer_gap(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> 
     subtitle = (
         "score in English − mean score in the other languages, 95 % intervals; smaller is better"
     )
-    return _finish(chart, study, frame, "transfer_gap", title, subtitle, ["analysis"])
+    return finish(chart, study, frame, "transfer_gap", title, subtitle, ["analysis"])
 
 
 def scores(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
-    """Score in every language, base beside large, a panel per intermediate task (percent)."""
+    """Score in every language, sizes beside each other, a panel per task (percent)."""
     frame = grid.complete(study, effects, results, "score")
     y = alt.Y("language:N").sort(grid.order(frame)).axis(marks.language_axis(frame))
     params = ["target", "analysis"]
@@ -53,15 +53,17 @@ def scores(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Ch
         "others are zero-shot"
     )
     title = "Scores in every language"
-    return _finish(chart, study, frame, "scores", title, subtitle, params)
+    return finish(chart, study, frame, "scores", title, subtitle, params)
 
 
 def scale_effects(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
-    """Forest plot of gain(large) - gain(base) per language, a panel per task (points)."""
-    frame, params = grid.complete(study, effects, results, "scale_effect"), ["target", "analysis"]
+    """Forest plot of what size does to the gain, per language, a panel per task (points)."""
+    frame = grid.complete(study, effects, results, "change")
+    params = ["change", "target", "analysis"]
+    frame["change"] = frame["size"]
     y = alt.Y("language:N").title(None).sort(grid.order(frame))
     y = y.axis(marks.language_axis(frame, grid=True))
-    x = marks.points("scale effect (points)", zero=True)
+    x = marks.points("change of the gain (points)", zero=True)
     base = alt.Chart().transform_filter(marks.chosen(params)).encode(y, tooltip=marks.TOOLTIP)
     pooled = alt.when(f"datum.language == '{ZERO_SHOT}'")
     found = alt.when("datum.p_corrected != null && datum.p_corrected < 0.05")
@@ -76,13 +78,12 @@ def scale_effects(study: Study, effects: pd.DataFrame, results: pd.DataFrame) ->
     layers = [marks.zero_line(), rule, point, *marks.ends(base, x)]
     chart = marks.layer("scale_effects", *layers).properties(width=245)
     chart = marks.panels(chart, "intermediate", grid.contrasts(study))
-    large, small = [*reversed(list(study.sizes)[:2]), "base"][:2]
-    title = "Scale effect: does the larger encoder gain more?"
+    title = "Scale: does the larger encoder gain more?"
     subtitle = (
-        f"gain({large}) − gain({small}); 95 % intervals; filled: p < 0.05, corrected; in order of "
-        "the mean effect"
+        "change of the gain from one size to another, or per doubling of the parameters; 95 % "
+        "intervals; filled: p < 0.05, corrected; in order of the mean effect"
     )
-    return _finish(chart, study, frame, "scale_effects", title, subtitle, params)
+    return finish(chart, study, frame, "scale_effects", title, subtitle, params)
 
 
 def heat_map(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
@@ -113,7 +114,7 @@ def heat_map(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.
     )
     chart = chart.properties(width=alt.Step(96), height=alt.Step(25))
     subtitle = "points; * p < 0.05 after correction"
-    return _finish(chart, study, frame, "heat_map", "Gain by language", subtitle, params)
+    return finish(chart, study, frame, "heat_map", "Gain by language", subtitle, params)
 
 
 def slopes(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
@@ -137,7 +138,7 @@ def slopes(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Ch
     subtitle = (
         "score (%), 95 % intervals; a steeper line gains more, a missing line is a missing run"
     )
-    return _finish(chart, study, frame, "slopes", title, subtitle, params)
+    return finish(chart, study, frame, "slopes", title, subtitle, params)
 
 
 def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> alt.Chart:
@@ -170,37 +171,7 @@ def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> alt.Chart:
         "a model"
     )
     title = "Training of every run"
-    return _finish(chart, study, frame, "curves", title, subtitle, ["measure", "target"])
-
-
-def cost(
-    study: Study, runs: pd.DataFrame, effects: pd.DataFrame, results: pd.DataFrame
-) -> alt.Chart:
-    """Score against what a run cost, a line from no intermediate task to each."""
-    frame = grid.slopes(grid.cost(study, runs, effects, results))
-    x = alt.X("cost:Q").title("cost of one run, both phases (minutes or petaFLOPs, as selected)")
-    x = x.axis(tickCount=7).scale(zero=False, padding=45)
-    y = alt.Y("estimate:Q").title("zero-shot score (%)").scale(zero=False, padding=10)
-    chosen = marks.chosen(["target", "analysis"]) + " && datum.measure == cost"
-    base = alt.Chart().transform_filter(chosen).encode(x, y)
-    price = alt.Tooltip("price:N", title="a point of gain costs")
-    tooltip = [*marks.TOOLTIP, alt.Tooltip("cost:Q", format=",.4~r"), price]
-    look = {"strokeWidth": 1.4, "opacity": 0.8}
-    line, point = marks.lines(base, study, base, tooltip, size=90, **look)
-    first = (grid.tasks(study) or [""])[0]  # each panel has a baseline, which needs one label
-    label = base.transform_calculate(label="datum.intermediate + (datum.collapsed ? ' ×' : '')")
-    after = label.transform_filter("datum.stage == 'after'")
-    none = label.transform_filter(f"datum.stage == 'none' && datum.panel == {json.dumps(first)}")
-    after = after.mark_text(align="left", dx=9, fontSize=11, color=INK).encode(y="label_at:Q")
-    none = none.mark_text(align="right", dx=-9, fontSize=11, color=INK)
-    labels = [text.encode(text="label:N") for text in (after, none)]
-    chart = marks.layer("cost", line.encode(detail="panel:N"), point, *labels)
-    chart = chart.properties(width=760, height=330)
-    subtitle = (
-        "zero-shot score (%) against the cost of one run; the steeper a line, the cheaper the point"
-    )
-    params = ["cost", "target", "analysis"]
-    return _finish(chart, study, frame, "cost", "What a point of gain costs", subtitle, params)
+    return finish(chart, study, frame, "curves", title, subtitle, ["measure", "target"])
 
 
 def dashboard(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
@@ -226,7 +197,7 @@ def _per_target(name, study, frame, axis, chosen) -> alt.FacetChart:
     return marks.panels(chart, "target", grid.targets(study), columns=3)
 
 
-def _finish(chart, study, frame, name, title, subtitle, params) -> alt.Chart:
+def finish(chart, study, frame, name, title, subtitle, params) -> alt.Chart:
     """Title with what is selected, subtitle with units, seeds and encoders, shared parameters."""
     options, words = grid.options(study, frame), []
     for key in params:

@@ -10,7 +10,8 @@ from itertools import product
 import pandas as pd
 
 from helpers import comparison
-from helpers.comparison.estimates import ALL, ANALYSES, SCALE, TESTED
+from helpers.comparison.contrasts import ALL, DOUBLING, TESTED
+from helpers.comparison.estimates import ANALYSES
 from helpers.study import NONE, RUN, ZERO_SHOT, Study
 
 LANGUAGES = comparison.languages().set_index("language")["name"].to_dict()
@@ -47,22 +48,26 @@ def targets(study: Study) -> list[str]:
     return [ALL, *names] if len(names) > 1 else names
 
 
+def changes(effects: pd.DataFrame) -> list[str]:
+    """What is said of sizes: a doubling of the parameters first, then one size to another."""
+    rows = effects[effects["quantity"].isin(["scale_effect", "slope"])]
+    return sorted(rows["size"].unique(), key=lambda name: name != DOUBLING)
+
+
 def complete(
     study: Study, effects: pd.DataFrame, results: pd.DataFrame, quantity: str
 ) -> pd.DataFrame:
-    """Every planned row of a quantity: "score", "gain", "scale_effect" or "transfer_gap".
+    """Every planned row of a quantity: "score", "gain", "transfer_gap", or "change" over sizes.
 
     Returns
     -------
     The columns of `effects` (points; estimate is missing where there is no run), and those of
     `mark_collapsed`.
     """
-    some = effects[effects["quantity"] == quantity]
-    sizes, names = list(study.sizes), study.intermediate
-    if quantity in TESTED:
-        names = contrasts(study)
-    if quantity == "scale_effect":
-        sizes = [SCALE] if {"base", "large"} <= set(sizes) else []
+    of = ["scale_effect", "slope"] if quantity == "change" else [quantity]
+    some = effects[effects["quantity"].isin(of)]
+    sizes = changes(effects) if quantity == "change" else list(study.sizes)
+    names = study.intermediate if quantity in ("score", "transfer_gap") else contrasts(study)
     in_mean = some.loc[some["target"] == ALL, "language"]
     places = []
     for target in targets(study):
@@ -73,7 +78,8 @@ def complete(
     rows = product(sizes, names, places, analyses)
     plan = [(size, name, *place, analysis) for size, name, place, analysis in rows]
     frame = pd.DataFrame(plan, columns=KEYS).merge(some[[*KEYS, *VALUES]], on=KEYS, how="left")
-    return mark_collapsed(study, frame.assign(quantity=quantity), results).drop(columns="quantity")
+    tested = of[0] if of[0] in TESTED else quantity
+    return mark_collapsed(study, frame.assign(quantity=tested), results).drop(columns="quantity")
 
 
 def mark_collapsed(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +87,8 @@ def mark_collapsed(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -
     fallen = results.loc[results["collapsed"].astype(bool), RUN[:3]].drop_duplicates()
     reached = set()
     for size, intermediate, target in fallen.itertuples(index=False, name=None):
-        reached |= set(product((size, SCALE), (intermediate, ALL), (target, ALL)))
+        names = [name for name in effects["size"].unique() if _contains(name, size)]
+        reached |= set(product(names, (intermediate, ALL), (target, ALL)))
 
     def enters(names) -> pd.Series:
         runs = zip(effects["size"], names, effects["target"], strict=True)
@@ -90,6 +97,11 @@ def mark_collapsed(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -
     baseline = effects["quantity"].isin(TESTED) & enters([NONE] * len(effects))
     counted = effects["analysis"] != ANALYSES[1]
     return effects.assign(collapsed=(enters(effects["intermediate"]) | baseline) & counted)
+
+
+def _contains(name: str, size: str) -> bool:
+    """Whether what is said of `name` takes in a size."""
+    return name == DOUBLING or size in name.split(" - ")
 
 
 def order(frame: pd.DataFrame) -> list[str]:
@@ -200,6 +212,8 @@ def options(study: Study, frame: pd.DataFrame) -> dict[str, dict[str, str]]:
         "analysis": {name: name for name in analyses or ANALYSES[:1]},
         "measure": {name: name for name in ("loss", "validation score")},
         "cost": {name: name for name in COSTS},
+        "show": {name: name for name in ("gain", "score", "transfer gap")},
+        "change": {name: name for name in frame.get("change", [])} or {DOUBLING: DOUBLING},
     }
 
 
@@ -210,8 +224,10 @@ def notes(study: Study, frame: pd.DataFrame) -> list[str]:
         "xlm-roberta" in str(size.encoder) or "stand-in" in size.title
         for size in study.sizes.values()
     )
-    count = len(study.seeds)
-    lines = [f"{count} seed{'s' * (count > 1)}; {sizes}{'' if said else ' (stand-ins for XLM-R)'}"]
+    none, others = (len(study.seeds_of(name)) for name in (NONE, ""))
+    seeds = f"{others} seed{'s' * (others > 1)}"
+    seeds += f" ({none} of none)" * (none != others)
+    lines = [f"{seeds}; {sizes}{'' if said else ' (stand-ins for XLM-R)'}"]
     marks = ["×: with a collapsed run"] if frame["collapsed"].any() else []
     if "estimate" in frame and frame["estimate"].isna().any():
         marks.append("“no run”: planned, not finished")

@@ -9,6 +9,8 @@ from helpers.report import grid
 from helpers.report.theme import COLOURS, DASHES, FAINT, SHAPES, WARNING
 from helpers.study import Study
 
+TASKS = ["#222222", "#0057A0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A7A00"]
+"""Colours of intermediate tasks, their mean first (after Okabe and Ito 2008)."""
 NAME = "datum.value == 'all' ? 'mean' : datum.value"
 """Label of an axis or a panel."""
 KNOWN, GAP = "isValid(datum.estimate)", "!isValid(datum.estimate)"
@@ -44,7 +46,21 @@ def by_size(study: Study) -> tuple:
     sizes = list(study.sizes)
     looks = ((alt.Color, COLOURS), (alt.Shape, SHAPES), (alt.StrokeDash, DASHES))
     return tuple(
-        channel("size:N").title("size").scale(domain=sizes, range=styles[: len(sizes)])
+        channel("size:N").title("size").scale(domain=sizes, range=(styles * 9)[: len(sizes)])
+        for channel, styles in looks
+    )
+
+
+def by_task(study: Study) -> tuple:
+    """Colour and shape of the intermediate tasks, their mean first, the baseline last."""
+    names = list(dict.fromkeys([*grid.contrasts(study), *study.intermediate]))
+    key = alt.Legend(labelExpr=NAME, symbolOpacity=1)
+    looks = ((alt.Color, TASKS), (alt.Shape, SHAPES))
+    return tuple(
+        channel("intermediate:N")
+        .title("intermediate task")
+        .scale(domain=names, range=(styles * 9)[: len(names)])
+        .legend(key)
         for channel, styles in looks
     )
 

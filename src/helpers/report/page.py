@@ -44,7 +44,11 @@ def overview(study: Study, runs: pd.DataFrame, missing: pd.DataFrame) -> HTML:
     down = int(runs["collapsed"].astype(bool).sum())
     planned = len(runs) + len(missing)
     lines = [f"{study.name}: {study.description}", f"Encoders: {sizes}"]
-    lines.append(f"Runs: {len(runs)} of {planned} finished, {down} of them collapsed")
+    early = int((runs["collapsed_in"] == "intermediate").sum()) if "collapsed_in" in runs else 0
+    where = f" ({early} by the intermediate training that they build on)" * bool(early)
+    lines.append(f"Runs: {len(runs)} of {planned} finished, {down} of them collapsed{where}")
+    for cell, count in study.dropped(study.tasks).items():
+        lines.append(f"Left out of {cell}: {count} items that a target evaluates")
     for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least
         if name in runs and runs[name].nunique() > 1:
             counts = runs[name].value_counts().items()

@@ -10,8 +10,8 @@ from helpers.study.files import read_json
 
 MIRROR = "HUB_MIRROR"
 """Environment variable: a folder laid out like the hub, read instead of it."""
-_TOKENIZERS = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
-_TOKENIZERS += ("vocab.txt", "vocab.json")
+_TOKENIZERS = ["tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "spm.model"]
+_TOKENIZERS += ["vocab.txt", "vocab.json"]
 
 
 class Family(NamedTuple):
@@ -32,6 +32,7 @@ FAMILIES = {
     "xlm-roberta-xl": _BERT._replace(after="encoder.LayerNorm"),
     "distilbert": Family("transformer.layer", None, ("dropout", "attention_dropout")),
     "modernbert": Family("layers", "final_norm", _MODERN),
+    "eurobert": Family("layers", "norm", ("attention_dropout",)),
     "mt5": Family("encoder.block", "encoder.final_layer_norm", ("dropout_rate",), 3),
 }
 

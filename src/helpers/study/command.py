@@ -8,7 +8,7 @@ from helpers.study.catalogue import StudyError
 from helpers.study.study import Study
 
 
-def run(prog: str, doc: str, work: Callable[..., Iterable[str]], *more: str) -> None:
+def run(prog: str, doc: str, work: Callable[..., Iterable[object]], *more: str) -> None:
     """``python -m PROG params/STUDY.yaml [MORE ...] [--outputs DIR]``: print what ``work`` returns.
 
     ``work`` gets the study and, as strings, the arguments that ``more`` names. What cannot be done

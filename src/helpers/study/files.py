@@ -10,6 +10,12 @@ from typing import Any
 import safetensors
 
 
+def project(path: str | Path) -> Path:
+    """The nearest folder, from here upwards, that ``path`` is relative to; here without one."""
+    above = [Path(*[".."] * steps) for steps in range(len(Path.cwd().parts))]
+    return next((folder for folder in above if (folder / path).exists()), Path())
+
+
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write`` with a name beside ``path``, then rename the file or folder that it made.
 
@@ -30,13 +36,17 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as JSON, whole or not at all."""
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all."""
     write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def read_json(path: Path) -> dict:
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def read_json(path: Path) -> Any:
     """A JSON file's content; empty when the file is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

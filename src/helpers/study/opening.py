@@ -6,7 +6,8 @@ from pathlib import Path
 from IPython import get_ipython
 
 from helpers.study.catalogue import NONE, StudyError, unknown
-from helpers.study.study import Study, project
+from helpers.study.files import project
+from helpers.study.study import Study
 
 WORKSPACE = Path("interactive")
 """In a study's folder: what people's notebooks write, which no batch or comparison reads."""
@@ -38,7 +39,7 @@ def open_study(
         "intermediate": study.intermediate,
         "task": [task for task in study.intermediate if task != NONE],
         "target": [target.task for target in study.targets],
-        "seed": study.seeds,
+        "seed": study.seeds_of(chosen.get("intermediate") or chosen.get("task") or NONE),
     }
     for name, value in chosen.items():
         if value not in known[name]:

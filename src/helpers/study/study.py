@@ -1,21 +1,26 @@
 """A study: one params file, validated once. It lists the runs and knows where every output lies."""
 
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from helpers.study import catalogue, rules
+from helpers.study import catalogue, rules, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
-from helpers.study.files import read_json
+from helpers.study.files import project, read_json
 from helpers.study.params import (
     Hyperparameters,
     Mixture,
     Needs,
+    Notebook,
     Override,
     Phase,
+    Run,
+    Seeds,
     Size,
+    Sweep,
     Target,
     Values,
 )
@@ -28,27 +33,8 @@ MODEL = "model.safetensors"
 """Beside a run's results where the study keeps models: the weights that were trained."""
 
 
-class Run(NamedTuple):
-    """One fine-tuning on a target, after an intermediate task."""
-
-    size: str
-    intermediate: str
-    target: str
-    seed: int
-
-
-def project(path: str | Path) -> Path:
-    """The nearest folder, from here upwards, that ``path`` is relative to; here without one."""
-    above = [Path(*[".."] * steps) for steps in range(len(Path.cwd().parts))]
-    return next((folder for folder in above if (folder / path).exists()), Path())
-
-
 class Study(Strict):
-    """One params file.
-
-    ``keep_models`` keeps the trained layers and the head of every run. ``workspace`` is a folder in
-    the study's own where a person's notebooks write, apart from the batch.
-    """
+    """One params file; ``workspace`` is where in its folder a person's notebooks write."""
 
     name: Name
     description: str
@@ -57,22 +43,28 @@ class Study(Strict):
     sizes: Annotated[dict[Name, Size], Field(min_length=1)]
     intermediate: Annotated[list[Name], Field(min_length=1)]
     mixtures: dict[Name, Mixture] = {}
+    variants: dict[Name, Name] = {}
     targets: Annotated[list[Target], Field(min_length=1)]
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    seeds: Seeds | dict[Literal["none", "others"], Seeds]
     phases: dict[Phase, Values]
     overrides: list[Override] = []
+    sweep: Annotated[Sweep, Field(default=None)]
     trim: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    margin: PositiveFloat = 1.0
     check_sizes: bool = True
     on_bad_row: Literal["error", "skip"] = "error"
+    on_leak: Literal["error", "drop"] = "error"
     retry_collapsed: bool = False
     keep_models: bool = False
     checkpoint_minutes: NonNegativeFloat = 15.0
-    cluster: dict[Literal["encoder", "intermediate", "target"], Needs] = {}
+    cluster: dict[Notebook, Needs] = {}
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
     workspace: Path = Path()
+    rate: PositiveFloat | None = None
+    """The learning rate that the sweep tries; see :meth:`at`."""
 
     @classmethod
     def load(cls, path: str | Path, outputs: str | Path = "outputs") -> "Study":
@@ -86,11 +78,15 @@ class Study(Strict):
         root = project(path)  # JupyterLab runs notebooks in their folder, batches in the project's
         path = root / path
         raw = catalogue.read_yaml(path)
-        for key in raw.keys() & {"path", "outputs", "tasks", "workspace"}:
+        for key in raw.keys() & {"path", "outputs", "tasks", "rate", "workspace"}:
             raise StudyError(f"{path}: {key}: unknown key")
         raw |= {"path": path, "outputs": root / outputs, "tasks": {}}
         study = validate(cls, raw, path)
         tasks = catalogue.load(path.parent / study.catalogue)
+        for wrong in rules.variants(study.variants, tasks):
+            raise StudyError(f"{path}: {wrong}")
+        for name, origin in study.variants.items():
+            tasks[name] = tasks[origin].model_copy(update={"name": name})
         # Masked language modelling predicts the whole vocabulary, so none of it can be trimmed.
         mixtures = [study.mixtures[i] for i in study.intermediate if i in study.mixtures]
         trim = study.trim and not any(mixture.mlm for mixture in mixtures)
@@ -132,13 +128,43 @@ class Study(Strict):
                 if {"steps", "epochs"} & override.set.keys():  # one duration replaces the other
                     values = {k: v for k, v in values.items() if k not in ("steps", "epochs")}
                 values |= override.set
+        if self.sizes[size].tuning == "lora":
+            values["train_embeddings"] = False
+        if self.sweep:
+            values["learning_rate"] = self.rate or sweeps.chosen(self, size)
         return validate(Hyperparameters, values, self.path, f"phases.{phase}")
+
+    def dropped(self, names: Iterable[str]) -> dict[str, int]:
+        """Items left out of these tasks' training data because a target evaluates them."""
+        splits = read_json(self.folder / "data" / "summary.json").get("splits", {})
+        found = {cell: split["dropped"] for cell, split in splits.items() if "dropped" in split}
+        return {cell: count for cell, count in found.items() if cell.split("/")[0] in names}
 
     def runs(self) -> list[Run]:
         """Every (size, intermediate, target, seed) of the study."""
         targets = [target.task for target in self.targets]
-        names = product(self.sizes, self.intermediate, targets, self.seeds)
-        return [Run(*run) for run in names]
+        return [
+            Run(size, intermediate, target, seed)
+            for size, intermediate, target in product(self.sizes, self.intermediate, targets)
+            for seed in self.seeds_of(intermediate)
+        ]
+
+    def seeds_of(self, intermediate: str) -> list[int]:
+        """The seeds of the runs after an intermediate task; the baseline may have more of them."""
+        if isinstance(self.seeds, list):
+            return self.seeds
+        return self.seeds["none" if intermediate == NONE else "others"]
+
+    def trainings(self) -> list[tuple[Phase, str]]:
+        """Phase and task of every training of a size: what hyperparameters are asked for."""
+        trained: list[tuple[Phase, str]] = [
+            ("intermediate", i) for i in self.intermediate if i != NONE
+        ]
+        return trained + [("target", t.task) for t in self.targets if self.train_on(t.task)]
+
+    def at(self, rate: float) -> "Study":
+        """The study as the sweep tries it: with this learning rate, its runs in other folders."""
+        return self.model_copy(update={"rate": rate})
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
@@ -148,11 +174,15 @@ class Study(Strict):
         for name in sorted(trained):
             needed += product([name], ["train"], self.tasks[name].trained_in)
             needed += product([name], ["validation"], self.tasks[name].selected_in)
+        for mixture in (self.mixtures[i] for i in self.intermediate if i in self.mixtures):
+            needed += mixture.texts(self.tasks)
         for target in self.targets:
             entry = self.tasks[target.task]
             splits = [split for split in (entry.threshold, entry.evaluate) if split]
             for language in self.languages(entry.name):
                 needed += product([entry.name], splits, [language])
+            for pool in (self.tasks[name] for name in entry.candidates):
+                needed += product([pool.name], [pool.evaluate], pool.languages)
         return list(dict.fromkeys(needed))
 
     def texts(self) -> list[str]:
@@ -174,22 +204,24 @@ class Study(Strict):
         current = record.get("parameters") == self.settings(size, *trained)
         return own if new or (own != batch and current) else batch
 
-    def needs(self, phase: str) -> Needs:
+    def needs(self, phase: Notebook) -> Needs:
         """What a notebook of ``phase`` asks of a cluster; for the encoder no GPU, if not said."""
         return self.cluster.get(phase) or Needs(gpus=int(phase != "encoder"))
 
     def run_folder(self, run: Run) -> Path:
         """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
-        names = run.size, run.intermediate, run.target, f"seed-{run.seed}"
+        within = f"sweep/{self.rate}" if self.rate else run.intermediate
+        names = run.size, within, run.target, f"seed-{run.seed}"
         return self.folder.joinpath(self.workspace, *names)
 
     def keeps_model(self, target: str) -> bool:
-        """Whether the model of a run on ``target`` is kept; retrieval trains none."""
-        return self.keep_models and self.tasks[target].format != "retrieval"
+        """Whether the model of a run on ``target`` is kept; retrieval may train none."""
+        return self.keep_models and bool(self.train_on(target))
 
     def results(self) -> list[Path]:
         """The file of every phase of every run that appears last: those missing are still to do."""
         paths = [self.encoder_folder(size) / "run.json" for size in self.sizes]
+        paths += [tried.run_folder(run) / "scores.json" for tried, run in sweeps.trials(self)]
         for run in self.runs():
             if run.intermediate != NONE:
                 encoder = self.encoder_folder(run.size, run.intermediate, run.seed)
@@ -199,7 +231,7 @@ class Study(Strict):
 
     def next_seed(self, seed: int) -> int:
         """The seed under which a collapsed run is repeated: one that the study has not used."""
-        return seed + max(self.seeds) + 1
+        return seed + max(run.seed for run in self.runs()) + 1
 
     def settings(
         self, size: str, intermediate: str | None = None, target: str | None = None
@@ -208,7 +240,8 @@ class Study(Strict):
 
         Two equal settings mean that a result may be kept; a result is never shown under others.
         """
-        encoder = self.sizes[size].model_dump(mode="json", exclude={"title"})
+        other = {"title", "tuning", "lora", "gradient_checkpointing"}
+        encoder = self.sizes[size].model_dump(mode="json", exclude=other)
         settings: dict = {"encoder": encoder, "trim": self.trim}
         if self.precision != "auto":  # what auto has measured is kept with the study
             settings["precision"] = self.precision
@@ -217,25 +250,34 @@ class Study(Strict):
             training = self._training_settings("intermediate", size, intermediate, names)
             if mixture := self.mixtures.get(intermediate):
                 own = {name: self.hyperparameters("intermediate", size, name) for name in names}
-                training["mixture"] = mixture.model_dump(mode="json")
+                given = mixture.model_dump(mode="json", exclude_defaults=True)
+                training["mixture"] = {"cap": mixture.cap, "mlm": None, **given}
+                for text, *_ in mixture.texts(self.tasks)[:1]:
+                    training["text"] = catalogue.settings(self.tasks, text)
                 training["max_lengths"] = {name: h.max_length for name, h in own.items()}
             settings["intermediate"] = training
         if target is not None:
             training = self._training_settings("target", size, target, self.train_on(target))
-            training["languages"] = self.languages(target)
-            training["evaluated"] = self._task_settings(target)
+            if not self.rate:
+                training["languages"] = self.languages(target)
+                training["evaluated"] = catalogue.settings(self.tasks, target)
+                if pools := self.tasks[target].candidates:
+                    training["searched"] = {pool: self.tasks[pool].languages for pool in pools}
             settings["target"] = training
         return settings
 
     def _training_settings(self, phase: Phase, size: str, task: str, train_on: list[str]) -> dict:
-        return {
+        settings = {
             "hyperparameters": self.hyperparameters(phase, size, task).model_dump(mode="json"),
-            "trained_on": {name: self._task_settings(name) for name in train_on},
+            "trained_on": {name: catalogue.settings(self.tasks, name) for name in train_on},
         }
-
-    def _task_settings(self, name: str) -> dict:
-        prose = {"licence", "citation", "languages", "sizes", "train_on"}
-        settings = self.tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
-        if self.tasks[name].parts:
-            settings["parts"] = {part: self._task_settings(part) for part in self.tasks[name].parts}
+        if self.on_leak == "drop":  # training data depends on the targets that may share items
+            formats = {self.tasks[name].format for name in train_on}
+            targets = [t.task for t in self.targets if self.tasks[t.task].format in formats]
+            settings["without"] = {
+                name: catalogue.settings(self.tasks, name) | {"languages": self.languages(name)}
+                for name in targets
+            }
+        if self.sizes[size].tuning == "lora":
+            settings["lora"] = self.sizes[size].lora.model_dump(mode="json")
         return settings

@@ -19,6 +19,7 @@ A format module offers
 ``counts(task, examples)``      how many examples, or words, carry each label
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from importlib import import_module
@@ -54,9 +55,9 @@ def normalise(
         try:
             fields = _fields(task, row, index)
             if not task.skip_labels or fields["label"] not in task.skip_labels:
-                tag = {"tag": str(fields["tag"])} if "tag" in fields else {}
-                out.append(shape.normalise(task, fields) | tag)
+                out.append(shape.normalise(task, fields) | _group(task, row) | _tag(fields))
         except KeyError as error:
+            assert isinstance(row, dict)
             bad.append(f"row {index}: no column {error}; found {', '.join(map(str, row))}")
         except (TypeError, ValueError) as error:
             bad.append(f"row {index}: {error}")
@@ -97,12 +98,26 @@ def _fields(task: Task, row: dict | ValueError, index: int) -> dict:
         raise row  # what could not be read at all
     fields: dict = {"id": index}
     for name, column in (task.columns or {name: name for name in row}).items():
-        one = isinstance(column, str)
-        fields[name] = _value(row, column) if one else [_value(row, path) for path in column]
+        fields[name] = _value(row, column)
     fields["id"] = str(fields["id"])
     return fields
 
 
-def _value(row: dict, path: str):
-    """A column's value; ``a.b`` is b inside a."""
+def _tag(fields: dict) -> dict:
+    """The benchmark's own kind of item, if a column says it."""
+    return {"tag": str(fields["tag"])} if "tag" in fields else {}
+
+
+def _group(task: Task, row) -> dict:
+    """What says which items belong together: a digest, for only equality matters."""
+    if not task.group:
+        return {}
+    text = str(_value(row, task.group)).encode()
+    return {"group": hashlib.blake2b(text, digest_size=8).hexdigest()}
+
+
+def _value(row: dict, path: str | list[str]):
+    """A column's value, or several columns'; ``a.b`` is b inside a."""
+    if isinstance(path, list):
+        return [_value(row, one) for one in path]
     return row[path] if path in row else reduce(getitem, path.split("."), row)

@@ -40,7 +40,8 @@ def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> li
     out = []
     for example in examples:
         words = tokenizer(example["tokens"], add_special_tokens=False)["input_ids"]
-        windows, marks = [[]], [[]]
+        windows: list[list[int]] = [[]]
+        marks: list[list[int]] = [[]]
         for tokens, label in zip(words, example["labels"], strict=True):
             tokens = (tokens or [tokenizer.unk_token_id])[:room]
             if len(windows[-1]) + len(tokens) > room:

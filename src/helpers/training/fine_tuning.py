@@ -6,9 +6,9 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from helpers import data, encoders, tasks
-from helpers.encoders import families, hardware, hidden_states
+from helpers.encoders import adapters, families, hardware, hidden_states
 from helpers.encoders.model import EncoderModel, EncoderWithHead
-from helpers.study import NONE, Hyperparameters, Run, Study, StudyError
+from helpers.study import NONE, Hyperparameters, Run, Study, StudyError, sweeps
 from helpers.study.files import damage, read_json
 from helpers.study.study import MODEL, REPETITION
 from helpers.training import heads, mixture, training_set
@@ -17,12 +17,20 @@ from helpers.training.fitting import Training, fit
 from helpers.training.training_set import TrainingSet
 
 
-def intermediate(study: Study, size: str, task: str, seed: int) -> Training:
-    """Phase 2: fine-tune a size's pretrained encoder on an English intermediate task or mixture."""
+def intermediate(
+    study: Study, size: str, task: str, seed: int, repetition: int | None = None
+) -> Training:
+    """Phase 2: fine-tune a size's pretrained encoder on an English intermediate task or mixture.
+
+    ``repetition`` is a seed that replaces ``seed`` in this training: a collapsed one is repeated.
+    """
     settings = study.hyperparameters("intermediate", size, task)
     folder = study.encoder_folder(size, task, seed, new=True).parent
     depends_on = study.settings(size, task)
-    checkpoints = Checkpoints(folder, {"seed": seed, **depends_on}, study.checkpoint_minutes)
+    if repetition is not None:
+        folder, seed = folder / REPETITION, repetition
+    minutes, at_end = study.checkpoint_minutes, study.retry_collapsed
+    checkpoints = Checkpoints(folder, {"seed": seed, **depends_on}, minutes, at_end=at_end)
     start = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
     return _fine_tune(study, size, [task], settings, seed, start, checkpoints)
 
@@ -33,6 +41,7 @@ def begin(study: Study, size: str, task: str, seed: int) -> tuple[EncoderModel, 
     settings = study.hyperparameters("intermediate", size, task).model_copy(update=few)
     encoder, tokenizer = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
     set_seed(seed)
+    _adapt(study, size, encoder)
     model = _model(study, size, task, settings, encoder).to(hardware.device())
     model.freeze(settings.frozen_layers)
     return model, _training_set(study, size, task, settings, seed, tokenizer)
@@ -45,7 +54,7 @@ def target(study: Study, run: Run, seed: int | None = None) -> Training:
     same encoder, with checkpoints in a folder of its own.
     """
     settings = study.hyperparameters("target", run.size, run.target)
-    if study.tasks[run.target].format == "retrieval":
+    if not study.train_on(run.target):  # retrieval alone may go without
         return _untrained(study, run, settings)
     folder = study.run_folder(run) if seed is None else study.run_folder(run) / REPETITION
     seed = run.seed if seed is None else seed
@@ -66,13 +75,14 @@ def finished(study: Study, run: Run) -> Training:
         Its trained layers are not there.
     """
     settings = study.hyperparameters("target", run.size, run.target)
-    if study.tasks[run.target].format == "retrieval":
+    if not study.train_on(run.target):
         return _untrained(study, run, settings)
     folder = study.run_folder(run)
     if wrong := damage(folder / MODEL):
         keep = "set keep_models: true in the study and run it again"
         raise StudyError(f"{folder / MODEL}: {wrong}; expected trained layers: {keep}")
     encoder, tokenizer = encoders.initial_encoder(study, *run[:2], run.seed, 0.0)
+    _adapt(study, run.size, encoder)
     model = _model(study, run.size, study.train_on(run.target)[-1], settings, encoder)
     model.load_state_dict(load_file(folder / MODEL), strict=False)
     model.precision = hardware.precision(study)
@@ -92,8 +102,9 @@ def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
     encoder, tokenizer = encoders.initial_encoder(study, *run[:2], run.seed, 0.0)
     size, task = study.sizes[run.size], study.tasks[run.target]
     depth = len(families.layers(encoder))
+    _fit_in_memory(study, run.size, encoder.requires_grad_(False))
     layer = size.retrieval_layer or min(task.layer or depth // 2 + 1, depth)
-    model = EncoderWithHead(encoder, *tasks.of(task).head(task), task.pooling, 0.0, layer)
+    model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, layer)
     model.precision = hardware.precision(study)
     selection = dict.fromkeys(("task", "split", "language", "score", "majority")) | {"n": 0}
     return Training(
@@ -122,22 +133,43 @@ def _fine_tune(
     The head is made anew for the first task and kept while the next has the same outputs. The
     weights that score best on English validation data are the ones returned.
     """
+    if settings.learning_rate is None:
+        wrong = "not there or of another sweep; expected the batch to run the sweep first"
+        raise StudyError(f"{sweeps.file(study, size)}: {wrong}")
     started, log = time.time(), checkpoints.log
     set_seed(seed)
     encoder, tokenizer = start
+    cached = hidden_states.load(study.encoder_folder(size), encoder, settings.frozen_layers)
+    _adapt(study, size, encoder)
     model = None
     for stage, name in enumerate(names):
         model = _model(study, size, name, settings, model or encoder)
         model.precision = hardware.precision(study)
         if stage < checkpoints.stage:  # a later task's checkpoint holds what this one taught
             continue
-        pretrained, below = study.encoder_folder(size), settings.frozen_layers
-        model.cached_states = hidden_states.load(pretrained, model.encoder, below)
+        model.cached_states = cached
         drawn_from = _training_set(study, size, name, settings, seed, tokenizer)
         training = fit(model, tokenizer, drawn_from, settings, seed, checkpoints, stage, log)
         log = log + [{"task": name, **line} for line in training.log]
     training.log, training.started = log, started
+    trained = [part for name in names for part in study.components(name)]
+    training.notes["dropped"] = study.dropped(trained)
     return training
+
+
+def _adapt(study: Study, size: str, encoder: PreTrainedModel) -> None:
+    """Make an encoder what the size trains: with adapters, if it says so, and within memory."""
+    if study.sizes[size].tuning == "lora":
+        adapters.add(encoder, study.sizes[size])
+    _fit_in_memory(study, size, encoder)
+
+
+def _fit_in_memory(study: Study, size: str, encoder: PreTrainedModel) -> None:
+    """Do what the size says against want of memory, none of which changes a result."""
+    if study.sizes[size].tuning == "lora" and hardware.precision(study) == "bf16":
+        adapters.round_frozen(encoder)
+    if study.sizes[size].gradient_checkpointing:
+        families.checkpoint_gradients(encoder)
 
 
 def _model(
@@ -153,7 +185,7 @@ def _model(
     if name in study.mixtures:
         return heads.of_mixture(study, name, encoder, pooling, dropout)
     task = data.labelled(study, name)
-    head = tasks.of(task).head(task)
+    head: tuple[str, int] = tasks.of(task).head(task)
     if isinstance(start, EncoderWithHead) and start.shape == head:
         return start
     return EncoderWithHead(encoder, *head, pooling, dropout)

@@ -63,7 +63,8 @@ def of_mixture(
     heads: dict[str, nn.Module] = {}
     for component in study.mixtures[name].tasks:
         task = data.labelled(study, component)
-        heads[component] = Head(encoder.config, *tasks.of(task).head(task), pooling, dropout)
+        level, width = tasks.of(task).head(task)
+        heads[component] = Head(encoder.config, level, width, pooling, dropout)
     if study.mixtures[name].mlm:
         heads[MLM] = MaskedHead(encoder.config)
     return EncoderWithHeads(encoder, heads)

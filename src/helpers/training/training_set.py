@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from helpers import data, tasks
 from helpers.encoders.batches import collate, collate_labels, micro_batches, training_items
-from helpers.encoders.model import predict
+from helpers.encoders.model import EncoderModel, predict
 from helpers.study import Hyperparameters, Study, Task
 
 
@@ -42,8 +42,8 @@ class TrainingSet:
     batch_size: int
     split: Callable[[list], list]
     collate: Callable[..., dict]
-    loss: Callable[[nn.Module, dict], torch.Tensor]
-    validate: Callable[[nn.Module], float]
+    loss: Callable[[Any, dict], torch.Tensor]
+    validate: Callable[[Any], float]
     selection: dict
     examples: int
     tokens: float
@@ -69,7 +69,7 @@ def of_task(
         items=items,
         lengths=[item["length"] for item in items],
         batch_size=settings.batch_size,
-        split=micro_batches,
+        split=micro_batches if module.head(task)[0] != "vector" else lambda drawn: [drawn],
         collate=lambda batch: {**collate(batch, pad), "labels": collate_labels(batch)},
         loss=lambda model, batch: module.loss(
             model(batch["input_ids"], batch["attention_mask"]), batch["labels"]
@@ -117,7 +117,7 @@ class Validation:
     ):
         self.task, self.rows, self.pad = task, rows, tokenizer.pad_token_id
         self.features = data.tokenise(task, rows, tokenizer, max_length, cache)
-        self.selection = {
+        self.selection: dict[str, Any] = {
             "task": task.name,
             "split": "validation",
             "language": "en" if "en" in task.languages else ", ".join(task.selected_in),
@@ -125,7 +125,7 @@ class Validation:
             "majority": tasks.majority(task, rows),
         }
 
-    def score(self, model: nn.Module) -> float:
+    def score(self, model: EncoderModel) -> float:
         """The model's score on the data, in points."""
         logits = predict(model, self.features, self.pad)
         rows = tasks.of(self.task).decode(self.task, self.rows, self.features, logits)

@@ -1,0 +1,195 @@
+"""How often intervals hold the truth in studies that never ran: `python benchmarks/intervals.py`.
+
+Draws studies of known truth, judges each as `helpers.comparison` does, and writes the table
+``docs/coverage.md``: how often the 95 % interval covers, and how often p < 0.05 where there is no
+effect. Half an hour on two cores; ``judge`` and ``CASES`` serve the tests too.
+"""
+
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from helpers.comparison import contrasts, resampling
+from helpers.comparison.arrays import Block, ItemScores
+from helpers.comparison.samples import mean_over_targets
+
+DOCS = Path(__file__).parents[1] / "docs"
+STUDIES, RESAMPLES = 2000, 400
+LANGUAGES = ["en", "de", "ja", "sw"]
+ZERO_SHOT = ("score", "zero-shot")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of study. Seed SDs are points; scores are 60 at the first size, 65 and 70 after it."""
+
+    sizes: int = 2
+    tasks: int = 3
+    seeds: tuple[int, int] = (3, 3)  # of none, of the others
+    sd: tuple[float, float] = (1.0, 1.0)  # of none, of the others
+    spread: float = 0.0  # SD of log seed SD between conditions
+    tails: bool = False  # Student's t with 3 degrees of freedom instead of normal noise
+    collapse: float = 0.0  # share of the last size's runs without intermediate task at 33 points
+    items: int = 120
+    passage: int = 1  # items that share a passage, whose effect differs between conditions
+    few: int = 0  # items of the last language, if fewer
+    ratio: bool = False  # an item counts 1 to 5 times
+    targets: int = 1  # whose runs share half of the variance between seeds
+    effect: float = 0.0  # points that the last size gains more, every task
+
+
+CASES = {
+    "seed SD 1 everywhere": Case(),
+    "seed SDs differ between conditions": Case(spread=0.5),
+    "noise with heavy tails": Case(tails=True, sd=(2, 2)),
+    "`none` 4, tasks 1": Case(sd=(4, 1)),
+    "`none` 3, eight tasks 1": Case(sd=(3, 1), tasks=8),
+    "`none` 3 with five seeds, tasks 1 with three": Case(sd=(3, 1), seeds=(5, 3)),
+    "one task": Case(tasks=1),
+    "an effect of 4 points": Case(effect=4.0),
+    "last size's `none` collapses, 15 %": Case(collapse=0.15),
+    "five questions a passage": Case(passage=5),
+    "a language with 5 items": Case(few=5),
+    "ratio scores": Case(ratio=True),
+    "two targets that share seeds": Case(targets=2),
+    "three sizes": Case(sizes=3),
+    "three sizes, `none` 3, tasks 1": Case(sizes=3, sd=(3, 1)),
+    "one seed, SD 3": Case(seeds=(1, 1), sd=(3, 3)),
+}
+
+
+def judge(case: Case, rng: np.random.Generator, resamples: int = RESAMPLES) -> list[tuple]:
+    """(covered, p) of one study's headline and of the mean gain at its last size."""
+    sizes = [f"size {k}" for k in range(case.sizes)]
+    conditions = [(s, t) for s in sizes for t in ("none", *(f"t{k}" for k in range(case.tasks)))]
+    grid = pd.DataFrame(conditions, columns=["size", "intermediate"])
+    asked = contrasts.of(grid, {size: 2.0**k for k, size in enumerate(sizes)})
+    last = [c for c in asked if c[:2] == ("gain", sizes[-1])][-1]
+    wanted = {"headline": contrasts.headline(asked), "gain": last}
+    noise = [draw_noise(case, conditions, rng) for _ in range(case.targets)]
+    shared = draw_noise(case, conditions, rng)
+    samples, flips = [], []
+    for own in noise:
+        mixed = (
+            own
+            if case.targets == 1
+            else [np.sqrt(0.5) * (a + b) for a, b in zip(own, shared, strict=True)]
+        )
+        scores = draw_target(case, conditions, mixed, rng)
+        names = {
+            name: (ZERO_SHOT, contrasts.aligned(contrast, conditions))
+            for name, contrast in wanted.items()
+        }
+        drawn = resampling.resample(scores, resamples, rng)
+        samples.append(drawn.of(scores.estimands[ZERO_SHOT]))
+        flips.append(resampling.swap(scores, names, resamples, rng))
+    sample = samples[0] if case.targets == 1 else mean_over_targets(samples)
+    truth = {"headline": case.effect / max(1, case.sizes - 1), "gain": case.effect}
+    out = []
+    for name, contrast in wanted.items():
+        weights = contrasts.aligned(contrast, conditions)
+        found = sample.contrast(weights, rng, np.mean([flip[name] for flip in flips], axis=0))
+        out.append((found["low"] <= truth[name] <= found["high"], found["p"]))
+    return out
+
+
+def draw_noise(case: Case, conditions: list, rng) -> list[np.ndarray]:
+    """Deviations of runs from their condition's score, by condition [languages, seeds]."""
+    out = []
+    for _, task in conditions:
+        kind = int(task != "none")
+        sd = case.sd[kind] * np.exp(case.spread * rng.standard_normal())
+
+        def z(*shape):
+            return (
+                rng.standard_t(3, shape) / np.sqrt(3) if case.tails else rng.standard_normal(shape)
+            )
+
+        seeds = case.seeds[kind]
+        out.append(sd * np.sqrt(0.5) * (z(1, seeds) + z(len(LANGUAGES), seeds)))
+    return out
+
+
+def draw_target(case: Case, conditions: list, noise: list[np.ndarray], rng) -> ItemScores:
+    """One target: parallel items, as difficult for all conditions (30 % of the variance; 20 % item
+    by language, 15 % item by condition, of a passage another 15 %)."""
+    shape = (case.items, len(LANGUAGES))
+    difficulty = np.sqrt(0.3) * rng.standard_normal((case.items, 1))
+    difficulty = difficulty + np.sqrt(0.2) * rng.standard_normal(shape)
+    out_of = np.ones(shape)
+    if case.ratio:
+        out_of = rng.integers(1, 6, shape).astype(float)
+    if case.few:
+        out_of[case.few :, -1] = 0
+    runs, credit = [], []
+    sizes = list(dict.fromkeys(size for size, _ in conditions))
+    for (size, task), seed_noise in zip(conditions, noise, strict=True):
+        at = sizes.index(size)
+        true = 60.0 + 5 * at + case.effect * (task != "none" and size == sizes[-1])
+        own = np.sqrt(0.15) * rng.standard_normal((case.items, 1))
+        if case.passage > 1:
+            passages = rng.standard_normal((case.items // case.passage, 1))
+            own = own + np.sqrt(0.15) * np.repeat(passages, case.passage, axis=0)
+        rest = np.sqrt(0.35 if case.passage == 1 else 0.2)
+        for seed, shift in enumerate(seed_noise.T):
+            down = task == "none" and size == sizes[-1] and rng.random() < case.collapse
+            points = np.full(len(LANGUAGES), 100 / 3) if down else true + shift
+            latent = difficulty + own + rest * rng.standard_normal(shape)
+            correct = latent < norm.ppf(np.clip(points / 100, 0.01, 0.99))
+            runs.append((size, task, seed))
+            credit.append(correct * out_of)
+    stacked = np.stack(credit, axis=-1).reshape(-1, case.passage, len(LANGUAGES), len(runs)).sum(1)
+    count = out_of.reshape(-1, case.passage, len(LANGUAGES)).sum(1)
+    block = Block(
+        np.arange(len(LANGUAGES)),
+        stacked.astype(np.float32),
+        count[..., None].astype(np.float32),
+        count,
+    )
+    return ItemScores(LANGUAGES, runs, [block])
+
+
+def rates(case: Case, studies: int = STUDIES, seed: int = 0) -> dict[str, float]:
+    """Coverage and share of p < 0.05, in percent, over that many studies."""
+    rng = np.random.default_rng([seed, case.seeds[0], case.sizes, case.tasks])
+    found = np.array([judge(case, rng) for _ in range(studies)], float)
+    (covers, gain), (p, p_gain) = found[..., 0].mean(0) * 100, (found[..., 1] < 0.05).mean(0) * 100
+    return {"headline": covers, "gain": gain, "found": p, "gain found": p_gain}
+
+
+def main() -> None:
+    cases = {}
+    for name, case in CASES.items():
+        fixed = case.seeds != (3, 3)
+        for seeds in [case.seeds] if fixed else [(2, 2), (3, 3), (5, 5)]:
+            cases[name, seeds] = replace(case, seeds=seeds)
+    with ProcessPoolExecutor(int(os.environ.get("CORES", 2))) as pool:
+        found = dict(zip(cases, pool.map(rates, cases.values()), strict=True))
+    lines = ["| studies | seeds | headline covers | gain covers | headline found | gain found |"]
+    lines.append("|---|---|---|---|---|---|")
+    for (name, seeds), row in found.items():
+        n = str(seeds[0]) if seeds[0] == seeds[1] else f"{seeds[0]} / {seeds[1]}"
+        shown = [f"{row[key]:.1f} %" for key in ("headline", "gain", "found", "gain found")]
+        lines.append(f"| {name} | {n} | {' | '.join(shown)} |")
+    (DOCS / "coverage.md").write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+HEAD = f"""# How often the intervals hold the truth
+
+Made by `python benchmarks/intervals.py`: {STUDIES:,} studies a row, {RESAMPLES} resamples each,
+4 languages of 120 parallel items, 3 intermediate tasks, and 2 sizes where nothing else is said.
+*Headline*: the scale effect, or with three sizes the slope, over all tasks, on the zero-shot score;
+*gain*: that of all tasks at the last size. *Covers*: the 95 % interval holds the true value (where
+runs collapse, that of runs that learn). *Found*: p < 0.05, which without an effect should be 5 % at
+most. A share near 95 % has a standard error of {100 * (0.05 * 0.95 / STUDIES) ** 0.5:.1f} points.
+
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())
