@@ -100,10 +100,11 @@ def _passages(name: str, articles: list[dict]) -> Rows:
         context = passage["context"]
         for at, (low, high) in enumerate(passage.get("sentence_breaks", [])):
             own = [q for q in passage["qas"] if low <= q["answers"][0]["answer_start"] < high]
-            sentence = {"id": f"{name}_{number}_{at}", "text": [context[low:high], context]}
-            out.append({"kind": "sentence", **sentence, "answers": [q["id"] for q in own]})
+            ids, text = [q["id"] for q in own], [context[low:high], context]
+            sentence = {"id": f"{name}_{number}_{at}", "text": text, "answers": ids}
             asked = [{"id": q["id"], "text": q["question"], "answers": [q["id"]]} for q in own]
-            out += [{"kind": "question", **question} for question in asked]
+            out += [{"kind": "question", "passage": number, **question} for question in asked]
+            out.append({"kind": "sentence", "passage": number, **sentence})
     return out
 
 
