@@ -94,7 +94,7 @@ def _size(found: dict, size: str) -> str:
 
 
 def _interval(row: pd.Series) -> str:
-    return f"{row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+    return f"{row['estimate']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]".replace("-", "−")
 
 
 def _rounded(rows: pd.DataFrame) -> list[dict]:

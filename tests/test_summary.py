@@ -260,6 +260,7 @@ def test_published_figures_stand_beside_scores_of_the_same_encoder_and_as_many_l
     ]
     assert both["ours"].iloc[0] == pytest.approx(own["score"].mean())
     assert comparison.beside_published(results, TITLES).empty
+    assert comparison.beside_published(results, {}).empty  # every size is cut
 
 
 def test_published_means_are_those_of_the_published_languages():
