@@ -1,4 +1,4 @@
-"""Charts of what more brings: gain against parameters, score against cost."""
+"""Charts of what more brings: parameters, English examples of the target, cost."""
 
 import json
 
@@ -21,31 +21,62 @@ def curve(
     frame = grid.complete(study, effects, results, "gain")
     frame["parameters"] = frame["size"].map(parameters)
     frame = frame.dropna(subset=["parameters"])
-    names, params = grid.contrasts(study), ["language", "analysis"]
-    looks = [(marks.TASKS * len(names))[i] for i in range(len(names))]
-    shapes = [(SHAPES * len(names))[i] for i in range(len(names))]
-    color = alt.Color("intermediate:N").title("intermediate task").scale(domain=names, range=looks)
-    shape = alt.Shape("intermediate:N").title("intermediate task").scale(domain=names, range=shapes)
-    key = alt.Legend(labelExpr=marks.NAME, symbolOpacity=1)
-    color, shape = color.legend(key), shape.legend(key)
+    params = ["language", "analysis"]
     x = alt.X("parameters:Q").title("parameters without embeddings (log scale)")
     x = x.scale(type="log", base=2, padding=24).axis(
         values=list(parameters.values()), format=".2~s"
     )
-    y = alt.Y("estimate:Q").title("gain (points)")
-    base = alt.Chart().transform_filter(marks.chosen(params)).transform_filter(marks.KNOWN)
-    base = base.encode(x)
     zero = alt.Chart().mark_rule(color="#555555").encode(y=alt.datum(0))
-    band = base.mark_area(opacity=0.1).encode(alt.Y("low:Q").title("gain (points)"), color)
-    line, point = (base.encode(y, color) for _ in range(2))
-    point = point.mark_point(filled=True, size=75, opacity=1).encode(shape, tooltip=marks.TOOLTIP)
-    layers = [zero, band.encode(y2="high:Q"), line.mark_line(strokeWidth=2), point]
-    crosses = marks.cross(base.encode(y), dx=12)
-    chart = marks.layer("curve", *layers, crosses).properties(width=300, height=230)
+    layers = [zero, *_by_task(x, "gain (points)", grid.contrasts(study), params)]
+    chart = marks.layer("curve", *layers).properties(width=300, height=230)
     chart = marks.panels(chart, "target", grid.targets(study))
     title = "The scaling curve: gain against the size of the encoder"
     subtitle = "score(intermediate) − score(none), 95 % intervals; a rising line: larger gains more"
     return finish(chart, study, frame, "curve", title, subtitle, params)
+
+
+def learning_curve(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart | None:
+    """Score against the target's English examples, a line per intermediate task, a panel per size.
+
+    The points are a task's variants with ``train_examples`` of their own; None if fewer than two
+    amounts were tried.
+    """
+    frame = grid.complete(study, effects, results, "score")
+    frame = frame[frame["target"].isin(study.variants)]
+    both = zip(frame["size"], frame["target"], strict=True)
+    amounts = [study.hyperparameters("target", *names).train_examples for names in both]
+    frame = frame.assign(examples=amounts, panel=frame["size"]).dropna(subset=["examples"])
+    if frame["examples"].nunique() < 2:
+        return None
+    params = ["language", "analysis"]
+    x = alt.X("examples:Q").title("English examples of the target (log scale)")
+    x = x.scale(type="log", base=2, padding=24).axis(
+        values=sorted(set(frame["examples"])), format=","
+    )
+    layers = _by_task(x, "score (%)", study.intermediate, params)
+    chart = marks.layer("learning_curve", *layers).properties(width=300, height=230)
+    chart = marks.panels(chart, "panel", study.sizes)
+    origins = ", ".join(dict.fromkeys(study.variants.values()))
+    title = f"The learning curve of {origins}: where does an intermediate task stop helping?"
+    subtitle = "95 % intervals; where the lines meet, the target's own examples are enough"
+    return finish(chart, study, frame, "learning_curve", title, subtitle, params)
+
+
+def _by_task(x: alt.X, title: str, names: list[str], params: list[str]) -> list[alt.Chart]:
+    """Estimates along x: a line with its interval, in a colour and a shape, per task."""
+    looks, shapes = ((some * len(names))[: len(names)] for some in (marks.TASKS, SHAPES))
+    key = alt.Legend(labelExpr=marks.NAME, symbolOpacity=1)
+    color = alt.Color("intermediate:N").title("intermediate task").legend(key)
+    shape = alt.Shape("intermediate:N").title("intermediate task").legend(key)
+    color, shape = color.scale(domain=names, range=looks), shape.scale(domain=names, range=shapes)
+    y, low = (alt.Y(f"{end}:Q").title(title).scale(zero=False) for end in ("estimate", "low"))
+    base = alt.Chart().transform_filter(marks.chosen(params)).transform_filter(marks.KNOWN)
+    base = base.encode(x)
+    band = base.mark_area(opacity=0.1).encode(low, color, y2="high:Q")
+    line = base.mark_line(strokeWidth=2).encode(y, color)
+    point = base.mark_point(filled=True, size=75, opacity=1)
+    point = point.encode(y, color, shape, tooltip=marks.TOOLTIP)
+    return [band, line, point, marks.cross(base.encode(y), dx=12)]
 
 
 def cost(
