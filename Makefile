@@ -4,13 +4,17 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo study fetch plan export results test test-fast test-precision test-cluster bench lab clean
+.PHONY: demo demo-record study fetch plan export results test test-fast test-precision test-cluster bench lab clean
 
 CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
     retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
 
 demo: ## the embedded study: no network, no GPU
 	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
+
+demo-record: .venv/installed ## run the demo anew and write its figures into docs and README
+	rm -rf outputs/demo
+	$(BIN)/python docs/write_demo.py
 
 study: .venv/installed ## one study: make study STUDY=params/NAME.yaml [PROFILE=profiles/slurm]
 	$(BIN)/python -m helpers.batch $(STUDY) --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE))

@@ -2,13 +2,14 @@
 import re
 
 from helpers.batch import execute
-from helpers.study import NONE, Study
+from helpers.study import NONE, Study, sweeps
 
 study = Study.load(config["study"], config.get("outputs", "outputs"))
 folder, intermediate = study.folder.as_posix(), [i for i in study.intermediate if i != NONE]
 names = lambda values: "|".join(map(re.escape, values))
 memory = lambda phase: lambda wildcards, attempt: round(1000 * attempt * study.needs(phase).memory_gb)
 minutes = lambda phase: lambda wildcards, attempt: attempt * study.needs(phase).minutes
+choice = lambda size: [sweeps.file(study, size)] if study.sweep else []
 execute.serve_snakemake()
 
 
@@ -17,11 +18,14 @@ wildcard_constraints:
     intermediate=names(study.intermediate),
     target=names(t.task for t in study.targets),
     seed=r"\d+",
+    rate=r"[\d.e+-]+",
 
 
 localrules:
     all,
     data,
+    choice,
+    sweep,
     compare,
 
 
@@ -54,9 +58,39 @@ rule encoder:
         execute.notebook("1_encoder", output[0], study, size=wildcards.size)
 
 
+rule trial:
+    input:
+        ancient(rules.encoder.output),
+    output:
+        f"{folder}/{{size}}/sweep/{{rate}}/{{target}}/seed-{{seed}}/notebook.ipynb",
+        f"{folder}/{{size}}/sweep/{{rate}}/{{target}}/seed-{{seed}}/scores.json",
+    resources:
+        gpu=study.needs("target").gpus,
+        mem_mb=memory("target"),
+        runtime=minutes("target"),
+    run:
+        given = {"size": wildcards.size, "target": wildcards.target, "seed": int(wildcards.seed)}
+        execute.notebook("sweep", output[0], study, **given, rate=float(wildcards.rate))
+
+
+rule choice:
+    input:
+        lambda w: [t.run_folder(run) / "scores.json" for t, run in sweeps.trials(study, w.size)],
+    output:
+        f"{folder}/{{size}}/sweep.json",
+    run:
+        sweeps.choose(study, wildcards.size)
+
+
+rule sweep:
+    input:
+        [choice(size) for size in study.sizes],
+
+
 rule intermediate:
     input:
         ancient(rules.encoder.output),
+        lambda w: ancient(choice(w.size)),
     output:
         f"{folder}/{{size}}/{{intermediate}}/seed-{{seed}}/notebook.ipynb",
         f"{folder}/{{size}}/{{intermediate}}/seed-{{seed}}/scores.json",
@@ -74,6 +108,7 @@ rule target:
         lambda w: ancient(
             rules.encoder.output if w.intermediate == NONE else rules.intermediate.output
         ),
+        lambda w: ancient(choice(w.size)),
     output:
         f"{folder}/{{size}}/{{intermediate}}/{{target}}/seed-{{seed}}/notebook.ipynb",
         f"{folder}/{{size}}/{{intermediate}}/{{target}}/seed-{{seed}}/scores.json",

@@ -11,7 +11,8 @@ import yaml
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SLOW = {"batch", "faults", "hub_study", "limits", "report", "resampling", "safety", "smoke"}
+SLOW = {"batch", "faults", "hub_study", "limits", "report", "resampling", "safety"}
+SLOW |= {"scaling", "smoke", "sweep"}
 """Test files of minutes rather than seconds: ``make test-fast`` leaves them out."""
 
 
@@ -142,11 +143,12 @@ def tiny_sources(tmp_path_factory) -> Path:
     return root
 
 
-def make_encoder(folder: Path, layers: int = 2) -> None:
-    """A tiny random XLM-R, with a Unigram tokenizer over the rows' characters and words."""
+def make_encoder(folder: Path, layers: int = 2, family: str = "XLMRoberta") -> None:
+    """A tiny random XLM-R, or model like it, with a Unigram tokenizer over characters and words."""
     import torch
+    import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+    from transformers import PreTrainedTokenizerFast
 
     words = [w for lists in (ANIMALS, VERBS) for ws in lists.values() for w in ws]
     characters = sorted(
@@ -184,7 +186,7 @@ def make_encoder(folder: Path, layers: int = 2) -> None:
         model_max_length=64,
     )
     torch.manual_seed(0)
-    config = XLMRobertaConfig(
+    config = getattr(transformers, f"{family}Config")(
         vocab_size=len(fast),
         hidden_size=16,
         num_hidden_layers=layers,
@@ -196,7 +198,7 @@ def make_encoder(folder: Path, layers: int = 2) -> None:
         bos_token_id=0,
         eos_token_id=2,
     )
-    XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    getattr(transformers, f"{family}Model")(config, add_pooling_layer=False).save_pretrained(folder)
     fast.save_pretrained(folder)
 
 

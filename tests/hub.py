@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import transformers
 import yaml
 from conftest import ANIMALS, NEGATED, VERBS, make_encoder
 
@@ -301,9 +302,9 @@ def repositories() -> dict[str, dict]:
             "paws_x", "{}", ALL, pair(["0", "1"], "sentence1", "sentence2", id=1)
         ),
         "google/xquad": each("xquad", "xquad.{}", ["validation"], answers("x")),
-        "facebook/mlqa": each("mlqa", "mlqa.{0}.{0}", ["validation", "test"], answers("m")),
         "google/xtreme": {
             "tydiqa": (LEARN, tydiqa(spoken), "en"),
+            **each("mlqa", "MLQA.{0}.{0}", ["validation", "test"], answers("m")),
             **each("udpos", "udpos.{}", ALL, pos),
             **each("panx", "PAN-X.{}", ALL, ner),
             **each("tatoeba", "tatoeba.{}", ["validation"], translations),
@@ -357,20 +358,23 @@ def content(repository: str, path: str) -> bytes:
 
 
 def make_models(folder: Path) -> dict[str, Path]:
-    """A tiny random XLM-R with the depth of base, and one with that of large."""
-    from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
-
+    """Tiny random encoders: XLM-R with the depths of base and large, XLM-R XL with fewer layers."""
     found = {}
-    for size, layers in (("base", 12), ("large", 24)):
-        path = folder / size
-        make_encoder(path, 1)
-        config = XLMRobertaConfig.from_pretrained(path)
+    for name, kind, layers in (
+        ("FacebookAI/xlm-roberta-base", "XLMRoberta", 12),
+        ("FacebookAI/xlm-roberta-large", "XLMRoberta", 24),
+        ("facebook/xlm-roberta-xl", "XLMRobertaXL", 3),
+        ("facebook/xlm-roberta-xxl", "XLMRobertaXL", 4),
+    ):
+        path = folder / name.rpartition("-")[2]
+        make_encoder(path, 1, kind)
+        config = getattr(transformers, f"{kind}Config").from_pretrained(path)
         config.num_hidden_layers, config.hidden_size, config.intermediate_size = layers, 8, 16
         config.max_position_embeddings = 514
         for file in path.glob("*.safetensors"):
             file.unlink()
-        XLMRobertaForMaskedLM(config).save_pretrained(path)
-        found[f"FacebookAI/xlm-roberta-{size}"] = path
+        getattr(transformers, f"{kind}ForMaskedLM")(config).save_pretrained(path)
+        found[name] = path
     return found
 
 

@@ -105,9 +105,8 @@ def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothin
 
     def run() -> dict[str, bytes]:
         trained = training.target(study, RUN)
-        trained.selection["score"] = trained.selection[
-            "majority"
-        ]  # no better than the majority: it collapsed
+        learned_nothing = dict.fromkeys(("score", "last_score"), trained.selection["majority"])
+        trained.selection |= learned_nothing
         predictions = evaluation.zero_shot(study, "pairs", trained)
         again = training.target(study, RUN, study.next_seed(1))
         evaluation.write_run(study, RUN, again, evaluation.zero_shot(study, "pairs", again))

@@ -48,6 +48,7 @@ FAMILIES = {
         },
     ),
     "ModernBert": ("bpe", {**SHAPE, "local_attention": 8, "global_attn_every_n_layers": 2}),
+    "EuroBert": ("bpe", SHAPE),
     "Electra": ("wordpiece", {**SHAPE, "embedding_size": 8}),
     "MT5": ("unigram", {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 3, "num_heads": 2}),
 }

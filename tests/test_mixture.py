@@ -2,15 +2,18 @@
 the tasks.
 """
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import write_study
+from conftest import TASKS, write_rows, write_study
 
 from helpers import data, encoders, evaluation, training
 from helpers.encoders import batches
 from helpers.study import Study, StudyError
+from helpers.study.params import Mixture
 from helpers.training import heads, mixture
 
 
@@ -47,8 +50,19 @@ def study(sources, tmp_path):
 
 
 def test_a_task_is_drawn_by_its_size_up_to_the_cap():
-    shares = mixture.shares({"large": 400_000, "middle": 131_072, "small": 65_536}, 2**17)
+    """Phang et al. (2020): proportional to the examples, of which 2^17 count at the most."""
+    sizes = {"large": 400_000, "middle": 131_072, "small": 65_536}
+    assert Mixture(tasks=["large"]).cap == 2**17
+    shares = Mixture(tasks=list(sizes)).shares(sizes)
     assert shares == {"large": 0.4, "middle": 0.4, "small": 0.2}
+
+
+def test_a_temperature_flattens_the_shares_of_what_the_cap_leaves():
+    sizes = {"large": 900, "middle": 400, "small": 100}
+    at_two = Mixture(tasks=list(sizes), cap=400, temperature=2.0).shares(sizes)
+    assert at_two == pytest.approx({"large": 0.4, "middle": 0.4, "small": 0.2})
+    hot = Mixture(tasks=list(sizes), temperature=1e6).shares(sizes)
+    assert list(hot.values()) == pytest.approx([1 / 3] * 3, abs=1e-4)
 
 
 def test_an_update_mixes_tasks_and_a_batch_does_not(study):
@@ -125,6 +139,33 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
     assert training.intermediate(made, "base", "both", 1).log
 
 
+def test_text_beside_the_tasks_may_be_a_catalogue_entry_in_some_languages(
+    study, sources, monkeypatch
+):
+    entry = {"format": "plain_text", "files": "text/{language}.jsonl", "splits": {"train": "train"}}
+    entry |= {"columns": {"id": "id", "text": "text"}, "languages": ["sw", "de", "en"]}
+    monkeypatch.setitem(TASKS, "wiki", entry | {"licence": "the tests", "citation": "the tests"})
+    for language in ("sw", "de"):
+        rows = [{"id": f"{language}{i}", "text": f"{language} dog {i}"} for i in range(6)]
+        write_rows(sources / f"files/text/{language}.jsonl", rows)
+    made = study(mixture={"mlm": {"task": "wiki", "languages": ["sw", "de"]}, "cap": 8})
+    assert [cell for cell in made.needed() if cell[0] == "wiki"] == [
+        ("wiki", "train", "sw"),
+        ("wiki", "train", "de"),
+    ]
+    data.prepare(made)
+    shutil.rmtree(sources / "files/text")  # later phases read what was kept
+    encoders.prepare(made, "base")
+    tokenizer = encoders.load(made.encoder_folder("base"))[1]
+    settings = made.hyperparameters("intermediate", "base", "both").model_copy(update={"steps": 50})
+    drawn_from = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
+    drawn = [item["component"] for item in drawn_from.items]
+    assert drawn_from.examples == 8 + 8 + 8
+    assert drawn.count(mixture.MLM) / len(drawn) == pytest.approx(1 / 3, abs=0.1)
+    assert "wiki" not in made.settings("base", "both")["intermediate"]["trained_on"]
+    assert made.settings("base", "both")["intermediate"]["text"]["files"] == entry["files"]
+
+
 def test_about_fifteen_percent_of_the_pieces_are_hidden(study):
     tokenizer = encoders.load(study().sizes["base"].encoder)[1]
     item, generator = {"input_ids": [[0, *range(10, 40), 2] * 1]}, np.random.default_rng(0)
@@ -163,9 +204,22 @@ def test_translated_data_is_a_task_that_is_trained_in_another_language(sources, 
         ({"both": {"tasks": ["pairs", "nothing"]}}, ["mixtures", "unknown task 'nothing'"]),
         ({"pairs": {"tasks": ["choices"]}}, ["'pairs' is a task's name"]),
         ({"both": {"tasks": []}}, ["mixtures.both.tasks"]),
+        ({"both": {"tasks": ["pairs"], "temperature": 0}}, ["mixtures.both.temperature"]),
+        ({"both": {"tasks": ["pairs"], "mlm": {}}}, ["mlm", "exactly one of the keys files and t"]),
+        (
+            {"both": {"tasks": ["pairs"], "mlm": {"task": "pairs"}}},
+            ["mixtures.both.mlm.task: unknown text 'pairs'"],
+        ),
+        (
+            {"both": {"tasks": ["pairs"], "mlm": {"task": "wiki", "languages": ["fr"]}}},
+            ["mixtures.both.mlm.languages: unknown language 'fr'; expected one of sw"],
+        ),
+        ({"both": {"tasks": ["wiki"]}}, ["mixtures: 'wiki' is text without labels"]),
     ],
 )
-def test_a_mixture_of_what_is_not_there_is_named(sources, tmp_path, mixtures, parts):
+def test_a_mixture_of_what_is_not_there_is_named(sources, tmp_path, monkeypatch, mixtures, parts):
+    wiki = {"format": "plain_text", "files": "{language}.txt", "languages": ["sw"]}
+    monkeypatch.setitem(TASKS, "wiki", wiki | {"licence": "the tests", "citation": "the tests"})
     path = write_study(tmp_path / "p", sources, mixtures=mixtures)
     with pytest.raises(StudyError) as error:
         Study.load(path, tmp_path / "outputs")

@@ -1,11 +1,14 @@
 """What a study takes, said before it runs."""
 
 import pytest
+import torch
+import transformers
 from conftest import write_study
 
 from helpers import data
-from helpers.batch import plan
-from helpers.study import Study
+from helpers.batch import memory, plan
+from helpers.encoders import adapters, families
+from helpers.study import Size, Study, rules
 
 
 def test_runs_examples_and_tokens_are_the_studys(sources, tmp_path):
@@ -58,3 +61,97 @@ def test_the_study_of_record_is_several_hundred_runs():
     seconds = 6 * 85_054_464 * tokens / plan.GPU_FLOPS
     assert one["longest"] == pytest.approx((seconds + plan.START) / 60)
     assert phases.loc["intermediate", "longest"] > one["longest"]
+
+
+@pytest.mark.parametrize("name", [name for name in memory.ENCODERS if "xlm" in name])
+def test_parameters_are_those_of_the_librarys_models(name):
+    layers, hidden = memory.ENCODERS[name]
+    kind = "XLMRobertaXL" if "xl" in name.rpartition("-")[2] else "XLMRoberta"
+    shape = {"num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": 4 * hidden}
+    config = getattr(transformers, f"{kind}Config")(**shape, num_attention_heads=hidden // 64)
+    with torch.device("meta"):
+        model = getattr(transformers, f"{kind}Model")(config, add_pooling_layer=False)
+    size = Size(encoder=name, title="", pooling="cls", tuning="lora", lora={"rank": 3})
+    own, _, adapted = memory.parameters(Study.load("params/scaling.yaml"), size)
+    assert own == sum(p.numel() for p in families.layers(model).parameters())
+    with torch.device("meta"):
+        adapters.add(model, size)
+    assert adapted == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(("kind", "rank"), [("XLMRoberta", 0), ("XLMRobertaXL", 16)])
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_states_that_a_layer_keeps_are_as_estimated(kind, rank, checkpointed):
+    """Bytes a token, layer and unit of the hidden size, without attention's probabilities, which
+    only processors keep.
+    """
+    hidden, heads, length = 128, 2, 64
+
+    def kept(layers: int, batch: int) -> int:
+        shape = {"hidden_size": hidden, "intermediate_size": 4 * hidden, "vocab_size": 100}
+        shape |= {"num_hidden_layers": layers, "num_attention_heads": heads}
+        config = getattr(transformers, f"{kind}Config")(**shape)
+        model = getattr(transformers, f"{kind}Model")(config, add_pooling_layer=False).train()
+        if rank:
+            size = Size(encoder="", title="", pooling="cls", tuning="lora", lora={"rank": rank})
+            adapters.add(model, size)
+            adapters.round_frozen(model)
+        if checkpointed:
+            families.checkpoint_gradients(model)
+        own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        seen = {}
+
+        def pack(tensor):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        ids = torch.full((batch, length), 5)
+        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+        with hooks, torch.autocast("cpu", dtype=torch.bfloat16):
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        return sum(seen.values())
+
+    grown = kept(4, 8) - kept(2, 8) - (kept(4, 4) - kept(2, 4))
+    found = grown / (2 * 4 * length * hidden)
+    if checkpointed:
+        assert found == memory.BETWEEN
+    else:
+        found -= 12 * heads * length / hidden
+        assert found == pytest.approx(memory.STATES, abs=3)
+
+
+def test_memory_of_every_phase_and_size_and_the_gpus_it_fits():
+    study = Study.load("params/scaling.yaml")
+    needed = memory.needed(study).set_index(["size", "phase"])
+    assert len(needed) == 4 * 3 and needed.loc[("xxl", "encoder"), "total"] == pytest.approx(
+        42.8, 0.01
+    )
+    shown = plan.show(study, plan.plan(study))
+    lines = {tuple(line.split()[:2]): line for line in shown.splitlines() if line}
+    assert lines["xl", "target"].endswith("a GPU of 24, 40, 80 GB")
+    assert lines["xxl", "target"].endswith("a GPU of 40, 80 GB")
+    full = {name: size.model_copy(update={"tuning": "full"}) for name, size in study.sizes.items()}
+    whole = memory.needed(study.model_copy(update={"sizes": full})).set_index(["size", "phase"])
+    own, words, adapted = memory.parameters(study, study.sizes["xxl"])
+    for column, saved in (
+        ("weights", 4 * (own - adapted)),
+        ("optimiser", 12 * (own + words - adapted)),
+    ):
+        difference = whole.loc[("xxl", "target"), column] - needed.loc[("xxl", "target"), column]
+        assert difference == pytest.approx(saved / 1e9)
+
+
+def test_sizes_whose_parameters_do_not_grow_are_a_warning():
+    study = Study.load("params/scaling.yaml")
+    assert "warning" not in plan.show(study, plan.plan(study))
+    other = study.model_copy(update={"sizes": dict(reversed(study.sizes.items()))})
+    warned = [x for x in plan.show(other, plan.plan(other)).splitlines() if "warning: sizes" in x]
+    assert (
+        len(warned) == 3
+        and "9,666,232,320 parameters in 'xxl' before 2,832,353,280 in 'xl'" in warned[0]
+    )
+    assert [*rules.order(study, {"base": 2, "large": 2, "xxl": 1})] == [
+        "warning: sizes: found 2 parameters in 'large' before 1 in 'xxl'; expected them to grow"
+    ]

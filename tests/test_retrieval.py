@@ -1,15 +1,20 @@
-"""Retrieval without training: nearest neighbours, mining by margin, and the layer that is read."""
+"""Retrieval: nearest neighbours, mining by margin, the layer that is read; and mAP@20."""
 
 import itertools
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_encoder
+import torch
+import yaml
+from conftest import TASKS, make_encoder, write_rows, write_study
 
-from helpers import data, encoders, tasks
+from helpers import data, encoders, evaluation, tasks, training
 from helpers.encoders.model import EncoderWithHead, pool, predict
-from helpers.study import Study, Task
+from helpers.evaluation import export
+from helpers.study import Run, Study, Task
 from helpers.tasks import retrieval
 from helpers.tasks.mining import best_threshold, mine, nearest
 
@@ -137,3 +142,133 @@ def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave():
         assert 100 * sum(row["credit"] for row in found) / len(found) == pytest.approx(
             expected, abs=max(0.3, 150 / len(found))
         )
+
+
+def ranked(queries: list[dict], pool: list[dict], vectors: list[np.ndarray]) -> list[dict]:
+    nothing = {"source": "", "target": "", "language": "en", "split": "test"}
+    examples = [{**nothing, **row, "source": "?"} for row in queries]
+    examples += [{**nothing, **row, "target": "!"} for row in pool]
+    pairs = [np.stack([v, v]) for v in vectors]
+    return retrieval.decode(task(metric="map_20"), examples, [], pairs)[: len(queries)]
+
+
+def test_map_20_is_xtreme_rs_average_precision_over_all_candidates():
+    """Right ones among the first 20, each by the precision at its rank, over those it could find.
+
+    Ruder et al. 2021, XTREME-R: mAP@20 of LAReQA and Mewsli-X, written out.
+    """
+    generator = np.random.default_rng(3)
+    keys = ["once", "often", "never", *["some"] * 4]
+    queries = [{"id": f"q{i}", "answers": [key]} for i, key in enumerate(keys)]
+    about = [["once"], *[["often", "other"]] * 25, *[["some"]] * 3, *[[]] * 11]
+    pool = [{"id": f"c{i}", "answers": own} for i, own in enumerate(about)]
+    for i, row in enumerate(pool):
+        row["language"] = "en" if i % 2 else "sw"  # every language is searched
+    vectors = generator.normal(size=(len(queries) + len(pool), 6))
+    rows = ranked(queries, pool, list(vectors))
+    asked, searched = vectors[: len(queries)], vectors[len(queries) :]
+    for query, vector, row in zip(queries, asked, rows, strict=True):
+        cosine = {
+            one["id"]: vector @ v / np.linalg.norm(vector) / np.linalg.norm(v)
+            for one, v in zip(pool, searched, strict=True)
+        }
+        order = sorted(cosine, key=cosine.get, reverse=True)[:20]
+        right = {one["id"] for one in pool if query["answers"][0] in one["answers"]}
+        total = sum(
+            len(right & set(order[:rank])) / rank
+            for rank in range(1, 21)
+            if order[rank - 1] in right
+        )
+        assert row["prediction"].split() == order and row["out_of"] == 1
+        assert row["credit"] == pytest.approx(total / min(len(right), 20) if right else 0)
+    assert tasks.score([r["credit"] for r in rows], [1] * len(rows)) == pytest.approx(
+        100 * np.mean([r["credit"] for r in rows])
+    )
+
+
+def test_map_20_of_one_right_answer_is_its_reciprocal_rank():
+    line = [np.array([1.0, angle]) for angle in (0.0, 0.1, 0.2, 0.3, *[0.4 + i for i in range(30)])]
+    for at in (1, 2, 3, 20, 21):
+        pool = [{"id": str(i), "answers": ["x"] if i == at else []} for i in range(1, 34)]
+        [row] = ranked([{"id": "q", "answers": ["x"]}], pool, line)
+        assert row["credit"] == pytest.approx(1 / at if at <= 20 else 0)
+
+
+def test_a_source_is_trained_to_find_its_own_target_among_the_batchs():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(6, 4)).astype(np.float32)
+    found = retrieval.loss(torch.tensor(logits), torch.zeros(3, dtype=torch.long))
+    sources, targets = unit(logits[::2]), unit(logits[1::2])
+    losses = []
+    for i, source in enumerate(sources):
+        scores = [100 * float(source @ target) for target in targets]
+        losses.append(np.log(np.sum(np.exp(np.array(scores) - scores[i]))))
+    assert float(found) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+PASSAGE = {
+    "context": "dog sleeps. cat runs. bird is here.",
+    "sentence_breaks": [[0, 11], [12, 21], [22, 35]],
+    "qas": [
+        {"id": "q1", "question": "cat?", "answers": [{"text": "cat", "answer_start": 12}]},
+        {"id": "q2", "question": "bird?", "answers": [{"text": "bird", "answer_start": 22}]},
+        {"id": "q3", "question": "both?", "answers": [{"text": "runs", "answer_start": 16}]},
+        {"id": "q4", "question": "gap?", "answers": [{"text": " ", "answer_start": 11}]},
+    ],
+}
+
+
+def searching(sources) -> dict:
+    """The catalogue's entries of LAReQA on files in its layout, and pairs to train on."""
+    known = yaml.safe_load(Path("params/tasks.yaml").read_text(encoding="utf-8"))["tasks"]
+    chosen = {name: known[name] for name in ("lareqa", "lareqa_sentences", "squad_pairs")}
+    for entry in chosen.values():
+        entry.pop("sizes", None)
+    chosen["squad_pairs"] = {
+        **{key: known["squad_pairs"][key] for key in ("format", "columns", "metric", "splits")},
+        **{"files": "squad.{split}.jsonl", "licence": "the tests", "citation": "the tests"},
+    }
+    folder = sources / "files/lareqa/xquad-r"
+    folder.mkdir(parents=True)
+    for language in known["lareqa"]["languages"]:
+        text = json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": [PASSAGE]}]})
+        (folder / f"{language}.json").write_text(text, encoding="utf-8")
+    for split, count in (("train", 24), ("validation", 6)):
+        rows = [
+            {"id": str(i), "question": f"dog {i}?", "context": f"cat runs {i // 2} {split}"}
+            for i in range(count)
+        ]
+        write_rows(sources / f"files/squad.{split}.jsonl", rows)
+    return chosen
+
+
+def test_lareqa_goes_the_whole_way(sources, tmp_path, monkeypatch):
+    for name, entry in searching(sources).items():
+        monkeypatch.setitem(TASKS, name, entry)
+    targets = [{"task": "lareqa", "languages": ["en", "de"]}]
+    path = write_study(tmp_path / "p", sources, targets=targets, intermediate=["none"])
+    study = Study.load(path, tmp_path / "outputs")
+    summary = data.prepare(study)["splits"]
+    assert summary["lareqa/test/de"]["rows"] == 3  # q4's answer begins between two sentences
+    assert sum(cell.startswith("lareqa_sentences") for cell in summary) == 11
+    second = data.examples(study, "lareqa_sentences", "test", "th")[1]
+    assert second["answers"] == ["q1", "q3"] and second["id"] == "th_1_1"
+    assert second["target"] == "cat runs. " + PASSAGE["context"] and second["source"] == ""
+    encoders.prepare(study, "base")
+    run = Run("base", "none", "lareqa", 1)
+    trained = training.target(study, run)
+    assert trained.selection["task"] == "squad_pairs" and trained.log
+    before = encoders.load(study.encoder_folder("base"))[0].get_input_embeddings().weight
+    after = trained.model.encoder.get_input_embeddings().weight
+    assert not torch.equal(before, after.cpu())
+    predictions = evaluation.zero_shot(study, "lareqa", trained)
+    assert list(predictions["language"]) == ["en"] * 3 + ["de"] * 3
+    first = predictions.iloc[0]
+    assert len(set(first["prediction"].split())) == 20 and 0 <= first["credit"] <= 1
+    evaluation.write_run(study, run, trained, predictions)
+    [folder] = export.export(study)
+    exported = json.loads((folder / "lareqa/test-de.json").read_text(encoding="utf-8"))
+    assert (
+        set(exported) == {"q1", "q2", "q3"}
+        and exported["q1"][0].split("_")[0] in study.tasks["lareqa"].languages
+    )

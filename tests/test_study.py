@@ -1,10 +1,18 @@
 """Params: what a study says, and what is said when it says nonsense."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from conftest import TASKS, write_study
 
+from helpers.batch import plan
 from helpers.study import NONE, Study, StudyError
+
+FEW = {"steps": 2, "batch_size": 4, "max_length": 32, "learning_rate": 1e-3}
+RATELESS = {key: value for key, value in FEW.items() if key != "learning_rate"}
+PHASES = {"intermediate": RATELESS, "target": RATELESS}
+SWEEP = {"learning_rates": [1e-3, 1e-2], "seeds": [7]}
 
 
 def test_a_study_lists_every_run_once(tiny_study):
@@ -76,6 +84,22 @@ def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp
         ({"seeds": [1, 1]}, "seeds: [1, 1] names something twice"),
         ({"seeds": []}, "seeds: found an empty list; expected at least one seed"),
         ({"phases": {"intermediate": {}, "target": {}}}, "Field required"),
+        ({"sweep": None}, "sweep: Input should be a valid dictionary"),
+        ({"sweep": {"learning_rates": [], "seeds": [7]}}, "sweep.learning_rates: List should have"),
+        (
+            {"sweep": {"learning_rates": [1, 2], "seeds": [7]}},
+            "phases.intermediate.learning_rate: found 0.001, expected none, which the sweep",
+        ),
+        ({"sweep": SWEEP | {"seeds": [1]}, "phases": PHASES}, "sweep.seeds: found 1, expected"),
+        (
+            {"sweep": SWEEP | {"sizes": {"huge": [1, 2]}}, "phases": PHASES},
+            "sweep.sizes: unknown size 'huge'; expected one of base, large",
+        ),
+        (
+            {"phases": {"intermediate": FEW, "target": {**FEW, "learning_rate": None}}},
+            "phases.target.learning_rate: found None, expected a number or a sweep",
+        ),
+        ({"rate": 1.0}, "rate: unknown key"),
         ({"name": "../elsewhere"}, "name: String should match pattern"),
         (
             {"sizes": {"base": {"encoder": "x", "title": "x", "pooling": "max"}}},
@@ -89,6 +113,21 @@ def test_bad_params_are_one_line_that_names_file_and_key(sources, tmp_path, chan
         Study.load(path)
     message = str(error.value)
     assert message.startswith(str(path)) and expected in message and "\n" not in message
+
+
+def test_a_key_that_is_there_twice_is_one_line_that_names_file_line_and_key(tiny_study):
+    text = tiny_study.read_text(encoding="utf-8")
+    again = text.replace("  large:\n", "  base:\n", 1)
+    tiny_study.write_text(again, encoding="utf-8")
+    line = again[: again.rindex("  base:\n")].count("\n") + 1
+    with pytest.raises(StudyError, match=f"tiny.yaml: line {line}: found 'base' twice; expected"):
+        Study.load(tiny_study)
+    tiny_study.write_text(text, encoding="utf-8")
+    catalogue = tiny_study.parent / "tasks.yaml"
+    entries = catalogue.read_text(encoding="utf-8")
+    catalogue.write_text(entries + "  pairs: {}\n", encoding="utf-8")
+    with pytest.raises(StudyError, match=r"tasks\.yaml: line \d+: found 'pairs' twice"):
+        Study.load(tiny_study)
 
 
 def test_an_unknown_key_of_a_task_names_the_catalogue_and_the_task(tiny_study):
@@ -137,6 +176,9 @@ def test_an_unknown_name_is_said_with_the_known_ones(tiny_study):
         study.tasks["nli"]
 
 
-@pytest.mark.parametrize("name", ["demo", "small-real"])
-def test_the_studies_that_come_with_the_project_are_valid(name):
-    assert Study.load(f"params/{name}.yaml").name == name
+@pytest.mark.parametrize("name", sorted({p.stem for p in Path("params").glob("*")} - {"tasks"}))
+def test_the_studies_that_come_with_the_project_are_valid_and_can_be_planned(name):
+    study = Study.load(f"params/{name}.yaml")
+    phases = plan.plan(study)
+    assert study.name == name and name in plan.show(study, phases)
+    assert phases.loc["target", "runs"] == len(study.runs())

@@ -240,13 +240,19 @@ def test_the_interval_of_a_correlation_is_wide_for_few_languages_and_absent_for_
     assert rows[1]["high"] - rows[1]["low"] > rows[2]["high"] - rows[2]["low"] > 0.8
 
 
-def test_published_figures_stand_beside_scores_of_the_same_encoder_only():
-    predictions, many = simulated_study({"xnli": ("en", "de", "sw")}, ("none", "qa"), items=50)
+def test_published_figures_stand_beside_scores_of_the_same_encoder_and_as_many_languages_only():
+    languages = ("en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi")
+    predictions, many = simulated_study({"xnli": (*languages, "zh")}, ("none", "qa"), items=50)
     results = estimates.results(predictions, many)
-    both = comparison.beside_published(
-        results, {"base": "FacebookAI/xlm-roberta-base", "large": "mirror/xlm-roberta-large/"}
-    )
-    assert list(both["size"]) == ["base", "large"] and list(both["value"]) == [76.2, 80.9]
+    encoders = {"base": "FacebookAI/xlm-roberta-base", "large": "mirror/xlm-roberta-large/"}
+    found = comparison.beside_published(results, encoders)
+    assert set(found["language"]) == {*languages, "zh", "every"}
+    both = found[found["language"] == "every"].sort_values("size")
+    assert {76.2, 74.9} < set(both["value"][both["size"] == "base"]) and 80.9 in set(both["value"])
+    few = results[
+        results["language"].isin(["en", "de", "zero-shot"])
+    ]  # a mean over other languages
+    assert set(comparison.beside_published(few, encoders)["language"]) == {"en", "de"}
     own = results[
         (results["size"] == "base")
         & (results["intermediate"] == "none")
@@ -254,4 +260,20 @@ def test_published_figures_stand_beside_scores_of_the_same_encoder_only():
     ]
     assert both["ours"].iloc[0] == pytest.approx(own["score"].mean())
     assert comparison.beside_published(results, TITLES).empty
-    assert comparison.published()["source"].notna().all()
+
+
+def test_published_means_are_those_of_the_published_languages():
+    published = comparison.published()
+    assert published[["source", "note", "value"]].notna().all(axis=None)
+    scores = published[published["quantity"] == "score"]
+    assert not scores.duplicated(["encoder", "intermediate", "target", "language", "source"]).any()
+    means = scores[scores["languages"] > 1].set_index(["encoder", "target"])
+    checked = 0
+    for (encoder, target, _), rows in scores[scores["languages"] == 1].groupby(
+        ["encoder", "target", "source"]
+    ):
+        beside = means.loc[[(encoder, target)]]
+        whole = beside[beside["languages"] == len(rows)]
+        checked += len(whole) > 0
+        assert whole.empty or (whole["value"] - rows["value"].mean()).abs().min() < 0.06
+    assert checked >= 9

@@ -2,6 +2,7 @@
 result.
 """
 
+import json
 from pathlib import Path
 
 import nbformat
@@ -167,7 +168,7 @@ def test_a_collapsed_run_is_repeated_once_under_the_next_seed_and_both_are_kept(
     def first_collapses(*given):
         trained = target(*given)
         if next(collapses):
-            trained.selection["score"] = trained.selection["majority"]
+            fall(trained.selection)
         return trained
 
     monkeypatch.setattr(training, "target", first_collapses)
@@ -181,6 +182,47 @@ def test_a_collapsed_run_is_repeated_once_under_the_next_seed_and_both_are_kept(
     ]
     assert here["repeats"].tolist()[1] == 1
     assert stacked.groupby("seed").size().loc[study.next_seed(1)] == len(predictions)
+
+
+def test_a_collapsed_intermediate_training_is_repeated_and_the_repetition_is_handed_on(
+    study, monkeypatch
+):
+    study = study.model_copy(update={"retry_collapsed": True})
+    monkeypatch.setattr(Study, "load", lambda *_: study)
+    collapses, intermediate = iter([True, False]), training.intermediate
+
+    def first_collapses(*given):
+        trained = intermediate(*given)
+        if next(collapses):
+            fall(trained.selection)
+        return trained
+
+    monkeypatch.setattr(training, "intermediate", first_collapses)
+    run_notebook("2_intermediate", size="base", task="choices", seed=1)
+    folder = study.encoder_folder("base", "choices", 1).parent
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["repeats"]["collapsed"] and not scores["selection"]["collapsed"]
+    assert json.loads((folder / "run.json").read_text())["seed"] == study.next_seed(1)
+    assert sorted(path.name for path in folder.iterdir()) == ["encoder", "run.json", "scores.json"]
+
+
+def test_what_follows_a_collapsed_intermediate_training_counts_as_collapsed(study):
+    trained = training.intermediate(study, "base", "choices", 1)
+    fall(trained.selection)
+    evaluation.write_intermediate(study, "base", "choices", 1, trained)
+    run = Run("base", "choices", "pairs", 1)
+    after = training.target(study, run)
+    evaluation.write_run(study, run, after, evaluation.zero_shot(study, "pairs", after))
+    runs = comparison.finished_runs(study)[0].set_index(["intermediate", "target"])
+    assert runs.loc[("choices", "pairs"), ["collapsed", "collapsed_in"]].tolist() == [
+        True,
+        "intermediate",
+    ]
+
+
+def fall(selection: dict) -> None:
+    """As if the training had learned nothing."""
+    selection |= dict.fromkeys(("score", "last_score"), selection["majority"])
 
 
 def test_frozen_layers_stay_as_they_were_and_the_others_learn(study):

@@ -12,15 +12,16 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import comparison
-from helpers.batch import fetch
-from helpers.study import NONE, RUN, Study, command
+from helpers.batch import fetch, memory
+from helpers.study import NONE, RUN, Study, command, rules
 from helpers.study.files import read_json
 from helpers.study.params import Phase
 
 GPU_FLOPS = 1.2e14
 """Assumed rate of training on one GPU: 40 % of an A100's 312 TFLOP/s in bf16."""
 TRAINING, PREDICTION = 6, 3
-"""FLOP a parameter of the layers and token."""
+"""FLOP a parameter of the layers and token. Weights that are not trained need 2 less, layers whose
+states are computed twice 2 more."""
 START = 60.0
 """Assumed seconds that a run takes to start, load and write."""
 TOKENS = {
@@ -29,20 +30,14 @@ TOKENS = {
     "span_extraction": 250,
     "tagging": 30,
     "retrieval": 20,
+    "plain_text": 128,
 }
 """Assumed tokens of a sequence; long texts are cut at the study's length."""
-ENCODERS = {
-    "FacebookAI/xlm-roberta-base": (85_054_464, 768),
-    "FacebookAI/xlm-roberta-large": (302_309_376, 1024),
-}
-"""Parameters of the layers and hidden size of known encoders; others are counted as the first."""
-VOCABULARY = {True: 150_000, False: 250_002}
-"""Rows of a vocabulary, trimmed (assumed for a study of many languages) and XLM-R's whole one."""
 PREDICTED = 5_000
 """Assumed evaluated items of a language where the catalogue does not say."""
 EARLIER = pd.DataFrame(columns=[*RUN, "language", "score", "n"])
 """The results of a study that has none."""
-_PHASES = ["encoder", "intermediate", "target"]
+_PHASES = ["encoder", "intermediate", "target", "sweep"]
 _COUNTS = ["runs", "examples", "tokens", "hours"]
 _ROW = "{:14}{:>8,.0f}{:>22,.0f}{:>20,.0f}{:>12,.1f}"
 
@@ -52,21 +47,25 @@ def plan(study: Study) -> pd.DataFrame:
     rows = []
     for path in study.results():
         size, *names = path.relative_to(study.folder).parts[:-2]
-        encoder = study.sizes[size].encoder
-        layers, hidden = ENCODERS.get(encoder, ENCODERS["FacebookAI/xlm-roberta-base"])
-        disk, predicted = 4 * (layers + hidden * VOCABULARY[study.trim]), 0
-        if len(names) == 2:
+        lora = study.sizes[size].tuning == "lora"
+        layers, words, adapters = memory.parameters(study, study.sizes[size])
+        disk, predicted = 4 * (adapters if lora and names else layers + words), 0
+        if len(names) == 3:
+            disk = 0
+        elif len(names) == 2:
             task = study.tasks[names[1]]
             items = task.sizes.get(task.evaluate, PREDICTED)
             items *= 1 if task.where else len(study.languages(task.name))
             predicted = items * _tokens(study, "target", size, task.name, task.name)
             disk = 200 * items
-        examples, tokens = _training(study, size, *names) if names else (0, 0)
-        seconds = START + layers * (TRAINING * tokens + PREDICTION * predicted) / GPU_FLOPS
+        examples, tokens = _training(study, size, *names[-2:]) if names else (0, 0)
+        training = TRAINING - 2 * lora + 2 * study.sizes[size].gradient_checkpointing
+        seconds = START + layers * (training * tokens + PREDICTION * predicted) / GPU_FLOPS
         phase, hours = _PHASES[len(names)], seconds / 3600
         rows.append((phase, 1, examples, tokens, hours, disk, 60 * hours))
     table = pd.DataFrame(rows, columns=["phase", *_COUNTS, "disk", "longest"]).groupby("phase")
-    phases = table.sum().assign(longest=table["longest"].max()).reindex(_PHASES)
+    phases = table.sum().assign(longest=table["longest"].max())
+    phases = phases.reindex(_PHASES if study.sweep else _PHASES[:-1])
     return phases.fillna({"longest": START / 60}).fillna(0)
 
 
@@ -80,12 +79,17 @@ def _training(study: Study, size: str, name: str, target: str | None = None) -> 
     examples = tokens = 0
     for tasks in stages:
         rows = {task: int(min(_rows(study, task) or 0, limit)) for task in tasks}
+        if cells := mixture.texts(study.tasks) if mixture else []:
+            text = cells[0][0]
+            rows[text] = int(min((_rows(study, text) or 0) * len(cells), limit))
         if total := sum(rows.values()):
             batches = settings.total_steps(total) * settings.gradient_accumulation
-            for task in tasks:
-                share = batches * settings.batch_size * rows[task] / total
-                length = _tokens(study, phase, size, task, task if mixture else name)
-                examples, tokens = examples + round(share), tokens + round(share * length)
+            shares = mixture.shares(rows) if mixture else {task: 1 for task in tasks}
+            for task, share in shares.items():
+                own = name if task not in tasks or not mixture else task
+                length = _tokens(study, phase, size, task, own)
+                seen = batches * settings.batch_size * share
+                examples, tokens = examples + round(seen), tokens + round(seen * length)
     return examples, tokens
 
 
@@ -112,9 +116,9 @@ def detectable(study: Study) -> list[str]:
     kept = study.folder / "results.parquet"
     earlier = pd.read_parquet(kept) if kept.exists() else EARLIER
     counts = comparison.parameters(study) or {
-        name: ENCODERS[size.encoder][0]
+        name: memory.parameters(study, size)[0]
         for name, size in study.sizes.items()
-        if size.encoder in ENCODERS
+        if size.encoder in memory.ENCODERS
     }
     planned = {name: len(study.seeds_of(name)) for name in (NONE, "others")}
     more = [{NONE: none, "others": others} for none, others in ((5, 3), (5, 5), (10, 5))]
@@ -122,13 +126,10 @@ def detectable(study: Study) -> list[str]:
     if not rows[0]:
         return []
     names = [f"{seeds[NONE]} / {seeds['others']}" for seeds in (planned, *more)]
-    head = f"{'seeds of none / of the others':32}" + "".join(f"{name:>10}" for name in names)
-    table = [f"{what:32}" + "".join(f"{row[what]:>10.1f}" for row in rows) for what in rows[0]]
+    table = pd.DataFrame(rows, index=names).T.rename_axis(columns="seeds of none / of the others")
     source = "as the last results have it" if len(earlier) else "assumed"
-    title = (
-        "smallest true effect found with 80 % power, points (zero-shot, mean over all; spread of"
-    )
-    return [f"\n{title} seeds {source})", head, *table]
+    title = "smallest true effect found with 80 % power, points (zero-shot, mean over all"
+    return [f"\n{title}; spread of seeds {source})", table.to_string(float_format="{:.1f}".format)]
 
 
 def missing(study: Study) -> list[str]:
@@ -166,7 +167,7 @@ def show(study: Study, phases: pd.DataFrame) -> str:
     head = f"{'phase':14}{'runs':>8}{'examples trained on':>22}{'tokens trained on':>20}"
     table = [f"{head}{'GPU-hours':>12}{'longest run':>14}   asked of a cluster"]
     notes, total = [], phases.sum()
-    encoders = {size.encoder for size in study.sizes.values()} - ENCODERS.keys()
+    encoders = {size.encoder for size in study.sizes.values()} - memory.ENCODERS.keys()
     unknown = [f"encoder {name} (counted as XLM-R base)" for name in sorted(encoders)]
     trained = dict.fromkeys(task for task, split, _ in study.needed() if split == "train")
     unknown += [task for task in trained if _rows(study, task) is None]
@@ -174,7 +175,8 @@ def show(study: Study, phases: pd.DataFrame) -> str:
         names = ", ".join(unknown)
         notes.append(f"sizes that the catalogue does not say are not counted: {names}")
     for phase, row in phases.iterrows():
-        needs, longest = study.needs(phase), f"{row['longest']:,.0f}"
+        needs = study.needs("target" if phase == "sweep" else phase)
+        longest = f"{row['longest']:,.0f}"
         asked = f"{needs.gpus} GPU, {needs.memory_gb:g} GB, {needs.minutes:,} min"
         table.append(f"{_ROW.format(phase, *row[_COUNTS])}{longest:>10} min   {asked}")
         if row["runs"] and row["longest"] > needs.minutes:
@@ -182,6 +184,7 @@ def show(study: Study, phases: pd.DataFrame) -> str:
             notes.append(f"warning: cluster.{phase}.minutes: {wrong}")
     table.append(_ROW.format("all", *total[_COUNTS]))
     absent = missing(study)
+    sizes = {name: memory.parameters(study, size)[0] for name, size in study.sizes.items()}
     lines = [
         f"{study.name}: {study.description}\n",
         *table,
@@ -191,6 +194,8 @@ def show(study: Study, phases: pd.DataFrame) -> str:
         f"{TRAINING} FLOP a parameter of the layers and token, and tokens a sequence of "
         + ", ".join(f"{count} ({name})" for name, count in TOKENS.items()),
         *notes,
+        *rules.order(study, sizes),
+        f"\n{memory.show(study)}",
         *detectable(study),
         "\nmissing on this machine:" if absent else "\nnothing is missing on this machine",
         *(f"  {what}" for what in absent),

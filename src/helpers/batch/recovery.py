@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock, Timeout
 
-from helpers.study import Study, StudyError
+from helpers.study import NONE, Study, StudyError, sweeps
 from helpers.study.catalogue import read_yaml
 from helpers.study.files import damage, read_json, write_text
 from helpers.study.study import REPETITION
@@ -32,13 +32,15 @@ _PLACE = [socket.gethostname(), os.environ.get("SLURM_JOB_ID")]
 """Where this process runs: the machine and, on a cluster, the job."""
 _LOCKS = {"batch": ".lock", "notebook": ".at-work"}
 _RESULTS = ["scores.json", "run.json", "predictions.parquet"]
-_ENCODER = ["encoder/config.json", "encoder/tokenizer.json"]
+_TOKENIZER = "encoder/tokenizer.json"
 _FILES = {
-    1: ["encoder/run.json", "notebook.ipynb", *_ENCODER],
-    2: ["scores.json", "run.json", "notebook.ipynb", *_ENCODER],
+    1: ["encoder/run.json", "notebook.ipynb", _TOKENIZER],
+    2: ["scores.json", "run.json", "notebook.ipynb", _TOKENIZER],
     3: [*_RESULTS, "notebook.ipynb"],
+    4: ["scores.json", "run.json", "notebook.ipynb"],
 }
-"""Files of a size, an intermediate task and a target; the first one is written last."""
+"""Files of a size, an intermediate task, a target and a training of the sweep; the first one is
+written last."""
 
 
 @contextmanager
@@ -145,7 +147,12 @@ def repair(study: Study) -> list[str]:
         if wrong := damage(path):
             lines.append(f"{path}: {wrong}; reading it again")
             path.unlink()
-    for folder, wrong in stale(study).items():
+    found = stale(study)
+    for tried, run in sweeps.trials(study):
+        folder = tried.run_folder(run)
+        if folder in found or not (folder / "scores.json").exists():
+            sweeps.file(study, run.size).unlink(missing_ok=True)
+    for folder, wrong in found.items():
         lines.append(f"{wrong}; making it again")
         for name in ("scores.json", "run.json"):  # Snakemake makes again what has no such mark
             (folder / name).unlink(missing_ok=True)
@@ -168,9 +175,19 @@ def stale(study: Study) -> dict[Path, str]:
         current = texts <= set(record.get("texts", texts))
         if wrong := _broken(folder.parent if len(names) == 1 else folder, _FILES[len(names)]):
             found[folder] = wrong
-        elif record and not (current and record.get("parameters") == study.settings(*names)):
+        elif record and not (
+            current and _settings(study, *names) in (None, record.get("parameters"))
+        ):
             found[folder] = f"{folder}: made under other parameters"
     return found
+
+
+def _settings(study: Study, size: str, *names: str) -> dict | None:
+    """The settings of a result; None where the sweep has yet to choose one of them."""
+    if len(names) == 3:
+        return study.at(float(names[1])).settings(size, NONE, names[2])
+    unknown = names and study.sweep and sweeps.chosen(study, size) is None
+    return None if unknown else study.settings(size, *names)
 
 
 def _broken(folder: Path, names: list[str]) -> str | None:
@@ -178,9 +195,11 @@ def _broken(folder: Path, names: list[str]) -> str | None:
     paths, encoder = [folder / name for name in names], folder / "encoder"
     if not paths[0].exists():
         return None
-    if encoder / "config.json" in paths:
-        whole = [*encoder.glob("model*.safetensors")]  # one, or several where it is large
-        paths += [*encoder.glob("*.safetensors")] if whole else [encoder / "model.safetensors"]
+    if folder / _TOKENIZER in paths:
+        kind = "adapter_" if (encoder / "adapter_config.json").exists() else ""
+        paths.append(encoder / f"{kind}config.json")
+        whole = [*encoder.glob(f"{kind}model*.safetensors")]  # one, or several where it is large
+        paths += encoder.glob("*.safetensors") if whole else [encoder / f"{kind}model.safetensors"]
     if (folder / REPETITION / "scores.json").exists():
         paths += [folder / REPETITION / name for name in _RESULTS]
     return next((f"{path}: {wrong}" for path in paths if (wrong := damage(path))), None)

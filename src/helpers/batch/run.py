@@ -15,7 +15,7 @@ import pandas as pd
 
 from helpers import comparison
 from helpers.batch import execute, recovery
-from helpers.study import Study, StudyError
+from helpers.study import Study, StudyError, rules
 from helpers.study.files import read_json
 
 
@@ -55,6 +55,10 @@ def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -
         print(f"reading the data of study {study.name}", flush=True)
         data.prepare(study)
     begin = time.time()
+    if study.sweep:  # what is there is kept only if it was made with the rates that are chosen
+        _snakemake(study, cores, profile, ["sweep", *more])
+        for line in recovery.repair(study):
+            print(line, flush=True)
     status = _snakemake(study, cores, profile, more)
     status = _summary(study, status, (time.time() - begin) / 60)
     if recovery.differs(original.path, study):
@@ -81,7 +85,7 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) 
     # A session of its own: a terminal's signals come here only, and one from here reaches them all.
     new_session = partial(subprocess.Popen, start_new_session=True, stderr=subprocess.STDOUT)
     with (study.folder / recovery.LOG).open("w") as log:
-        command = _command(study, at_once, profile) + more
+        command = _command(study, at_once, profile, more)
         process = new_session(command, stdout=log, env=environment)
     signal.signal(signal.SIGUSR1, lambda number, _: _signal(process, number))
     try:
@@ -102,10 +106,10 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) 
         _signal(process, signal.SIGKILL)
 
 
-def _command(study: Study, at_once: int, profile: Path | None) -> list[str]:
+def _command(study: Study, at_once: int, profile: Path | None, more: list[str]) -> list[str]:
     here = ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
     snakefile = Path(__file__).parents[3] / "Snakefile"
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)]
+    command = [sys.executable, "-m", "snakemake", *more, "--snakefile", str(snakefile)]
     command += ["--profile", str(profile)] if profile else here
     command += ["--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"]
     command += ["--force-use-threads"]  # else every notebook would get a Snakemake of its own
@@ -135,6 +139,10 @@ def progress(study: Study, at_once: int) -> str:
 
 def _summary(study: Study, status: int, minutes: float) -> int:
     """Say what failed, what is missing and what was found; returns the exit status."""
+    made = {size: read_json(study.encoder_folder(size) / "run.json") for size in study.sizes}
+    key = "parameters_without_embeddings"
+    for line in rules.order(study, {size: record.get(key, 0) for size, record in made.items()}):
+        print(line, file=sys.stderr)
     missing, total = comparison.missing_runs(study), len(study.runs())
     log = study.folder / recovery.LOG
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if status else []:

@@ -5,14 +5,9 @@ sentence that answers the study's question. No torch.
 from helpers.comparison.collected import finished_runs, missing_runs, parameters
 from helpers.comparison.estimates import effects, results
 from helpers.comparison.power import detectable
+from helpers.comparison.published import beside_published, published
 from helpers.comparison.sensitivity import sensitivity
-from helpers.comparison.sentence import (
-    beside_published,
-    explain_gains,
-    languages,
-    published,
-    summary_sentence,
-)
+from helpers.comparison.sentence import explain_gains, languages, summary_sentence
 
 __all__ = [
     "beside_published",

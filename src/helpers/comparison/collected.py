@@ -46,17 +46,8 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
         for folder in _finished_folders(study, run):
             scores, record = read_json(folder / "scores.json"), read_json(folder / "run.json")
             named = run._replace(seed=record["seed"])._asdict()
-            row = named | {"metric": scores["metric"]}
-            own = bool(scores["selection"]["collapsed"])
-            row["collapsed_in"] = "intermediate" if fallen else "target" if own else ""
-            row["collapsed"] = fallen or own
-            row["validation_score"] = scores["selection"]["score"]
-            for cost in ("wall_seconds", "train_flops"):
-                row[cost] = record[cost] + before.get(cost, 0)
-            row["repeats"] = run.seed if folder.name == REPETITION else None
-            made = record | record.get("hardware", {}) | record.get("versions", {})
-            row |= {name: made.get(name) for name in MADE_ON}
-            runs.append(row)
+            repeats = run.seed if folder.name == REPETITION else None
+            runs.append(named | _row(scores, record, before, fallen) | {"repeats": repeats})
             table = pd.read_parquet(folder / "predictions.parquet")
             predictions.append(table.reindex(columns=PREDICTIONS).assign(**named))
             for phase, log in (("intermediate", before.get("log", [])), ("target", record["log"])):
@@ -66,6 +57,20 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
         pd.concat(predictions or [pd.DataFrame(columns=[*RUN, *PREDICTIONS])], ignore_index=True),
         pd.DataFrame(curves, columns=[*RUN, *CURVES]),
     )
+
+
+def _row(scores: dict, record: dict, before: dict, fallen: bool) -> dict:
+    """What the table of runs says of one, but its names; ``before`` is the intermediate record."""
+    selection = scores["selection"]
+    made = record | record.get("hardware", {}) | record.get("versions", {})
+    return {
+        "metric": scores["metric"],
+        "collapsed": fallen or bool(selection["collapsed"]),
+        "collapsed_in": "intermediate" if fallen else "target" if selection["collapsed"] else "",
+        "validation_score": selection["score"],
+        **{cost: record[cost] + before.get(cost, 0) for cost in ("wall_seconds", "train_flops")},
+        **{name: made.get(name) for name in MADE_ON},
+    }
 
 
 def missing_runs(study: Study) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from helpers.comparison.samples import ASSUMED_SEED_SD
 from helpers.study import ENGLISH, NONE, RUN, ZERO_SHOT, Study, StudyError
 
 LANGUAGES = Path(__file__).with_name("languages.csv")
-PUBLISHED = Path(__file__).with_name("published.csv")
 FEWEST_LANGUAGES = 5
 FIGURES = {
     "pretraining_gib": "pretraining data (log)",
@@ -181,33 +180,3 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float, flo
     z = np.arctanh(np.clip(rho, -0.99, 0.99))  # a perfect order of few languages is no certainty
     low, high = np.tanh(z + norm.ppf([0.025, 0.975]) * np.sqrt((1 + rho**2 / 2) / (len(a) - 3)))
     return rho, low, high, p
-
-
-def published() -> pd.DataFrame:
-    """Figures of other people, with source.
-
-    Columns: encoder, intermediate, target, language, quantity, value, source, note. Language
-    "zero-shot" is a mean without English, "every" one over all languages, English among them.
-    """
-    return pd.read_csv(PUBLISHED)
-
-
-def beside_published(results: pd.DataFrame, encoders: dict[str, str]) -> pd.DataFrame:
-    """Published scores beside this study's mean over seeds, where there are both; for reference.
-
-    `encoders` names the pretrained model of each size, as the study does. Columns of `published`
-    and size, ours, seeds, collapsed (how many of the seeds). A mean over every language counts only
-    where the study has English.
-    """
-    single = results[results["language"] != ZERO_SHOT]
-    with_english = single.groupby(RUN).filter(lambda run: ENGLISH in set(run["language"]))
-    every = with_english.groupby([*RUN, "collapsed"])["score"].mean().reset_index()
-    both = pd.concat([results, every.assign(language="every")])
-    ours = both.groupby([*RUN[:3], "language"]).agg(
-        ours=("score", "mean"), seeds=("seed", "nunique"), collapsed=("collapsed", "sum")
-    )
-    ours = ours.reset_index()
-    ours["encoder"] = ours["size"].map(encoders).astype(str).str.rstrip("/").str.split("/").str[-1]
-    theirs = published().query("quantity == 'score'")
-    theirs = theirs.assign(encoder=theirs["encoder"].str.split("/").str[-1])
-    return theirs.merge(ours, on=["encoder", "intermediate", "target", "language"])

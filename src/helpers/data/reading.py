@@ -136,7 +136,7 @@ def prepare(study: Study) -> dict:
         (``on_leak``).
     """
     splits: dict[str, dict] = {}
-    trained: dict[str, dict] = {}
+    trained: dict[tuple, dict] = {}
     evaluated: dict[str, dict] = {}
     shutil.rmtree(token_cache(study), ignore_errors=True)
     for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:
@@ -227,7 +227,7 @@ def _parameters(study: Study) -> dict:
     """All that the kept data depends on."""
     needed = study.needed()
     names = {name for task, *_ in needed for name in (task, *study.tasks[task].parts)}
-    prose = {"licence", "citation"}
+    prose = {"licence", "citation", "obtain"}
     entries = {n: study.tasks[n].model_dump(mode="json", exclude=prose) for n in sorted(names)}
     return {
         "cells": ["/".join(cell) for cell in needed],

@@ -43,19 +43,22 @@ def rows(task: Task, source: Source, split: str, language: str, folder: Path | N
             given = f"files: '{path}' is relative to data_dir, which the study does not give"
             raise StudyError(f"{where}: {given}")
         if not path.is_file():
-            expected = f"its {split} split in '{language}'"
+            expected = f"its {split} split in '{language}'{task.obtain and ': ' + task.obtain}"
             raise StudyError(f"{where}: no such file {path}; expected {expected}")
         found = _own(where, path)
     else:
         found = _hub(where, source, named, code)
     begins = {column: begin.format(language=code) for column, begin in task.where.items()}
-    return [row for row in found if _begins(row, begins)] if begins else found
+    return [row for row in found if _begins(where, row, begins)] if begins else found
 
 
-def _begins(row: dict | ValueError, begins: dict[str, str]) -> bool:
+def _begins(where: str, row: dict | ValueError, begins: dict[str, str]) -> bool:
     """Whether each of these columns begins so; a row that cannot be read stays, to be reported."""
     if isinstance(row, ValueError):
         return True
+    if missing := begins.keys() - row.keys():
+        found = f"no column '{min(missing)}'; found {', '.join(row)}"
+        raise StudyError(f"{where}: where: {found}")
     return all(str(row[column]).startswith(begin) for column, begin in begins.items())
 
 
@@ -64,7 +67,10 @@ def _own(where: str, path: Path) -> Rows:
     if kind not in known:
         raise StudyError(f"{where}: {path} ends in '{kind}'; expected one of {', '.join(known)}")
     if kind in _BUILDERS:
-        return _load(where, _BUILDERS[kind], data_files=str(path), split="train")
+        found = _load(where, _BUILDERS[kind], data_files=str(path), split="train")
+        whole = found[0] if len(found) == 1 else None
+        nested = isinstance(whole, dict) and whole.get("data")
+        return _passages(path.stem, nested) if isinstance(nested, list) else found
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             return _derivations(lines) if kind == ".auto" else _table(lines, **_TABLES[kind])
@@ -83,6 +89,24 @@ def _table(lines: Iterable[str], **dialect) -> Rows:
         else ValueError(f"{len(fields)} columns; {wanted}")
         for fields in filled
     ]
+
+
+def _passages(name: str, articles: list[dict]) -> Rows:
+    """Questions and candidate sentences, paragraphs behind, of SQuAD's layout with sentence breaks.
+
+    A question whose answer begins in no sentence is left out.
+    """
+    out = []
+    passages = [passage for article in articles for passage in article["paragraphs"]]
+    for number, passage in enumerate(passages, start=1):
+        context = passage["context"]
+        for at, (low, high) in enumerate(passage.get("sentence_breaks", [])):
+            own = [q for q in passage["qas"] if low <= q["answers"][0]["answer_start"] < high]
+            sentence = {"id": f"{name}_{number}_{at}", "text": [context[low:high], context]}
+            out.append({"kind": "sentence", **sentence, "answers": [q["id"] for q in own]})
+            asked = [{"id": q["id"], "text": q["question"], "answers": [q["id"]]} for q in own]
+            out += [{"kind": "question", **question} for question in asked]
+    return out
 
 
 def _derivations(lines: Iterable[str]) -> Rows:

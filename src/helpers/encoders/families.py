@@ -39,14 +39,20 @@ def set_layers(encoder: PreTrainedModel, new: list[nn.Module]) -> None:
     """Give an encoder other layers."""
     parent, _, name = family(encoder.config).layers.rpartition(".")
     setattr(encoder.get_submodule(parent), name, nn.ModuleList(new))
+    encoder.config.num_hidden_layers = len(new)  # EuroBERT runs so many
 
 
 def keep_lower(encoder: PreTrainedModel, count: int) -> None:
     """Keep an encoder's lowest ``count`` layers."""
     set_layers(encoder, list(layers(encoder))[:count])
-    encoder.config.num_hidden_layers = count
     if getattr(encoder.config, "layer_types", None):
         encoder.config.layer_types = encoder.config.layer_types[:count]
+
+
+def _upper(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
+    """The layers above the lowest ``count`` and what follows the last one."""
+    after = family(encoder.config).after
+    return [*layers(encoder)[count:], *([encoder.get_submodule(after)] if after else [])]
 
 
 def lower_parameters(encoder: PreTrainedModel, count: int) -> dict[str, nn.Parameter]:
@@ -54,9 +60,7 @@ def lower_parameters(encoder: PreTrainedModel, count: int) -> dict[str, nn.Param
 
     The embeddings are among them, and so is what layers share, such as relative positions.
     """
-    upper = {id(p) for layer in layers(encoder)[count:] for p in layer.parameters()}
-    if path := family(encoder.config).after:
-        upper |= {id(p) for p in encoder.get_submodule(path).parameters()}
+    upper = {id(p) for module in _upper(encoder, count) for p in module.parameters()}
     return {name: p for name, p in encoder.named_parameters() if id(p) not in upper}
 
 
@@ -74,11 +78,20 @@ def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
         return []
     for parameter in lower_parameters(encoder, count).values():
         parameter.requires_grad_(False)
-    path = family(encoder.config).layers
-    below = [m for name, m in encoder.named_modules() if name and not path.startswith(name)]
-    upper = [encoder.get_submodule(after)] if (after := family(encoder.config).after) else []
-    trained = {id(m) for module in [*layers(encoder)[count:], *upper] for m in module.modules()}
-    return [m for m in below if id(m) not in trained]
+    around = family(encoder.config).layers  # a path; what is on it holds upper layers too
+    upper = {id(m) for module in _upper(encoder, count) for m in module.modules()}
+    modules = encoder.named_modules()
+    return [m for name, m in modules if not around.startswith(name) and id(m) not in upper]
+
+
+def checkpoint_gradients(encoder: PreTrainedModel) -> None:
+    """Have an encoder's layers compute their states anew for the gradients, and keep only inputs.
+
+    The library would also have the embeddings' output ask for gradients, which only reentrant
+    checkpoints need and which would send them through frozen layers.
+    """
+    encoder.activation_checkpointing_enable({"use_reentrant": False})
+    encoder.disable_input_require_grads()
 
 
 def choose_attention(encoder: PreTrainedModel, length: int) -> None:

@@ -18,12 +18,12 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from helpers import data, tasks
-from helpers.encoders import bundled, families, hardware, hidden_states
+from helpers.encoders import adapters, bundled, families, hardware, hidden_states
 from helpers.encoders.trimming import trim
 from helpers.study import NONE, Size, Study, StudyError
 from helpers.study.architectures import MIRROR, local_folder
 from helpers.study.catalogue import PIP
-from helpers.study.files import write_json, write_whole
+from helpers.study.files import read_json, write_json, write_whole
 
 disable_progress_bar()
 
@@ -75,6 +75,7 @@ def prepare(study: Study, name: str) -> dict:
     could not be done.
     """
     model, tokenizer = pretrained(study.sizes[name])
+    adapters.targets(model, study.sizes[name])  # what is wrong there is said now
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
     report["tokens before"], texts = len(tokenizer), _texts(study)
     used, kept = used_tokens(tokenizer, texts), None
@@ -96,8 +97,12 @@ def prepare(study: Study, name: str) -> dict:
         cached = hidden_states.write(study, name, model, tokenizer, folder)
         if hidden_states.depth(study, name) and not cached:
             report["notes"].append("every run computes the states of the frozen layers anew")
+        total = report["parameters"]["total"]
+        tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+        rest = total - sum(table.weight.numel() for table in tables)
         record = {"parameters": study.settings(name), "texts": study.texts(), "made": report}
-        write_json(folder / "run.json", record | _sizes(model))
+        record |= {"parameters_all": total, "parameters_without_embeddings": rest}
+        write_json(folder / "run.json", record)
 
     write_whole(study.encoder_folder(name), write)
     return report
@@ -108,13 +113,18 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """An encoder without pooler and its tokenizer from a model folder or the hub, in float32.
 
-    ``dropout`` replaces the probabilities in the model's configuration.
+    An adapter comes added to the encoder that it was trained for. ``dropout`` replaces the
+    probabilities in the model's configuration.
 
     Raises
     ------
     StudyError
         Nothing can be loaded from there, or the architecture is not one of the package's.
     """
+    if adapters.is_in(folder):
+        base = read_json(Path(folder) / adapters.CONFIG)["base_model_name_or_path"]
+        model, whole = load(base, dropout)
+        return adapters.merge(model, Path(folder)), whole
     try:
         config = AutoConfig.from_pretrained(folder)
         names = families.family(config).dropout
@@ -127,7 +137,7 @@ def load(
         options: dict[str, Any] = {"add_pooling_layer": False} if pooler else {}
         options |= {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
         model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise ValueError(f"its tokenizer is a {type(tokenizer).__name__}; expected a fast one")
     except StudyError as error:
@@ -143,7 +153,10 @@ def load(
 def save(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, kept: list[int] | None
 ) -> None:
-    """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids."""
+    """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids.
+
+    Of a model with adapters these alone are written, with the name of the folder they belong to.
+    """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if kept is not None:
@@ -177,6 +190,8 @@ def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropo
     if intermediate == NONE:
         return model, tokenizer
     folder = _made(study, size, intermediate, seed)
+    if adapters.is_in(folder):
+        return adapters.merge(model, folder), tokenizer
     trained, _ = load(folder)
     old, new = kept_ids(folder), kept_ids(study.encoder_folder(size))
     if old and new and old != new:
@@ -193,7 +208,7 @@ def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropo
 def _made(study: Study, size: str, intermediate: str = NONE, seed: int | None = None) -> Path:
     """The folder of an encoder; where it is not there, the error says which notebook makes it."""
     folder = study.encoder_folder(size, intermediate, seed)
-    if (folder / "config.json").exists():
+    if (folder / "config.json").exists() or adapters.is_in(folder):
         return folder
     notebook, given = "1_encoder", {"study": study.path, "outputs": study.outputs, "size": size}
     if intermediate != NONE:
@@ -219,14 +234,6 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
     total = sum(p.numel() for p in model.parameters())
     rest = total - words - layers
     return {"word embeddings": words, "layers": layers, "other": rest, "total": total}
-
-
-def _sizes(model: PreTrainedModel) -> dict[str, int]:
-    """An encoder's parameters, all and without the embeddings of words, positions and types."""
-    tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
-    total = sum(p.numel() for p in model.parameters())
-    rest = total - sum(table.weight.numel() for table in tables)
-    return {"parameters_all": total, "parameters_without_embeddings": rest}
 
 
 def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> dict[str, float]:

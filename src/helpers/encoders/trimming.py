@@ -88,19 +88,17 @@ def _trimmed(
 
 def _merges(merges: list, number: dict[str, int], kept: set[int]) -> tuple[set[int], list]:
     """The ids kept with all that they are merged from, and the merges that lead to one of them."""
-    into: dict[int, list[tuple[str, str]]] = {}
-    for pair in merges:
-        first, second = pair.split(" ", 1) if isinstance(pair, str) else pair
-        into.setdefault(number[first + second], []).append((first, second))
+    pairs = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in merges]
+    into: dict[int, list[list[str]]] = {}
+    for pair in pairs:
+        into.setdefault(number["".join(pair)], []).append(pair)
     kept, todo = set(kept), list(kept)
     while todo:
         for pair in into.get(todo.pop(), []):
             new = {number[token] for token in pair} - kept
             kept |= new
             todo += new
-    chosen = {pair for i in kept for pair in into.get(i, [])}
-    whole = [tuple(p.split(" ", 1)) if isinstance(p, str) else tuple(p) for p in merges]
-    return kept, [list(pair) for pair in whole if pair in chosen]
+    return kept, [pair for pair in pairs if number["".join(pair)] in kept]
 
 
 def _renumbered(processor, new: dict[int, int]):

@@ -3,7 +3,7 @@ the record that makes the run repeatable.
 """
 
 from helpers.evaluation.probe import retrieval_accuracy, retrieval_probe
-from helpers.evaluation.records import write_intermediate, write_run
+from helpers.evaluation.records import write_intermediate, write_run, write_trial
 from helpers.evaluation.zero_shot import is_collapsed, scores, with_collapse, zero_shot
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "with_collapse",
     "write_intermediate",
     "write_run",
+    "write_trial",
     "zero_shot",
 ]

@@ -3,8 +3,8 @@ helpers.evaluation.export STUDY``.
 
 One folder a run, ``outputs/STUDY/xtreme/SIZE/INTERMEDIATE/seed-S/TASK/test-LANGUAGE.tsv`` (or
 ``.json`` for answers): a label a line; for tagging a tag a line and an empty line after every
-sentence; for answers a mapping from ids; for BUCC mined pairs of ids; for Tatoeba the number of the
-sentence found, from 0.
+sentence; for answers a mapping from ids, for Mewsli-X and LAReQA to lists of ids, best first; for
+BUCC mined pairs of ids; for Tatoeba the number of the sentence found, from 0.
 """
 
 import json
@@ -16,7 +16,7 @@ import pandas as pd
 from helpers.study import Study, StudyError, Task, command
 from helpers.study.files import write_text
 
-FOLDERS = {"paws_x": "pawsx", "bucc": "bucc2018"}
+FOLDERS = {"paws_x": "pawsx", "bucc": "bucc2018", "mewsli_x": "mewslix"}
 """XTREME's names of tasks where they differ from the catalogue's."""
 LABELS = {"paws_x": {"different": "0", "paraphrase": "1"}}
 """XTREME's names of labels where they differ from the catalogue's."""
@@ -42,7 +42,7 @@ def export(study: Study, folder: Path | None = None) -> list[Path]:
         target = chosen / FOLDERS.get(run.target, run.target)
         shutil.rmtree(target, ignore_errors=True)
         for language, rows in pd.read_parquet(predictions).groupby("language", sort=False):
-            suffix = "json" if task.format == "span_extraction" else "tsv"
+            suffix = "json" if task.format == "span_extraction" or task.candidates else "tsv"
             text = page(task, str(language), rows)
             write_text(target / f"test-{language}.{suffix}", text)
         written.append(chosen)
@@ -60,6 +60,9 @@ def page(task: Task, language: str, rows: pd.DataFrame) -> str:
     said = list(rows["prediction"])
     if task.format == "span_extraction":
         return json.dumps(dict(zip(ids, said, strict=True)), ensure_ascii=False) + "\n"
+    if task.candidates:
+        ranked = dict(zip(ids, (found.split(" ") for found in said), strict=True))
+        return json.dumps(ranked, ensure_ascii=False) + "\n"
     if task.format == "tagging":
         return "".join("\n".join(tags.split(" ")) + "\n\n" for tags in said)
     if task.metric == "mining_f1":

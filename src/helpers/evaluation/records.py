@@ -31,12 +31,23 @@ def write_intermediate(
     folder, encoder = study.encoder_folder(size, task, seed), trained.model.encoder
     kept = encoders.kept_ids(study.encoder_folder(size))
     write_whole(folder, lambda path: encoders.save(encoder, trained.tokenizer, path, kept))
+    return _write_selection(folder.parent, study.settings(size, task), trained, collapsed)
+
+
+def write_trial(study: Study, run: Run, trained: Training) -> dict:
+    """Write run.json and scores.json of a training of the sweep; returns the scores."""
+    return _write_selection(study.run_folder(run), study.settings(*run[:3]), trained)
+
+
+def _write_selection(
+    folder: Path, settings: dict, trained: Training, collapsed: dict | None = None
+) -> dict:
     result = {"selection": with_collapse(trained.selection)}
     result |= {"repeats": collapsed} if collapsed else {}
-    write_json(folder.parent / "run.json", provenance(study.settings(size, task), trained))
-    write_json(folder.parent / "scores.json", result)
-    shutil.rmtree(folder.parent / REPETITION, ignore_errors=True)
-    checkpoints.remove(folder.parent)
+    write_json(folder / "run.json", provenance(settings, trained))
+    write_json(folder / "scores.json", result)
+    shutil.rmtree(folder / REPETITION, ignore_errors=True)
+    checkpoints.remove(folder)
     return result
 
 

@@ -17,11 +17,13 @@ def zero_shot(study: Study, target: str, trained: Training) -> pd.DataFrame:
     """Predictions for every evaluated item and language, with predictions.parquet's columns."""
     task, tokenizer = study.tasks[target], trained.tokenizer
     splits = [task.threshold, task.evaluate] if task.threshold else [task.evaluate]
+    cells = [(target, split, code) for code in study.languages(target) for split in splits]
+    for pool in (study.tasks[name] for name in task.candidates):
+        cells += [(pool.name, pool.evaluate, code) for code in pool.languages]
     examples = [
-        {**row, "language": language, "split": split, "prefix": trained.prefix}
-        for language in study.languages(target)
-        for split in splits
-        for row in data.examples(study, target, split, language)
+        {**row, "task": name, "language": code, "split": split, "prefix": trained.prefix}
+        for name, split, code in cells
+        for row in data.examples(study, name, split, code)
     ]
     cache = data.token_cache(study)
     features = data.tokenise(task, examples, tokenizer, trained.max_length, cache)
@@ -33,7 +35,8 @@ def zero_shot(study: Study, target: str, trained: Training) -> pd.DataFrame:
     table.insert(1, "id", ids)
     if task.group:
         table["group"] = [row["group"] for row in examples]
-    return table[[row["split"] == task.evaluate for row in examples]].reset_index(drop=True)
+    shown = [(row["task"], row["split"]) == (target, task.evaluate) for row in examples]
+    return table[shown].reset_index(drop=True)
 
 
 def scores(study: Study, target: str, predictions: pd.DataFrame, selection: dict) -> dict:

@@ -212,6 +212,7 @@ def options(study: Study, frame: pd.DataFrame) -> dict[str, dict[str, str]]:
         "analysis": {name: name for name in analyses or ANALYSES[:1]},
         "measure": {name: name for name in ("loss", "validation score")},
         "cost": {name: name for name in COSTS},
+        "show": {name: name for name in ("gain", "score", "transfer gap")},
         "change": {name: name for name in frame.get("change", [])} or {DOUBLING: DOUBLING},
     }
 

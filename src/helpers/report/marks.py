@@ -51,6 +51,20 @@ def by_size(study: Study) -> tuple:
     )
 
 
+def by_task(study: Study) -> tuple:
+    """Colour and shape of the intermediate tasks, their mean first, the baseline last."""
+    names = list(dict.fromkeys([*grid.contrasts(study), *study.intermediate]))
+    key = alt.Legend(labelExpr=NAME, symbolOpacity=1)
+    looks = ((alt.Color, TASKS), (alt.Shape, SHAPES))
+    return tuple(
+        channel("intermediate:N")
+        .title("intermediate task")
+        .scale(domain=names, range=(styles * 9)[: len(names)])
+        .legend(key)
+        for channel, styles in looks
+    )
+
+
 def lines(base: alt.Chart, study: Study, point: alt.Chart, tooltip: list, size: int, **line):
     """A line per size over all of `base`, and points where `point` says."""
     color, shape, dash = by_size(study)

@@ -7,31 +7,35 @@ import pandas as pd
 
 from helpers.report import grid, marks
 from helpers.report.charts import finish
-from helpers.report.theme import INK, SHAPES
+from helpers.report.theme import INK
 from helpers.study import Study
 
 
 def curve(
     study: Study, effects: pd.DataFrame, results: pd.DataFrame, parameters: dict[str, int]
 ) -> alt.Chart:
-    """Gain against the encoder's parameters: the scaling curve, a line per intermediate task.
+    """Gain (or score, or transfer gap) against the encoder's parameters, a line per task.
 
     ``parameters`` are those of the sizes without embeddings; a size without is left out.
     """
-    frame = grid.complete(study, effects, results, "gain")
+    frame = pd.concat(
+        grid.complete(study, effects, results, quantity).assign(show=quantity.replace("_", " "))
+        for quantity in ("gain", "score", "transfer_gap")
+    )
     frame["parameters"] = frame["size"].map(parameters)
     frame = frame.dropna(subset=["parameters"])
-    params = ["language", "analysis"]
+    params = ["show", "language", "analysis"]
     x = alt.X("parameters:Q").title("parameters without embeddings (log scale)")
-    x = x.scale(type="log", base=2, padding=24).axis(
-        values=list(parameters.values()), format=".2~s"
-    )
-    zero = alt.Chart().mark_rule(color="#555555").encode(y=alt.datum(0))
-    layers = [zero, *_by_task(x, "gain (points)", grid.contrasts(study), params)]
+    ticks = alt.Axis(values=list(parameters.values()), format=".2~s")
+    x = x.scale(type="log", base=2, padding=24).axis(ticks)
+    base, layers = _by_task(study, x, "points", params)
+    zero = base.transform_filter("show != 'score'").transform_calculate(zero="0")
+    zero = zero.mark_line(color="#555555", strokeWidth=1).encode(y="zero:Q")
+    layers = [zero, *layers]
     chart = marks.layer("curve", *layers).properties(width=300, height=230)
     chart = marks.panels(chart, "target", grid.targets(study))
-    title = "The scaling curve: gain against the size of the encoder"
-    subtitle = "score(intermediate) − score(none), 95 % intervals; a rising line: larger gains more"
+    title = "The scaling curve: what a growing encoder changes"
+    subtitle = "95 % intervals; gain: score(intermediate) − score(none); rising: larger gains more"
     return finish(chart, study, frame, "curve", title, subtitle, params)
 
 
@@ -50,10 +54,9 @@ def learning_curve(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -
         return None
     params = ["language", "analysis"]
     x = alt.X("examples:Q").title("English examples of the target (log scale)")
-    x = x.scale(type="log", base=2, padding=24).axis(
-        values=sorted(set(frame["examples"])), format=","
-    )
-    layers = _by_task(x, "score (%)", study.intermediate, params)
+    ticks = alt.Axis(values=sorted(set(frame["examples"])), format=",")
+    x = x.scale(type="log", base=2, padding=24).axis(ticks)
+    _, layers = _by_task(study, x, "score (%)", params)
     chart = marks.layer("learning_curve", *layers).properties(width=300, height=230)
     chart = marks.panels(chart, "panel", study.sizes)
     origins = ", ".join(dict.fromkeys(study.variants.values()))
@@ -62,13 +65,9 @@ def learning_curve(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -
     return finish(chart, study, frame, "learning_curve", title, subtitle, params)
 
 
-def _by_task(x: alt.X, title: str, names: list[str], params: list[str]) -> list[alt.Chart]:
-    """Estimates along x: a line with its interval, in a colour and a shape, per task."""
-    looks, shapes = ((some * len(names))[: len(names)] for some in (marks.TASKS, SHAPES))
-    key = alt.Legend(labelExpr=marks.NAME, symbolOpacity=1)
-    color = alt.Color("intermediate:N").title("intermediate task").legend(key)
-    shape = alt.Shape("intermediate:N").title("intermediate task").legend(key)
-    color, shape = color.scale(domain=names, range=looks), shape.scale(domain=names, range=shapes)
+def _by_task(study: Study, x: alt.X, title: str, params: list[str]) -> tuple[alt.Chart, list]:
+    """Estimates along x, and the layers of each task's line, interval and crosses."""
+    color, shape = marks.by_task(study)
     y, low = (alt.Y(f"{end}:Q").title(title).scale(zero=False) for end in ("estimate", "low"))
     base = alt.Chart().transform_filter(marks.chosen(params)).transform_filter(marks.KNOWN)
     base = base.encode(x)
@@ -76,7 +75,7 @@ def _by_task(x: alt.X, title: str, names: list[str], params: list[str]) -> list[
     line = base.mark_line(strokeWidth=2).encode(y, color)
     point = base.mark_point(filled=True, size=75, opacity=1)
     point = point.encode(y, color, shape, tooltip=marks.TOOLTIP)
-    return [band, line, point, marks.cross(base.encode(y), dx=12)]
+    return base, [band, line, point, marks.cross(base.encode(y), dx=12)]
 
 
 def cost(

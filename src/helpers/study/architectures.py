@@ -32,6 +32,7 @@ FAMILIES = {
     "xlm-roberta-xl": _BERT._replace(after="encoder.LayerNorm"),
     "distilbert": Family("transformer.layer", None, ("dropout", "attention_dropout")),
     "modernbert": Family("layers", "final_norm", _MODERN),
+    "eurobert": Family("layers", "norm", ("attention_dropout",)),
     "mt5": Family("encoder.block", "encoder.final_layer_norm", ("dropout_rate",), 3),
 }
 

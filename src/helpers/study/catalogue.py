@@ -16,7 +16,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """A language code, which becomes part of a file's name."""
 Split = Annotated[str, Field(pattern="^(train|validation|test)$")]
-Format = Literal["sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval"]
+Format = Literal[
+    "sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval", "plain_text"
+]
 
 NONE = "none"
 """The baseline: no intermediate task."""
@@ -30,7 +32,8 @@ _METRICS = {
     "multiple_choice": ["accuracy"],
     "span_extraction": ["f1"],
     "tagging": ["accuracy", "entity_f1"],
-    "retrieval": ["accuracy", "mining_f1"],
+    "retrieval": ["accuracy", "mining_f1", "map_20"],
+    "plain_text": ["accuracy"],
 }
 
 
@@ -47,12 +50,26 @@ class Strict(BaseModel):
 T = TypeVar("T", bound=BaseModel)
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice, of which PyYAML would take the later one."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        for at, (key, _) in enumerate(node.value):
+            if key.value in names[:at]:
+                found = f"line {key.start_mark.line + 1}: found '{key.value}' twice"
+                raise StudyError(f"{found}; expected each key once")
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict:
     """A YAML file's mapping; anything else is a :class:`StudyError` of one line."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; expected a params file") from None
+    except StudyError as error:
+        raise StudyError(f"{path}: {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
@@ -117,6 +134,7 @@ class Task(Source):
     answers: Literal["squad", "mlqa"] = "squad"
     pooling: Literal["mean", "cls"] = "mean"
     threshold: Split | None = None
+    candidates: list[Name] = []
     layer: Annotated[int, Field(ge=1)] | None = None
     group: str | None = None
     values: dict[str, dict[str, str]] = {}
@@ -128,9 +146,10 @@ class Task(Source):
     evaluate: Split = "test"
     parallel: bool = True
     translates: dict[Split, str] = {}
-    metric: Literal["accuracy", "f1", "entity_f1", "mining_f1"] = "accuracy"
+    metric: Literal["accuracy", "f1", "entity_f1", "mining_f1", "map_20"] = "accuracy"
     licence: str
     citation: str
+    obtain: str = ""
     sizes: dict[Split, int] = {}
 
     @model_validator(mode="after")
@@ -145,6 +164,10 @@ class Task(Source):
         values, labels = len(self.label_values or self.labels), len(self.labels)
         if values != labels:
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
+        told = " ".join([self.config or "", self.files or "", *self.where.values()])
+        several = len({*self.languages} - {*self.per_language}) > 1 and (self.hub or self.files)
+        if several and "{language}" not in told:
+            raise ValueError("several languages, but no {language} in config, files or where")
         return self
 
     @property
@@ -187,10 +210,19 @@ def load(path: Path) -> Catalogue:
 
 def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
     """What is wrong with the other tasks that an entry names."""
-    for key in ("train_on", "parts"):
+    for key in ("train_on", "parts", "candidates"):
         for other in getattr(task, key):
             if other not in tasks:
                 yield f"{key}: {unknown('task', other, tasks)}"
     for part in (tasks[name] for name in task.parts):
         if (part.format, part.labels, part.parts) != (task.format, task.labels, []):
             yield f"parts: '{part.name}' differs in format or labels, or has parts too"
+
+
+def settings(tasks: dict[str, Task], name: str) -> dict:
+    """What of an entry, and of those that it names, a result depends on."""
+    prose = {"licence", "citation", "obtain", "languages", "sizes", "train_on"}
+    found = tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
+    for key in {"parts", "candidates"} & found.keys():
+        found[key] = {other: settings(tasks, other) for other in found[key]}
+    return found

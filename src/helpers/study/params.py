@@ -1,12 +1,12 @@
 """What a params file says, part by part."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from helpers.study.catalogue import Name, Strict
+from helpers.study.catalogue import Name, Strict, Task
 
 Phase = Literal["intermediate", "target"]
 Notebook = Literal["encoder", "intermediate", "target"]
@@ -16,8 +16,35 @@ Values = dict[str, float | int | bool | None]
 """Hyperparameters by name, before they are checked."""
 
 
+class Run(NamedTuple):
+    """One fine-tuning on a target, after an intermediate task."""
+
+    size: str
+    intermediate: str
+    target: str
+    seed: int
+
+
+class Lora(Strict):
+    """Low-rank adapters, trained in place of an encoder's weights (Hu et al. 2022).
+
+    ``targets`` are names of linear layers, or ends of names; without any, every linear layer of the
+    encoder's layers gets an adapter, which full fine-tuning's scores need (Dettmers et al. 2023).
+    An update counts ``alpha / rank`` times. The encoder's own dropout goes on besides ``dropout``.
+    """
+
+    rank: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: Share = 0.0
+    targets: list[str] = []
+
+
 class Size(Strict):
-    """A pretrained encoder and how a sentence is read off it."""
+    """A pretrained encoder, how a sentence is read off it, and how it is trained.
+
+    ``gradient_checkpointing`` keeps of a training step's states those between the layers only and
+    computes the others twice: less memory, more time, the same result.
+    """
 
     encoder: str
     title: str
@@ -25,10 +52,21 @@ class Size(Strict):
     pooling: Literal["mean", "cls"]
     retrieval_layer: PositiveInt | None = None
     retrieval_prefix: str = ""
+    tuning: Literal["full", "lora"] = "full"
+    lora: Lora = Lora()
+    gradient_checkpointing: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _adapters_are_asked_for(self):
+        if "lora" in self.model_fields_set and self.tuning != "lora":
+            raise ValueError("found the key lora, expected tuning: lora with it")
+        return self
 
 
 class Hyperparameters(Strict):
     """What one fine-tuning needs to know. Exactly one of ``steps`` and ``epochs`` is given.
+
+    Without ``learning_rate`` the study's sweep has yet to choose one.
 
     ``frozen_layers`` counts from the lowest and takes the embeddings in. ``compile`` hands the
     model to torch.compile, which pays on long trainings on a GPU: it takes minutes to begin.
@@ -38,7 +76,7 @@ class Hyperparameters(Strict):
     epochs: PositiveFloat | None = None
     batch_size: PositiveInt
     gradient_accumulation: PositiveInt = 1
-    learning_rate: PositiveFloat
+    learning_rate: PositiveFloat | None
     warmup: Share = 0.1
     weight_decay: NonNegativeFloat = 0.01
     dropout: Share = 0.1
@@ -65,6 +103,17 @@ class Hyperparameters(Strict):
         return max(1, round(self.epochs * per_epoch))
 
 
+class Sweep(Strict):
+    """Learning rates that sizes are tried with, under seeds that the study does not use.
+
+    ``sizes`` has the rates of those that take others than ``learning_rates``.
+    """
+
+    learning_rates: Annotated[list[PositiveFloat], Field(min_length=2)]
+    sizes: dict[Name, Annotated[list[PositiveFloat], Field(min_length=2)]] = {}
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+
+
 class Override(Strict):
     """Hyperparameters that differ for a size, a phase or a task; later overrides win."""
 
@@ -87,18 +136,41 @@ class Target(Strict):
         return {"task": given} if isinstance(given, str) else given
 
 
-class TextFiles(Strict):
-    """Text for masked language modelling: files relative to ``data_dir``, an example a line."""
+class PlainText(Strict):
+    """Text for masked language modelling: a catalogue entry of that format in some languages (all
+    if none are given), or files relative to ``data_dir``, an example a line.
+    """
 
-    files: Annotated[list[str], Field(min_length=1)]
+    files: list[str] = []
+    task: Name | None = None
+    languages: list[str] = []
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self):
+        if bool(self.files) == bool(self.task):
+            raise ValueError("expected exactly one of the keys files and task")
+        return self
 
 
 class Mixture(Strict):
-    """Intermediate training on several tasks, each drawn by its size up to ``cap`` examples."""
+    """Intermediate training on several tasks at once."""
 
     tasks: Annotated[list[Name], Field(min_length=1)]
     cap: PositiveInt = 131072
-    mlm: TextFiles | None = None
+    temperature: PositiveFloat = 1.0
+    mlm: PlainText | None = None
+
+    def shares(self, sizes: dict[str, int]) -> dict[str, float]:
+        """Probability of each component: as min(size, cap) to the power of 1 / temperature."""
+        weights = {k: min(size, self.cap) ** (1 / self.temperature) for k, size in sizes.items()}
+        return {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+    def texts(self, tasks: dict[str, Task]) -> list[tuple[str, str, str]]:
+        """(task, split, language) of its text; none where that is of own files."""
+        if not self.mlm or not self.mlm.task:
+            return []
+        languages = self.mlm.languages or tasks[self.mlm.task].languages
+        return [(self.mlm.task, "train", language) for language in languages]
 
 
 class Needs(Strict):

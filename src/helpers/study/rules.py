@@ -1,7 +1,7 @@
 """What must hold between the parts of a study and the catalogue, and no single field can state."""
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 
 from helpers.study import architectures
 from helpers.study.catalogue import NONE, StudyError, unknown
@@ -15,7 +15,7 @@ def check(study) -> None:
     StudyError
         One line: the file, the key, what was found and what was expected.
     """
-    for rule in (_folder_names, _encoders, _known_names, _each_once, _mixtures, _targets):
+    for rule in (_folder_names, _encoders, _known_names, _each_once, _mixtures, _targets, _sweep):
         for wrong in rule(study):
             raise StudyError(f"{study.path}: {wrong}")
     for size, task in product(study.sizes, study.intermediate):
@@ -28,7 +28,7 @@ def check(study) -> None:
 def _folder_names(study) -> Iterator[str]:
     """Names become folders and files: none takes the place of another."""
     for name in [*study.sizes, *study.intermediate, *(t.task for t in study.targets)]:
-        if name in ("data", "encoder") or name.startswith("seed-"):
+        if name in ("data", "encoder", "sweep") or name.startswith("seed-"):
             yield f"'{name}' is the name of a folder that every study has; expected another"
 
 
@@ -49,6 +49,7 @@ def _encoders(study) -> Iterator[str]:
 
 def _known_names(study) -> Iterator[str]:
     trainings = {*study.tasks, *study.mixtures}
+    texts = {name for name, task in study.tasks.items() if task.format == "plain_text"}
     components = [name for mixture in study.mixtures.values() for name in mixture.tasks]
     targets = [name for target in study.targets for name in (target.task, *target.train_on)]
     for key, kind, names, known in (
@@ -56,11 +57,14 @@ def _known_names(study) -> Iterator[str]:
         ("mixtures", "task", components, study.tasks),
         ("targets", "task", targets, study.tasks),
         ("overrides.task", "task", [o.task for o in study.overrides if o.task], trainings),
+        ("sweep.sizes", "size", study.sweep.sizes if study.sweep else [], study.sizes),
         ("overrides.size", "size", [o.size for o in study.overrides if o.size], study.sizes),
     ):
         for name in names:
             if name not in known:
                 yield f"{key}: {unknown(kind, name, known)}"
+            elif name in texts:
+                yield f"{key}: '{name}' is text without labels; expected it in a mixture's mlm"
 
 
 def _each_once(study) -> Iterator[str]:
@@ -86,6 +90,40 @@ def _mixtures(study) -> Iterator[str]:
         for task in mixture.tasks:
             if study.tasks[task].format == "retrieval":
                 yield f"mixtures.{name}: '{task}' has nothing to train on"
+        for wrong in _plain_text(study, mixture.mlm):
+            yield f"mixtures.{name}.mlm.{wrong}"
+
+
+def _plain_text(study, mlm) -> Iterator[str]:
+    if not mlm or not mlm.task:
+        return
+    texts = {name: task for name, task in study.tasks.items() if task.format == "plain_text"}
+    if mlm.task not in texts:
+        yield f"task: {unknown('text', mlm.task, texts)}"
+    for language in mlm.languages:
+        if language not in (known := study.tasks[mlm.task].languages):
+            yield f"languages: {unknown('language', language, known)}"
+
+
+def _sweep(study) -> Iterator[str]:
+    given = [(f"phases.{phase}", values) for phase, values in study.phases.items()]
+    given += [("overrides.set", override.set) for override in study.overrides]
+    for key, rate in ((k, v["learning_rate"]) for k, v in given if "learning_rate" in v):
+        if bool(study.sweep) == (rate is not None):
+            expected = "none, which the sweep chooses" if study.sweep else "a number or a sweep"
+            yield f"{key}.learning_rate: found {rate}, expected {expected}"
+    if study.sweep and "target" not in {phase for phase, _ in study.trainings()}:
+        yield "sweep: found no target that is trained; expected one to choose by"
+    if study.sweep and (both := {*study.sweep.seeds} & {*study.seeds}):
+        yield f"sweep.seeds: found {min(both)}, expected seeds that the study does not use"
+
+
+def order(study, counts: dict[str, int]) -> Iterator[str]:
+    """A warning of every size that has fewer parameters than the one before it in the study."""
+    for one, other in pairwise(name for name in study.sizes if counts.get(name)):
+        if counts[other] < counts[one]:
+            found = f"found {counts[one]:,} parameters in '{one}' before {counts[other]:,}"
+            yield f"warning: sizes: {found} in '{other}'; expected them to grow"
 
 
 def _targets(study) -> Iterator[str]:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from helpers.study import catalogue, rules
+from helpers.study import catalogue, rules, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.files import read_json
 from helpers.study.params import (
@@ -17,8 +17,10 @@ from helpers.study.params import (
     Notebook,
     Override,
     Phase,
+    Run,
     Seeds,
     Size,
+    Sweep,
     Target,
     Values,
 )
@@ -27,15 +29,6 @@ RUN = ["size", "intermediate", "target", "seed"]
 """What names a run: the columns of every table of runs."""
 REPETITION = "retry"
 """Beside a collapsed run's results: those of its repetition under the next seed."""
-
-
-class Run(NamedTuple):
-    """One fine-tuning on a target, after an intermediate task."""
-
-    size: str
-    intermediate: str
-    target: str
-    seed: int
 
 
 class Study(Strict):
@@ -53,6 +46,7 @@ class Study(Strict):
     seeds: Seeds | dict[Literal["none", "others"], Seeds]
     phases: dict[Phase, Values]
     overrides: list[Override] = []
+    sweep: Annotated[Sweep, Field(default=None)]
     trim: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     margin: PositiveFloat = 1.0
@@ -65,6 +59,8 @@ class Study(Strict):
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
+    rate: PositiveFloat | None = None
+    """The learning rate that the sweep tries; see :meth:`at`."""
 
     @classmethod
     def load(cls, path: str | Path, outputs: str | Path = "outputs") -> "Study":
@@ -80,7 +76,7 @@ class Study(Strict):
             root = Path("..")  # JupyterLab runs notebooks in their folder, batches in the project's
         path = root / path
         raw = catalogue.read_yaml(path)
-        for key in raw.keys() & {"path", "outputs", "tasks"}:
+        for key in raw.keys() & {"path", "outputs", "tasks", "rate"}:
             raise StudyError(f"{path}: {key}: unknown key")
         raw |= {"path": path, "outputs": root / outputs, "tasks": {}}
         study = validate(cls, raw, path)
@@ -130,6 +126,10 @@ class Study(Strict):
                 if {"steps", "epochs"} & override.set.keys():  # one duration replaces the other
                     values = {k: v for k, v in values.items() if k not in ("steps", "epochs")}
                 values |= override.set
+        if self.sizes[size].tuning == "lora":
+            values["train_embeddings"] = False
+        if self.sweep:
+            values["learning_rate"] = self.rate or sweeps.chosen(self, size)
         return validate(Hyperparameters, values, self.path, f"phases.{phase}")
 
     def dropped(self, names: Iterable[str]) -> dict[str, int]:
@@ -153,6 +153,17 @@ class Study(Strict):
             return self.seeds
         return self.seeds["none" if intermediate == NONE else "others"]
 
+    def trainings(self) -> list[tuple[Phase, str]]:
+        """Phase and task of every training of a size: what hyperparameters are asked for."""
+        trained: list[tuple[Phase, str]] = [
+            ("intermediate", i) for i in self.intermediate if i != NONE
+        ]
+        return trained + [("target", t.task) for t in self.targets if self.train_on(t.task)]
+
+    def at(self, rate: float) -> "Study":
+        """The study as the sweep tries it: with this learning rate, its runs in other folders."""
+        return self.model_copy(update={"rate": rate})
+
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
         trained = {name for i in self.intermediate if i != NONE for name in self.components(i)}
@@ -161,11 +172,15 @@ class Study(Strict):
         for name in sorted(trained):
             needed += product([name], ["train"], self.tasks[name].trained_in)
             needed += product([name], ["validation"], self.tasks[name].selected_in)
+        for mixture in (self.mixtures[i] for i in self.intermediate if i in self.mixtures):
+            needed += mixture.texts(self.tasks)
         for target in self.targets:
             entry = self.tasks[target.task]
             splits = [split for split in (entry.threshold, entry.evaluate) if split]
             for language in self.languages(entry.name):
                 needed += product([entry.name], splits, [language])
+            for pool in (self.tasks[name] for name in entry.candidates):
+                needed += product([pool.name], [pool.evaluate], pool.languages)
         return list(dict.fromkeys(needed))
 
     def texts(self) -> list[str]:
@@ -184,11 +199,13 @@ class Study(Strict):
 
     def run_folder(self, run: Run) -> Path:
         """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
-        return self.folder / run.size / run.intermediate / run.target / f"seed-{run.seed}"
+        within = f"sweep/{self.rate}" if self.rate else run.intermediate
+        return self.folder / run.size / within / run.target / f"seed-{run.seed}"
 
     def results(self) -> list[Path]:
         """The file of every phase of every run that appears last: those missing are still to do."""
         paths = [self.encoder_folder(size) / "run.json" for size in self.sizes]
+        paths += [tried.run_folder(run) / "scores.json" for tried, run in sweeps.trials(self)]
         for run in self.runs():
             if run.intermediate != NONE:
                 encoder = self.encoder_folder(run.size, run.intermediate, run.seed)
@@ -207,7 +224,8 @@ class Study(Strict):
 
         Two equal settings mean that a result may be kept; a result is never shown under others.
         """
-        encoder = self.sizes[size].model_dump(mode="json", exclude={"title"})
+        other = {"title", "tuning", "lora", "gradient_checkpointing"}
+        encoder = self.sizes[size].model_dump(mode="json", exclude=other)
         settings: dict = {"encoder": encoder, "trim": self.trim}
         if self.precision != "auto":  # what auto has measured is kept with the study
             settings["precision"] = self.precision
@@ -216,33 +234,34 @@ class Study(Strict):
             training = self._training_settings("intermediate", size, intermediate, names)
             if mixture := self.mixtures.get(intermediate):
                 own = {name: self.hyperparameters("intermediate", size, name) for name in names}
-                training["mixture"] = mixture.model_dump(mode="json")
+                given = mixture.model_dump(mode="json", exclude_defaults=True)
+                training["mixture"] = {"cap": mixture.cap, "mlm": None, **given}
+                for text, *_ in mixture.texts(self.tasks)[:1]:
+                    training["text"] = catalogue.settings(self.tasks, text)
                 training["max_lengths"] = {name: h.max_length for name, h in own.items()}
             settings["intermediate"] = training
         if target is not None:
             training = self._training_settings("target", size, target, self.train_on(target))
-            training["languages"] = self.languages(target)
-            training["evaluated"] = self._task_settings(target)
+            if not self.rate:
+                training["languages"] = self.languages(target)
+                training["evaluated"] = catalogue.settings(self.tasks, target)
+                if pools := self.tasks[target].candidates:
+                    training["searched"] = {pool: self.tasks[pool].languages for pool in pools}
             settings["target"] = training
         return settings
 
     def _training_settings(self, phase: Phase, size: str, task: str, train_on: list[str]) -> dict:
         settings = {
             "hyperparameters": self.hyperparameters(phase, size, task).model_dump(mode="json"),
-            "trained_on": {name: self._task_settings(name) for name in train_on},
+            "trained_on": {name: catalogue.settings(self.tasks, name) for name in train_on},
         }
         if self.on_leak == "drop":  # training data depends on the targets that may share items
             formats = {self.tasks[name].format for name in train_on}
             targets = [t.task for t in self.targets if self.tasks[t.task].format in formats]
             settings["without"] = {
-                name: self._task_settings(name) | {"languages": self.languages(name)}
+                name: catalogue.settings(self.tasks, name) | {"languages": self.languages(name)}
                 for name in targets
             }
-        return settings
-
-    def _task_settings(self, name: str) -> dict:
-        prose = {"licence", "citation", "languages", "sizes", "train_on"}
-        settings = self.tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
-        if self.tasks[name].parts:
-            settings["parts"] = {part: self._task_settings(part) for part in self.tasks[name].parts}
+        if self.sizes[size].tuning == "lora":
+            settings["lora"] = self.sizes[size].lora.model_dump(mode="json")
         return settings

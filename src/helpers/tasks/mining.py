@@ -9,7 +9,7 @@ _ROWS = 1024
 
 def nearest(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index and cosine of each source's nearest target; all unit vectors (sentences, hidden)."""
-    index, cosine = _neighbours(source, target, 1)
+    index, cosine = neighbours(source, target, 1)
     return index[:, 0], cosine[:, 0]
 
 
@@ -19,8 +19,8 @@ def mine(source: np.ndarray, target: np.ndarray) -> list[tuple[int, int, float]]
     The margin is the cosine over the mean cosine of both sentences' nearest neighbours (Artetxe and
     Schwenk 2019); the best candidates of both directions compete.
     """
-    ahead, ahead_cosine = _neighbours(source, target, NEIGHBOURS)
-    back, back_cosine = _neighbours(target, source, NEIGHBOURS)
+    ahead, ahead_cosine = neighbours(source, target, NEIGHBOURS)
+    back, back_cosine = neighbours(target, source, NEIGHBOURS)
     around_source, around_target = ahead_cosine.mean(axis=1), back_cosine.mean(axis=1)
     forward = ahead_cosine / ((around_source[:, None] + around_target[ahead]) / 2)
     backward = back_cosine / ((around_target[:, None] + around_source[back]) / 2)
@@ -52,9 +52,7 @@ def best_threshold(scored: list[tuple[float, bool]], gold: int) -> float:
     return threshold
 
 
-def _neighbours(
-    source: np.ndarray, target: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def neighbours(source: np.ndarray, target: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices and cosines (sentences, count) of the nearest targets, nearest first.
 
     A block of rows at a time: all cosines together would not fit.

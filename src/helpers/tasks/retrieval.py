@@ -1,29 +1,40 @@
-"""Find translations by the encoder's own vectors, with no training for it: Tatoeba, BUCC.
+"""Find texts by vectors: translations with no training for it (Tatoeba, BUCC), answers and entities
+(LAReQA, Mewsli-X).
 
-A sentence's vector is the pooled state of one layer. Accuracy: the nearest neighbour by cosine is
-the translation. Mining F1: pairs are mined by margin and kept above a threshold that is chosen on
-the development part (XTREME, Hu et al. 2020). A sentence whose other side is empty has no
-translation there.
+A text's vector is the pooled state of one layer. Accuracy: the nearest neighbour by cosine is the
+translation. Mining F1: pairs are mined by margin and kept above a threshold that is chosen on the
+development part (XTREME, Hu et al. 2020). A sentence whose other side is empty has no translation
+there. mAP@20: every source is a query for one of its ``answers``, and all targets are searched,
+whatever their language (XTREME-R, Ruder et al. 2021).
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from helpers.study import Task
 from helpers.tasks import labels
-from helpers.tasks.mining import best_threshold, mine, nearest
+from helpers.tasks.mining import best_threshold, mine, nearest, neighbours
+
+DEPTH = 20
+"""Ranks that count."""
+SCALE = 100.0
+"""What cosines are multiplied by in training."""
 
 
 def normalise(task: Task, row: dict) -> dict:
-    pair = {name: row[name] for name in ("source", "target")}
+    pair = {name: row.get(name, "") for name in ("source", "target")}
+    pair = {name: " ".join(x) if isinstance(x, list) else x for name, x in pair.items()}
     for name, text in pair.items():
         if not isinstance(text, str):
             raise ValueError(f"{name} is {text!r}; expected a text")
     given = [bool(text.strip()) for text in pair.values()]
-    if not (any(given) if task.metric == "mining_f1" else all(given)):
-        raise ValueError(f"source {row['source']!r}, target {row['target']!r}; expected texts")
+    if not (all(given) if task.metric == "accuracy" else any(given)):
+        raise ValueError(f"source {pair['source']!r}, target {pair['target']!r}; expected texts")
+    if task.metric == "map_20":
+        pair["answers"] = np.atleast_1d(row["answers"]).astype(str).tolist()
     return {"id": row["id"], **pair}
 
 
@@ -42,10 +53,15 @@ def head(task: Task) -> tuple[str, int]:
 
 
 def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    raise TypeError("retrieval is scored without training")
+    """Cross entropy in nats of every source's own target among all of the batch."""
+    source, target = functional.normalize(logits.float(), dim=1).unflatten(0, (-1, 2)).unbind(1)
+    own = torch.arange(len(source), device=logits.device)
+    return functional.cross_entropy(SCALE * source @ target.T, own)
 
 
 def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:
+    if task.metric == "map_20":
+        return _ranked(examples, logits)
     groups: dict[tuple, list[int]] = defaultdict(list)
     for at, example in enumerate(examples):
         groups[example.get("language"), example.get("split")].append(at)
@@ -74,6 +90,8 @@ def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
 
 
 def counts(task: Task, examples: list[dict]) -> dict[str, int]:
+    if task.metric == "map_20":
+        return {side: sum(bool(e[side]) for e in examples) for side in ("source", "target")}
     return {"pair": len(_translated(examples))}
 
 
@@ -84,6 +102,22 @@ def _translated(examples: list[dict]) -> set[int]:
 def _unit(vectors: list[np.ndarray]) -> np.ndarray:
     stacked = np.stack(vectors)
     return stacked / np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
+
+
+def _ranked(examples: list[dict], vectors: list[np.ndarray]) -> list[dict]:
+    """Average precision of every source's first targets; the best is 1, however many are right."""
+    asked, pool = ([i for i, e in enumerate(examples) if e[s]] for s in ("source", "target"))
+    right = Counter(key for i in pool for key in examples[i]["answers"])
+    sides = _unit([vectors[i][0] for i in asked]), _unit([vectors[i][1] for i in pool])
+    rows = [labels.row("", "", [], 0.0, 0.0) for _ in examples]
+    for i, near, cosines in zip(asked, *neighbours(*sides, DEPTH), strict=True):
+        key, found = [*examples[i]["answers"], ""][0], [examples[pool[at]] for at in near]
+        hits = np.array([key in one["answers"] for one in found])
+        precision = hits.cumsum() / np.arange(1, len(hits) + 1)
+        credit = float(precision[hits].sum()) / max(1, min(right[key], DEPTH))
+        said = " ".join(one["id"] for one in found)
+        rows[i] = labels.row(key, said, cosines.tolist(), credit)
+    return rows
 
 
 def _mined(examples: list[dict], source: np.ndarray, target: np.ndarray) -> list[tuple]:

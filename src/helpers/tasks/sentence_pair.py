@@ -1,4 +1,4 @@
-"""Classify a pair of texts: natural language inference, paraphrase."""
+"""Classify a pair of texts or a single one: natural language inference, paraphrase, topics."""
 
 from helpers.study import Task
 from helpers.tasks import labels
@@ -9,17 +9,18 @@ loss, decode = labels.loss, labels.decode
 
 
 def normalise(task: Task, row: dict) -> dict:
-    pair = {name: text(name, row[name]) for name in ("text_a", "text_b")}
+    names = ["text_a", "text_b"] if "text_b" in row else ["text_a"]
+    pair = {name: text(name, row[name]) for name in names}
     return {"id": row["id"], **pair, "label": labels.read(task, row["label"])}
 
 
 def texts(example: dict) -> list[str]:
-    return [example["text_a"], example["text_b"]]
+    return [example[name] for name in ("text_a", "text_b") if name in example]
 
 
 def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
-    pairs = [e["text_a"] for e in examples], [e["text_b"] for e in examples]
-    cut = tokenizer(*pairs, truncation="longest_first", max_length=max_length)["input_ids"]
+    sides = map(list, zip(*map(texts, examples), strict=True))
+    cut = tokenizer(*sides, truncation="longest_first", max_length=max_length)["input_ids"]
     return [
         {"input_ids": [ids], "labels": example["label"]}
         for ids, example in zip(cut, examples, strict=True)

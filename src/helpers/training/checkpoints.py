@@ -8,19 +8,19 @@ checkpoint of other settings, or a broken one, is never used. The library's ``*.
 files are torch archives, which it reads with ``weights_only=True``: tensors, never code.
 """
 
-import copy
 import json
 import os
 import shutil
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import safetensors.torch
 import torch
 import transformers
+from torch import nn
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
@@ -33,6 +33,12 @@ _METADATA, _TENSORS, _ORDER = "checkpoint.json", "best.safetensors", "epoch's ra
 
 class Stopped(KeyboardInterrupt):
     """A signal asked the training to end; a checkpoint was written."""
+
+
+def trained(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a model that are trained; the others are what a training starts from."""
+    named = model.named_parameters()
+    return {name: weight.detach() for name, weight in named if weight.requires_grad}
 
 
 def remove(run: Path) -> None:
@@ -101,7 +107,7 @@ class Checkpoints(TrainerCallback):
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
         if self.weights is not None and trainer.model is not None:
-            trainer.model.load_state_dict(self.weights)
+            trainer.model.load_state_dict(self.weights, strict=False)
         return time.monotonic() - self.begin
 
     def on_train_begin(self, args, state, control, **_):
@@ -120,10 +126,11 @@ class Checkpoints(TrainerCallback):
         due = self.at_end if last else time.monotonic() - self.last >= self.seconds_between
         control.should_save = bool(due or self.signal)
 
-    def on_evaluate(self, args, state, control, metrics, model, **_):
+    def on_evaluate(self, args, state, control, metrics, **_):
         if metrics["eval_score"] > self.score:  # the first of equals
             self.score, self.step = metrics["eval_score"], state.global_step
-            self.weights = copy.deepcopy(model.state_dict())
+            found = trained(self.trainer.model).items()
+            self.weights = {name: weight.to("cpu", copy=True) for name, weight in found}
         control.should_save = bool(control.should_save or self.signal)
 
     def on_save(self, args, state, control, **_):
@@ -184,11 +191,7 @@ class Checkpoints(TrainerCallback):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {
-            number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)
-        }
-        try:
+        with ExitStack() as after:
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                after.callback(signal.signal, number, signal.signal(number, note))
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -5,9 +5,9 @@ import time
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from helpers import data, encoders, tasks
-from helpers.encoders import families, hardware, hidden_states
+from helpers.encoders import adapters, families, hardware, hidden_states
 from helpers.encoders.model import EncoderModel, EncoderWithHead
-from helpers.study import NONE, Hyperparameters, Run, Study
+from helpers.study import NONE, Hyperparameters, Run, Study, StudyError, sweeps
 from helpers.study.study import REPETITION
 from helpers.training import heads, mixture, training_set
 from helpers.training.checkpoints import Checkpoints
@@ -39,7 +39,7 @@ def target(study: Study, run: Run, seed: int | None = None) -> Training:
     same encoder, with checkpoints in a folder of its own.
     """
     settings = study.hyperparameters("target", run.size, run.target)
-    if study.tasks[run.target].format == "retrieval":
+    if not study.train_on(run.target):  # retrieval alone may go without
         return _untrained(study, run, settings)
     folder = study.run_folder(run) if seed is None else study.run_folder(run) / REPETITION
     seed = run.seed if seed is None else seed
@@ -61,6 +61,7 @@ def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
     encoder, tokenizer = encoders.initial_encoder(study, *run[:2], run.seed, 0.0)
     size, task = study.sizes[run.size], study.tasks[run.target]
     depth = len(families.layers(encoder))
+    _fit_in_memory(study, run.size, encoder.requires_grad_(False))
     layer = size.retrieval_layer or min(task.layer or depth // 2 + 1, depth)
     model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, layer)
     model.precision = hardware.precision(study)
@@ -91,17 +92,23 @@ def _fine_tune(
     The head is made anew for the first task and kept while the next has the same outputs. The
     weights that score best on English validation data are the ones returned.
     """
+    if settings.learning_rate is None:
+        wrong = "not there or of another sweep; expected the batch to run the sweep first"
+        raise StudyError(f"{sweeps.file(study, size)}: {wrong}")
     started, log = time.time(), checkpoints.log
     set_seed(seed)
     encoder, tokenizer = start
+    cached = hidden_states.load(study.encoder_folder(size), encoder, settings.frozen_layers)
+    if study.sizes[size].tuning == "lora":
+        adapters.add(encoder, study.sizes[size])
+    _fit_in_memory(study, size, encoder)
     model = None
     for stage, name in enumerate(names):
         model = _model(study, size, name, settings, model or encoder)
         model.precision = hardware.precision(study)
         if stage < checkpoints.stage:  # a later task's checkpoint holds what this one taught
             continue
-        pretrained, below = study.encoder_folder(size), settings.frozen_layers
-        model.cached_states = hidden_states.load(pretrained, model.encoder, below)
+        model.cached_states = cached
         drawn_from = _training_set(study, size, name, settings, seed, tokenizer)
         training = fit(model, tokenizer, drawn_from, settings, seed, checkpoints, stage, log)
         log = log + [{"task": name, **line} for line in training.log]
@@ -109,6 +116,14 @@ def _fine_tune(
     trained = [part for name in names for part in study.components(name)]
     training.notes["dropped"] = study.dropped(trained)
     return training
+
+
+def _fit_in_memory(study: Study, size: str, encoder: PreTrainedModel) -> None:
+    """Do what the size says against want of memory, none of which changes a result."""
+    if study.sizes[size].tuning == "lora" and hardware.precision(study) == "bf16":
+        adapters.round_frozen(encoder)
+    if study.sizes[size].gradient_checkpointing:
+        families.checkpoint_gradients(encoder)
 
 
 def _model(

@@ -15,7 +15,7 @@ from helpers.encoders import families
 from helpers.encoders.model import EncoderModel
 from helpers.study import Hyperparameters
 from helpers.tasks.labels import IGNORED
-from helpers.training.checkpoints import Checkpoints
+from helpers.training.checkpoints import Checkpoints, trained
 from helpers.training.training_set import TrainingSet
 
 
@@ -49,9 +49,9 @@ def fit(
     seed: int,
     checkpoints: Checkpoints,
     stage: int = 0,
-    log: Sequence[dict] = (),
+    earlier: Sequence[dict] = (),
 ) -> Training:
-    """One training: ``stage`` of a fine-tuning whose earlier stages wrote ``log``."""
+    """One training: ``stage`` of a fine-tuning whose earlier stages wrote the log ``earlier``."""
     model.encoder.get_input_embeddings().weight.requires_grad_(settings.train_embeddings)
     model.freeze(settings.frozen_layers)
     steps = settings.total_steps(drawn_from.examples)
@@ -63,19 +63,18 @@ def fit(
         callbacks=[checkpoints, _Progress(drawn_from.name)],
     )
     trainer.remove_callback(PrinterCallback)
-    seconds = checkpoints.train(trainer, stage, list(log))
+    seconds = checkpoints.train(trainer, stage, list(earlier))
     seen = steps * settings.batch_size * settings.gradient_accumulation
     notes: dict[str, Any] = {"sequences per example": drawn_from.sequences, "steps": steps}
     notes |= {"best step": checkpoints.step, "precision": model.precision}
-    lines = [_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x]
-    last = [line["validation_score"] for line in lines if "validation_score" in line][-1]
+    log = [_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x]
     return Training(
         model=model,
         tokenizer=tokenizer,
         seed=seed,
-        selection={**drawn_from.selection, "score": checkpoints.score, "last_score": last},
+        selection=drawn_from.selection | {"score": checkpoints.score, "last_score": _last(log)},
         max_length=settings.max_length,
-        log=lines,
+        log=log,
         seconds=seconds,
         flops=_flops_per_token(model) * drawn_from.tokens * seen,
         examples=seen,
@@ -85,11 +84,19 @@ def fit(
 
 
 def _flops_per_token(model: EncoderModel) -> float:
-    """Two operations a weight forward, four backward where it is trained; layers only."""
+    """Two operations a weight forward, two for the states' gradients, two for its own; layers only.
+
+    A checkpointed layer in which something is trained runs forward twice.
+    """
     below = model.cached_states.depth if model.cached_states else 0
     layers = families.layers(model.encoder)
-    run = sum(p.numel() for p in layers[below:].parameters())
-    return 2.0 * run + 4.0 * sum(p.numel() for p in layers.parameters() if p.requires_grad)
+    operations = 2.0 * sum(p.numel() for p in layers[below:].parameters())
+    for layer in layers:
+        if trained(layer):
+            passes = 2 if model.encoder.is_activation_checkpointing else 1
+            operations += 2.0 * passes * sum(p.numel() for p in layer.parameters())
+            operations += 2.0 * sum(p.numel() for p in trained(layer).values())
+    return operations
 
 
 def _arguments(
@@ -101,7 +108,7 @@ def _arguments(
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.learning_rate or 0.0,  # a study's rules see that there is one
         warmup_steps=round(settings.warmup * steps),
         lr_scheduler_type="linear",
         weight_decay=settings.weight_decay,
@@ -129,6 +136,11 @@ def micro_batches(drawn_from: TrainingSet, drawn: list) -> list[dict]:
     return [{**part, "share": n / sum(counts)} for part, n in zip(found, counts, strict=True) if n]
 
 
+def _last(log: list[dict]) -> float:
+    """The validation score of the last weights."""
+    return [line["validation_score"] for line in log if "validation_score" in line][-1]
+
+
 def _line(entry: dict) -> dict:
     """A line of the library's log under our names, in one order, resumed or not."""
     names = {"eval_score": "validation_score"}
@@ -143,6 +155,12 @@ class _Trainer(Trainer):
         self.training_set, items = training_set, training_set.items
         # The library asks for an eval_dataset; what is scored is the set's own validation data.
         super().__init__(train_dataset=items, eval_dataset=items, **options)
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, trained(self.model))
+
+    def _issue_warnings_after_load(self, load_result):
+        """A checkpoint lacks the weights that are not trained, which is no reason for a warning."""
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         step = super().training_step

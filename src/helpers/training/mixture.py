@@ -2,8 +2,8 @@
 many.
 
 A batch's task is drawn with probability proportional to the task's size up to a cap (Phang et al.
-2020: 2^17). Masked language modelling over text files may be one more component (Devlin et al.
-2019: 15 % of the tokens, of which 80 % are hidden, 10 % replaced and 10 % left).
+2020: 2^17), which a temperature may flatten. Masked language modelling may be one more component
+(Devlin et al. 2019: 15 % of the tokens, of which 80 % are hidden, 10 % replaced and 10 % left).
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ from helpers.encoders.batches import (
     training_items,
 )
 from helpers.study import Hyperparameters, Study, StudyError
+from helpers.study.params import Mixture
 from helpers.tasks.labels import IGNORED
 from helpers.training import training_set
 from helpers.training.heads import MLM, EncoderWithHeads
@@ -55,12 +56,6 @@ class Batches(Sequence):
         return {"component": component, "batch": batch}
 
 
-def shares(sizes: dict[str, int], cap: int) -> dict[str, float]:
-    """Probability of each component: proportional to its size, up to ``cap``."""
-    capped = {name: min(size, cap) for name, size in sizes.items()}
-    return {name: size / sum(capped.values()) for name, size in capped.items()}
-
-
 def of_mixture(
     study: Study,
     size: str,
@@ -82,9 +77,10 @@ def of_mixture(
     lengths = {task: study.hyperparameters("intermediate", size, task).max_length for task in own}
     rows: dict[str, list] = {task: training_set.drawn(study, task, settings, seed) for task in own}
     if mixture.mlm:
-        rows[MLM], lengths[MLM] = _lines(study, mixture.mlm.files, tokenizer), settings.max_length
+        rows[MLM], lengths[MLM] = _lines(study, mixture, tokenizer), settings.max_length
     examples = sum(min(len(some), mixture.cap) for some in rows.values())
-    order, generator = _order(rows, mixture.cap, settings, examples, seed)
+    shares = mixture.shares({component: len(some) for component, some in rows.items()})
+    order, generator = _order(shares, settings, examples, seed)
     items = {}
     for component, some in rows.items():
         most = max(1, int((order == component).sum())) * settings.batch_size
@@ -126,12 +122,11 @@ def _training_set(
     )
 
 
-def _order(rows: dict[str, list], cap: int, settings: Hyperparameters, examples: int, seed: int):
+def _order(shares: dict[str, float], settings: Hyperparameters, examples: int, seed: int):
     """The component of every batch, and the generator that goes on to draw their items."""
     count = settings.total_steps(examples) * settings.gradient_accumulation
     generator = np.random.default_rng([seed, count])
-    chances = shares({name: len(some) for name, some in rows.items()}, cap)
-    return generator.choice(list(chances), size=count, p=list(chances.values())), generator
+    return generator.choice(list(shares), size=count, p=list(shares.values())), generator
 
 
 def _items(study: Study, component: str, rows: list, tokenizer, max_length: int) -> list[dict]:
@@ -142,13 +137,16 @@ def _items(study: Study, component: str, rows: list, tokenizer, max_length: int)
     return training_items(data.tokenise(task, rows, tokenizer, max_length, data.token_cache(study)))
 
 
-def _lines(study: Study, files: list[str], tokenizer) -> list[str]:
+def _lines(study: Study, mixture: Mixture, tokenizer) -> list[str]:
     where = f"{study.path}: mixtures.mlm"
     if tokenizer.mask_token_id is None:
         raise StudyError(
             f"{where}: the tokenizer has no mask; expected one for masked language models"
         )
     lines: list[str] = []
+    for cell in mixture.texts(study.tasks):
+        lines += [row["text"] for row in data.examples(study, *cell)]
+    files = mixture.mlm.files if mixture.mlm else []
     for path in (Path(data.data_dir(study) or "") / file for file in files):
         if not path.is_file():
             raise StudyError(f"{where}.files: no such file {path}; expected a line of text a line")

@@ -69,7 +69,7 @@ def of_task(
         items=items,
         lengths=[item["length"] for item in items],
         batch_size=settings.batch_size,
-        split=micro_batches,
+        split=micro_batches if module.head(task)[0] != "vector" else lambda drawn: [drawn],
         collate=lambda batch: {**collate(batch, pad), "labels": collate_labels(batch)},
         loss=lambda model, batch: module.loss(
             model(batch["input_ids"], batch["attention_mask"]), batch["labels"]

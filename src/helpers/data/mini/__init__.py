@@ -4,8 +4,7 @@ and free.
 Three English intermediate tasks (``mini_nli``, ``mini_stories``, ``mini_paraphrase``) and two
 target tasks (``mini_xnli``, ``mini_xcopa``) in the shape of XTREME-R's classification tasks:
 trained on English, tested in every language on parallel items. Names, nouns, verbs, event families
-and sentences of the test sets occur in no training set. ``python -m helpers.data.mini`` writes a
-sample sheet for speakers to check.
+and sentences of the test sets occur in no training set. docs/mini-samples.md is for speakers.
 """
 
 from collections.abc import Callable, Collection

@@ -1,8 +1,8 @@
-"""``python -m helpers.data.mini``: write docs/mini-samples.md, every template in every language for
-speakers to read.
+"""Write docs/mini-samples.md: the mini benchmark's templates in every language, for speakers.
+
+Usage: ``python docs/write_mini_samples.py``.
 """
 
-import sys
 from pathlib import Path
 
 from jinja2 import Template
@@ -10,14 +10,14 @@ from jinja2 import Template
 from helpers.data import mini
 from helpers.data.mini import inference, paraphrase, words
 
-SHEET = Path("docs/mini-samples.md")
+SHEET = Path(__file__).with_name("mini-samples.md")
 
 
 def sample_sheet() -> str:
     """The sheet as Markdown: items of every task, then per language every noun, template and event
     sentence.
     """
-    source = (words.DATA / "samples.md.jinja").read_text(encoding="utf-8")
+    source = SHEET.with_suffix(".md.jinja").read_text(encoding="utf-8")
     template = Template(source, trim_blocks=True, keep_trailing_newline=True)
     languages = [_language(code) for code in mini.LANGUAGES]
     return template.render(
@@ -50,6 +50,5 @@ def _both_genders(lexicon: words.Lexicon, sentence: str, name: int, *nouns: str)
 
 
 if __name__ == "__main__":
-    SHEET.parent.mkdir(exist_ok=True)
     SHEET.write_text(sample_sheet(), encoding="utf-8")
-    print(f"{SHEET}: {len(mini.LANGUAGES)} languages", file=sys.stderr)
+    print(SHEET)
