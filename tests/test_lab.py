@@ -277,7 +277,8 @@ def run_all(browser, address: str, name: str) -> None:
     )
     time.sleep(1)
     browser.execute_script(
-        "const menu = [...document.querySelectorAll('.lm-MenuBar-item')].find((e) => e.textContent === 'Run');"
+        "const menu = [...document.querySelectorAll('.lm-MenuBar-item')]"
+        ".find((e) => e.textContent === 'Run');"
         "for (const kind of ['mousedown', 'mouseup', 'click'])"
         " menu.dispatchEvent(new MouseEvent(kind, {bubbles: true}))"
     )
@@ -304,7 +305,10 @@ def test_every_notebook_runs_in_jupyterlab(path, lab, browser, project):
 
 def screenshot(browser, stem: Path) -> None:
     """Pictures of a notebook, a window's height each."""
-    scroll = "const n = document.querySelector('.jp-WindowedPanel-outer'); n.scrollTop = arguments[0] * 850; return n.scrollHeight"
+    scroll = (
+        "const n = document.querySelector('.jp-WindowedPanel-outer');"
+        "n.scrollTop = arguments[0] * 850; return n.scrollHeight"
+    )
     for number in range(14):
         if 850 * number > browser.execute_script(scroll, number):
             break
@@ -316,7 +320,11 @@ def test_a_choice_in_the_explorer_redraws_its_charts(lab, browser):
     from selenium.webdriver.support.ui import Select
 
     run_all(browser, lab, "notebooks/5_explore.ipynb")
-    drawn = "return [...document.querySelectorAll('.jp-OutputArea svg.marks, .jp-OutputArea canvas.marks, .vega-embed')].map((e) => e.outerHTML.length + (e.toDataURL ? e.toDataURL() : e.innerHTML))"
+    drawn = (
+        "return [...document.querySelectorAll('.jp-OutputArea svg.marks, .jp-OutputArea"
+        " canvas.marks, .vega-embed')].map((e) => e.outerHTML.length"
+        " + (e.toDataURL ? e.toDataURL() : e.innerHTML))"
+    )
     before = wait(lambda: browser.execute_script(drawn))
     boxes = browser.find_elements("css selector", ".jp-OutputArea select")
     Select(boxes[0]).select_by_visible_text("large")
