@@ -57,7 +57,7 @@ def plan(study: Study) -> pd.DataFrame:
             items = task.sizes.get(task.evaluate, PREDICTED)
             items *= 1 if task.where else len(study.languages(task.name))
             predicted = items * _tokens(study, "target", size, task.name, task.name)
-            disk = 200 * items
+            disk = 200 * items + 4 * layers * study.keeps_model(task.name)  # frozen ones too
         examples, tokens = _training(study, size, *names[-2:]) if names else (0, 0)
         training = TRAINING - 2 * lora + 2 * study.sizes[size].gradient_checkpointing
         seconds = START + layers * (training * tokens + PREDICTION * predicted) / GPU_FLOPS

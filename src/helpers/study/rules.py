@@ -104,7 +104,7 @@ def _sweep(study) -> Iterator[str]:
             yield f"{key}.learning_rate: found {rate}, expected {expected}"
     if study.sweep and "target" not in {phase for phase, _ in study.trainings()}:
         yield "sweep: found no target that is trained; expected one to choose by"
-    if study.sweep and (both := {*study.sweep.seeds} & {*study.seeds}):
+    if study.sweep and (both := {*study.sweep.seeds} & {run.seed for run in study.runs()}):
         yield f"sweep.seeds: found {min(both)}, expected seeds that the study does not use"
 
 
