@@ -4,7 +4,7 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo demo-record study fetch plan export results test test-fast test-precision test-cluster bench lab clean
+.PHONY: demo demo-record study fetch plan export results test test-fast test-precision test-cluster bench lab slides clean
 
 CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
     retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
@@ -49,12 +49,17 @@ test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this ma
 bench: .venv/installed ## this project beside transformers' run_xnli example; about half an hour on two cores
 	$(BIN)/python benchmarks/throughput.py
 
-lab: .venv/installed
-	HELPERS_LAB=1 $(BIN)/jupyter lab notebooks
+lab: .venv/installed ## the notebooks in JupyterLab, with params and outputs beside them
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/0_start_here.ipynb
+
+slides: .venv/installed ## the start and compare notebooks as slides that open offline: outputs/NAME/slides.html
+	$(BIN)/pip install --quiet --no-deps sphinx-revealjs==3.2.1 # for its copy of reveal.js
+	$(BIN)/python docs/write_slides.py $(STUDY)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	-git config filter.notebook.clean "$(BIN)/nbstripout --keep-id --extra-keys metadata.language_info"
 	touch $@
 
 clean:

@@ -1,5 +1,6 @@
 # What runs, and after what. Everything else is in params/ and src/helpers.
 import re
+from pathlib import Path
 
 from helpers.batch import execute
 from helpers.study import NONE, Study, sweeps
@@ -48,14 +49,14 @@ rule encoder:
     input:
         ancient(rules.data.output),
     output:
-        f"{folder}/{{size}}/notebook.ipynb",
         f"{folder}/{{size}}/encoder/run.json",
     resources:
         gpu=study.needs("encoder").gpus,
         mem_mb=memory("encoder"),
         runtime=minutes("encoder"),
     run:
-        execute.notebook("1_encoder", output[0], study, size=wildcards.size)
+        written = study.folder / wildcards.size / "notebook.ipynb"
+        execute.notebook("1_encoder", written, study, size=wildcards.size)
 
 
 rule trial:
@@ -92,7 +93,6 @@ rule intermediate:
         ancient(rules.encoder.output),
         lambda w: ancient(choice(w.size)),
     output:
-        f"{folder}/{{size}}/{{intermediate}}/seed-{{seed}}/notebook.ipynb",
         f"{folder}/{{size}}/{{intermediate}}/seed-{{seed}}/scores.json",
     resources:
         gpu=study.needs("intermediate").gpus,
@@ -100,7 +100,8 @@ rule intermediate:
         runtime=minutes("intermediate"),
     run:
         given = {"size": wildcards.size, "task": wildcards.intermediate}
-        execute.notebook("2_intermediate", output[0], study, **given, seed=int(wildcards.seed))
+        written = Path(output[0]).with_name("notebook.ipynb")
+        execute.notebook("2_intermediate", written, study, **given, seed=int(wildcards.seed))
 
 
 rule target:
@@ -110,7 +111,6 @@ rule target:
         ),
         lambda w: ancient(choice(w.size)),
     output:
-        f"{folder}/{{size}}/{{intermediate}}/{{target}}/seed-{{seed}}/notebook.ipynb",
         f"{folder}/{{size}}/{{intermediate}}/{{target}}/seed-{{seed}}/scores.json",
     resources:
         gpu=study.needs("target").gpus,
@@ -118,7 +118,8 @@ rule target:
         runtime=minutes("target"),
     run:
         given = {**dict(wildcards.items()), "seed": int(wildcards.seed)}
-        execute.notebook("3_target", output[0], study, **given)
+        written = Path(output[0]).with_name("notebook.ipynb")
+        execute.notebook("3_target", written, study, **given)
 
 
 rule compare:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 PACKAGES = ("study", "tasks", "data", "encoders", "training", "evaluation", "comparison", "report")
+PACKAGES += ("explore",)
 PAGE = Path(__file__).with_name("api.md")
 
 

@@ -180,7 +180,8 @@ def write_study_with_same_catalogue(path, sources):
 def test_the_mini_benchmark_comes_through_the_same_door():
     study = Study.load("params/demo.yaml")
     rows = data.examples(study, "mini_xnli", "test", "zh")
-    assert len(rows) == 300 and set(rows[0]) == {"id", "text_a", "text_b", "label", "group"}
+    columns = {"id", "text_a", "text_b", "label", "tag", "group"}
+    assert len(rows) == 300 and set(rows[0]) == columns
 
 
 def with_task(study_file, name, **entry):

@@ -48,7 +48,7 @@ def test_translations_lie_near_each_other(converted):
         "Sie liest jeden Morgen die Zeitung.",
     ]
     vectors = [
-        encoders.embed(model, tokenizer, [f"query: {t}" for t in texts])
+        encoders.embed(model, tokenizer, [f"query: {t}" for t in texts])[-1]
         for texts in (german, english)
     ]
     assert evaluation.retrieval_accuracy(*vectors) == 100
@@ -80,7 +80,7 @@ def test_retrieval_on_tatoeba_is_as_published_for_the_file(converted, layer, exp
     sides = [
         [f"query: {row[side]}" for row in rows] for side in ("source_sentence", "target_sentence")
     ]
-    vectors = [encoders.embed(model, tokenizer, texts, layer) for texts in sides]
+    vectors = [encoders.embed(model, tokenizer, texts)[layer] for texts in sides]
     assert evaluation.retrieval_accuracy(*vectors) == pytest.approx(expected, abs=1.0)
 
 

@@ -37,7 +37,7 @@ def texts(example: dict) -> list[str]:
     return [
         text
         for column, value in example.items()
-        if column not in ("id", "label", "question")
+        if column not in ("id", "label", "question", "tag")
         for text in (value if isinstance(value, list) else [value])
     ]
 
@@ -56,7 +56,7 @@ def test_columns_are_those_of_the_task_format():
     for task, split, language in ALL:
         pair = task in ("mini_nli", "mini_xnli", "mini_paraphrase")
         columns = (
-            ["id", "text_a", "text_b", "label"]
+            ["id", "text_a", "text_b", "label", *["tag"] * (task != "mini_paraphrase")]
             if pair
             else ["id", "context", "question", "choices", "label"]
         )

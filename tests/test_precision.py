@@ -82,9 +82,8 @@ def test_an_unknown_precision_is_one_line(study):
         study(precision="fp16")
 
 
-def test_a_notebook_too_early_says_which_one_comes_first(study, monkeypatch):
+def test_a_notebook_too_early_says_which_one_comes_first(study):
     made = study()
-    monkeypatch.delenv("HELPERS_LAB", raising=False)
     with pytest.raises(StudyError, match=r"run notebook 1_encoder first.*papermill .*-p size base"):
         training.target(made, Run("base", "choices", "pairs", 1))
     encoders.prepare(made, "base")
@@ -92,8 +91,8 @@ def test_a_notebook_too_early_says_which_one_comes_first(study, monkeypatch):
         training.target(made, Run("base", "choices", "pairs", 1))
 
 
-def test_in_the_lab_a_missing_encoder_is_made(study, monkeypatch):
+def test_for_a_person_a_missing_encoder_is_made(study, monkeypatch):
     made = study()
-    monkeypatch.setenv("HELPERS_LAB", "1")
+    monkeypatch.setattr("helpers.study.opening.is_interactive", lambda: True)
     assert training.target(made, Run("base", "none", "pairs", 1)).log
     assert (made.encoder_folder("base") / "run.json").exists()

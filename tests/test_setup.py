@@ -65,7 +65,7 @@ def test_imports_go_one_way(monkeypatch):
 
     order = [*PACKAGES, "batch"]
     for path in (ROOT / "src/helpers").rglob("*.py"):
-        own = path.relative_to(ROOT / "src/helpers").parts[0]
+        own = path.relative_to(ROOT / "src/helpers").with_suffix("").parts[0]
         text = path.read_text(encoding="utf-8")
         names = set(re.findall(r"^\s*(?:from|import) helpers\.(\w+)", text, re.MULTILINE))
         for listed in re.findall(r"^\s*from helpers import ([\w, ]+)", text, re.MULTILINE):

@@ -57,7 +57,7 @@ def plan(study: Study) -> pd.DataFrame:
             items = task.sizes.get(task.evaluate, PREDICTED)
             items *= 1 if task.where else len(study.languages(task.name))
             predicted = items * _tokens(study, "target", size, task.name, task.name)
-            disk = 200 * items
+            disk = 200 * items + 4 * layers * study.keeps_model(task.name)  # frozen ones too
         examples, tokens = _training(study, size, *names[-2:]) if names else (0, 0)
         training = TRAINING - 2 * lora + 2 * study.sizes[size].gradient_checkpointing
         seconds = START + layers * (training * tokens + PREDICTION * predicted) / GPU_FLOPS
@@ -86,7 +86,7 @@ def _training(study: Study, size: str, name: str, target: str | None = None) -> 
             batches = settings.total_steps(total) * settings.gradient_accumulation
             shares = mixture.shares(rows) if mixture else {task: 1 for task in tasks}
             for task, share in shares.items():
-                own = name if task not in tasks or not mixture else task
+                own = task if mixture and task in tasks else name
                 length = _tokens(study, phase, size, task, own)
                 seen = batches * settings.batch_size * share
                 examples, tokens = examples + round(seen), tokens + round(seen * length)

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from helpers.study import NONE, Study, StudyError, sweeps
 from helpers.study.catalogue import read_yaml
 from helpers.study.files import damage, read_json, write_text
-from helpers.study.study import REPETITION
+from helpers.study.study import MODEL, REPETITION
 
 PATIENCE = 180
 """Seconds that a notebook has for a last checkpoint before it is killed."""
@@ -34,10 +34,10 @@ _LOCKS = {"batch": ".lock", "notebook": ".at-work"}
 _RESULTS = ["scores.json", "run.json", "predictions.parquet"]
 _TOKENIZER = "encoder/tokenizer.json"
 _FILES = {
-    1: ["encoder/run.json", "notebook.ipynb", _TOKENIZER],
-    2: ["scores.json", "run.json", "notebook.ipynb", _TOKENIZER],
-    3: [*_RESULTS, "notebook.ipynb"],
-    4: ["scores.json", "run.json", "notebook.ipynb"],
+    1: ["encoder/run.json", _TOKENIZER],
+    2: ["scores.json", "run.json", _TOKENIZER],
+    3: _RESULTS,
+    4: ["scores.json", "run.json"],
 }
 """Files of a size, an intermediate task, a target and a training of the sweep; the first one is
 written last."""
@@ -173,7 +173,9 @@ def stale(study: Study) -> dict[Path, str]:
         record = read_json(folder / "run.json")
         # A trimmed encoder knows the tokens of the texts that it was made for, and no others.
         current = texts <= set(record.get("texts", texts))
-        if wrong := _broken(folder.parent if len(names) == 1 else folder, _FILES[len(names)]):
+        model = [MODEL] if len(names) == 3 and study.keeps_model(names[-1]) else []
+        where = folder.parent if len(names) == 1 else folder
+        if wrong := _broken(where, [*_FILES[len(names)], *model]):
             found[folder] = wrong
         elif record and not (
             current and _settings(study, *names) in (None, record.get("parameters"))
@@ -195,6 +197,8 @@ def _broken(folder: Path, names: list[str]) -> str | None:
     paths, encoder = [folder / name for name in names], folder / "encoder"
     if not paths[0].exists():
         return None
+    notebook = folder / "notebook.ipynb"  # papermill, by hand, may have written it elsewhere
+    paths += [notebook] if notebook.exists() else []
     if folder / _TOKENIZER in paths:
         kind = "adapter_" if (encoder / "adapter_config.json").exists() else ""
         paths.append(encoder / f"{kind}config.json")

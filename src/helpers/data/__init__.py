@@ -10,14 +10,15 @@ from helpers.data.reading import (
     prepared,
     read,
     sample,
-    table,
     token_cache,
     trained_on,
 )
+from helpers.data.tables import evaluated, table
 from helpers.data.tokens import tokenise
 
 __all__ = [
     "data_dir",
+    "evaluated",
     "examples",
     "labelled",
     "prepare",

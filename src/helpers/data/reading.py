@@ -12,7 +12,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -54,11 +53,6 @@ def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
     return [rows[i] for i in np.sort(chosen)]
-
-
-def table(rows: list[dict]) -> pd.DataFrame:
-    """Examples as a table to look at."""
-    return pd.DataFrame(rows).drop(columns=["id"])
 
 
 def read(

@@ -168,16 +168,24 @@ def predict(
     return out
 
 
+class _AllLayers(EncoderModel):
+    """Pooled states (sequences, 1 + layers, hidden) of an encoder, embeddings first."""
+
+    pooling: str
+
+    def forward(self, **inputs) -> torch.Tensor:
+        families.choose_attention(self.encoder, inputs["input_ids"].shape[1])
+        states = self.encoder(**inputs, output_hidden_states=True).hidden_states
+        return torch.stack([pool(s, inputs["attention_mask"], self.pooling) for s in states], 1)
+
+
 def embed(
-    encoder: PreTrainedModel,
-    tokenizer,
-    texts: list[str],
-    layer: int | None = None,
-    pooling: str = "mean",
+    encoder: PreTrainedModel, tokenizer, texts: list[str], pooling: str = "mean"
 ) -> np.ndarray:
-    """Unit vectors (texts, hidden) of a hidden state; ``layer`` counts from 1, None is the last."""
-    model = EncoderWithHead(encoder, "vector", 0, pooling, 0.0, layer or -1)
+    """Unit vectors (1 + layers, texts, hidden): a text's embeddings, then each layer's states."""
+    model = _AllLayers(encoder)
+    model.pooling = pooling
     cut = tokenizer(texts, truncation=True, max_length=128)["input_ids"]
     rows = predict(model, [{"input_ids": [ids]} for ids in cut], tokenizer.pad_token_id)
-    vectors = np.concatenate(rows)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = np.concatenate(rows).swapaxes(0, 1)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -19,7 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 from helpers import data, tasks
 from helpers.encoders import adapters, bundled, families, hardware, hidden_states
 from helpers.encoders.trimming import trim, used_tokens
-from helpers.study import NONE, Size, Study, StudyError
+from helpers.study import NONE, Size, Study, StudyError, opening
 from helpers.study.architectures import MIRROR, local_folder
 from helpers.study.catalogue import PIP
 from helpers.study.files import read_json, write_json, write_whole
@@ -28,8 +28,6 @@ disable_progress_bar()
 
 VOCABULARY = "vocabulary.json"
 """Beside a trimmed model: the original id of every row that was kept."""
-LAB = "HELPERS_LAB"
-"""Environment variable of ``make lab``: a pretrained encoder that is not there is made."""
 _CHECKED = 2000
 """Texts that are cut with the whole vocabulary and the trimmed one, to compare."""
 
@@ -103,7 +101,7 @@ def prepare(study: Study, name: str) -> dict:
         record |= {"parameters_all": total, "parameters_without_embeddings": rest}
         write_json(folder / "run.json", record)
 
-    write_whole(study.encoder_folder(name), write)
+    write_whole(study.encoder_folder(name, new=True), write)
     return report
 
 
@@ -172,12 +170,13 @@ def _texts(study: Study) -> list[str]:
 
 
 def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropout: float):
-    """The encoder that a target training starts from, and its tokenizer.
+    """The encoder that a target training starts from, and its tokenizer; a person's notebook makes
+    the pretrained one where it is not there.
 
     The vocabulary is always the size's own. Where it has grown since the intermediate task was
     trained (a task was added to the study), the tokens that are new keep their pretrained rows.
     """
-    if not (study.encoder_folder(size) / "config.json").exists() and os.environ.get(LAB):
+    if not (study.encoder_folder(size) / "config.json").exists() and opening.is_interactive():
         prepare(study, size)
     model, tokenizer = load(_made(study, size), dropout)
     if intermediate == NONE:

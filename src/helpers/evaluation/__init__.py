@@ -2,14 +2,16 @@
 the record that makes the run repeatable.
 """
 
-from helpers.evaluation.probe import retrieval_accuracy, retrieval_probe
+from helpers.evaluation.probe import cka, parallel_sentences, retrieval, retrieval_accuracy
 from helpers.evaluation.records import write_intermediate, write_run, write_trial
 from helpers.evaluation.zero_shot import is_collapsed, scores, with_collapse, zero_shot
 
 __all__ = [
+    "cka",
     "is_collapsed",
+    "parallel_sentences",
+    "retrieval",
     "retrieval_accuracy",
-    "retrieval_probe",
     "scores",
     "with_collapse",
     "write_intermediate",

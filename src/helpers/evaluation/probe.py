@@ -1,8 +1,9 @@
 """What an encoder knows of translations, before any training or after."""
 
 import numpy as np
+import pandas as pd
 
-from helpers import data, encoders, tasks
+from helpers import data, tasks
 from helpers.study import ENGLISH, Study
 from helpers.tasks.mining import nearest
 
@@ -15,30 +16,48 @@ def retrieval_accuracy(source: np.ndarray, target: np.ndarray) -> float:
     return 100 * float((nearest(source, target)[0] == np.arange(len(source))).mean())
 
 
-def retrieval_probe(study: Study, size: str) -> dict[str, float]:
-    """Retrieval accuracy to English over a study's parallel items, before training, by language.
+def parallel_sentences(study: Study, target: str, count: int | None = None) -> dict[str, list]:
+    """The first texts of a target's items by language, English first, each row a translation.
 
-    A target's items are parallel where languages share their ids; an item's first text is the
-    sentence. A sentence that two items share is taken once: it has no one translation.
+    Items are parallel where languages share their ids; else, or without English, there is none. A
+    sentence that two items share is taken once: it has no one translation.
     """
-    encoder, tokenizer = encoders.load(study.encoder_folder(size))
-    layer, pooling = study.sizes[size].retrieval_layer, study.sizes[size].pooling
-    probe = {}
-    for target in (t.task for t in study.targets):
-        entry, languages = study.tasks[target], study.languages(target)
-        if ENGLISH not in languages or not entry.parallel:
-            continue
-        sentences = {}
-        for language in languages:
-            rows = data.examples(study, target, entry.evaluate, language)
-            sentences[language] = {row["id"]: tasks.of(entry).texts(row)[0] for row in rows}
-        once = {text: i for i, text in reversed(sentences[ENGLISH].items())}
-        ids, vectors = list(once.values()), {}
-        for language, texts in sentences.items():
-            if texts.keys() >= set(ids):
-                own = [texts[i] for i in ids]
-                vectors[language] = encoders.embed(encoder, tokenizer, own, layer, pooling)
-        for language in vectors.keys() - {ENGLISH}:
-            score = retrieval_accuracy(vectors[language], vectors[ENGLISH])
-            probe[f"{target} {language}"] = score
-    return probe
+    entry, languages = study.tasks[target], study.languages(target)
+    if ENGLISH not in languages or not entry.parallel:
+        return {}
+    sentences = {}
+    for language in dict.fromkeys([ENGLISH, *languages]):
+        rows = data.examples(study, target, entry.evaluate, language)
+        sentences[language] = {row["id"]: tasks.of(entry).texts(row)[0] for row in rows}
+    once = {text: i for i, text in reversed(sentences[ENGLISH].items())}
+    ids = list(once.values())[:count]
+    return {
+        language: [texts[i] for i in ids]
+        for language, texts in sentences.items()
+        if texts.keys() >= set(ids)
+    }
+
+
+def retrieval(vectors: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Retrieval accuracy to English by language and layer, of what `encoders.embed` gives.
+
+    Layer 0 are the embeddings, before the first layer.
+    """
+    english = vectors[ENGLISH]
+    rows = [
+        (language, layer, retrieval_accuracy(own[layer], english[layer]))
+        for language, own in vectors.items()
+        if language != ENGLISH
+        for layer in range(len(english))
+    ]
+    return pd.DataFrame(rows, columns=["language", "layer", "accuracy"])
+
+
+def cka(one: np.ndarray, other: np.ndarray) -> float:
+    """Likeness of two representations (texts, hidden) of the same texts, 0..1.
+
+    Linear centred kernel alignment (Kornblith et al. 2019, arXiv 1905.00414).
+    """
+    one, other = one - one.mean(axis=0), other - other.mean(axis=0)
+    norms = np.linalg.norm(one.T @ one) * np.linalg.norm(other.T @ other)
+    return float(np.linalg.norm(one.T @ other) ** 2 / norms)

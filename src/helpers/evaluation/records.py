@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 
 import pandas as pd
+from safetensors.torch import save_file
 
 from helpers import encoders
 from helpers.encoders import hardware
 from helpers.evaluation.zero_shot import scores, with_collapse
 from helpers.study import Run, Study
 from helpers.study.files import write_json, write_whole
-from helpers.study.study import REPETITION
+from helpers.study.study import MODEL, REPETITION
 from helpers.training import Training, checkpoints
 
 _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "papermill")
@@ -28,7 +29,7 @@ def write_intermediate(
 
     ``collapsed`` is the selection of the training that this one repeats, if it does.
     """
-    folder, encoder = study.encoder_folder(size, task, seed), trained.model.encoder
+    folder, encoder = study.encoder_folder(size, task, seed, new=True), trained.model.encoder
     kept = encoders.kept_ids(study.encoder_folder(size))
     write_whole(folder, lambda path: encoders.save(encoder, trained.tokenizer, path, kept))
     return _write_selection(folder.parent, study.settings(size, task), trained, collapsed)
@@ -52,7 +53,7 @@ def _write_selection(
 
 
 def write_run(study: Study, run: Run, trained: Training, predictions: pd.DataFrame) -> dict:
-    """Write a run's three files, scores.json last; returns the scores.
+    """Write a run's three files, scores.json last, and its model if kept; returns the scores.
 
     A training under another seed than the run's is the repetition of a collapsed run. It is written
     before the run itself, into the folder ``retry`` beside the run's own results: both are shown.
@@ -65,6 +66,10 @@ def write_run(study: Study, run: Run, trained: Training, predictions: pd.DataFra
     write_whole(
         folder / "predictions.parquet", lambda path: predictions.to_parquet(path, index=False)
     )
+    (folder / MODEL).unlink(missing_ok=True)  # of an earlier training
+    if study.keeps_model(run.target):
+        weights = {k: p.detach() for k, p in trained.model.named_parameters() if p.requires_grad}
+        write_whole(folder / MODEL, lambda path: save_file(weights, path))
     write_json(folder / "run.json", provenance(study.settings(*run[:3]), trained))
     write_json(folder / "scores.json", result)
     if folder == own:

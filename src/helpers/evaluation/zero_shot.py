@@ -3,7 +3,7 @@
 import math
 
 import pandas as pd
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from helpers import data, tasks
 from helpers.encoders.model import predict

@@ -25,8 +25,31 @@ def bars(values: dict[str, float], what: str, title: str, subtitle: str = "") ->
     return _titled(base.mark_bar(color=_BLUE, height=12) + text, title, subtitle)
 
 
-def loss_curve(log: list[dict], title: str) -> alt.VConcatChart:
-    """Training loss above, the English validation score below, over optimiser steps."""
+def confusion(predictions: pd.DataFrame, labels: list[str], title: str) -> alt.FacetChart:
+    """Gold labels by rows, predictions by columns, a panel per language; shares of a row in %."""
+    counts = predictions.groupby(["language", "label", "prediction"]).size().rename("items")
+    frame = counts.reset_index()
+    of = frame.groupby(["language", "label"])["items"].transform("sum")
+    frame["share"] = 100 * frame["items"] / of
+    x, y = (
+        channel.sort(labels).scale(domain=labels)
+        for channel in (alt.X("prediction:N"), alt.Y("label:N"))
+    )
+    base = alt.Chart(frame).encode(x, y, tooltip=list(frame))
+    colour = alt.Color("share:Q").title("% of the label").scale(scheme="blues", domain=[0, 100])
+    text = base.mark_text().encode(
+        alt.Text("share:Q").format(".0f"),
+        color=alt.condition("datum.share > 55", alt.value("white"), alt.value(theme.INK)),
+    )
+    panel = (base.mark_rect().encode(colour) + text).properties(width=150, height=110)
+    return panel.facet("language:N", columns=4).properties(title=title, usermeta={"chart": title})
+
+
+def loss_curve(log: list[dict], title: str, majority: float | None = None) -> alt.VConcatChart:
+    """Training loss above, the English validation score below, over optimiser steps.
+
+    A line marks what the majority class scores.
+    """
     frame = pd.DataFrame(log, columns=["task", "step", "loss", "validation_score"])
     x = alt.X("step:Q").title("optimiser step")
     base = alt.Chart(frame).encode(x, detail="task:N", tooltip=list(frame))
@@ -35,11 +58,16 @@ def loss_curve(log: list[dict], title: str) -> alt.VConcatChart:
         known = base.transform_filter(f"isValid(datum.{column})")
         y = alt.Y(f"{column}:Q").title(axis).scale(zero=False)
         point = {"filled": True, "color": color} | point
-        return known.mark_line(color=color, point=point, **look).encode(y).properties(width=460)
+        return known.mark_line(color=color, point=point, **look).encode(y).properties(width=600)
 
     square = {"shape": "square"}
     loss = line("loss", "training loss (nats)", _BLUE, {"size": 18})
     score = line("validation_score", "score (%)", theme.INK, square, strokeDash=[4, 3])
+    if majority is not None:
+        level = alt.Chart(pd.DataFrame({"validation_score": [majority]}))
+        level = level.encode(y="validation_score:Q", tooltip=alt.value("majority class"))
+        score += level.mark_rule(color=theme.WARNING)
+        score += level.mark_text(text="majority class", dy=-7, color=theme.WARNING)
     score = score.properties(title="English validation data: what the weights are selected on")
     chart = alt.vconcat(loss.properties(height=150), score.properties(height=100))
     return chart.properties(title=title, usermeta={"chart": title})
@@ -68,4 +96,4 @@ def _role(language: str) -> str:
 
 def _titled(chart: alt.LayerChart, title: str, subtitle: str) -> alt.LayerChart:
     titles = alt.TitleParams(title, subtitle=subtitle)
-    return chart.properties(title=titles, width=420, height=alt.Step(20), usermeta={"chart": title})
+    return chart.properties(title=titles, width=600, height=alt.Step(20), usermeta={"chart": title})

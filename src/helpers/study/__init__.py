@@ -3,6 +3,7 @@ and knows where each of their files lies. No torch.
 """
 
 from helpers.study.catalogue import ENGLISH, NONE, ZERO_SHOT, StudyError, Task
+from helpers.study.opening import open_study
 from helpers.study.study import RUN, Hyperparameters, Run, Size, Study
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Study",
     "StudyError",
     "Task",
+    "open_study",
 ]

@@ -40,6 +40,9 @@ _METRICS = {
 class StudyError(ValueError):
     """A study, task or data file that cannot be used; the message is the one line a user needs."""
 
+    def _render_traceback_(self) -> list[str]:
+        return [f"StudyError: {self}"]  # all that a notebook shows, without the calls between
+
 
 class Strict(BaseModel):
     """A model that forbids unknown keys and later changes."""
@@ -96,9 +99,9 @@ def validate(model: type[T], raw: dict, path: Path, key: str = "") -> T:
     raise StudyError(f"{path}: {where}: {wrong}")
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown(kind: str, name: object, known: Iterable) -> str:
     """What a message says of a name that is not among the known ones."""
-    return f"unknown {kind} '{name}'; expected one of {', '.join(sorted(known))}"
+    return f"unknown {kind} '{name}'; expected one of {', '.join(sorted(map(str, known)))}"
 
 
 class Source(Strict):

@@ -10,6 +10,12 @@ from typing import Any
 import safetensors
 
 
+def project(path: str | Path) -> Path:
+    """The nearest folder, from here upwards, that ``path`` is relative to; here without one."""
+    above = [Path(*[".."] * steps) for steps in range(len(Path.cwd().parts))]
+    return next((folder for folder in above if (folder / path).exists()), Path())
+
+
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write`` with a name beside ``path``, then rename the file or folder that it made.
 

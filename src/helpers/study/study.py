@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from helpers.study import catalogue, rules, settings, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
-from helpers.study.files import read_json
+from helpers.study.files import project, read_json
 from helpers.study.params import (
     Hyperparameters,
     Mixture,
@@ -29,10 +29,12 @@ RUN = ["size", "intermediate", "target", "seed"]
 """What names a run: the columns of every table of runs."""
 REPETITION = "retry"
 """Beside a collapsed run's results: those of its repetition under the next seed."""
+MODEL = "model.safetensors"
+"""Beside a run's results where the study keeps models: the weights that were trained."""
 
 
 class Study(Strict):
-    """One params file."""
+    """One params file; ``workspace`` is where in its folder a person's notebooks write."""
 
     name: Name
     description: str
@@ -54,11 +56,13 @@ class Study(Strict):
     on_bad_row: Literal["error", "skip"] = "error"
     on_leak: Literal["error", "drop"] = "error"
     retry_collapsed: bool = False
+    keep_models: bool = False
     checkpoint_minutes: NonNegativeFloat = 15.0
     cluster: dict[Notebook, Needs] = {}
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
+    workspace: Path = Path()
     rate: PositiveFloat | None = None
     """The learning rate that the sweep tries; see :meth:`at`."""
 
@@ -71,12 +75,10 @@ class Study(Strict):
         StudyError
             One line: the file, the key, what was found and what was expected.
         """
-        path, root = Path(path), Path()
-        if not path.exists() and not path.is_absolute() and (Path("..") / path).exists():
-            root = Path("..")  # JupyterLab runs notebooks in their folder, batches in the project's
+        root = project(path)  # JupyterLab runs notebooks in their folder, batches in the project's
         path = root / path
         raw = catalogue.read_yaml(path)
-        for key in raw.keys() & {"path", "outputs", "tasks", "rate"}:
+        for key in raw.keys() & {"path", "outputs", "tasks", "rate", "workspace"}:
             raise StudyError(f"{path}: {key}: unknown key")
         raw |= {"path": path, "outputs": root / outputs, "tasks": {}}
         study = validate(cls, raw, path)
@@ -187,11 +189,20 @@ class Study(Strict):
         """Names of everything that the study reads: what an encoder's vocabulary must cover."""
         return ["/".join(names) for names in self.needed()]
 
-    def encoder_folder(self, size: str, intermediate: str = NONE, seed: int | None = None) -> Path:
-        """The folder of a pretrained encoder, or of one after an intermediate task."""
-        if intermediate == NONE:
-            return self.folder / size / "encoder"
-        return self.folder / size / intermediate / f"seed-{seed}" / "encoder"
+    def encoder_folder(
+        self, size: str, intermediate: str = NONE, seed: int | None = None, new: bool = False
+    ) -> Path:
+        """The folder of a pretrained encoder, or of one after an intermediate task.
+
+        A person's notebook reads its own if that was made under the present settings, else the
+        batch's; a ``new`` one is its own.
+        """
+        trained = [intermediate] if intermediate != NONE else []
+        names = [size, *trained, *(f"seed-{seed}" for _ in trained), "encoder"]
+        own, batch = self.folder.joinpath(self.workspace, *names), self.folder.joinpath(*names)
+        record = read_json((own.parent if trained else own) / "run.json")
+        current = record.get("parameters") == self.settings(size, *trained)
+        return own if new or (own != batch and current) else batch
 
     def needs(self, phase: Notebook) -> Needs:
         """What a notebook of ``phase`` asks of a cluster; for the encoder no GPU, if not said."""
@@ -200,7 +211,12 @@ class Study(Strict):
     def run_folder(self, run: Run) -> Path:
         """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
         within = f"sweep/{self.rate}" if self.rate else run.intermediate
-        return self.folder / run.size / within / run.target / f"seed-{run.seed}"
+        names = run.size, within, run.target, f"seed-{run.seed}"
+        return self.folder.joinpath(self.workspace, *names)
+
+    def keeps_model(self, target: str) -> bool:
+        """Whether the model of a run on ``target`` is kept; retrieval may train none."""
+        return self.keep_models and bool(self.train_on(target))
 
     def results(self) -> list[Path]:
         """The file of every phase of every run that appears last: those missing are still to do."""

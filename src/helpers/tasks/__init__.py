@@ -42,7 +42,8 @@ def normalise(
     """Rows of a source as the format's examples, each checked.
 
     A bad row is an error; with a list ``skipped`` it is left out, and what is wrong is added there.
-    Rows whose label is one of ``task.skip_labels`` are left out by declaration.
+    Rows whose label is one of ``task.skip_labels`` are left out by declaration. A column ``tag``
+    is kept beside what the format has: the benchmark's own kinds of items.
 
     Raises
     ------
@@ -54,7 +55,7 @@ def normalise(
         try:
             fields = _fields(task, row, index)
             if not task.skip_labels or fields["label"] not in task.skip_labels:
-                out.append(shape.normalise(task, fields) | _group(task, row))
+                out.append(shape.normalise(task, fields) | _group(task, row) | _tag(fields))
         except KeyError as error:
             assert isinstance(row, dict)
             bad.append(f"row {index}: no column {error}; found {', '.join(map(str, row))}")
@@ -100,6 +101,11 @@ def _fields(task: Task, row: dict | ValueError, index: int) -> dict:
         fields[name] = _value(row, column)
     fields["id"] = str(fields["id"])
     return fields
+
+
+def _tag(fields: dict) -> dict:
+    """The benchmark's own kind of item, if a column says it."""
+    return {"tag": str(fields["tag"])} if "tag" in fields else {}
 
 
 def _group(task: Task, row) -> dict:

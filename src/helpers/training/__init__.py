@@ -2,7 +2,7 @@
 English validation data, and a record of its training.
 """
 
-from helpers.training.fine_tuning import intermediate, target
+from helpers.training.fine_tuning import begin, finished, intermediate, target
 from helpers.training.fitting import Training
 
-__all__ = ["Training", "intermediate", "target"]
+__all__ = ["Training", "begin", "finished", "intermediate", "target"]

@@ -2,13 +2,15 @@
 
 import time
 
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from helpers import data, encoders, tasks
 from helpers.encoders import adapters, families, hardware, hidden_states
 from helpers.encoders.model import EncoderModel, EncoderWithHead
 from helpers.study import NONE, Hyperparameters, Run, Study, StudyError, sweeps
-from helpers.study.study import REPETITION
+from helpers.study.files import damage, read_json
+from helpers.study.study import MODEL, REPETITION
 from helpers.training import heads, mixture, training_set
 from helpers.training.checkpoints import Checkpoints
 from helpers.training.fitting import Training, fit
@@ -23,13 +25,26 @@ def intermediate(
     ``repetition`` is a seed that replaces ``seed`` in this training: a collapsed one is repeated.
     """
     settings = study.hyperparameters("intermediate", size, task)
-    folder, depends_on = study.encoder_folder(size, task, seed).parent, study.settings(size, task)
+    folder = study.encoder_folder(size, task, seed, new=True).parent
+    depends_on = study.settings(size, task)
     if repetition is not None:
         folder, seed = folder / REPETITION, repetition
     minutes, at_end = study.checkpoint_minutes, study.retry_collapsed
     checkpoints = Checkpoints(folder, {"seed": seed, **depends_on}, minutes, at_end=at_end)
     start = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
     return _fine_tune(study, size, [task], settings, seed, start, checkpoints)
+
+
+def begin(study: Study, size: str, task: str, seed: int) -> tuple[EncoderModel, TrainingSet]:
+    """The model that an intermediate training begins with and a few of its examples, to look at."""
+    few = {"train_examples": 32, "validation_examples": 32}
+    settings = study.hyperparameters("intermediate", size, task).model_copy(update=few)
+    encoder, tokenizer = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
+    set_seed(seed)
+    _adapt(study, size, encoder)
+    model = _model(study, size, task, settings, encoder).to(hardware.device())
+    model.freeze(settings.frozen_layers)
+    return model, _training_set(study, size, task, settings, seed, tokenizer)
 
 
 def target(study: Study, run: Run, seed: int | None = None) -> Training:
@@ -49,6 +64,32 @@ def target(study: Study, run: Run, seed: int | None = None) -> Training:
     start = encoders.initial_encoder(study, *run[:2], run.seed, settings.dropout)
     names = study.train_on(run.target)
     return _fine_tune(study, run.size, names, settings, seed, start, checkpoints)
+
+
+def finished(study: Study, run: Run) -> Training:
+    """A finished run's fine-tuned model, as the study kept it (``keep_models``).
+
+    Raises
+    ------
+    StudyError
+        Its trained layers are not there.
+    """
+    settings = study.hyperparameters("target", run.size, run.target)
+    if not study.train_on(run.target):
+        return _untrained(study, run, settings)
+    folder = study.run_folder(run)
+    if wrong := damage(folder / MODEL):
+        keep = "set keep_models: true in the study and run it again"
+        raise StudyError(f"{folder / MODEL}: {wrong}; expected trained layers: {keep}")
+    encoder, tokenizer = encoders.initial_encoder(study, *run[:2], run.seed, 0.0)
+    _adapt(study, run.size, encoder)
+    model = _model(study, run.size, study.train_on(run.target)[-1], settings, encoder)
+    model.load_state_dict(load_file(folder / MODEL), strict=False)
+    model.precision = hardware.precision(study)
+    selection = read_json(folder / "scores.json")["selection"]
+    return Training(
+        model.to(hardware.device()), tokenizer, run.seed, selection, settings.max_length
+    )
 
 
 def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
@@ -99,9 +140,7 @@ def _fine_tune(
     set_seed(seed)
     encoder, tokenizer = start
     cached = hidden_states.load(study.encoder_folder(size), encoder, settings.frozen_layers)
-    if study.sizes[size].tuning == "lora":
-        adapters.add(encoder, study.sizes[size])
-    _fit_in_memory(study, size, encoder)
+    _adapt(study, size, encoder)
     model = None
     for stage, name in enumerate(names):
         model = _model(study, size, name, settings, model or encoder)
@@ -116,6 +155,13 @@ def _fine_tune(
     trained = [part for name in names for part in study.components(name)]
     training.notes["dropped"] = study.dropped(trained)
     return training
+
+
+def _adapt(study: Study, size: str, encoder: PreTrainedModel) -> None:
+    """Make an encoder what the size trains: with adapters, if it says so, and within memory."""
+    if study.sizes[size].tuning == "lora":
+        adapters.add(encoder, study.sizes[size])
+    _fit_in_memory(study, size, encoder)
 
 
 def _fit_in_memory(study: Study, size: str, encoder: PreTrainedModel) -> None:

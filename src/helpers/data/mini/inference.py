@@ -36,12 +36,13 @@ def rows(lexicon: Lexicon, count: int, seed: int) -> list[dict]:
         key = (hypothesis, person if role == "objects" else "nobody is named")
         if key not in seen:
             seen.add(key)
+            form = hypothesis[0].partition(".")[2]
             text_b, *texts = (
                 lexicon.say(lexicon.sentences[sentence], person, *nouns)
                 for sentence, *nouns in (hypothesis, *premises)
             )
             made += [
-                {"text_a": text_a, "text_b": text_b, "label": label}
+                {"text_a": text_a, "text_b": text_b, "label": label, "tag": form}
                 for label, text_a in enumerate(texts)
             ]
         if len(made) >= count:

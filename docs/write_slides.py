@@ -1,0 +1,91 @@
+"""Slides of the start and compare notebooks as one HTML file that needs no network.
+
+Usage: ``python docs/write_slides.py params/STUDY.yaml``, or ``make slides``. nbconvert lays them
+out; reveal.js comes from the PyPI package sphinx-revealjs, of which nothing else is used.
+"""
+
+import re
+import sys
+from importlib.metadata import files
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbconvert import SlidesExporter
+
+from helpers.report.theme import MIME
+from helpers.study import Study, StudyError
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+CHARTS = 9
+TEMPLATE = """{% extends 'reveal/index.html.j2' %}
+{% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}
+{% block footer_js %}<script>{{ resources.script }}</script>
+<script>Reveal.initialize({width: 1280, height: 800, slideNumber: true, hash: true});</script>
+{% endblock %}"""
+STYLE = """:root{--jp-content-font-size1:30px !important}
+.reveal h1,.reveal h2{text-transform:none} .reveal .slides section{text-align:left}
+.reveal img{width:100%;max-height:590px;object-fit:contain;object-position:left}
+.jp-InputPrompt,.jp-OutputPrompt{display:none} .reveal table{font-size:24px}
+.statement{font-size:32px;line-height:1.4}"""
+
+
+def deck(study: Study) -> nbformat.NotebookNode:
+    """The start notebook, run now, and the charts of the compare notebook that the batch ran."""
+    compare = study.folder / "4_compare.ipynb"
+    if not compare.exists():
+        raise StudyError(f"{compare}: not there; run `make study STUDY={study.path}` first")
+    given = {"study": str(study.path), "outputs": str(study.outputs)}
+    start = study.folder / "0_start_here.ipynb"
+    papermill.execute_notebook(
+        NOTEBOOKS / start.name, start, given, kernel_name="python3", progress_bar=False
+    )
+    notebook = nbformat.read(start, 4)
+    notebook.cells = [cell for cell in notebook.cells if "slideshow" in cell.metadata]
+    for title, cell in _shown(nbformat.read(compare, 4)):
+        title.metadata.slideshow, cell.metadata.slideshow = (
+            {"slide_type": kind} for kind in ("slide", "-")
+        )
+        notebook.cells += [title, cell]
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):  # a picture needs no script
+            output.get("data", {}).pop(MIME, None)
+    return notebook
+
+
+def _shown(notebook: nbformat.NotebookNode):
+    """Each prose cell of a notebook that a chart or the sentence follows, with what follows."""
+    pairs = []
+    for title, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
+        found = [output.get("data", {}) for output in cell.get("outputs", [])]
+        charts = [data[MIME].get("usermeta", {}).get("chart") for data in found if MIME in data]
+        sentence = any('class="statement"' in "".join(d.get("text/html", "")) for d in found)
+        if title.cell_type == "markdown" and (sentence or (charts and charts != ["dashboard"])):
+            pairs.append((title, cell))
+    return pairs[:CHARTS]
+
+
+def page(notebook: nbformat.NotebookNode) -> str:
+    """The slides as HTML with scripts, styles and pictures inside."""
+    reveal = {
+        file.name: file.locate().read_text(encoding="utf-8")
+        for file in files("sphinx-revealjs")
+        if re.search(r"revealjs/dist/(reveal\.(js|css)|theme/white\.css)$", str(file))
+    }
+    exporter = SlidesExporter(raw_template=TEMPLATE, exclude_input=True)
+    script = reveal["reveal.js"].replace("</script", "<\\/script")
+    html, _ = exporter.from_notebook_node(notebook, {"script": script})
+    html = re.sub(r"<link[^>]*stylesheet[^>]*>", "", html)
+    white = re.sub(r"@import url\([^)]*\);?", "", reveal["white.css"])
+    style = "\n".join((reveal["reveal.css"], white, STYLE))
+    return html.replace("</head>", f"<style>{style}</style></head>", 1)
+
+
+if __name__ == "__main__":
+    try:
+        study = Study.load(sys.argv[1])
+        path = study.folder / "slides.html"
+        path.write_text(page(deck(study)), encoding="utf-8")
+        print(path)
+    except StudyError as error:
+        sys.exit(str(error))

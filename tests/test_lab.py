@@ -1,0 +1,335 @@
+"""The course: notebooks, explorer and exercises with the smoke study, and in a real JupyterLab."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]_*.ipynb"))
+EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project's folder with the smoke study finished in it."""
+    root = tmp_path_factory.mktemp("lab") / "project"
+    for name in ("notebooks", "exercises", "params"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "helpers.batch", "params/smoke.yaml", "--cores", "2"]
+    outcome = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=1500)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    for path in [*root.glob("notebooks/*.ipynb"), *root.glob("exercises/**/*.ipynb")]:
+        text = path.read_text(encoding="utf-8").replace("params/demo.yaml", "params/smoke.yaml")
+        path.write_text(text.replace('"mini_nli\\"', '"mini_stories\\"'), encoding="utf-8")
+    return root
+
+
+def run(path: Path, root: Path, monkeypatch) -> dict:
+    """Run a notebook's cells in this process; returns its variables."""
+    monkeypatch.chdir(root / path.relative_to(ROOT).parent)
+    monkeypatch.syspath_prepend(str(root))
+    variables: dict = {"display": lambda *_: None}
+    for cell in nbformat.read(root / path.relative_to(ROOT), 4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, variables)
+    return variables
+
+
+@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
+def test_a_solution_passes_its_checker_and_the_unsolved_notebook_does_not(
+    path, project, monkeypatch, capsys
+):
+    run(path.parent / "solutions" / path.name, project, monkeypatch)
+    assert "Right" in capsys.readouterr().out
+    with pytest.raises(AssertionError, match=r"."):
+        run(path, project, monkeypatch)
+
+
+@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
+def test_a_solution_differs_from_its_exercise_in_the_answer_alone(path):
+    pair = [nbformat.read(p, 4).cells for p in (path, path.parent / "solutions" / path.name)]
+    other = [a.id for a, b in zip(*pair, strict=True) if a.source != b.source]
+    assert other == ["answer"]
+
+
+def test_every_section_of_the_explorer_follows_the_choice(project, monkeypatch):
+    shown: list = []
+    monkeypatch.setattr("IPython.display.display", lambda *what, **_: shown.extend(what))
+    variables = run(ROOT / "notebooks/5_explore.ipynb", project, monkeypatch)
+    shown.clear()
+    variables["pick"]["size"].value = "large"
+    charts = [getattr(what, "chart", what) for what in shown]
+    texts = [json.dumps(chart.to_dict()) for chart in charts if hasattr(chart, "to_dict")]
+    texts = [text for text in texts if "$schema" in text]
+    assert len(texts) == 6 and all("large" in text for text in texts)
+    variables["on_ask"](None)
+    (said,) = [what for what in shown if isinstance(what, pd.DataFrame) and "notes" in what]
+    assert list(said["after"]) == ["none", "mini_stories"] * 2
+    assert said[["entailment", "neutral", "contradiction"]].sum(axis=1).to_list() == pytest.approx(
+        [1.0] * 4, abs=0.02
+    )
+
+
+def test_the_explorer_says_what_an_unfinished_study_lacks(project, monkeypatch):
+    from helpers import explore
+    from helpers.study import Run, StudyError, open_study
+
+    monkeypatch.chdir(project)
+    study = open_study("params/smoke.yaml", "elsewhere")
+    with pytest.raises(StudyError, match=r"predictions.parquet: not there; expected a finished"):
+        explore.answers(study, Run("base", "none", "mini_xnli", 1))
+    with pytest.raises(StudyError, match=r"model.safetensors: missing.*keep_models: true"):
+        explore.reader(study, Run("base", "none", "mini_xnli", 1))
+
+
+def test_a_kept_model_predicts_what_the_run_did_and_reads_any_sentence(project, monkeypatch):
+    from helpers import evaluation, explore, training
+    from helpers.study import Run, open_study
+
+    monkeypatch.chdir(project)
+    study, chosen = open_study("params/smoke.yaml"), Run("large", "mini_stories", "mini_xnli", 1)
+    again = evaluation.zero_shot(study, chosen.target, training.finished(study, chosen))
+    kept = pd.read_parquet(study.run_folder(chosen) / "predictions.parquet")
+    assert list(again["prediction"]) == list(kept["prediction"])
+    for one, other in zip(again["probabilities"], kept["probabilities"], strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+
+    reader, task = explore.reader(study, chosen), study.tasks[chosen.target]
+    row = explore.answers(study, chosen).iloc[0]
+    said, notes = explore.say(reader, task, [row["text_a"], row["text_b"]])
+    assert list(said.values()) == pytest.approx(row["probabilities"], abs=1e-3) and not notes
+    assert "▁zebra" in reader.tokenizer.tokenize("zebra")  # no text of the study has it
+    _, notes = explore.say(reader, task, ["long " * 200, "ᚠᛇᚻ"])
+    assert any("cut after 48" in note for note in notes)
+    assert any("unknown" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"size": "bse"}, r"unknown size 'bse'; expected one of base, large"),
+        ({"task": "mini_nil"}, r"unknown task 'mini_nil'; expected one of mini_stories"),
+        ({"target": "xnli"}, r"unknown target 'xnli'; expected one of mini_xnli"),
+        ({"seed": 7}, r"unknown seed '7'; expected one of 1"),
+    ],
+    ids=lambda value: next(iter(value), None) if isinstance(value, dict) else "",
+)
+def test_a_misspelt_parameter_is_one_line(wrong, line, monkeypatch):
+    from helpers.study import StudyError, open_study
+
+    monkeypatch.chdir(ROOT / "notebooks")
+    with pytest.raises(StudyError, match=line) as caught:
+        open_study("params/smoke.yaml", **wrong)
+    assert caught.value._render_traceback_() == [f"StudyError: {caught.value}"]
+
+
+def test_a_person_writes_apart_from_the_batch_and_reads_what_it_made(project, monkeypatch, capsys):
+    from helpers.study import opening
+
+    monkeypatch.chdir(project / "notebooks")
+    monkeypatch.setattr(opening, "is_interactive", lambda: True)
+    study = opening.open_study("params/smoke.yaml")
+    assert "smoke/interactive, not" in capsys.readouterr().out
+    (run, *_), batch = study.runs(), project / "outputs/smoke"
+    assert study.run_folder(run).resolve() == batch / "interactive/base/none/mini_xnli/seed-1"
+    assert study.encoder_folder("base").resolve() == batch / "base/encoder"
+    assert study.encoder_folder("base", new=True).resolve() == batch / "interactive/base/encoder"
+    joined = opening.open_study("params/smoke.yaml", join=True)
+    assert joined.run_folder(run).resolve() == batch / "base/none/mini_xnli/seed-1"
+    assert opening.open_study(study) == study  # a cell run again
+
+
+@pytest.mark.parametrize("answers_input", [False, True], ids=["papermill", "JupyterLab"])
+def test_a_kernel_knows_whether_a_person_uses_it(answers_input):
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        code = "from helpers.study import opening; print(opening.is_interactive())"
+        said = []
+        client.execute_interactive(
+            code, allow_stdin=answers_input, output_hook=lambda m: said.append(m["content"])
+        )
+        assert [c["text"].strip() for c in said if "text" in c] == [str(answers_input)]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_a_batch_keeps_what_papermill_made_by_hand(project, tmp_path, monkeypatch):
+    from helpers.batch import recovery
+    from helpers.study import Study
+
+    shutil.copytree(project / "outputs/smoke", tmp_path / "smoke")
+    for notebook in (tmp_path / "smoke").rglob("notebook.ipynb"):
+        notebook.unlink()  # papermill wrote them elsewhere
+    monkeypatch.chdir(project)
+    assert recovery.stale(Study.load("params/smoke.yaml", tmp_path)) == {}
+
+
+def test_the_filter_strips_what_a_notebook_shows(tmp_path):
+    source = ROOT / "notebooks/0_start_here.ipynb"
+    notebook = nbformat.read(source, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count = 3
+            cell.outputs = [nbformat.v4.new_output("stream", text="shown")]
+    notebook.metadata.language_info = {"name": "python", "version": "3.11.7"}
+    command = re.search(
+        r"filter.notebook.clean \"\$\(BIN\)/(.*)\"", (ROOT / "Makefile").read_text()
+    )
+    strip = [str(Path(sys.executable).parent / "nbstripout"), *command[1].split()[1:]]
+    text = nbformat.writes(notebook)
+    cleaned = subprocess.run(strip, input=text, capture_output=True, text=True, check=True).stdout
+    assert cleaned == source.read_text(encoding="utf-8")
+
+
+# ---- in a real JupyterLab, in a real browser -----------------------------------------------------
+
+
+@contextmanager
+def jupyter_lab(root: Path):
+    """The address of a JupyterLab that `make lab` would start in ``root``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}"]
+    command += ["--allow-root", "--ServerApp.root_dir=.", "--IdentityProvider.token="]
+    environment = {
+        **os.environ,
+        "JUPYTER_CONFIG_DIR": str(root / ".jupyter"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    environment |= {"JUPYTERLAB_SETTINGS_DIR": str(root / ".settings")}
+    environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(root / ".workspaces")}
+    with (root / "lab.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log)
+    try:
+        for _ in range(300):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/lab/tree"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("no Chromium with its driver here")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.add_argument("--window-size=1400,1000")
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def lab(project):
+    with jupyter_lab(project) as address:
+        yield address
+
+
+def wait(condition, seconds: float = 180):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(Exception):
+            if found := condition():
+                return found
+        time.sleep(0.5)
+    raise AssertionError("waited in vain")
+
+
+def run_all(browser, address: str, name: str) -> None:
+    """Open a notebook, run all its cells, and wait for the last one."""
+    browser.get(f"{address}/{name}?reset")
+    wait(lambda: browser.find_elements("css selector", ".jp-Notebook .jp-CodeCell"))
+    wait(
+        lambda: (
+            "Idle"
+            in browser.find_element(
+                "css selector", ".jp-Notebook-ExecutionIndicator"
+            ).get_attribute("outerHTML")
+            or "idle"
+            in browser.find_element(
+                "css selector", ".jp-Notebook-ExecutionIndicator"
+            ).get_attribute("data-status")
+        )
+    )
+    time.sleep(1)
+    browser.execute_script(
+        "const menu = [...document.querySelectorAll('.lm-MenuBar-item')]"
+        ".find((e) => e.textContent === 'Run');"
+        "for (const kind of ['mousedown', 'mouseup', 'click'])"
+        " menu.dispatchEvent(new MouseEvent(kind, {bubbles: true}))"
+    )
+    wait(lambda: browser.find_element("css selector", "[data-command='runmenu:run-all']")).click()
+    last = (
+        "const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];"
+        "return cells.map((e) => e.textContent)"
+    )
+    wait(lambda: re.fullmatch(r"\[\d+\]:", browser.execute_script(last)[-1]))
+    time.sleep(1)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_runs_in_jupyterlab(path, lab, browser, project):
+    run_all(browser, lab, f"notebooks/{path.name}")
+    text = browser.execute_script("return document.querySelector('.jp-Notebook').innerText")
+    errors = browser.find_elements("css selector", "[data-mime-type*='jupyter.error']")
+    assert not errors, [error.text[:500] for error in errors]
+    if path.stem[0] in "123":
+        assert "Results go to outputs/smoke/interactive" in text
+    if folder := os.environ.get("LAB_SCREENSHOTS"):
+        screenshot(browser, Path(folder) / path.stem)
+
+
+def screenshot(browser, stem: Path) -> None:
+    """Pictures of a notebook, a window's height each."""
+    scroll = (
+        "const n = document.querySelector('.jp-WindowedPanel-outer');"
+        "n.scrollTop = arguments[0] * 850; return n.scrollHeight"
+    )
+    for number in range(14):
+        if 850 * number > browser.execute_script(scroll, number):
+            break
+        time.sleep(1)
+        browser.save_screenshot(f"{stem}-{number:02d}.png")
+
+
+def test_a_choice_in_the_explorer_redraws_its_charts(lab, browser):
+    from selenium.webdriver.support.ui import Select
+
+    run_all(browser, lab, "notebooks/5_explore.ipynb")
+    drawn = (
+        "return [...document.querySelectorAll('.jp-OutputArea svg.marks, .jp-OutputArea"
+        " canvas.marks, .vega-embed')].map((e) => e.outerHTML.length"
+        " + (e.toDataURL ? e.toDataURL() : e.innerHTML))"
+    )
+    before = wait(lambda: browser.execute_script(drawn))
+    boxes = browser.find_elements("css selector", ".jp-OutputArea select")
+    Select(boxes[0]).select_by_visible_text("large")
+    wait(lambda: browser.execute_script(drawn) != before)
+    assert "large" in browser.execute_script(
+        "return document.querySelector('.jp-Notebook').innerText"
+    )
+    assert json.dumps(before)
