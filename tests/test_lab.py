@@ -272,7 +272,7 @@ panel.scrollTop = arguments[0] * 800;
 return panel.scrollHeight"""
 
 
-def wait(condition, seconds: float = 180):
+def wait(condition, seconds: float = 300):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with suppress(Exception):
