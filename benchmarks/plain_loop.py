@@ -104,9 +104,11 @@ def main() -> None:
     given = parser.parse_args()
     study = Study.load(given.study)
     runs, predictions, _ = comparison.finished_runs(study)
+    seeds = study.seeds_of("others")
     fits = "size == @given.size and target == @given.target and intermediate == @NONE"
+    fits += " and seed in @seeds"
     runs, predictions = runs.query(fits), predictions.query(fits)
-    ours = [Run(given.size, NONE, given.target, seed) for seed in study.seeds_of(NONE)]
+    ours = [Run(given.size, NONE, given.target, seed) for seed in seeds]
     theirs = pd.concat([plain(study, run) for run in ours])
     both = pd.concat([predictions, theirs[predictions.columns]])
     effects = comparison.effects(

@@ -208,13 +208,13 @@ def test_translated_data_is_a_task_that_is_trained_in_another_language(sources, 
         ({"both": {"tasks": ["pairs"], "mlm": {}}}, ["mlm", "exactly one of the keys files and t"]),
         (
             {"both": {"tasks": ["pairs"], "mlm": {"task": "pairs"}}},
-            ["mixtures.both.mlm.task: unknown text 'pairs'"],
+            ["mixtures.mlm.task: unknown text 'pairs'; expected one of wiki"],
         ),
         (
             {"both": {"tasks": ["pairs"], "mlm": {"task": "wiki", "languages": ["fr"]}}},
             ["mixtures.both.mlm.languages: unknown language 'fr'; expected one of sw"],
         ),
-        ({"both": {"tasks": ["wiki"]}}, ["mixtures: 'wiki' is text without labels"]),
+        ({"both": {"tasks": ["wiki"]}}, ["mixtures: unknown task 'wiki'"]),
     ],
 )
 def test_a_mixture_of_what_is_not_there_is_named(sources, tmp_path, monkeypatch, mixtures, parts):

@@ -263,6 +263,7 @@ def test_lareqa_goes_the_whole_way(sources, tmp_path, monkeypatch):
     assert not torch.equal(before, after.cpu())
     predictions = evaluation.zero_shot(study, "lareqa", trained)
     assert list(predictions["language"]) == ["en"] * 3 + ["de"] * 3
+    assert predictions["group"].nunique() == 1  # all questions are about one passage
     first = predictions.iloc[0]
     assert len(set(first["prediction"].split())) == 20 and 0 <= first["credit"] <= 1
     evaluation.write_run(study, run, trained, predictions)

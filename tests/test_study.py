@@ -92,6 +92,14 @@ def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp
         ),
         ({"sweep": SWEEP | {"seeds": [1]}, "phases": PHASES}, "sweep.seeds: found 1, expected"),
         (
+            {
+                "sweep": SWEEP | {"seeds": [4]},
+                "phases": PHASES,
+                "seeds": {"none": [1, 4], "others": [1]},
+            },
+            "sweep.seeds: found 4, expected",
+        ),
+        (
             {"sweep": SWEEP | {"sizes": {"huge": [1, 2]}}, "phases": PHASES},
             "sweep.sizes: unknown size 'huge'; expected one of base, large",
         ),

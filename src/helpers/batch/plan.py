@@ -86,7 +86,7 @@ def _training(study: Study, size: str, name: str, target: str | None = None) -> 
             batches = settings.total_steps(total) * settings.gradient_accumulation
             shares = mixture.shares(rows) if mixture else {task: 1 for task in tasks}
             for task, share in shares.items():
-                own = name if task not in tasks or not mixture else task
+                own = task if mixture and task in tasks else name
                 length = _tokens(study, phase, size, task, own)
                 seen = batches * settings.batch_size * share
                 examples, tokens = examples + round(seen), tokens + round(seen * length)

@@ -68,9 +68,7 @@ def _own(where: str, path: Path) -> Rows:
         raise StudyError(f"{where}: {path} ends in '{kind}'; expected one of {', '.join(known)}")
     if kind in _BUILDERS:
         found = _load(where, _BUILDERS[kind], data_files=str(path), split="train")
-        whole = found[0] if len(found) == 1 else None
-        nested = isinstance(whole, dict) and whole.get("data")
-        return _passages(path.stem, nested) if isinstance(nested, list) else found
+        return _passages(path.stem, found[0]["data"]) if found and "data" in found[0] else found
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             return _derivations(lines) if kind == ".auto" else _table(lines, **_TABLES[kind])
@@ -102,10 +100,11 @@ def _passages(name: str, articles: list[dict]) -> Rows:
         context = passage["context"]
         for at, (low, high) in enumerate(passage.get("sentence_breaks", [])):
             own = [q for q in passage["qas"] if low <= q["answers"][0]["answer_start"] < high]
-            sentence = {"id": f"{name}_{number}_{at}", "text": [context[low:high], context]}
-            out.append({"kind": "sentence", **sentence, "answers": [q["id"] for q in own]})
+            ids, text = [q["id"] for q in own], [context[low:high], context]
+            sentence = {"id": f"{name}_{number}_{at}", "text": text, "answers": ids}
             asked = [{"id": q["id"], "text": q["question"], "answers": [q["id"]]} for q in own]
-            out += [{"kind": "question", **question} for question in asked]
+            out += [{"kind": "question", "passage": number, **question} for question in asked]
+            out.append({"kind": "sentence", "passage": number, **sentence})
     return out
 
 
@@ -137,7 +136,7 @@ def _hub(where: str, source: Source, split: str, code: str) -> Rows:
     return _load(where, folder, **wanted)
 
 
-def _load(where: str, path: str, cached: bool = False, **wanted) -> Rows:
+def _load(where: str, path: str, cached: bool = False, **wanted) -> Sequence[dict]:
     import datasets  # here, since it takes a second to import
 
     datasets.disable_progress_bars()

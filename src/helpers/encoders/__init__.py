@@ -4,7 +4,6 @@ them: cut to its lower layers, its vocabulary trimmed, the states of its frozen 
 
 from helpers.encoders.model import embed
 from helpers.encoders.pretrained import (
-    fertility,
     initial_encoder,
     kept_ids,
     load,
@@ -12,9 +11,8 @@ from helpers.encoders.pretrained import (
     prepare,
     pretrained,
     save,
-    used_tokens,
 )
-from helpers.encoders.trimming import trim
+from helpers.encoders.trimming import fertility, trim, used_tokens
 
 __all__ = [
     "embed",

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import (
     AutoConfig,
@@ -19,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from helpers import data, tasks
 from helpers.encoders import adapters, bundled, families, hardware, hidden_states
-from helpers.encoders.trimming import trim
+from helpers.encoders.trimming import trim, used_tokens
 from helpers.study import NONE, Size, Study, StudyError, opening
 from helpers.study.architectures import MIRROR, local_folder
 from helpers.study.catalogue import PIP
@@ -161,12 +160,6 @@ def save(
         write_json(folder / VOCABULARY, kept)
 
 
-def used_tokens(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.ndarray:
-    """Ids of the tokens that occur in any of ``texts``, sorted."""
-    cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return np.unique(np.concatenate([np.array(ids, dtype=np.int64) for ids in cut]))
-
-
 def _texts(study: Study) -> list[str]:
     """Every text of the study, training and evaluation, every language, and its prefixes."""
     texts = [size.retrieval_prefix for size in study.sizes.values() if size.retrieval_prefix]
@@ -233,17 +226,6 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
     total = sum(p.numel() for p in model.parameters())
     rest = total - words - layers
     return {"word embeddings": words, "layers": layers, "other": rest, "total": total}
-
-
-def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> dict[str, float]:
-    """Mean number of tokens of an evaluated item's texts, by language."""
-    entry, means = study.tasks[task], {}
-    for language in study.languages(task):
-        rows = data.examples(study, task, entry.evaluate, language)
-        texts = [text for row in rows for text in tasks.of(entry).texts(row)]
-        cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        means[language] = sum(map(len, cut)) / len(texts)
-    return means
 
 
 def _source(encoder: str) -> str:

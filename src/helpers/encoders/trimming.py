@@ -4,12 +4,14 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from helpers.study import StudyError
+from helpers import data, tasks
+from helpers.study import Study, StudyError
 
 _KINDS = ("Unigram", "WordPiece", "BPE")
 _SINGLE = re.compile(r"(?:##|[▁Ġ])?.?|<0x[0-9A-F]{2}>", re.DOTALL)
@@ -113,3 +115,20 @@ def _renumbered(processor, new: dict[int, int]):
             return [processor[0], new[processor[1]]]
         return [_renumbered(part, new) for part in processor]
     return processor
+
+
+def used_tokens(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.ndarray:
+    """Ids of the tokens that occur in any of ``texts``, sorted."""
+    cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return np.unique(np.concatenate([np.array(ids, dtype=np.int64) for ids in cut]))
+
+
+def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> dict[str, float]:
+    """Mean number of tokens of an evaluated item's texts, by language."""
+    entry, means = study.tasks[task], {}
+    for language in study.languages(task):
+        rows = data.examples(study, task, entry.evaluate, language)
+        texts = [text for row in rows for text in tasks.of(entry).texts(row)]
+        cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        means[language] = sum(map(len, cut)) / len(texts)
+    return means

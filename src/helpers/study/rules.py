@@ -48,14 +48,16 @@ def _encoders(study) -> Iterator[str]:
 
 
 def _known_names(study) -> Iterator[str]:
-    trainings = {*study.tasks, *study.mixtures}
-    texts = {name for name, task in study.tasks.items() if task.format == "plain_text"}
+    labelled = {name for name, task in study.tasks.items() if task.format != "plain_text"}
+    trainings, texts = {*labelled, *study.mixtures}, study.tasks.keys() - labelled
+    written = [m.mlm.task for m in study.mixtures.values() if m.mlm and m.mlm.task]
     components = [name for mixture in study.mixtures.values() for name in mixture.tasks]
     targets = [name for target in study.targets for name in (target.task, *target.train_on)]
     for key, kind, names, known in (
         ("intermediate", "task", study.intermediate, {*trainings, NONE}),
-        ("mixtures", "task", components, study.tasks),
-        ("targets", "task", targets, study.tasks),
+        ("mixtures", "task", components, labelled),
+        ("mixtures.mlm.task", "text", written, texts),
+        ("targets", "task", targets, labelled),
         ("overrides.task", "task", [o.task for o in study.overrides if o.task], trainings),
         ("sweep.sizes", "size", study.sweep.sizes if study.sweep else [], study.sizes),
         ("overrides.size", "size", [o.size for o in study.overrides if o.size], study.sizes),
@@ -63,8 +65,6 @@ def _known_names(study) -> Iterator[str]:
         for name in names:
             if name not in known:
                 yield f"{key}: {unknown(kind, name, known)}"
-            elif name in texts:
-                yield f"{key}: '{name}' is text without labels; expected it in a mixture's mlm"
 
 
 def _each_once(study) -> Iterator[str]:
@@ -90,19 +90,9 @@ def _mixtures(study) -> Iterator[str]:
         for task in mixture.tasks:
             if study.tasks[task].format == "retrieval":
                 yield f"mixtures.{name}: '{task}' has nothing to train on"
-        for wrong in _plain_text(study, mixture.mlm):
-            yield f"mixtures.{name}.mlm.{wrong}"
-
-
-def _plain_text(study, mlm) -> Iterator[str]:
-    if not mlm or not mlm.task:
-        return
-    texts = {name: task for name, task in study.tasks.items() if task.format == "plain_text"}
-    if mlm.task not in texts:
-        yield f"task: {unknown('text', mlm.task, texts)}"
-    for language in mlm.languages:
-        if language not in (known := study.tasks[mlm.task].languages):
-            yield f"languages: {unknown('language', language, known)}"
+        for text, _, language in mixture.texts(study.tasks):
+            if language not in (known := study.tasks[text].languages):
+                yield f"mixtures.{name}.mlm.languages: {unknown('language', language, known)}"
 
 
 def _sweep(study) -> Iterator[str]:
@@ -114,7 +104,7 @@ def _sweep(study) -> Iterator[str]:
             yield f"{key}.learning_rate: found {rate}, expected {expected}"
     if study.sweep and "target" not in {phase for phase, _ in study.trainings()}:
         yield "sweep: found no target that is trained; expected one to choose by"
-    if study.sweep and (both := {*study.sweep.seeds} & {*study.seeds}):
+    if study.sweep and (both := {*study.sweep.seeds} & {run.seed for run in study.runs()}):
         yield f"sweep.seeds: found {min(both)}, expected seeds that the study does not use"
 
 

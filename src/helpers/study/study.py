@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from helpers.study import catalogue, rules, sweeps
+from helpers.study import catalogue, rules, settings, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.files import project, read_json
 from helpers.study.params import (
@@ -240,44 +240,4 @@ class Study(Strict):
 
         Two equal settings mean that a result may be kept; a result is never shown under others.
         """
-        other = {"title", "tuning", "lora", "gradient_checkpointing"}
-        encoder = self.sizes[size].model_dump(mode="json", exclude=other)
-        settings: dict = {"encoder": encoder, "trim": self.trim}
-        if self.precision != "auto":  # what auto has measured is kept with the study
-            settings["precision"] = self.precision
-        if intermediate not in (None, NONE):
-            names = self.components(intermediate)
-            training = self._training_settings("intermediate", size, intermediate, names)
-            if mixture := self.mixtures.get(intermediate):
-                own = {name: self.hyperparameters("intermediate", size, name) for name in names}
-                given = mixture.model_dump(mode="json", exclude_defaults=True)
-                training["mixture"] = {"cap": mixture.cap, "mlm": None, **given}
-                for text, *_ in mixture.texts(self.tasks)[:1]:
-                    training["text"] = catalogue.settings(self.tasks, text)
-                training["max_lengths"] = {name: h.max_length for name, h in own.items()}
-            settings["intermediate"] = training
-        if target is not None:
-            training = self._training_settings("target", size, target, self.train_on(target))
-            if not self.rate:
-                training["languages"] = self.languages(target)
-                training["evaluated"] = catalogue.settings(self.tasks, target)
-                if pools := self.tasks[target].candidates:
-                    training["searched"] = {pool: self.tasks[pool].languages for pool in pools}
-            settings["target"] = training
-        return settings
-
-    def _training_settings(self, phase: Phase, size: str, task: str, train_on: list[str]) -> dict:
-        settings = {
-            "hyperparameters": self.hyperparameters(phase, size, task).model_dump(mode="json"),
-            "trained_on": {name: catalogue.settings(self.tasks, name) for name in train_on},
-        }
-        if self.on_leak == "drop":  # training data depends on the targets that may share items
-            formats = {self.tasks[name].format for name in train_on}
-            targets = [t.task for t in self.targets if self.tasks[t.task].format in formats]
-            settings["without"] = {
-                name: catalogue.settings(self.tasks, name) | {"languages": self.languages(name)}
-                for name in targets
-            }
-        if self.sizes[size].tuning == "lora":
-            settings["lora"] = self.sizes[size].lora.model_dump(mode="json")
-        return settings
+        return settings.of(self, size, intermediate, target)
