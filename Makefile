@@ -4,7 +4,7 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo demo-record study fetch plan export test test-fast test-precision test-cluster bench lab slides clean
+.PHONY: demo demo-record study fetch plan export results test test-fast test-precision test-cluster bench lab slides clean
 
 CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
     retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
@@ -27,6 +27,9 @@ plan: .venv/installed ## what a study takes, before anything runs: make plan STU
 
 export: .venv/installed ## a study's predictions as XTREME's evaluation reads them
 	$(BIN)/python -m helpers.evaluation.export $(STUDY)
+
+results: .venv/installed ## tables, charts and page of the studies on real data: docs/results
+	$(BIN)/python docs/write_results.py
 
 test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -11,7 +11,7 @@ import yaml
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SLOW = {"batch", "faults", "hub_study", "limits", "report", "resampling", "safety"}
+SLOW = {"batch", "faults", "hub_study", "lab", "limits", "report", "resampling", "safety"}
 SLOW |= {"scaling", "smoke", "sweep"}
 """Test files of minutes rather than seconds: ``make test-fast`` leaves them out."""
 

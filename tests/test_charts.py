@@ -275,3 +275,21 @@ def test_an_older_vega_lite_draws_the_same(drawn):
         spec = json.dumps(theme.bundle(chart.to_dict())[theme.MIME])
         old = vl_convert.vegalite_to_svg(spec, vl_version=vl_convert.get_vegalite_versions()[0])
         assert old.count("<path") == svg(chart).count("<path"), name
+
+
+def test_the_learning_curve_has_a_point_for_every_amount_of_target_data():
+    study = a_study(targets={"few": ("en", "de"), "many": ("en", "de"), "other": ("en", "de")})
+    study.variants = {"few": "nli", "many": "nli"}
+    amounts = {"few": 100, "many": 400, "other": 200}
+    study.hyperparameters = lambda phase, size, task: SimpleNamespace(train_examples=amounts[task])
+    effects, results, *_ = tables(study)
+    chart = scaling.learning_curve(study, effects, results)
+    rows = pd.DataFrame(chart.datasets["learning_curve"])
+    assert set(rows["examples"]) == {100, 400} and set(rows["panel"]) == {"base", "large"}
+    shown = rows.query("language == 'zero-shot' and intermediate == 'qa' and size == 'large'")
+    wanted = effects.query("quantity == 'score' and language == 'zero-shot' and size == 'large'")
+    wanted = wanted.query("intermediate == 'qa' and target in ('few', 'many')")
+    assert shown["estimate"].round(3).to_list() == wanted["estimate"].round(3).to_list()
+    assert ">400<" in svg(chart)
+    amounts["many"] = 100
+    assert scaling.learning_curve(study, effects, results) is None

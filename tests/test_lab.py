@@ -199,6 +199,12 @@ def test_the_filter_strips_what_a_notebook_shows(tmp_path):
 # ---- in a real JupyterLab, in a real browser -----------------------------------------------------
 
 
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # every cell stays in the page
+    "apputils-extension/notification": {"fetchNews": "false"},
+}
+
+
 @contextmanager
 def jupyter_lab(root: Path):
     """The address of a JupyterLab that `make lab` would start in ``root``."""
@@ -214,6 +220,10 @@ def jupyter_lab(root: Path):
     }
     environment |= {"JUPYTERLAB_SETTINGS_DIR": str(root / ".settings")}
     environment |= {"JUPYTERLAB_WORKSPACES_DIR": str(root / ".workspaces")}
+    for name, settings in SETTINGS.items():
+        path = root / ".settings/@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings), encoding="utf-8")
     with (root / "lab.log").open("w") as log:
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log)
     try:
@@ -249,7 +259,20 @@ def lab(project):
         yield address
 
 
-def wait(condition, seconds: float = 180):
+STATUS = """return document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status"""
+PROMPTS = """
+const prompts = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];
+return prompts.map((e) => e.textContent)"""
+CHARTS = """
+const charts = [...document.querySelectorAll('.jp-OutputArea :is(svg.marks, canvas)')];
+return charts.map((e) => e.toDataURL ? e.toDataURL() : e.innerHTML)"""
+SCROLL = """
+const panel = document.querySelector('.jp-WindowedPanel-outer');
+panel.scrollTop = arguments[0] * 800;
+return panel.scrollHeight"""
+
+
+def wait(condition, seconds: float = 300):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with suppress(Exception):
@@ -263,30 +286,12 @@ def run_all(browser, address: str, name: str) -> None:
     """Open a notebook, run all its cells, and wait for the last one."""
     browser.get(f"{address}/{name}?reset")
     wait(lambda: browser.find_elements("css selector", ".jp-Notebook .jp-CodeCell"))
-    wait(
-        lambda: (
-            "Idle"
-            in browser.find_element(
-                "css selector", ".jp-Notebook-ExecutionIndicator"
-            ).get_attribute("outerHTML")
-            or "idle"
-            in browser.find_element(
-                "css selector", ".jp-Notebook-ExecutionIndicator"
-            ).get_attribute("data-status")
-        )
-    )
+    wait(lambda: browser.execute_script(STATUS) == "idle")
     time.sleep(1)
-    browser.execute_script(
-        "const menu = [...document.querySelectorAll('.lm-MenuBar-item')].find((e) => e.textContent === 'Run');"
-        "for (const kind of ['mousedown', 'mouseup', 'click'])"
-        " menu.dispatchEvent(new MouseEvent(kind, {bubbles: true}))"
-    )
+    menus = browser.find_elements("css selector", ".lm-MenuBar-item")
+    next(menu for menu in menus if menu.text == "Run").click()
     wait(lambda: browser.find_element("css selector", "[data-command='runmenu:run-all']")).click()
-    last = (
-        "const cells = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];"
-        "return cells.map((e) => e.textContent)"
-    )
-    wait(lambda: re.fullmatch(r"\[\d+\]:", browser.execute_script(last)[-1]))
+    wait(lambda: re.fullmatch(r"\[\d+\]:", browser.execute_script(PROMPTS)[-1]))
     time.sleep(1)
 
 
@@ -304,9 +309,8 @@ def test_every_notebook_runs_in_jupyterlab(path, lab, browser, project):
 
 def screenshot(browser, stem: Path) -> None:
     """Pictures of a notebook, a window's height each."""
-    scroll = "const n = document.querySelector('.jp-WindowedPanel-outer'); n.scrollTop = arguments[0] * 850; return n.scrollHeight"
     for number in range(14):
-        if 850 * number > browser.execute_script(scroll, number):
+        if 800 * number > browser.execute_script(SCROLL, number):
             break
         time.sleep(1)
         browser.save_screenshot(f"{stem}-{number:02d}.png")
@@ -316,12 +320,10 @@ def test_a_choice_in_the_explorer_redraws_its_charts(lab, browser):
     from selenium.webdriver.support.ui import Select
 
     run_all(browser, lab, "notebooks/5_explore.ipynb")
-    drawn = "return [...document.querySelectorAll('.jp-OutputArea svg.marks, .jp-OutputArea canvas.marks, .vega-embed')].map((e) => e.outerHTML.length + (e.toDataURL ? e.toDataURL() : e.innerHTML))"
-    before = wait(lambda: browser.execute_script(drawn))
+    before = wait(lambda: browser.execute_script(CHARTS))
     boxes = browser.find_elements("css selector", ".jp-OutputArea select")
     Select(boxes[0]).select_by_visible_text("large")
-    wait(lambda: browser.execute_script(drawn) != before)
+    wait(lambda: browser.execute_script(CHARTS) != before)
     assert "large" in browser.execute_script(
         "return document.querySelector('.jp-Notebook').innerText"
     )
-    assert json.dumps(before)

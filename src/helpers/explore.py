@@ -2,6 +2,8 @@
 models say of sentences that somebody types.
 """
 
+from typing import Any
+
 import pandas as pd
 
 from helpers import data, encoders, tasks, training
@@ -43,6 +45,7 @@ def reader(study: Study, run: Run) -> Training:
         The study keeps no models, or the run is not finished.
     """
     trained = training.finished(study, run)
+    encoder: Any
     encoder, trained.tokenizer = encoders.pretrained(study.sizes[run.size])
     if study.sizes[run.size].tuning == "lora":
         adapters.add(encoder, study.sizes[run.size])

@@ -171,6 +171,8 @@ def predict(
 class _AllLayers(EncoderModel):
     """Pooled states (sequences, 1 + layers, hidden) of an encoder, embeddings first."""
 
+    pooling: str
+
     def forward(self, **inputs) -> torch.Tensor:
         families.choose_attention(self.encoder, inputs["input_ids"].shape[1])
         states = self.encoder(**inputs, output_hidden_states=True).hidden_states

@@ -31,10 +31,11 @@ def confusion(predictions: pd.DataFrame, labels: list[str], title: str) -> alt.F
     frame = counts.reset_index()
     of = frame.groupby(["language", "label"])["items"].transform("sum")
     frame["share"] = 100 * frame["items"] / of
-    order = {"sort": labels, "scale": alt.Scale(domain=labels)}
-    base = alt.Chart(frame).encode(
-        alt.X("prediction:N", **order), alt.Y("label:N", **order), tooltip=list(frame)
+    x, y = (
+        channel.sort(labels).scale(domain=labels)
+        for channel in (alt.X("prediction:N"), alt.Y("label:N"))
     )
+    base = alt.Chart(frame).encode(x, y, tooltip=list(frame))
     colour = alt.Color("share:Q").title("% of the label").scale(scheme="blues", domain=[0, 100])
     text = base.mark_text().encode(
         alt.Text("share:Q").format(".0f"),

@@ -1,4 +1,4 @@
-"""Charts of what more brings: gain against parameters, score against cost."""
+"""Charts of what more brings: parameters, English examples of the target, cost."""
 
 import json
 
@@ -25,30 +25,57 @@ def curve(
     frame["parameters"] = frame["size"].map(parameters)
     frame = frame.dropna(subset=["parameters"])
     params = ["show", "language", "analysis"]
-    color, shape = marks.by_task(study)
     x = alt.X("parameters:Q").title("parameters without embeddings (log scale)")
     ticks = alt.Axis(values=list(parameters.values()), format=".2~s")
     x = x.scale(type="log", base=2, padding=24).axis(ticks)
-    base = alt.Chart().transform_filter(marks.chosen(params)).transform_filter(marks.KNOWN)
-    base = base.encode(x)
-    y, low = (
-        alt.Y(f"{field}:Q").title("points").scale(zero=False) for field in ("estimate", "low")
-    )
+    base, layers = _by_task(study, x, "points", params)
     zero = base.transform_filter("show != 'score'").transform_calculate(zero="0")
-    layers = [
-        zero.mark_line(color="#555555", strokeWidth=1).encode(y="zero:Q"),
-        base.mark_area(opacity=0.1).encode(low, color, y2="high:Q"),
-        base.mark_line(strokeWidth=2).encode(y, color),
-        base.mark_point(filled=True, size=75, opacity=1).encode(
-            y, color, shape, tooltip=marks.TOOLTIP
-        ),
-        marks.cross(base.encode(y), dx=12),
-    ]
+    zero = zero.mark_line(color="#555555", strokeWidth=1).encode(y="zero:Q")
+    layers = [zero, *layers]
     chart = marks.layer("curve", *layers).properties(width=300, height=230)
     chart = marks.panels(chart, "target", grid.targets(study))
     title = "The scaling curve: what a growing encoder changes"
     subtitle = "95 % intervals; gain: score(intermediate) − score(none); rising: larger gains more"
     return finish(chart, study, frame, "curve", title, subtitle, params)
+
+
+def learning_curve(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart | None:
+    """Score against the target's English examples, a line per intermediate task, a panel per size.
+
+    The points are a task's variants with ``train_examples`` of their own; None if fewer than two
+    amounts were tried.
+    """
+    frame = grid.complete(study, effects, results, "score")
+    frame = frame[frame["target"].isin(study.variants)]
+    both = zip(frame["size"], frame["target"], strict=True)
+    amounts = [study.hyperparameters("target", *names).train_examples for names in both]
+    frame = frame.assign(examples=amounts, panel=frame["size"]).dropna(subset=["examples"])
+    if frame["examples"].nunique() < 2:
+        return None
+    params = ["language", "analysis"]
+    x = alt.X("examples:Q").title("English examples of the target (log scale)")
+    ticks = alt.Axis(values=sorted(set(frame["examples"])), format=",")
+    x = x.scale(type="log", base=2, padding=24).axis(ticks)
+    _, layers = _by_task(study, x, "score (%)", params)
+    chart = marks.layer("learning_curve", *layers).properties(width=300, height=230)
+    chart = marks.panels(chart, "panel", study.sizes)
+    origins = ", ".join(dict.fromkeys(study.variants.values()))
+    title = f"The learning curve of {origins}: where does an intermediate task stop helping?"
+    subtitle = "95 % intervals; where the lines meet, the target's own examples are enough"
+    return finish(chart, study, frame, "learning_curve", title, subtitle, params)
+
+
+def _by_task(study: Study, x: alt.X, title: str, params: list[str]) -> tuple[alt.Chart, list]:
+    """Estimates along x, and the layers of each task's line, interval and crosses."""
+    color, shape = marks.by_task(study)
+    y, low = (alt.Y(f"{end}:Q").title(title).scale(zero=False) for end in ("estimate", "low"))
+    base = alt.Chart().transform_filter(marks.chosen(params)).transform_filter(marks.KNOWN)
+    base = base.encode(x)
+    band = base.mark_area(opacity=0.1).encode(low, color, y2="high:Q")
+    line = base.mark_line(strokeWidth=2).encode(y, color)
+    point = base.mark_point(filled=True, size=75, opacity=1)
+    point = point.encode(y, color, shape, tooltip=marks.TOOLTIP)
+    return base, [band, line, point, marks.cross(base.encode(y), dx=12)]
 
 
 def cost(
