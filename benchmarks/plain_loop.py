@@ -92,7 +92,8 @@ def plain(study: Study, run: Run) -> pd.DataFrame:
             ]
             right = (logits.argmax(-1) == labels).astype(float)
             tables.append(pd.DataFrame({"language": language, "id": ids, "credit": right}))
-    return pd.concat(tables).assign(**run._asdict(), out_of=1.0, intermediate="plain")
+    named = run._replace(intermediate="plain")._asdict()
+    return pd.concat(tables).assign(**named, out_of=1.0)
 
 
 def main() -> None:
@@ -110,6 +111,8 @@ def main() -> None:
     runs, predictions = runs.query(fits), predictions.query(fits)
     ours = [Run(given.size, NONE, given.target, seed) for seed in seeds]
     theirs = pd.concat([plain(study, run) for run in ours])
+    item, more = ["language", "id"], predictions.columns.difference(theirs.columns)
+    theirs = theirs.merge(predictions[[*item, *more]].drop_duplicates(), on=item)
     both = pd.concat([predictions, theirs[predictions.columns]])
     effects = comparison.effects(
         both, pd.concat([runs, runs.assign(intermediate="plain", collapsed=False)])

@@ -251,10 +251,10 @@ def work(folder, seconds: float, **environment: str) -> subprocess.Popen:
 
 
 def test_a_killed_batch_is_waited_for_until_its_last_job_has_ended(done, capsys):
-    left = work(done.run_folder(Run("base", "none", "pairs", 1)), 1)
     killed = work(done.run_folder(Run("large", "none", "pairs", 1)), 600)
     killed.kill()
     killed.wait()
+    left = work(done.run_folder(Run("base", "none", "pairs", 1)), 1)
     with recovery.only_one(done):
         assert left.wait(timeout=5) == 0
     assert "waiting for the last jobs" in capsys.readouterr().out

@@ -20,6 +20,8 @@ def test_the_page_is_what_the_tables_and_the_template_give():
 def test_another_figure_in_a_table_is_another_page(tmp_path, name, column):
     folder = shutil.copytree(write_results.FOLDER, tmp_path / "tables")
     table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+    if table.empty:
+        pytest.skip("no run is finished yet")
     table[column] += 1.5
     table.to_csv(folder / f"{name}.csv", index=False)
     assert write_results.page(folder) != write_results.page()

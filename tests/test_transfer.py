@@ -367,3 +367,31 @@ def test_the_detectable_effect_is_the_one_that_simulated_studies_find_four_times
     ]
     power = rates(replace(case, effect=effect), studies=200)["found"]
     assert 65 < power < 95, (effect, power)
+
+
+def test_a_larger_encoder_an_intermediate_task_and_a_seed_are_priced_beside_each_other():
+    (predictions, runs), effects = three_sizes({"small": 0.0, "base": 8.0, "large": 8.0}, items=500)
+    runs["train_flops"] = runs["size"].map({"small": 1e15, "base": 2e15, "large": 6e15})
+    runs["train_flops"] += 3e15 * (runs["intermediate"] == "qa")
+    study = SimpleNamespace(
+        sizes=dict.fromkeys(THREE), variants={}, targets=[SimpleNamespace(task="nli")],
+        runs=lambda: [tuple(run) for run in runs[estimates.RUN].to_numpy()],
+        seeds_of=lambda kind: [1, 2, 3], languages=lambda name: LANGUAGES,
+        tasks={"nli": SimpleNamespace(evaluate="test", sizes={"test": 500}, parallel=True)},
+    )  # fmt: skip
+    results = estimates.results(predictions, runs)
+    bought = comparison.alternatives(study, runs, effects, results, THREE)
+    at = bought.set_index(["at", "instead of none"])
+    cost = at["petaFLOPs a run"]
+    assert cost["small", "encoder base"] == 1 and cost["base", "encoder large"] == 4
+    assert (cost.xs("intermediate task qa", level=1) == 3).all()
+    step = at.loc[("small", "encoder base")]
+    none = results[(results["intermediate"] == "none") & (results["language"] == "zero-shot")]
+    means = none.groupby("size")["score"].mean()
+    assert step["points"] == pytest.approx(means["base"] - means["small"])
+    assert step["low"] < step["points"] < step["high"]
+    assert at.loc[("base", "intermediate task qa"), "points"] == pytest.approx(
+        row_of(effects, "gain", size="base")["estimate"]
+    )
+    assert at.loc[("large", "one more seed"), "what it buys"].startswith("gains of ")
+    assert list(dict.fromkeys(bought["at"])) == list(THREE)

@@ -2,6 +2,7 @@
 sentence that answers the study's question. No torch.
 """
 
+from helpers.comparison.alternatives import alternatives
 from helpers.comparison.collected import finished_runs, missing_runs, parameters
 from helpers.comparison.estimates import effects, results
 from helpers.comparison.power import detectable
@@ -10,6 +11,7 @@ from helpers.comparison.sensitivity import sensitivity
 from helpers.comparison.sentence import explain_gains, languages, summary_sentence
 
 __all__ = [
+    "alternatives",
     "beside_published",
     "detectable",
     "effects",

@@ -32,6 +32,9 @@ def of(grid: pd.DataFrame, parameters: Mapping[str, float] | None = None) -> lis
     found = []
     for quantity in ("score", "transfer_gap"):
         found += [Contrast(quantity, *of, {of: 1.0}) for of in product(sizes, tasks)]
+    if NONE in tasks:
+        for a, b in pairwise(sizes):
+            found.append(Contrast("step", f"{b} - {a}", NONE, {(b, NONE): 1.0, (a, NONE): -1.0}))
     tasks = [task for task in tasks if task != NONE]
     groups = {task: [task] for task in tasks} | ({ALL: tasks} if len(tasks) > 1 else {})
     changes = _changes(sizes, parameters)

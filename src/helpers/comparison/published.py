@@ -34,7 +34,8 @@ def beside_published(results: pd.DataFrame, encoders: dict[str, str]) -> pd.Data
         ours=("score", "mean"), seeds=("seed", "nunique"), collapsed=("collapsed", "sum")
     )
     ours = ours.reset_index()
-    ours["encoder"] = ours["size"].map(encoders).astype(str).str.rstrip("/").str.split("/").str[-1]
+    names = {size: encoder.rstrip("/").split("/")[-1] for size, encoder in encoders.items()}
+    ours["encoder"] = [names.get(size, "") for size in ours["size"]]
     theirs = published().query("quantity == 'score'")
     theirs = theirs.assign(encoder=theirs["encoder"].str.split("/").str[-1])
     return theirs.merge(ours, on=["encoder", "intermediate", "target", "language", "languages"])

@@ -57,8 +57,7 @@ def _begins(where: str, row: dict | ValueError, begins: dict[str, str]) -> bool:
     if isinstance(row, ValueError):
         return True
     if missing := begins.keys() - row.keys():
-        found = f"no column '{min(missing)}'; found {', '.join(row)}"
-        raise StudyError(f"{where}: where: {found}")
+        raise StudyError(f"{where}: where: no column '{min(missing)}'; found {', '.join(row)}")
     return all(str(row[column]).startswith(begin) for column, begin in begins.items())
 
 

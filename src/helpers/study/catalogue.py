@@ -167,9 +167,8 @@ class Task(Source):
         values, labels = len(self.label_values or self.labels), len(self.labels)
         if values != labels:
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
-        told = " ".join([self.config or "", self.files or "", *self.where.values()])
         several = len({*self.languages} - {*self.per_language}) > 1 and (self.hub or self.files)
-        if several and "{language}" not in told:
+        if several and "{language}" not in f"{self.config} {self.files} {self.where}":
             raise ValueError("several languages, but no {language} in config, files or where")
         return self
 

@@ -115,8 +115,7 @@ def _ranked(examples: list[dict], vectors: list[np.ndarray]) -> list[dict]:
         hits = np.array([key in one["answers"] for one in found])
         precision = hits.cumsum() / np.arange(1, len(hits) + 1)
         credit = float(precision[hits].sum()) / max(1, min(right[key], DEPTH))
-        said = " ".join(one["id"] for one in found)
-        rows[i] = labels.row(key, said, cosines.tolist(), credit)
+        rows[i] = labels.row(key, " ".join(one["id"] for one in found), cosines.tolist(), credit)
     return rows
 
 
