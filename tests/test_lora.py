@@ -10,11 +10,11 @@ from safetensors import safe_open
 from test_checkpoints import STEPS, result, same, signal_after  # noqa: F401  (a fixture)
 from transformers import AutoModel
 
-from helpers import data, encoders, evaluation, training
+from helpers import data, encoders, evaluation, explore, training
 from helpers.batch import recovery
 from helpers.encoders import adapters, families, hidden_states
 from helpers.study import Run, Size, Study, StudyError
-from helpers.study.study import REPETITION
+from helpers.study.study import MODEL, REPETITION
 from helpers.training import checkpoints
 
 RUN = Run("xl", "none", "pairs", 1)
@@ -181,3 +181,20 @@ def test_a_repetition_and_the_run_files_are_as_ever(make):
     evaluation.write_run(study, RUN, trained, evaluation.zero_shot(study, "pairs", trained))
     record = json.loads((study.run_folder(RUN) / REPETITION / "run.json").read_text())
     assert record["parameters"]["target"]["lora"]["alpha"] == 32 and record["train_flops"] > 0
+
+
+def test_a_kept_model_of_adapters_predicts_what_its_run_did(make):
+    study = make(precision="fp32").model_copy(update={"keep_models": True})
+    handed = training.intermediate(study, "xl", "choices", 1)
+    evaluation.write_intermediate(study, "xl", "choices", 1, handed)
+    trained = training.target(study, ONTO)
+    predictions = evaluation.zero_shot(study, "pairs", trained)
+    evaluation.write_run(study, ONTO, trained, predictions)
+    with safe_open(study.run_folder(ONTO) / MODEL, "pt") as file:
+        assert all(any(part in name for part in PARTS) for name in file.keys())  # noqa: SIM118
+    for again in (training.finished(study, ONTO), explore.reader(study, ONTO)):
+        same_items = evaluation.zero_shot(study, "pairs", again)
+        for one, other in zip(
+            same_items["probabilities"], predictions["probabilities"], strict=True
+        ):
+            assert one == pytest.approx(other, abs=1e-4)
