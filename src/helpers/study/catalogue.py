@@ -68,7 +68,7 @@ class _EachKeyOnce(yaml.SafeLoader):
 def read_yaml(path: Path) -> dict:
     """A YAML file's mapping; anything else is a :class:`StudyError` of one line."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)
+        raw = _EachKeyOnce(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; expected a params file") from None
     except StudyError as error:
