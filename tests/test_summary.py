@@ -123,15 +123,20 @@ def test_a_difference_that_is_not_found_without_collapsed_runs_is_none_to_build_
     hanging = pd.concat(
         [table(5.0, 1.0, 9.0, 0.01), table(1.0, -2.0, 4.0, 0.4, analysis="without collapsed")]
     )
-    assert "hangs on collapsed runs" in sentence(hanging, collapsed=1)
+    hangs = "a difference only with collapsed runs counted, so none to build on."
+    text = sentence(hanging, collapsed=1)
+    assert hangs in text and "higher" not in text
     opposite = pd.concat(
         [table(5.0, 1.0, 9.0, 0.01), table(-5.0, -9.0, -1.0, 0.01, analysis="without collapsed")]
     )
-    assert "hangs on collapsed runs" in sentence(opposite, collapsed=1)
+    assert hangs in sentence(opposite, collapsed=1)
+    none_left = table(np.nan, np.nan, np.nan, np.nan, analysis="without collapsed")
+    assert hangs in sentence(pd.concat([table(5.0, 1.0, 9.0, 0.01), none_left]), collapsed=1)
     steady = pd.concat(
         [table(5.0, 1.0, 9.0, 0.01), table(4.0, 1.0, 7.0, 0.01, analysis="without collapsed")]
     )
-    assert "hangs" not in sentence(steady, collapsed=1)
+    assert "higher at the larger encoder" in sentence(steady, collapsed=1).split(". ")[0]
+    assert "higher" in sentence(table(5.0, 1.0, 9.0, 0.01))  # without a collapsed run
 
 
 def test_what_is_shown_to_be_small_is_called_so_and_the_margin_is_the_studys():

@@ -163,15 +163,7 @@ def test_a_collapsed_run_is_repeated_once_under_the_next_seed_and_both_are_kept(
     study = study.model_copy(update={"retry_collapsed": True})
     run = Run("base", "none", "pairs", 1)
     monkeypatch.setattr(Study, "load", lambda *_: study)
-    collapses, target = iter([True, False]), training.target  # the run itself, then its repetition
-
-    def first_collapses(*given):
-        trained = target(*given)
-        if next(collapses):
-            fall(trained.selection)
-        return trained
-
-    monkeypatch.setattr(training, "target", first_collapses)
+    monkeypatch.setattr(training, "target", first_collapses(training.target))
     names = dict(zip(("size", "intermediate", "target", "seed"), run, strict=True))
     predictions = run_notebook("3_target", **names)["predictions"]
     runs, stacked, _ = comparison.finished_runs(study)
@@ -189,15 +181,7 @@ def test_a_collapsed_intermediate_training_is_repeated_and_the_repetition_is_han
 ):
     study = study.model_copy(update={"retry_collapsed": True})
     monkeypatch.setattr(Study, "load", lambda *_: study)
-    collapses, intermediate = iter([True, False]), training.intermediate
-
-    def first_collapses(*given):
-        trained = intermediate(*given)
-        if next(collapses):
-            fall(trained.selection)
-        return trained
-
-    monkeypatch.setattr(training, "intermediate", first_collapses)
+    monkeypatch.setattr(training, "intermediate", first_collapses(training.intermediate))
     run_notebook("2_intermediate", size="base", task="choices", seed=1)
     folder = study.encoder_folder("base", "choices", 1).parent
     scores = json.loads((folder / "scores.json").read_text())
@@ -218,6 +202,19 @@ def test_what_follows_a_collapsed_intermediate_training_counts_as_collapsed(stud
         True,
         "intermediate",
     ]
+
+
+def first_collapses(train):
+    """``train``, of which the first call collapses: the training itself, not its repetition."""
+    collapses = iter([True, False])
+
+    def trained(*given):
+        made = train(*given)
+        if next(collapses):
+            fall(made.selection)
+        return made
+
+    return trained
 
 
 def fall(selection: dict) -> None:

@@ -395,3 +395,26 @@ def test_a_larger_encoder_an_intermediate_task_and_a_seed_are_priced_beside_each
     )
     assert at.loc[("large", "one more seed"), "what it buys"].startswith("gains of ")
     assert list(dict.fromkeys(bought["at"])) == list(THREE)
+
+
+def test_more_examples_are_priced_where_a_study_has_a_target_under_several_names():
+    targets = {"few": ("en", "de"), "many": ("en", "de")}
+    predictions, runs = simulated_study(targets, ("none", "qa"), items=200)
+    runs["train_flops"] = 1e15 + 3e15 * (runs["target"] == "many")
+    effects = estimates.effects(predictions, runs, resamples=50)
+    amounts = {"few": 100, "many": None}  # all that there are
+    study = SimpleNamespace(
+        sizes=dict.fromkeys(("base", "large")), variants=dict.fromkeys(targets, "nli"),
+        targets=[SimpleNamespace(task=name) for name in targets],
+        hyperparameters=lambda phase, size, task: SimpleNamespace(train_examples=amounts[task]),
+        runs=lambda: [tuple(run) for run in runs[estimates.RUN].to_numpy()],
+        seeds_of=lambda kind: [1, 2, 3], languages=lambda name: ("en", "de"),
+        tasks=dict.fromkeys(targets, SimpleNamespace(evaluate="test", sizes={}, parallel=True)),
+    )  # fmt: skip
+    bought = comparison.alternatives(study, runs, effects, estimates.results(predictions, runs), {})
+    row = bought.set_index(["at", "instead of none"]).loc[("large", "all examples, not 100")]
+    few, many = (
+        row_of(effects, "score", size="large", intermediate="none", target=name)["estimate"]
+        for name in targets
+    )
+    assert row["petaFLOPs a run"] == 3 and row["points"] == pytest.approx(many - few)

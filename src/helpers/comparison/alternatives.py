@@ -65,7 +65,8 @@ def _examples(study: Study, rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[
         few, *more = sorted(sized, key=sized.__getitem__) or [""]
         for name in more:
             if {(size, few), (size, name)} <= set(scores.index):
-                what = f"{sized[name]:,.0f} examples, not {sized[few]:,.0f}"
+                amount = "all" if sized[name] == np.inf else f"{sized[name]:,.0f}"
+                what = f"{amount} examples, not {sized[few]:,.0f}"
                 cost = (flops[size, name] - flops[size, few]) / 1e15
                 points = scores[size, name] - scores[size, few]
                 yield size, what, cost, points, np.nan, np.nan, ""

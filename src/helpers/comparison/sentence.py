@@ -49,11 +49,14 @@ def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) ->
         said += f" (gains {', '.join(gains)})"
     else:
         said = f"From {ends}, {what} changed by {_points(row)}, from {gains[0]} to {gains[-1]}"
-    sentences = [f"{said}: {_verdict(row, study.margin)}."]
+    hangs = "a difference only with collapsed runs counted, so none to build on"
+    down = int(runs["collapsed"].astype(bool).sum())
+    verdict = hangs if down and _hangs(rows) else _verdict(row, study.margin)
+    sentences = [f"{said}: {verdict}."]
     if row["seeds"] < 2:
         noise = f"a noise of {ASSUMED_SEED_SD:g} points between seeds"
         sentences.append(f"There is one seed only, so the interval assumes {noise}.")
-    if down := runs[runs["collapsed"].astype(bool)].shape[0]:
+    if down:
         sentences.append(_collapsed(down, runs, rows, study.margin))
     if row["quantity"] == "slope":
         sentences.append(_bend(effects, row))
@@ -61,18 +64,24 @@ def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) ->
 
 
 def _collapsed(down: int, runs: pd.DataFrame, rows: pd.DataFrame, margin: float) -> str:
-    """What the headline is without collapsed runs, and whether it hangs on them."""
+    """What the headline is without collapsed runs."""
     counted = f"{down} collapsed run{'s' * (down > 1)} of {len(runs)}"
     early = int((runs.get("collapsed_in", pd.Series(dtype=str)) == "intermediate").sum())
     counted += f" ({early} in the intermediate training)" * bool(early)
     other = "no such mean can be formed"
-    found, without = _differs(rows.loc[ANALYSES[0]]), False
     if ANALYSES[1] in rows.index:
         row = rows.loc[ANALYSES[1]]
         other = f"it is {_points(row)}: {_verdict(row, margin)}"
-        without = _differs(row) and row["estimate"] * rows.loc[ANALYSES[0], "estimate"] > 0
-    hangs = " The difference hangs on collapsed runs, so it is none to build on."
-    return f"This counts {counted}; without, {other}.{hangs * (found and not without)}"
+    return f"This counts {counted}; without, {other}."
+
+
+def _hangs(rows: pd.DataFrame) -> bool:
+    """Whether there is a difference with all runs, and none of its sign without collapsed ones."""
+    row = rows.loc[ANALYSES[0]]
+    if ANALYSES[1] not in rows.index:
+        return _differs(row)
+    other = rows.loc[ANALYSES[1]]
+    return _differs(row) and not (_differs(other) and other["estimate"] * row["estimate"] > 0)
 
 
 def _bend(effects: pd.DataFrame, row: pd.Series) -> str:

@@ -78,8 +78,7 @@ def complete(
     rows = product(sizes, names, places, analyses)
     plan = [(size, name, *place, analysis) for size, name, place, analysis in rows]
     frame = pd.DataFrame(plan, columns=KEYS).merge(some[[*KEYS, *VALUES]], on=KEYS, how="left")
-    tested = of[0] if of[0] in TESTED else quantity
-    return mark_collapsed(study, frame.assign(quantity=tested), results).drop(columns="quantity")
+    return mark_collapsed(study, frame.assign(quantity=of[0]), results).drop(columns="quantity")
 
 
 def mark_collapsed(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
