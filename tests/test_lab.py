@@ -116,6 +116,21 @@ def test_a_kept_model_predicts_what_the_run_did_and_reads_any_sentence(project, 
     assert any("unknown" in note for note in notes)
 
 
+def test_data_prepared_before_items_had_groups_is_one_line(tmp_path, monkeypatch):
+    from helpers import data
+    from helpers.study import Study, StudyError
+
+    monkeypatch.chdir(ROOT)
+    study = Study.load("params/smoke.yaml", tmp_path)
+    kept = study.folder / "data/mini_xnli/en.test.parquet"
+    kept.parent.mkdir(parents=True)
+    items = pd.DataFrame(data.examples(study, "mini_xnli", "test"))
+    items.drop(columns="group").to_parquet(kept)
+    with pytest.raises(StudyError, match=r"en.test.parquet: no column 'group'; run `make study"):
+        data.examples(study, "mini_xnli", "test")
+    assert "group" not in data.evaluated(Study.load("params/smoke.yaml"), "mini_xnli")
+
+
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [

@@ -8,7 +8,7 @@ from helpers.study import Study, Task
 
 def table(rows: list[dict], task: Task) -> pd.DataFrame:
     """Examples as a table to read: labels by name, each choice under its label."""
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows).drop(columns="group", errors="ignore")  # a digest
     if "choices" in frame:
         frame[task.labels] = frame.pop("choices").tolist()
     for name in {"label", "labels"} & set(frame):
