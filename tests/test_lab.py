@@ -82,6 +82,28 @@ def test_every_section_of_the_explorer_follows_the_choice(project, monkeypatch):
     )
 
 
+def test_two_studies_are_laid_beside_each_other(project, monkeypatch):
+    """The other study is this one with every estimate two points higher."""
+    text = (project / "params/smoke.yaml").read_text(encoding="utf-8")
+    (project / "params/other.yaml").write_text(text.replace("name: smoke", "name: other"))
+    effects = pd.read_parquet(project / "outputs/smoke/effects.parquet")
+    effects[["estimate", "low", "high"]] += 2
+    (project / "outputs/other").mkdir()
+    effects.to_parquet(project / "outputs/other/effects.parquet")
+    notebook = project / "notebooks/5_explore.ipynb"
+    text = notebook.read_text(encoding="utf-8")
+    notebook.write_text(text.replace('other = \\"\\"', 'other = \\"params/other.yaml\\"'))
+    try:
+        variables = run(ROOT / "notebooks/5_explore.ipynb", project, monkeypatch)
+    finally:
+        notebook.write_text(text, encoding="utf-8")
+    both, rows = variables["both"], variables["rows"]
+    assert len(both) and both["estimate difference"].to_list() == pytest.approx([2] * len(both))
+    widths = both["high difference"] - both["low difference"]
+    assert widths.to_list() == pytest.approx(2**0.5 * (both["high"] - both["low"]))
+    assert set(rows["study"]) == {"smoke", "other", "difference"}
+
+
 def test_the_explorer_says_what_an_unfinished_study_lacks(project, monkeypatch):
     from helpers import explore
     from helpers.study import Run, StudyError, open_study
