@@ -25,7 +25,8 @@ TEMPLATE = """{% extends 'reveal/index.html.j2' %}
 {% endblock %}"""
 STYLE = """:root{--jp-content-font-size1:30px !important}
 .reveal h1,.reveal h2{text-transform:none} .reveal .slides section{text-align:left}
-.reveal img{width:100%;max-height:590px;object-fit:contain;object-position:left}
+.reveal h1,.reveal h2{margin:0 0 12px} .reveal p{font-size:25px;line-height:1.3;margin:0 0 8px}
+.reveal img{width:100%;max-height:600px;object-fit:contain;object-position:left}
 .jp-InputPrompt,.jp-OutputPrompt{display:none} .reveal table{font-size:24px}
 .statement{font-size:32px;line-height:1.4}"""
 
@@ -46,6 +47,7 @@ def deck(study: Study) -> nbformat.NotebookNode:
         title.metadata.slideshow, cell.metadata.slideshow = (
             {"slide_type": kind} for kind in ("slide", "-")
         )
+        title.source = "\n\n".join(title.source.split("\n\n")[:2])  # the rest is for readers
         notebook.cells += [title, cell]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):  # a picture needs no script
