@@ -25,8 +25,9 @@ TEMPLATE = """{% extends 'reveal/index.html.j2' %}
 {% endblock %}"""
 STYLE = """:root{--jp-content-font-size1:30px !important}
 .reveal h1,.reveal h2{text-transform:none} .reveal .slides section{text-align:left}
-.reveal h1,.reveal h2{margin:0 0 12px} .reveal p{font-size:25px;line-height:1.3;margin:0 0 8px}
-.reveal img{width:100%;max-height:600px;object-fit:contain;object-position:left}
+.reveal h1,.reveal h2{margin:0 0 12px} .reveal p{font-size:24px;line-height:1.25;margin:0}
+.reveal .jp-Cell,.reveal .jp-OutputArea-child{padding:0;margin:0}
+.reveal img{width:100%;max-height:560px;object-fit:contain;object-position:left}
 .jp-InputPrompt,.jp-OutputPrompt{display:none} .reveal table{font-size:24px}
 .statement{font-size:32px;line-height:1.4}"""
 
