@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("steps", type=int)
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(int(os.environ.get("THREADS", os.cpu_count())))
     set_seed(SEED)
     encoder, tokenizer = encoders.load(given.folder / "trimmed")
     model = EncoderWithHead(encoder, "sequence", 3, "cls", 0.1)

@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -60,6 +60,7 @@ UNITS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=1, help="number of the first round")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=[*ENCODERS])
     parser.add_argument("--texts", nargs="+", choices=["nli", "mixed"], default=["nli", "mixed"])
@@ -80,8 +81,10 @@ def main() -> None:
             folder = prepare(Path(scratch) / f"{size}-{texts}", size, texts)
             turn = number % len(given.recipes)
             order = given.recipes[turn:] + given.recipes[:turn]
-            found += round_of(script, folder, order, {"encoder": ENCODERS[size], "texts": texts})
-            pd.DataFrame(found).to_csv(kept, index=False)
+            named = {"encoder": ENCODERS[size], "texts": texts, "round": given.first + number}
+            for rows in round_of(script, folder, order, named):
+                found += rows
+                pd.DataFrame(found).to_csv(kept, index=False)
         if not given.only_rounds:
             best = max(("fp32", "bf16"), key=machine["products"].get)
             found += profiles(Path(scratch), given, best) + growth(best) + attention()
@@ -137,17 +140,14 @@ def prepare(folder: Path, size: str, texts: str) -> Path:
     return folder
 
 
-def round_of(script: Path, folder: Path, order: list[str], named: dict) -> list[dict]:
+def round_of(script: Path, folder: Path, order: list[str], named: dict) -> Iterator[list[dict]]:
     """One measurement of every recipe."""
-    out, number = [], int(time.time())
     for recipe in order:
         kind = recipe.split()[-1]
         measures = peer(script, folder, recipe) if recipe in PEERS else ours(folder, kind)
         print(f"{named['encoder']}, {named['texts']}, {recipe}: {measures}", flush=True)
-        for measure, value in measures.items():
-            row = {"recipe": recipe, "measure": measure, "value": value, "unit": UNITS[measure]}
-            out.append({**named, "round": number, **row})
-    return out
+        named = {**named, "recipe": recipe}
+        yield [{**named, "measure": m, "value": v, "unit": UNITS[m]} for m, v in measures.items()]
 
 
 def peer(script: Path, folder: Path, recipe: str) -> dict[str, float]:
