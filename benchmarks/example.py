@@ -54,10 +54,10 @@ class Accuracy(evaluate.Metric):
 
 def located() -> Path:
     """The script, and on stderr a line if it is of another version; exits with one if missing."""
-    path = Path(os.environ.get("RUN_XNLI") or "")
+    path = Path(given := os.environ.get("RUN_XNLI", ""))
     if not path.is_file():
         sys.exit(
-            f"RUN_XNLI: found {str(path)!r}, expected the path of examples/pytorch/"
+            f"RUN_XNLI: found {given!r}, expected the path of examples/pytorch/"
             f"text-classification/run_xnli.py from transformers' repository, tag "
             f"v{version('transformers')}"
         )
