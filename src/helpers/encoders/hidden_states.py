@@ -44,18 +44,6 @@ class States:
         return out.to(input_ids.device)
 
 
-class _LowerLayers(EncoderModel):
-    """An encoder's lowest ``depth`` layers alone, for :func:`predict`."""
-
-    def __init__(self, encoder: PreTrainedModel, depth: int, precision: str):
-        super().__init__(encoder)
-        self.depth, self.precision = depth, precision
-
-    def forward(self, **inputs) -> torch.Tensor:
-        families.choose_attention(self.encoder, inputs["input_ids"].shape[1])
-        return families.states_after(self.encoder, self.depth, **inputs)
-
-
 def depth(study: Study, size: str) -> int:
     """How many of a size's lowest layers no training of the study changes."""
     trained: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
@@ -81,7 +69,8 @@ def write(
         return False
     if not is_exact(encoder, below, sequences[:4], tokenizer.pad_token_id):
         return False
-    lower = _LowerLayers(encoder, below, hardware.precision(study))
+    lower = EncoderModel(encoder, below)
+    lower.precision = hardware.precision(study)
     found = predict(lower, [{"input_ids": [ids]} for ids in sequences], tokenizer.pad_token_id)
     pairs = zip(found, sequences, strict=True)
     states = np.concatenate([rows[0, : len(ids)] for rows, ids in pairs])

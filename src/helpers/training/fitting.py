@@ -14,9 +14,11 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from helpers.encoders import families
 from helpers.encoders.model import EncoderModel
 from helpers.study import Hyperparameters
-from helpers.tasks.labels import IGNORED
 from helpers.training.checkpoints import Checkpoints, trained
 from helpers.training.training_set import TrainingSet
+
+_LOGGED = {key: key for key in ("step", "loss", "learning_rate")}
+_LOGGED["eval_score"] = "validation_score"
 
 
 @dataclass
@@ -59,7 +61,7 @@ def fit(
         drawn_from,
         model=model,
         args=_arguments(settings, steps, seed, str(checkpoints.staging), drawn_from.batch_size),
-        data_collator=lambda drawn: micro_batches(drawn_from, drawn),
+        data_collator=drawn_from.micro_batches,
         callbacks=[checkpoints, _Progress(drawn_from.name)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -67,12 +69,17 @@ def fit(
     seen = steps * settings.batch_size * settings.gradient_accumulation
     notes: dict[str, Any] = {"sequences per example": drawn_from.sequences, "steps": steps}
     notes |= {"best step": checkpoints.step, "precision": model.precision}
-    log = [_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x]
+    log = [  # the library's under our names, in one order, resumed or not
+        {_LOGGED[key]: line[key] for key in _LOGGED if key in line}
+        for line in trainer.state.log_history
+        if "loss" in line or "eval_score" in line
+    ]
+    last = [line["validation_score"] for line in log if "validation_score" in line][-1]
     return Training(
         model=model,
         tokenizer=tokenizer,
         seed=seed,
-        selection=drawn_from.selection | {"score": checkpoints.score, "last_score": _last(log)},
+        selection=drawn_from.selection | {"score": checkpoints.score, "last_score": last},
         max_length=settings.max_length,
         log=log,
         seconds=seconds,
@@ -127,25 +134,6 @@ def _arguments(
         seed=seed,
         data_seed=seed,
     )
-
-
-def micro_batches(drawn_from: TrainingSet, drawn: list) -> list[dict]:
-    """A batch as the trainer takes it: tensors of micro-batches, each with its share of labels."""
-    found = [drawn_from.collate(part) for part in drawn_from.split(drawn)]
-    counts = [int((part["labels"] != IGNORED).sum()) for part in found]
-    return [{**part, "share": n / sum(counts)} for part, n in zip(found, counts, strict=True) if n]
-
-
-def _last(log: list[dict]) -> float:
-    """The validation score of the last weights."""
-    return [line["validation_score"] for line in log if "validation_score" in line][-1]
-
-
-def _line(entry: dict) -> dict:
-    """A line of the library's log under our names, in one order, resumed or not."""
-    names = {"eval_score": "validation_score"}
-    keys = ("step", "loss", "learning_rate", "eval_score")
-    return {names.get(key, key): entry[key] for key in keys if key in entry}
 
 
 class _Trainer(Trainer):
