@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from helpers import data
 from helpers.encoders import families, hardware
 from helpers.encoders.batches import collate
 from helpers.encoders.model import EncoderModel, predict
-from helpers.study import NONE, Study
+from helpers.study import Study
 from helpers.study.params import Phase
 
 FILE = "frozen.safetensors"
@@ -26,29 +27,24 @@ class States:
     """States (tokens, hidden) after an encoder's lowest ``depth`` layers, found by their tokens."""
 
     def __init__(self, depth: int, tokens: torch.Tensor, ends: torch.Tensor, states: torch.Tensor):
-        self.depth, self._states, self._where = depth, states, {}
-        begin, flat = 0, tokens.tolist()
-        for end in ends.tolist():
-            self._where[tuple(flat[begin:end])] = slice(begin, end)
-            begin = end
+        texts, rows = (table.tensor_split(ends[:-1]) for table in (tokens, states))
+        pairs = zip(texts, rows, strict=True)
+        self.depth, self._states = depth, {tuple(ids.tolist()): found for ids, found in pairs}
 
     def find(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor | None:
         """States (sequences, tokens, hidden) of a padded batch; None unless all are there."""
-        lengths = attention_mask.sum(1).tolist()
-        rows = [tuple(ids[:n]) for ids, n in zip(input_ids.tolist(), lengths, strict=True)]
-        if any(row not in self._where for row in rows):
+        pairs = zip(input_ids.tolist(), attention_mask.sum(1).tolist(), strict=True)
+        rows = [self._states.get(tuple(ids[:length])) for ids, length in pairs]
+        if any(row is None for row in rows):
             return None
-        out = self._states.new_zeros((*input_ids.shape, self._states.shape[1]))
-        for at, row in enumerate(rows):
-            out[at, : len(row)] = self._states[self._where[row]]
-        return out.to(input_ids.device)
+        return pad_sequence(rows, batch_first=True).to(input_ids.device)
 
 
 def depth(study: Study, size: str) -> int:
     """How many of a size's lowest layers no training of the study changes."""
-    trained: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
-    trained += [("intermediate", task) for task in study.intermediate if task != NONE]
-    return min(study.hyperparameters(phase, size, task).frozen_layers for phase, task in trained)
+    asked: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
+    asked += study.trainings()
+    return min(study.hyperparameters(phase, size, task).frozen_layers for phase, task in asked)
 
 
 def write(
@@ -114,9 +110,9 @@ def load(folder: Path, encoder: PreTrainedModel, frozen_layers: int) -> States |
     lower = families.lower_parameters(encoder, below)
     for file in folder.glob("model*.safetensors"):
         with safe_open(file, "pt") as pretrained:
-            for name in lower.keys() & set(pretrained.keys()):
-                if not torch.equal(lower[name].cpu(), pretrained.get_tensor(name)):
-                    return None
+            both = lower.keys() & set(pretrained.keys())
+            if not all(torch.equal(lower[x].cpu(), pretrained.get_tensor(x)) for x in both):
+                return None
     return States(below, kept["pieces"], kept["ends"], kept["states"])
 
 

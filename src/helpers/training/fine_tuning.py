@@ -99,7 +99,7 @@ def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
     encoder, tokenizer = encoders.initial_encoder(study, *run[:2], run.seed, 0.0)
     size, task = study.sizes[run.size], study.tasks[run.target]
     depth = len(families.layers(encoder))
-    _fit_in_memory(study, run.size, encoder.requires_grad_(False))
+    _adapt(study, run.size, encoder.requires_grad_(False), train=False)
     layer = size.retrieval_layer or min(task.layer or depth // 2 + 1, depth)
     model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, layer)
     model.precision = hardware.precision(study)
@@ -162,18 +162,14 @@ def _fine_tune(
     return training
 
 
-def _adapt(study: Study, size: str, encoder: PreTrainedModel) -> None:
-    """Make an encoder what the size trains: with adapters, if it says so, and within memory."""
-    if study.sizes[size].tuning == "lora":
-        adapters.add(encoder, study.sizes[size])
-    _fit_in_memory(study, size, encoder)
-
-
-def _fit_in_memory(study: Study, size: str, encoder: PreTrainedModel) -> None:
-    """Do what the size says against want of memory, none of which changes a result."""
-    if study.sizes[size].tuning == "lora" and hardware.precision(study) == "bf16":
+def _adapt(study: Study, name: str, encoder: PreTrainedModel, train: bool = True) -> None:
+    """Give an encoder to ``train`` the size's adapters; save memory where no result changes."""
+    size = study.sizes[name]
+    if size.tuning == "lora" and train:
+        adapters.add(encoder, size)
+    if size.tuning == "lora" and hardware.precision(study) == "bf16":
         adapters.round_frozen(encoder)
-    if study.sizes[size].gradient_checkpointing:
+    if size.gradient_checkpointing:
         families.checkpoint_gradients(encoder)
 
 

@@ -7,8 +7,13 @@ from typing import Any
 
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from transformers import (
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+)
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from helpers.encoders import families
@@ -172,19 +177,16 @@ class _Trainer(Trainer):
         return metrics
 
 
-class _Progress(TrainerCallback):
+class _Progress(ProgressCallback):
     """One line that says how far the training is; it is gone at the end."""
 
     def __init__(self, name: str):
-        self.name, self.bar = name, None
+        super().__init__()
+        self.name = f"training on {name}"
 
     def on_train_begin(self, args, state, control, **_):
-        name = f"training on {self.name}"
-        self.bar = tqdm(total=state.max_steps, desc=name, unit="step", leave=False, mininterval=1)
-        self.bar.update(state.global_step)
+        options = {"total": state.max_steps, "unit": "step", "leave": False, "mininterval": 1}
+        self.training_bar, self.current_step = tqdm(desc=self.name, **options), 0
 
-    def on_step_end(self, args, state, control, **_):
-        self.bar.update(1)
-
-    def on_train_end(self, args, state, control, **_):
-        self.bar.close()
+    def on_log(self, args, state, control, **_):
+        """The library would write the log here."""
