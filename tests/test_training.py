@@ -361,6 +361,26 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
     )
 
 
+def test_without_room_for_all_states_those_of_the_evaluated_texts_are_kept(study, monkeypatch):
+    """What is trained on is then computed by every run, with the same losses."""
+    phases = {name: {**phase, "frozen_layers": 1} for name, phase in study.phases.items()}
+    frozen = study.model_copy(update={"name": "room", "phases": phases})
+    data.prepare(frozen)
+    tokenizer = encoders.load(study.encoder_folder("large"))[1]
+    read = hidden_states._sequences(frozen, "large", tokenizer, ("validation",))
+    kept, losses = [], []
+    for limit in (2**31, 4 * 16 * sum(map(len, read)), 64):
+        monkeypatch.setattr(hidden_states, "LIMIT", limit)
+        notes = encoders.prepare(frozen, "large")["notes"]
+        trained = training.target(frozen, Run("large", "none", "pairs", 1))
+        losses.append([line["loss"] for line in trained.log if "loss" in line])
+        evaluation.zero_shot(frozen, "pairs", trained)
+        kept.append((len(notes), trained.notes["prediction"]["not computed"] > 0))
+    assert kept == [(0, True), (0, True), (1, False)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert losses[2] == pytest.approx(losses[0], abs=1e-5)
+
+
 def test_long_sequences_use_the_attention_that_is_faster_for_them(tiny_sources, monkeypatch):
     """Either attention gives the same logits; which one is in use follows the length."""
     encoder, _ = encoders.load(tiny_sources / "encoder")

@@ -19,8 +19,9 @@ from helpers.study.params import Phase
 FILE = "frozen.safetensors"
 """Beside a pretrained encoder: ``pieces`` (all tokens), ``ends`` (of the sequences) and ``states``
 (all tokens, hidden) after ``depth`` layers."""
-LIMIT = 2**30
-"""Bytes that the states of a study's targets may take; larger ones are computed by every run."""
+LIMIT = 2**31
+"""Bytes that the states of a size's texts may take; a run maps them into memory and reads its own.
+"""
 
 
 class States:
@@ -54,14 +55,18 @@ def write(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
 ) -> bool:
-    """Keep the states of all texts of the study's targets in ``folder``, if all trainings freeze.
+    """Keep the states of the texts of the study's targets in ``folder``, if all trainings freeze.
 
-    False where nothing is kept: no layer is frozen, the states take too much room, or the upper
-    layers do not make the model's own output of them.
+    Where there is no room for all, those are left out that are only trained on. False where nothing
+    is kept: no layer is frozen, the states take too much room, or the upper layers do not make the
+    model's own output of them.
     """
-    below = depth(study, size)
-    sequences = _sequences(study, size, tokenizer) if below else []
-    if not sequences or sum(map(len, sequences)) * encoder.config.hidden_size * 4 > LIMIT:
+    below, room = depth(study, size), LIMIT // (4 * encoder.config.hidden_size)
+    for splits in [("train", "validation"), ("validation",)] if below else []:
+        sequences = _sequences(study, size, tokenizer, splits)
+        if 0 < sum(map(len, sequences)) <= room:
+            break
+    else:
         return False
     if not is_exact(encoder, below, sequences[:4], tokenizer.pad_token_id):
         return False
@@ -116,15 +121,17 @@ def load(folder: Path, encoder: PreTrainedModel, frozen_layers: int) -> States |
     return States(below, kept["pieces"], kept["ends"], kept["states"])
 
 
-def _sequences(study: Study, size: str, tokenizer: PreTrainedTokenizerFast) -> list[tuple]:
-    """Every sequence of tokens that a training on a target or its evaluation reads, each once."""
+def _sequences(
+    study: Study, size: str, tokenizer: PreTrainedTokenizerFast, splits: tuple[str, ...]
+) -> list[tuple]:
+    """Every sequence of tokens of the targets' evaluation and of these English splits, once."""
     found: dict[tuple, None] = {}
     for target in (t.task for t in study.targets if study.tasks[t.task].format != "retrieval"):
         length = study.hyperparameters("target", size, target).max_length
         sets = [
             (name, data.trained_on(study, name, split))
             for name in study.train_on(target)
-            for split in ("train", "validation")
+            for split in splits
         ]
         split = study.tasks[target].evaluate
         sets += [(target, data.examples(study, target, split, x)) for x in study.languages(target)]
