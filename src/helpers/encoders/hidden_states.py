@@ -35,9 +35,10 @@ class States:
     def find(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor | None:
         """States (sequences, tokens, hidden) of a padded batch; None unless all are there."""
         pairs = zip(input_ids.tolist(), attention_mask.sum(1).tolist(), strict=True)
-        rows = [self._states.get(tuple(ids[:length])) for ids, length in pairs]
-        if any(row is None for row in rows):
+        texts = [tuple(ids[:length]) for ids, length in pairs]
+        if not all(text in self._states for text in texts):
             return None
+        rows = [self._states[text] for text in texts]
         return pad_sequence(rows, batch_first=True).to(input_ids.device)
 
 

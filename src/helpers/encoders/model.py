@@ -55,7 +55,7 @@ class MaskedHead(nn.Module):
 
     def __init__(self, encoder: PreTrainedModel):
         super().__init__()
-        config, self.words = encoder.config, encoder.get_input_embeddings().weight
+        config, self.words = encoder.config, families.words(encoder)
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=getattr(config, "layer_norm_eps", 1e-5))
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
@@ -195,7 +195,8 @@ def predict(
     for at, text in enumerate(units):
         places[tuple(np.asarray(ids, np.int32).tobytes() for ids in text)].append(at)
     once = [{"input_ids": [np.frombuffer(ids, np.int32) for ids in text]} for text in places]
-    copies, found, layers = list(places.values()), {}, len(families.layers(model.encoder))
+    copies, layers = list(places.values()), len(families.layers(model.encoder))
+    found: dict[int, np.ndarray] = {}
     for index, logits in _logits(model, once, pad):
         same, sequences = copies[index], once[index]["input_ids"]
         found |= dict.fromkeys(same, logits)
@@ -226,10 +227,11 @@ class _AllLayers(EncoderModel):
 
     pooling: str
 
-    def forward(self, **inputs) -> torch.Tensor:
-        families.choose_attention(self.encoder, inputs["input_ids"].shape[1])
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        families.choose_attention(self.encoder, input_ids.shape[1])
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         states = self.encoder(**inputs, output_hidden_states=True).hidden_states
-        return torch.stack([pool(s, inputs["attention_mask"], self.pooling) for s in states], 1)
+        return torch.stack([pool(s, attention_mask, self.pooling) for s in states], 1)
 
 
 def embed(

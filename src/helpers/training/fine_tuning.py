@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from safetensors.torch import load_file
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from helpers import data, encoders, tasks
@@ -190,12 +191,13 @@ def _model(
     entries = [data.labelled(study, part) for part in study.components(name)]
     shapes: list[tuple[str, int]] = [tasks.of(entry).head(entry) for entry in entries]
     if mixture:
-        heads = {
+        heads: dict[str, nn.Module] = {
             entry.name: Head(encoder.config, *shape, pooling, dropout)
             for entry, shape in zip(entries, shapes, strict=True)
         }
-        masked = {MLM: MaskedHead(encoder)} if mixture.mlm else {}
-        return EncoderWithHeads(encoder, heads | masked)
+        if mixture.mlm:
+            heads[MLM] = MaskedHead(encoder)
+        return EncoderWithHeads(encoder, heads)
     if before and before.shape == shapes[0]:
         return before
     return EncoderWithHead(encoder, *shapes[0], pooling, dropout)
