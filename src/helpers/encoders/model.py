@@ -75,7 +75,7 @@ class EncoderModel(nn.Module):
     ``cached_states``, where set, finds the states of sequences after the lowest layers
     (:class:`helpers.encoders.hidden_states.States`), which are then not computed again.
     ``shape`` is the level and width of its head, as a format's ``head`` says them.
-    ``asked`` and ``spared`` count products of a token and a layer: what the texts so far have, and
+    ``asked`` and ``spared`` count, in prediction, tokens times layers: what the texts have, and
     what of it was not computed because it was known, or is above ``layer``.
     """
 
@@ -113,12 +113,16 @@ class EncoderModel(nn.Module):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         cached, layers = self.cached_states, len(families.layers(self.encoder))
         if self.layer is not None and self.layer < layers:
-            self.spared += (layers - self.layer) * int(attention_mask.sum())
+            self._spare(layers - self.layer, attention_mask)
             return families.states_after(self.encoder, self.layer, **inputs)
         if cached is not None and (found := cached.find(**inputs)) is not None:
-            self.spared += cached.depth * int(attention_mask.sum())
+            self._spare(cached.depth, attention_mask)
             return families.states_from(self.encoder, cached.depth, found, **inputs)
         return self.encoder(**inputs).last_hidden_state
+
+    def _spare(self, layers: int, attention_mask: torch.Tensor) -> None:
+        if not self.training:  # where a compiled model would be compiled anew for each count
+            self.spared += layers * int(attention_mask.sum())
 
 
 class EncoderWithHead(EncoderModel):
