@@ -282,7 +282,7 @@ def test_a_micro_batch_counts_by_its_labels(monkeypatch):
 
     whole = collate_labels(items)
     monkeypatch.setitem(batching.TRAINING_BUDGET, "cpu", 1)
-    given = TrainingSet("words", items, [5, 3, 3], 3, held_out={}, pad=1, **dict.fromkeys(MEANS, 1))
+    given = TrainingSet("words", items, {}, 1, **dict.fromkeys(MEANS, 1), lengths=[5, 3, 3])
     parts = given.micro_batches(items)
     assert [part["share"] for part in parts] == [0.75, 0.25]  # what carries no label is left out
     assert sum(part["share"] * mean([i]) for i, part in enumerate(parts)) == pytest.approx(

@@ -22,9 +22,6 @@ from helpers.study import Hyperparameters
 from helpers.training.checkpoints import Checkpoints, trained
 from helpers.training.training_set import TrainingSet
 
-_LOGGED = {key: key for key in ("step", "loss", "learning_rate")}
-_LOGGED["eval_score"] = "validation_score"
-
 
 @dataclass
 class Training:
@@ -74,12 +71,7 @@ def fit(
     seen = steps * settings.batch_size * settings.gradient_accumulation
     notes: dict[str, Any] = {"sequences per example": drawn_from.sequences, "steps": steps}
     notes |= {"best step": checkpoints.step, "precision": model.precision}
-    log = [  # the library's under our names, in one order, resumed or not
-        {_LOGGED[key]: line[key] for key in _LOGGED if key in line}
-        for line in trainer.state.log_history
-        if "loss" in line or "eval_score" in line
-    ]
-    last = [line["validation_score"] for line in log if "validation_score" in line][-1]
+    log, last = _log(trainer.state.log_history)
     return Training(
         model=model,
         tokenizer=tokenizer,
@@ -93,6 +85,15 @@ def fit(
         tokens=int(drawn_from.tokens * seen),
         notes=notes,
     )
+
+
+def _log(history: list[dict]) -> tuple[list[dict], float]:
+    """The library's log under our names, in one order, resumed or not, and its last score."""
+    names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate"}
+    names["eval_score"] = "validation_score"
+    lines = [line for line in history if "loss" in line or "eval_score" in line]
+    log = [{name: line[key] for key, name in names.items() if key in line} for line in lines]
+    return log, [line["eval_score"] for line in lines if "eval_score" in line][-1]
 
 
 def _flops_per_token(model: EncoderModel) -> float:

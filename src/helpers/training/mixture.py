@@ -19,7 +19,7 @@ from helpers.study import Hyperparameters, Study, StudyError
 from helpers.study.params import Mixture
 from helpers.tasks.labels import IGNORED
 from helpers.training import training_set
-from helpers.training.training_set import MLM, TrainingSet, Validation
+from helpers.training.training_set import MLM, TrainingSet, Validation, means
 
 MASKED = 0.15
 _GROUP = 50
@@ -70,8 +70,8 @@ def of_mixture(
     if mixture.mlm:
         rows[MLM], lengths[MLM] = _lines(study, mixture, tokenizer), settings.max_length
     examples = sum(min(len(some), mixture.cap) for some in rows.values())
-    shares = mixture.shares({component: len(some) for component, some in rows.items()})
-    order, generator = _order(shares, settings, examples, seed)
+    sizes = {component: len(some) for component, some in rows.items()}
+    order, generator = _order(mixture.shares(sizes), settings, examples, seed)
     items = {}
     for component, some in rows.items():
         most = max(1, int((order == component).sum())) * settings.batch_size
@@ -79,23 +79,21 @@ def of_mixture(
         items[component] = _items(study, component, some, tokenizer, lengths[component])
     streams = {c: _stream(some, settings.batch_size, generator) for c, some in items.items()}
     plan = [(str(component), next(streams[component])) for component in order]
-    held_out = {}
-    for task in own:
-        some, cache = training_set.held_out(study, task, settings), data.token_cache(study)
-        entry = data.labelled(study, task)
-        held_out[task] = Validation(entry, some, tokenizer, lengths[task], cache)
-    tokens, sequences = training_set.means([items[c][i] for c, chosen in plan for i in chosen])
     return TrainingSet(
         name=name,
         items=Batches(plan, items, tokenizer, seed),
-        lengths=None,
-        batch_size=1,
-        held_out=held_out,
+        held_out={task: _held_out(study, task, tokenizer, settings, lengths[task]) for task in own},
         pad=tokenizer.pad_token_id,
         examples=examples,
-        tokens=tokens,
-        sequences=sequences,
+        **means([items[c][i] for c, chosen in plan for i in chosen]),
     )
+
+
+def _held_out(
+    study: Study, name: str, tokenizer, settings: Hyperparameters, length: int
+) -> Validation:
+    rows, cache = training_set.held_out(study, name, settings), data.token_cache(study)
+    return Validation(data.labelled(study, name), rows, tokenizer, length, cache)
 
 
 def _order(shares: dict[str, float], settings: Hyperparameters, examples: int, seed: int):

@@ -61,13 +61,13 @@ class TrainingSet:
 
     name: str
     items: Sequence
-    lengths: list[int] | None
-    batch_size: int
     held_out: dict[str, Validation]
     pad: int
     examples: int
     tokens: float
     sequences: float
+    lengths: list[int] | None = None
+    batch_size: int = 1
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -131,7 +131,6 @@ def of_task(
     """The training set of one task; ``cache`` is a folder for tokenised texts."""
     held_out = Validation(task, validation, tokenizer, settings.max_length, cache)
     items = training_items(data.tokenise(task, train, tokenizer, settings.max_length, cache))
-    tokens, sequences = means(items)
     return TrainingSet(
         name=task.name,
         items=items,
@@ -140,8 +139,7 @@ def of_task(
         held_out={task.name: held_out},
         pad=tokenizer.pad_token_id,
         examples=len(items),
-        tokens=tokens,
-        sequences=sequences,
+        **means(items),
     )
 
 
@@ -155,7 +153,7 @@ def held_out(study: Study, name: str, settings: Hyperparameters) -> list[dict]:
     return data.sample(data.trained_on(study, name, "validation"), settings.validation_examples, 0)
 
 
-def means(items: Sequence[dict]) -> tuple[float, float]:
+def means(items: Sequence[dict]) -> dict[str, Any]:
     """Mean tokens and mean sequences of a training item."""
-    tokens = sum(len(ids) for item in items for ids in item["input_ids"])
-    return tokens / len(items), sum(len(item["input_ids"]) for item in items) / len(items)
+    lengths = [len(ids) for item in items for ids in item["input_ids"]]
+    return {"tokens": sum(lengths) / len(items), "sequences": len(lengths) / len(items)}
