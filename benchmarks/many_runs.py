@@ -101,7 +101,10 @@ def _finish(study: Study, template: Path, items: int) -> None:
         else:
             _json(folder / "scores.json", {"metric": "accuracy", "selection": selection})
         _json(folder / "run.json", record)
-        os.link(template / "notebook.ipynb", (path.parents[1] if len(names) == 1 else folder) / "notebook.ipynb")
+        os.link(
+            template / "notebook.ipynb",
+            (path.parents[1] if len(names) == 1 else folder) / "notebook.ipynb",
+        )
 
 
 class _Scores:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
-import papermill
 import pytest
 from conftest import write_study
 from finished import write_finished
 
+from helpers.batch import engine
 from helpers.report import page, theme
 from helpers.study import Run
 
@@ -55,10 +55,7 @@ def folder(tmp_path_factory) -> Path:
     study = write_finished(path, root / "outputs", without=absent, collapsed=1)
     parameters = {"study": str(path), "outputs": str(root / "outputs")}
     executed = study.folder / "4_compare.ipynb"
-    papermill.execute_notebook(
-        NOTEBOOK, executed, parameters, kernel_name="python3", progress_bar=False
-    )
-    page.write(executed)
+    assert engine.run(NOTEBOOK, executed, parameters, report=True) is None
     return study.folder
 
 
