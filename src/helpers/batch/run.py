@@ -113,6 +113,7 @@ def _command(study: Study, at_once: int, profile: Path | None, more: list[str]) 
     command = [sys.executable, "-m", "snakemake", *more, "--snakefile", str(snakefile)]
     command += ["--profile", str(profile)] if profile else here
     command += ["--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"]
+    command += ["--scheduler", "greedy"]  # not a linear program over all that is ready
     command += ["--force-use-threads"]  # else every notebook would get a Snakemake of its own
     return [*command, "--config", f"study={study.path}", f"outputs={study.outputs}"]
 
