@@ -80,7 +80,15 @@ def test_what_runs_share_is_counted_against_every_run_alone(sources, tmp_path):
     assert read > 0
     once = write_study(tmp_path / "r", sources, phases=frozen, intermediate=["none"], seeds=[1])
     assert plan.saved(Study.load(once, tmp_path / "outputs"))["states of frozen layers"] < read
-    assert "GPU-hours" in plan.show(study, plan.plan(study)).split("saved against every run")[1]
+    said = plan.show(study, plan.plan(study))
+    assert (
+        "GPU-hours" in said.split("saved against every run")[1] and "texts of another" not in said
+    )
+    rows = (sources / "files/pairs/de.test.tsv").read_text(encoding="utf-8").splitlines()
+    again = "\n".join([*rows, "more\t" + rows[1].split("\t", 1)[1]]) + "\n"
+    (sources / "files/pairs/de.test.tsv").write_text(again, encoding="utf-8")
+    data.prepare(study)
+    assert "\n1 of " in plan.show(study, plan.plan(study)).split("texts of another")[0]
 
 
 @pytest.mark.parametrize("name", [name for name in memory.ENCODERS if "xlm" in name])

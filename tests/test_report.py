@@ -128,6 +128,15 @@ def test_the_page_shows_pictures_where_no_script_runs(folder):
     assert page.count("<noscript><img") == len(CHARTS)
 
 
+def test_the_page_says_what_sharing_has_saved(folder):
+    """An intermediate training served two targets, but after `choices` at large one: 60 or 180
+    seconds and as many as its seed.
+    """
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    seconds = 2 * (61 + 62) + (181 + 182)
+    assert f"{seconds / 3600:.2g} hours of intermediate training" in page
+
+
 def test_a_table_escapes_its_values_and_carries_all_of_itself():
     frame = pd.DataFrame(
         {"text": ["<script>x()</script>", "a,b"], "score": [1.25, None], "collapsed": [True, False]}
