@@ -13,7 +13,7 @@ import pandas as pd
 
 from helpers import comparison
 from helpers.batch import fetch, memory
-from helpers.study import NONE, RUN, Study, command, rules
+from helpers.study import NONE, RUN, Study, Task, command, rules
 from helpers.study.files import read_json
 from helpers.study.params import Phase
 
@@ -31,8 +31,10 @@ TOKENS = {
     "tagging": 30,
     "retrieval": 20,
     "plain_text": 128,
+    "map_20": 100,
 }
-"""Assumed tokens of a sequence; long texts are cut at the study's length."""
+"""Assumed tokens of a sequence of a format, or of retrieval that is trained for (map_20); long texts
+are cut at the study's length."""
 PREDICTED = 5_000
 """Assumed evaluated items of a language where the catalogue does not say."""
 EARLIER = pd.DataFrame(columns=[*RUN, "language", "score", "n"])
@@ -54,9 +56,11 @@ def plan(study: Study) -> pd.DataFrame:
             disk = 0
         elif len(names) == 2:
             task = study.tasks[names[1]]
-            items = task.sizes.get(task.evaluate, PREDICTED)
-            items *= 1 if task.where else len(study.languages(task.name))
+            items = _items(task, study.languages(task.name))
             predicted = items * _tokens(study, "target", size, task.name, task.name)
+            for pool in (study.tasks[name] for name in task.candidates):
+                length = _tokens(study, "target", size, pool.name, task.name)
+                predicted += _items(pool, pool.languages) * length
             disk = 200 * items + 4 * layers * study.keeps_model(task.name)  # frozen ones too
         examples, tokens = _training(study, size, *names[-2:]) if names else (0, 0)
         training = TRAINING - 2 * lora + 2 * study.sizes[size].gradient_checkpointing
@@ -67,6 +71,12 @@ def plan(study: Study) -> pd.DataFrame:
     phases = table.sum().assign(longest=table["longest"].max())
     phases = phases.reindex(_PHASES if study.sweep else _PHASES[:-1])
     return phases.fillna({"longest": START / 60}).fillna(0)
+
+
+def _items(task: Task, languages: list[str]) -> int:
+    """Evaluated items of a task, in all of these languages."""
+    together = "{language}" in str(task.where)  # one source has them all
+    return task.sizes.get(task.evaluate, PREDICTED) * (1 if together else len(languages))
 
 
 def _training(study: Study, size: str, name: str, target: str | None = None) -> tuple[int, int]:
@@ -97,7 +107,7 @@ def _rows(study: Study, name: str) -> int | None:
     """Training rows as the catalogue says, else as counted when the study's data was read."""
     entry = study.tasks[name]
     counts = [study.tasks[part].sizes.get("train") for part in entry.parts or [name]]
-    if None in counts or entry.where:  # there the source's size is that of all its languages
+    if None in counts:
         read = read_json(study.folder / "data" / "summary.json").get("splits", {})
         counts = [read.get(f"{name}/train/{code}", {}).get("rows") for code in entry.trained_in]
     known = [count for count in counts if count is not None]
@@ -107,8 +117,9 @@ def _rows(study: Study, name: str) -> int | None:
 def _tokens(study: Study, phase: Phase, size: str, task: str, name: str) -> int:
     """Tokens of an example of ``task``, cut as the hyperparameters of ``name`` say."""
     entry, limit = study.tasks[task], study.hyperparameters(phase, size, name).max_length
-    sequences = len(entry.labels) if entry.format == "multiple_choice" else 1
-    return min(TOKENS[entry.format], limit) * sequences
+    sides = len({"source", "target"} & entry.columns.keys()) or 1
+    sequences = len(entry.labels) if entry.format == "multiple_choice" else sides
+    return min(TOKENS.get(entry.metric, TOKENS[entry.format]), limit) * sequences
 
 
 def detectable(study: Study) -> list[str]:
@@ -122,6 +133,7 @@ def detectable(study: Study) -> list[str]:
     }
     planned = {name: len(study.seeds_of(name)) for name in (NONE, "others")}
     more = [{NONE: none, "others": others} for none, others in ((5, 3), (5, 5), (10, 5))]
+    more = [seeds for seeds in more if seeds != planned]
     rows = [comparison.detectable(study, seeds, earlier, counts) for seeds in (planned, *more)]
     if not rows[0]:
         return []
@@ -150,7 +162,10 @@ def missing(study: Study) -> list[str]:
         for path in [folder / file for file in mlm.files] if mlm else []:
             if not path.is_file():
                 users[f"file {path}"][name] = True
-    return [f"{what}: {', '.join(by)}" if by else what for what, by in users.items()]
+    own = {name for what, by in users.items() if what.startswith("file ") for name in by}
+    obtain = {study.tasks[name].obtain for name in own & study.tasks.keys()} - {""}
+    absent = [f"{what}: {', '.join(by)}" if by else what for what, by in users.items()]
+    return absent + [f"to get: {where}" for where in sorted(obtain)]
 
 
 def _is_here(repository: str, kind: str) -> bool:
