@@ -33,8 +33,8 @@ TOKENS = {
     "plain_text": 128,
     "map_20": 100,
 }
-"""Assumed tokens of a sequence of a format, or of retrieval that is trained for (map_20); long texts
-are cut at the study's length."""
+"""Assumed tokens of a sequence, for retrieval that is trained for under map_20; long texts are cut at
+the study's length."""
 PREDICTED = 5_000
 """Assumed evaluated items of a language where the catalogue does not say."""
 EARLIER = pd.DataFrame(columns=[*RUN, "language", "score", "n"])
