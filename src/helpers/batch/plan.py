@@ -33,7 +33,7 @@ TOKENS = {
     "plain_text": 128,
     "map_20": 100,
 }
-"""Assumed tokens of a sequence, for retrieval that is trained for under map_20; long texts are cut at
+"""Assumed tokens of a sequence (map_20: of retrieval that is trained for); long texts are cut at
 the study's length."""
 PREDICTED = 5_000
 """Assumed evaluated items of a language where the catalogue does not say."""
