@@ -3,7 +3,7 @@
 import math
 
 from helpers.batch import memory
-from helpers.study import Study
+from helpers.study import Study, Task
 from helpers.study.files import read_json
 from helpers.study.params import Phase
 
@@ -21,8 +21,10 @@ TOKENS = {
     "tagging": 30,
     "retrieval": 20,
     "plain_text": 128,
+    "map_20": 100,
 }
-"""Assumed tokens of a sequence; long texts are cut at the study's length."""
+"""Assumed tokens of a sequence (map_20: of retrieval that is trained for); long texts are cut at
+the study's length."""
 PREDICTED = 5_000
 """Assumed evaluated items of a language where the catalogue does not say."""
 
@@ -35,8 +37,7 @@ def result(study: Study, size: str, *names: str) -> tuple[int, int, float, int, 
     if len(names) == 3:
         disk = 0
     elif len(names) == 2:
-        items, length = evaluated(study, size, names[1])
-        predicted = items * length
+        items, predicted = evaluated(study, size, names[1])
         disk = 200 * items + 4 * layers * study.keeps_model(names[1])  # frozen ones too
     examples, tokens = trained(study, size, *names[-2:]) if names else (0, 0)
     training = TRAINING - 2 * lora + 2 * study.sizes[size].gradient_checkpointing
@@ -45,16 +46,25 @@ def result(study: Study, size: str, *names: str) -> tuple[int, int, float, int, 
 
 
 def evaluated(study: Study, size: str, target: str) -> tuple[int, int]:
-    """Items of a target in all languages, and the tokens of one."""
+    """Items of a target in all languages, and the tokens of these and of their candidates."""
     task = study.tasks[target]
-    items = task.sizes.get(task.evaluate, PREDICTED)
-    items *= 1 if task.where else len(study.languages(target))
-    return items, tokens_of(study, "target", size, target, target)
+    items = _items(task, study.languages(target))
+    tokens = items * tokens_of(study, "target", size, target, target)
+    for pool in (study.tasks[name] for name in task.candidates):
+        length = tokens_of(study, "target", size, pool.name, target)
+        tokens += _items(pool, pool.languages) * length
+    return items, tokens
+
+
+def _items(task: Task, languages: list[str]) -> int:
+    """Evaluated items of a task, in all of these languages."""
+    together = "{language}" in str(task.where)  # one source has them all
+    return task.sizes.get(task.evaluate, PREDICTED) * (1 if together else len(languages))
 
 
 def texts(study: Study, size: str, target: str) -> int:
     """Tokens of a target's training and evaluated texts, each once."""
-    total = math.prod(evaluated(study, size, target))
+    _, total = evaluated(study, size, target)
     for task in study.train_on(target):
         length = tokens_of(study, "target", size, task, target)
         total += length * (rows(study, task) or 0)
@@ -89,7 +99,7 @@ def rows(study: Study, name: str) -> int | None:
     """Training rows as the catalogue says, else as counted when the study's data was read."""
     entry = study.tasks[name]
     counts = [study.tasks[part].sizes.get("train") for part in entry.parts or [name]]
-    if None in counts or entry.where:  # there the source's size is that of all its languages
+    if None in counts:
         read = read_json(study.folder / "data" / "summary.json").get("splits", {})
         counts = [read.get(f"{name}/train/{code}", {}).get("rows") for code in entry.trained_in]
     known = [count for count in counts if count is not None]
@@ -99,5 +109,6 @@ def rows(study: Study, name: str) -> int | None:
 def tokens_of(study: Study, phase: Phase, size: str, task: str, name: str) -> int:
     """Tokens of an example of ``task``, cut as the hyperparameters of ``name`` say."""
     entry, limit = study.tasks[task], study.hyperparameters(phase, size, name).max_length
-    sequences = len(entry.labels) if entry.format == "multiple_choice" else 1
-    return min(TOKENS[entry.format], limit) * sequences
+    sides = len({"source", "target"} & entry.columns.keys()) or 1
+    sequences = len(entry.labels) if entry.format == "multiple_choice" else sides
+    return min(TOKENS.get(entry.metric, TOKENS[entry.format]), limit) * sequences

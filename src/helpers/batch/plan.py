@@ -79,6 +79,7 @@ def detectable(study: Study) -> list[str]:
     }
     planned = {name: len(study.seeds_of(name)) for name in (NONE, "others")}
     more = [{NONE: none, "others": others} for none, others in ((5, 3), (5, 5), (10, 5))]
+    more = [seeds for seeds in more if seeds != planned]
     rows = [comparison.detectable(study, seeds, earlier, counts) for seeds in (planned, *more)]
     if not rows[0]:
         return []
@@ -107,7 +108,10 @@ def missing(study: Study) -> list[str]:
         for path in [folder / file for file in mlm.files] if mlm else []:
             if not path.is_file():
                 users[f"file {path}"][name] = True
-    return [f"{what}: {', '.join(by)}" if by else what for what, by in users.items()]
+    own = {name for what, by in users.items() if what.startswith("file ") for name in by}
+    obtain = {study.tasks[name].obtain for name in own & study.tasks.keys()} - {""}
+    absent = [f"{what}: {', '.join(by)}" if by else what for what, by in users.items()]
+    return absent + [f"to get: {where}" for where in sorted(obtain)]
 
 
 def _is_here(repository: str, kind: str) -> bool:
@@ -145,7 +149,7 @@ def show(study: Study, phases: pd.DataFrame) -> str:
     lines = [
         f"{study.name}: {study.description}\n",
         *table,
-        f"\ndisk: about {total['disk'] / 1e9:,.0f} GB of encoders and predictions",
+        f"\ndisk: up to {total['disk'] / 1e9:,.0f} GB of encoders and predictions",
         f"estimated with {costs.GPU_FLOPS:.2g} FLOP/s a GPU (40 % of an A100 in bf16), "
         f"{costs.START:.0f} s a run beside training,",
         f"{costs.TRAINING} FLOP a parameter of the layers and token, and tokens a sequence of "
