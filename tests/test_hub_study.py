@@ -3,6 +3,7 @@
 Every task and every format is in it.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -136,12 +137,11 @@ def run(path: str, outputs: str) -> None:
 
     At base every intermediate task and target, at large what depends on an encoder's depth.
     """
-    yaml.SafeLoader = (
-        yaml.CSafeLoader
-    )  # the card of google/xtreme is long, and is read for every configuration
+    yaml.SafeLoader = yaml.CSafeLoader  # google/xtreme's long card is read for every configuration
     from helpers import data, encoders, evaluation, training
     from helpers.study import NONE, Run
 
+    gc.freeze()  # as in conftest.py
     begin = time.time()
     study = Study.load(path, outputs)
     data.prepare(study)
