@@ -36,14 +36,16 @@ def project(tmp_path_factory) -> Path:
     return root
 
 
-def run(path: Path, root: Path, monkeypatch) -> dict:
-    """Run a notebook's cells in this process; returns its variables."""
+def run(path: Path, root: Path, monkeypatch, **given) -> dict:
+    """Run a notebook's cells in this process, as papermill would; returns its variables."""
     monkeypatch.chdir(root / path.relative_to(ROOT).parent)
     monkeypatch.syspath_prepend(str(root))
     variables: dict = {"display": lambda *_: None}
     for cell in nbformat.read(root / path.relative_to(ROOT), 4).cells:
         if cell.cell_type == "code":
             exec(cell.source, variables)
+            if "parameters" in cell.metadata.get("tags", []):
+                variables.update(given)
     return variables
 
 
@@ -80,6 +82,49 @@ def test_every_section_of_the_explorer_follows_the_choice(project, monkeypatch):
     assert said[["entailment", "neutral", "contradiction"]].sum(axis=1).to_list() == pytest.approx(
         [1.0] * 4, abs=0.02
     )
+
+
+def test_two_studies_lie_beside_each_other(project, monkeypatch):
+    params = (project / "params/smoke.yaml").read_text(encoding="utf-8")
+    (project / "params/second.yaml").write_text(params.replace("name: smoke", "name: second"))
+    effects = pd.read_parquet(project / "outputs/smoke/effects.parquet")
+    moved = effects.assign(**{name: effects[name] + 2 for name in ("estimate", "low", "high")})
+    (project / "outputs/second").mkdir(exist_ok=True)
+    moved.to_parquet(project / "outputs/second/effects.parquet")
+
+    notebook = ROOT / "notebooks/5_explore.ipynb"
+    both = run(notebook, project, monkeypatch, other="params/second.yaml")["both"]
+    shared = effects.query("analysis == 'all runs'").dropna(subset=["low"])
+    assert len(both) == len(shared) > 0  # each estimate meets its own, and no other
+    assert both["difference"].to_list() == pytest.approx([2.0] * len(both))
+    wide = (both["high_"] - both["low_"]) / (both["high"] - both["low"])
+    assert wide.dropna().to_list() == pytest.approx([2**0.5] * len(wide.dropna()))
+
+
+def test_data_prepared_without_the_catalogues_group_is_one_line(tmp_path, monkeypatch):
+    import pyarrow.parquet as pq
+
+    from helpers import data
+    from helpers.study import StudyError, open_study
+
+    monkeypatch.chdir(ROOT)
+    study = open_study("params/smoke.yaml", tmp_path)
+    data.prepare(study)
+    kept = study.folder / "data/mini_xnli/zh.test.parquet"
+    pq.write_table(pq.read_table(kept).drop_columns(["group"]), kept)
+    with pytest.raises(StudyError, match=r"zh.test.parquet: no column 'group'.*run `make study"):
+        data.examples(study, "mini_xnli", "test", "zh")
+
+
+def test_letters_on_slides_are_larger_and_data_is_not():
+    import runpy
+
+    readable = runpy.run_path(str(ROOT / "docs/write_slides.py"))["readable"]
+    spec = {"config": {"axis": {"labelFontSize": 10}}, "height": {"step": 20}, "width": 300}
+    spec |= {"datasets": {"curves": [{"step": 8}]}}
+    large = readable(spec)
+    assert large["config"]["axis"]["labelFontSize"] == 15 and large["height"]["step"] == 30
+    assert (large["width"], large["datasets"]) == (300, spec["datasets"])
 
 
 def test_the_explorer_says_what_an_unfinished_study_lacks(project, monkeypatch):

@@ -29,8 +29,9 @@ def answers(study: Study, run: Run) -> pd.DataFrame:
     file = study.run_folder(run) / "predictions.parquet"
     if not file.exists():
         raise StudyError(f"{file}: not there; expected a finished run")
-    items = data.evaluated(study, run.target).drop(columns=["label", "labels"], errors="ignore")
-    return pd.read_parquet(file).merge(items, on=["language", "id"])
+    found, items = pd.read_parquet(file), data.evaluated(study, run.target)
+    new = items.columns.difference(found.columns.union(["labels"]), sort=False)
+    return found.merge(items[["language", "id", *new]], on=["language", "id"])
 
 
 def reader(study: Study, run: Run) -> Training:
