@@ -51,10 +51,9 @@ def reader(study: Study, run: Run) -> Training:
     if study.sizes[run.size].tuning == "lora":
         adapters.add(encoder, study.sizes[run.size])
     own, whole = trained.model.encoder, encoder.state_dict()
-    kept = encoders.kept_ids(study.encoder_folder(run.size))
     same = {k: v for k, v in own.state_dict().items() if v.shape == whole[k].shape}
     encoder.load_state_dict(same, strict=False)
-    if kept is not None:
+    if (kept := encoders.kept_ids(study.encoder_folder(run.size))) is not None:
         rows = own.get_input_embeddings().weight.data
         encoder.get_input_embeddings().weight.data[kept] = rows.to(encoder.device)
     trained.model.encoder = encoder.to(hardware.device())

@@ -38,8 +38,7 @@ def examples(study: Study, task: str, split: str, language: str = ENGLISH) -> li
     if kept.exists():
         rows = pq.read_table(kept)
         if study.tasks[task].group and "group" not in rows.column_names:
-            again = f"run `make study STUDY={study.path}`, which prepares it again"
-            raise StudyError(f"{kept}: no column 'group'; the catalogue asks for one: {again}")
+            raise StudyError(f"{kept}: no column 'group'; run `make study STUDY={study.path}`")
         return rows.to_pylist()
     return _read(study, task, split, language)[0]
 

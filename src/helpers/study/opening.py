@@ -16,8 +16,7 @@ def open_study(
     """The study that a notebook's parameters name.
 
     The project's folder becomes the working folder, for params name files relative to it. Where a
-    person runs the notebook, results go to a folder of their own, which no batch or comparison
-    reads, unless they ``join`` the batch's.
+    person runs the notebook, results go to a folder of their own unless they ``join`` the batch's.
 
     Parameters
     ----------
