@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]_*.ipynb"))
@@ -64,6 +65,41 @@ def test_a_solution_differs_from_its_exercise_in_the_answer_alone(path):
     pair = [nbformat.read(p, 4).cells for p in (path, path.parent / "solutions" / path.name)]
     other = [a.id for a, b in zip(*pair, strict=True) if a.source != b.source]
     assert other == ["answer"]
+
+
+def test_a_checker_says_what_kind_of_answer_it_wants(project, monkeypatch):
+    import numpy as np
+
+    monkeypatch.syspath_prepend(str(project))
+    from exercises import check
+    from helpers.study import Study
+
+    assert check.number(np.int64(3), "best_layer") == 3.0
+    with pytest.raises(check.Wrong, match="gain is None; expected a number"):
+        check.number(None, "gain")
+    with pytest.raises(check.Wrong, match="sum over items, take their mean"):
+        check.cross_entropy(lambda x, y: 5 * torch.nn.functional.cross_entropy(x, y))
+    study = Study.load(project / "params/smoke.yaml")
+    entry = study.tasks["mini_xnli"].model_copy(update={"trained_in": ["en", "de"]})
+    study = study.model_copy(update={"tasks": study.tasks | {"mini_xnli": entry}})
+    with pytest.raises(check.Wrong, match="still_zero_shot is 'zh'; expected a list"):
+        check.not_zero_shot(study, "mini_xnli", "zh")
+
+
+@pytest.mark.parametrize("folder", [".", "notebooks"])
+def test_papermill_runs_the_explorer_from_any_folder(folder, project, tmp_path):
+    import papermill
+
+    notebook = papermill.execute_notebook(
+        project / "notebooks/5_explore.ipynb",
+        tmp_path / "explored.ipynb",
+        cwd=project / folder,
+        kernel_name="python3",
+        progress_bar=False,
+        execution_timeout=200,
+    )
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert shown and not [output for output in shown if output.output_type == "error"]
 
 
 def test_every_section_of_the_explorer_follows_the_choice(project, monkeypatch):
