@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import torch
 
 from helpers import comparison
 from helpers.study import Study
@@ -44,14 +45,16 @@ def project(tmp_path_factory) -> Path:
     return root
 
 
-def run(path: Path, root: Path, monkeypatch) -> dict:
-    """Run a notebook's cells in this process; returns its variables."""
+def run(path: Path, root: Path, monkeypatch, **given) -> dict:
+    """Run a notebook's cells in this process, as papermill would; returns its variables."""
     monkeypatch.chdir(root / path.relative_to(ROOT).parent)
     monkeypatch.syspath_prepend(str(root))
     variables: dict = {"display": lambda *_: None}
     for cell in nbformat.read(root / path.relative_to(ROOT), 4).cells:
         if cell.cell_type == "code":
             exec(cell.source, variables)
+            if "parameters" in cell.metadata.get("tags", []):
+                variables.update(given)
     return variables
 
 
@@ -96,6 +99,41 @@ def test_a_solution_differs_from_its_exercise_in_the_answer_alone(path):
     assert other == ["answer"]
 
 
+def test_a_checker_says_what_kind_of_answer_it_wants(project, monkeypatch):
+    import numpy as np
+
+    monkeypatch.syspath_prepend(str(project))
+    from exercises import check
+    from helpers.study import Study
+
+    assert check.number(np.int64(3), "best_layer") == 3.0
+    with pytest.raises(check.Wrong, match="gain is None; expected a number"):
+        check.number(None, "gain")
+    with pytest.raises(check.Wrong, match="sum over items, take their mean"):
+        check.cross_entropy(lambda x, y: 5 * torch.nn.functional.cross_entropy(x, y))
+    study = Study.load(project / "params/smoke.yaml")
+    entry = study.tasks["mini_xnli"].model_copy(update={"trained_in": ["en", "de"]})
+    study = study.model_copy(update={"tasks": study.tasks | {"mini_xnli": entry}})
+    with pytest.raises(check.Wrong, match="still_zero_shot is 'zh'; expected a list"):
+        check.not_zero_shot(study, "mini_xnli", "zh")
+
+
+@pytest.mark.parametrize("folder", [".", "notebooks"])
+def test_papermill_runs_the_explorer_from_any_folder(folder, project, tmp_path):
+    import papermill
+
+    notebook = papermill.execute_notebook(
+        project / "notebooks/5_explore.ipynb",
+        tmp_path / "explored.ipynb",
+        cwd=project / folder,
+        kernel_name="python3",
+        progress_bar=False,
+        execution_timeout=200,
+    )
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert shown and not [output for output in shown if output.output_type == "error"]
+
+
 def test_every_section_of_the_explorer_follows_the_choice(project, monkeypatch):
     shown: list = []
     monkeypatch.setattr("IPython.display.display", lambda *what, **_: shown.extend(what))
@@ -112,6 +150,49 @@ def test_every_section_of_the_explorer_follows_the_choice(project, monkeypatch):
     assert said[["entailment", "neutral", "contradiction"]].sum(axis=1).to_list() == pytest.approx(
         [1.0] * 4, abs=0.02
     )
+
+
+def test_two_studies_lie_beside_each_other(project, monkeypatch):
+    params = (project / "params/smoke.yaml").read_text(encoding="utf-8")
+    (project / "params/second.yaml").write_text(params.replace("name: smoke", "name: second"))
+    effects = pd.read_parquet(project / "outputs/smoke/effects.parquet")
+    moved = effects.assign(**{name: effects[name] + 2 for name in ("estimate", "low", "high")})
+    (project / "outputs/second").mkdir(exist_ok=True)
+    moved.to_parquet(project / "outputs/second/effects.parquet")
+
+    notebook = ROOT / "notebooks/5_explore.ipynb"
+    both = run(notebook, project, monkeypatch, other="params/second.yaml")["both"]
+    shared = effects.query("analysis == 'all runs'").dropna(subset=["low"])
+    assert len(both) == len(shared) > 0  # each estimate meets its own, and no other
+    assert both["difference"].to_list() == pytest.approx([2.0] * len(both))
+    wide = (both["high_"] - both["low_"]) / (both["high"] - both["low"])
+    assert wide.dropna().to_list() == pytest.approx([2**0.5] * len(wide.dropna()))
+
+
+def test_data_prepared_without_the_catalogues_group_is_one_line(tmp_path, monkeypatch):
+    import pyarrow.parquet as pq
+
+    from helpers import data
+    from helpers.study import StudyError, open_study
+
+    monkeypatch.chdir(ROOT)
+    study = open_study("params/smoke.yaml", tmp_path)
+    data.prepare(study)
+    kept = study.folder / "data/mini_xnli/zh.test.parquet"
+    pq.write_table(pq.read_table(kept).drop_columns(["group"]), kept)
+    with pytest.raises(StudyError, match=r"zh.test.parquet: no column 'group'.*run `make study"):
+        data.examples(study, "mini_xnli", "test", "zh")
+
+
+def test_letters_on_slides_are_larger_and_data_is_not():
+    import runpy
+
+    readable = runpy.run_path(str(ROOT / "docs/write_slides.py"))["readable"]
+    spec = {"config": {"axis": {"labelFontSize": 10}}, "height": {"step": 20}, "width": 300}
+    spec |= {"datasets": {"curves": [{"step": 8}]}}
+    large = readable(spec)
+    assert large["config"]["axis"]["labelFontSize"] == 15 and large["height"]["step"] == 30
+    assert (large["width"], large["datasets"]) == (300, spec["datasets"])
 
 
 def test_the_explorer_says_what_an_unfinished_study_lacks(project, monkeypatch):
