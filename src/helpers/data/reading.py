@@ -141,6 +141,7 @@ def prepare(study: Study) -> dict:
         rows, skipped = _read(study, name, split, language)
         _keep(study, (name, split, language), rows)
         found = {"rows": len(rows), "labels": tasks.label_counts(entry, rows)}
+        found["distinct"] = len({tuple(tasks.of(entry).texts(row)) for row in rows})
         splits[f"{name}/{split}/{language}"] = found | ({"skipped": skipped} if skipped else {})
         if split == "train":
             trained[name, split, language] = _items(entry, rows)

@@ -20,7 +20,7 @@ import vl_convert
 from IPython.display import HTML
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 
-from helpers.comparison.collected import MADE_ON
+from helpers.comparison.collected import MADE_ON, shared_hours
 from helpers.report.theme import MIME
 from helpers.study import Study
 from helpers.study.files import write_whole
@@ -50,6 +50,9 @@ def overview(study: Study, runs: pd.DataFrame, missing: pd.DataFrame) -> HTML:
     early = int((runs["collapsed_in"] == "intermediate").sum()) if "collapsed_in" in runs else 0
     where = f" ({early} by the intermediate training that they build on)" * bool(early)
     lines.append(f"Runs: {len(runs)} of {planned} finished, {down} of them collapsed{where}")
+    if "repeats" in runs and (hours := shared_hours(study, runs)):
+        what = "of intermediate training, which runs on several targets share"
+        lines.append(f"Saved against every run alone: {hours:,.2g} hours {what}")
     for cell, count in study.dropped(study.tasks).items():
         lines.append(f"Left out of {cell}: {count} items that a target evaluates")
     for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least

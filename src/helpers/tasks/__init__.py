@@ -55,7 +55,7 @@ def normalise(
         try:
             fields = _fields(task, row, index)
             if not task.skip_labels or fields["label"] not in task.skip_labels:
-                out.append(shape.normalise(task, fields) | _group(task, row) | _tag(fields))
+                out.append(shape.normalise(task, fields) | _beside(task, row, fields))
         except KeyError as error:
             assert isinstance(row, dict)
             bad.append(f"row {index}: no column {error}; found {', '.join(map(str, row))}")
@@ -103,17 +103,13 @@ def _fields(task: Task, row: dict | ValueError, index: int) -> dict:
     return fields
 
 
-def _tag(fields: dict) -> dict:
-    """The benchmark's own kind of item, if a column says it."""
-    return {"tag": str(fields["tag"])} if "tag" in fields else {}
-
-
-def _group(task: Task, row) -> dict:
-    """What says which items belong together: a digest, for only equality matters."""
-    if not task.group:
-        return {}
-    text = str(_value(row, task.group)).encode()
-    return {"group": hashlib.blake2b(text, digest_size=8).hexdigest()}
+def _beside(task: Task, row, fields: dict) -> dict:
+    """What is kept beside a format's fields: a digest of the item's group, its kind."""
+    found = {}
+    if task.group:  # only equality matters
+        text = str(_value(row, task.group)).encode()
+        found["group"] = hashlib.blake2b(text, digest_size=8).hexdigest()
+    return found | ({"tag": str(fields["tag"])} if "tag" in fields else {})
 
 
 def _value(row: dict, path: str | list[str]):

@@ -75,7 +75,9 @@ def decode(task: Task, examples: list[dict], features: list[dict], logits: list)
         if task.metric == "accuracy":
             found = dict(enumerate(zip(*nearest(source, target), strict=True)))
         else:
-            pairs = _mined(own, source, target)
+            asked, pool = ([i for i, e in enumerate(own) if e[s]] for s in ("source", "target"))
+            mined = mine(source[asked], target[pool])
+            pairs = [(asked[s], pool[t], margin) for s, t, margin in mined]
             if split != task.evaluate:
                 gold = _translated(own)
                 scored = [(margin, s == t and s in gold) for s, t, margin in pairs]
@@ -117,13 +119,6 @@ def _ranked(examples: list[dict], vectors: list[np.ndarray]) -> list[dict]:
         credit = float(precision[hits].sum()) / max(1, min(right[key], DEPTH))
         rows[i] = labels.row(key, " ".join(one["id"] for one in found), cosines.tolist(), credit)
     return rows
-
-
-def _mined(examples: list[dict], source: np.ndarray, target: np.ndarray) -> list[tuple]:
-    """Pairs (source, target, margin) of the sentences that are not empty."""
-    sources, targets = ([i for i, e in enumerate(examples) if e[s]] for s in ("source", "target"))
-    pairs = mine(source[sources], target[targets])
-    return [(sources[s], targets[t], margin) for s, t, margin in pairs]
 
 
 def _rows(examples: list[dict], found: dict[int, tuple], metric: str) -> list[dict]:
