@@ -76,7 +76,7 @@ def scale_effects(study: Study, effects: pd.DataFrame, results: pd.DataFrame) ->
         fill=found.then(alt.value(INK)).otherwise(alt.value("white")),
     )
     layers = [marks.zero_line(), rule, point, *marks.ends(base, x)]
-    chart = marks.layer("scale_effects", *layers).properties(width=245)
+    chart = marks.layer("scale_effects", *layers)
     chart = marks.panels(chart, "intermediate", grid.contrasts(study))
     title = "Scale: does the larger encoder gain more?"
     subtitle = (
@@ -213,7 +213,7 @@ def _per_target(name, study, frame, axis, chosen) -> alt.FacetChart:
     y = alt.Y("intermediate:N").sort(list(dict.fromkeys(frame["intermediate"])))
     y = y.axis(labelExpr=marks.NAME)
     chart = marks.dodged(name, study, axis, y, chosen, step=20, zero=True)
-    return marks.panels(chart, "target", grid.targets(study), columns=3)
+    return marks.panels(chart, "target", grid.targets(study))
 
 
 def finish(chart, study, frame, name, title, subtitle, params) -> alt.Chart:
