@@ -4,6 +4,7 @@ Usage: ``python docs/write_slides.py params/STUDY.yaml``, or ``make slides``. nb
 out; reveal.js comes from the PyPI package sphinx-revealjs, of which nothing else is used.
 """
 
+import base64
 import re
 import sys
 from importlib.metadata import files
@@ -13,11 +14,12 @@ import nbformat
 import papermill
 from nbconvert import SlidesExporter
 
-from helpers.report.theme import MIME
+from helpers.report.theme import MIME, bundle
 from helpers.study import Study, StudyError
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 CHARTS = 9
+LETTERS = re.compile(r"(\w*F|f)ontSize|step|labelLimit|subtitleLineHeight|titlePadding")
 TEMPLATE = """{% extends 'reveal/index.html.j2' %}
 {% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}
 {% block footer_js %}<script>{{ resources.script }}</script>
@@ -25,9 +27,7 @@ TEMPLATE = """{% extends 'reveal/index.html.j2' %}
 {% endblock %}"""
 STYLE = """:root{--jp-content-font-size1:30px !important}
 .reveal h1,.reveal h2{text-transform:none} .reveal .slides section{text-align:left}
-.reveal h1,.reveal h2{margin:0 0 12px} .reveal p{font-size:24px;line-height:1.25;margin:0}
-.reveal .jp-Cell,.reveal .jp-OutputArea-child{padding:0;margin:0}
-.reveal img{width:100%;max-height:560px;object-fit:contain;object-position:left}
+.reveal img{width:100%;max-height:590px;object-fit:contain;object-position:left}
 .jp-InputPrompt,.jp-OutputPrompt{display:none} .reveal table{font-size:24px}
 .statement{font-size:32px;line-height:1.4}"""
 
@@ -48,12 +48,30 @@ def deck(study: Study) -> nbformat.NotebookNode:
         title.metadata.slideshow, cell.metadata.slideshow = (
             {"slide_type": kind} for kind in ("slide", "-")
         )
-        title.source = "\n\n".join(title.source.split("\n\n")[:2])  # the rest is for readers
         notebook.cells += [title, cell]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):  # a picture needs no script
-            output.get("data", {}).pop(MIME, None)
+            if spec := output.get("data", {}).pop(MIME, None):
+                picture = bundle(readable(spec))["image/png"]
+                output.data["image/png"] = base64.b64encode(picture).decode()
     return notebook
+
+
+def readable(spec, times: float = 1.5):
+    """A chart's specification with letters, and rows, for the back of a room."""
+    if isinstance(spec, list):
+        return [readable(part, times) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    larger = {
+        key: times * part
+        for key, part in spec.items()
+        if LETTERS.fullmatch(key) and isinstance(part, (int, float))
+    }
+    return {
+        key: larger.get(key, part if key in ("data", "datasets") else readable(part, times))
+        for key, part in spec.items()
+    }
 
 
 def _shown(notebook: nbformat.NotebookNode):

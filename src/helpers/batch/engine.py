@@ -19,6 +19,9 @@ from papermill.engines import Engine, papermill_engines
 from helpers.batch import recovery
 from helpers.report import page
 
+SAVED_EVERY = 10
+"""Seconds after which a notebook is written before its next cell: to be read when it is killed."""
+
 
 def run(source: Path, output: Path, parameters: dict, report: bool = False) -> str | None:
     """Execute a notebook in this process, which holds the lock of the output's folder meanwhile.
@@ -54,16 +57,22 @@ class InProcessEngine(Engine):
         shell = InteractiveShell.instance(colors="nocolor")
         shell.cache_size = 0
         shell._showtraceback = lambda *_: None  # it would stand in what the cell printed
-        for index, cell in enumerate(nb_man.nb.cells):
-            nb_man.cell_start(cell, index)
-            error = _run(shell, cell) if cell.cell_type == "code" else None
-            if error is not None:
-                nb_man.cell_exception(cell, index)
-            nb_man.cell_complete(cell, index)
-            if isinstance(error, Exception):
-                return
-            if error is not None:  # an interrupt ends the process, not only the cell
-                raise error
+        save, nb_man.save = nb_man.save, lambda: None  # two of the whole notebook a cell
+        try:
+            for index, cell in enumerate(nb_man.nb.cells):
+                nb_man.cell_start(cell, index)
+                if (nb_man.now() - nb_man.last_save_time).total_seconds() > SAVED_EVERY:
+                    save()
+                error = _run(shell, cell) if cell.cell_type == "code" else None
+                if error is not None:
+                    nb_man.cell_exception(cell, index)
+                nb_man.cell_complete(cell, index)
+                if isinstance(error, Exception):
+                    return
+                if error is not None:  # an interrupt ends the process, not only the cell
+                    raise error
+        finally:
+            nb_man.save = save
 
 
 def _run(shell: InteractiveShell, cell) -> BaseException | None:

@@ -4,6 +4,7 @@ In a batch on this machine's processors that server has imported torch before, o
 Elsewhere a run does: CUDA does not survive a fork, and a cluster's job has one notebook only.
 """
 
+import gc
 import multiprocessing
 import os
 import queue
@@ -88,6 +89,7 @@ def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str |
         os.environ[VISIBLE] = gpu
     from helpers.batch import engine
 
+    gc.freeze()  # else each collection reads, and so copies, all that the fork shares
     sys.exit(engine.run(source, output, parameters, report))
 
 

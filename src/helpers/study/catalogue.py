@@ -53,7 +53,7 @@ class Strict(BaseModel):
 T = TypeVar("T", bound=BaseModel)
 
 
-class _EachKeyOnce(yaml.SafeLoader):
+class _EachKeyOnce(yaml.CSafeLoader):
     """Refuses a key that a mapping has twice, of which PyYAML would take the later one."""
 
     def construct_mapping(self, node, deep=False):
