@@ -194,7 +194,7 @@ def _per_target(name, study, frame, axis, chosen) -> alt.FacetChart:
     y = alt.Y("intermediate:N").sort(list(dict.fromkeys(frame["intermediate"])))
     y = y.axis(labelExpr=marks.NAME)
     chart = marks.dodged(name, study, axis, y, chosen, step=20, zero=True)
-    return marks.panels(chart, "target", grid.targets(study), columns=3)
+    return marks.panels(chart, "target", grid.targets(study))
 
 
 def finish(chart, study, frame, name, title, subtitle, params) -> alt.Chart:

@@ -11,6 +11,8 @@ from helpers.study import Study
 
 TASKS = ["#222222", "#0057A0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A7A00"]
 """Colours of intermediate tasks, their mean first (after Okabe and Ito 2008)."""
+WIDE = 680
+"""Pixels of a panel that stands alone: with its labels, the page's width."""
 NAME = "datum.value == 'all' ? 'mean' : datum.value"
 """Label of an axis or a panel."""
 KNOWN, GAP = "isValid(datum.estimate)", "!isValid(datum.estimate)"
@@ -113,6 +115,7 @@ def panels(chart, field: str, order, columns: int = 0):
     """A panel per value of `field`, in the given order; in three columns if not said otherwise."""
     if not columns:  # in two where that leaves no panel alone in its row
         columns = 2 if len(order) == 4 else 3
+        chart = chart.properties(width=WIDE) if len(order) == 1 else chart
     name = NAME.replace("mean", f"mean of {field}s" if field == "target" else "mean of tasks")
     facet = alt.Facet(f"{field}:N").sort(list(order)).title(None).header(labelExpr=name)
     return chart.facet(facet, columns=columns)

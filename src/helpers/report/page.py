@@ -113,10 +113,14 @@ def write(executed: str | Path) -> Path:
     folder = Path(executed).parent
     notebook = nbformat.read(executed, as_version=4)
     figures = _figures(notebook)
+    pictures = {}
     for name, (spec, png) in figures.items():
         svg = vl_convert.vegalite_to_svg(json.dumps(spec)).encode()
-        _save(folder / "charts" / f"{name}.png", base64.b64decode(png))
-        _save(folder / "charts" / f"{name}.svg", svg)
+        drawn = {"png": base64.b64decode(png), "svg+xml": svg}
+        for kind, content in drawn.items():
+            _save(folder / "charts" / f"{name}.{kind[:3]}", content)
+        kind = min(drawn, key=lambda kind: len(drawn[kind]))  # the smaller one makes the page
+        pictures[name] = f"data:image/{kind};base64,{base64.b64encode(drawn[kind]).decode()}"
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     heading = re.search(r"^# +(.+)$", prose, re.M)
     vega = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
@@ -130,6 +134,7 @@ def write(executed: str | Path) -> Path:
         strip_ansi=strip_ansi,
         escaped=lambda text: html.escape(text, quote=False),
         specs={name: spec for name, (spec, _) in figures.items()},
+        pictures=pictures,
         scripts=scripts,
     )
     _save(folder / "report.html", page.encode())

@@ -32,8 +32,7 @@ def curve(
     zero = base.transform_filter("show != 'score'").transform_calculate(zero="0")
     zero = zero.mark_line(color="#555555", strokeWidth=1).encode(y="zero:Q")
     layers = [zero, *layers]
-    alone = len(grid.targets(study)) == 1
-    chart = marks.layer("curve", *layers).properties(width=680 if alone else 300, height=250)
+    chart = marks.layer("curve", *layers).properties(width=300, height=250)
     chart = marks.panels(chart, "target", grid.targets(study))
     title = "The scaling curve: what a growing encoder changes"
     subtitle = "95 % intervals; gain: score(intermediate) − score(none); rising: larger gains more"
