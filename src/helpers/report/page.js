@@ -7,6 +7,9 @@
   const bar = document.querySelector(".bar");
   const figures = [...document.querySelectorAll("figure[data-spec]")];
   const specs = figures.map((figure) => JSON.parse(document.getElementById(figure.dataset.spec).textContent));
+  const records = ({ keys, rows }) => rows.map((row) => Object.fromEntries(row.map((value, i) => [keys[i], value])));
+  const tables = JSON.parse(document.getElementById("tables").textContent).map(records);
+  for (const spec of specs) for (const name in spec.datasets) spec.datasets[name] = tables[spec.datasets[name]];
   const chosen = {};
   let drawn = [];
 

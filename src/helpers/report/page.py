@@ -121,6 +121,7 @@ def write(executed: str | Path) -> Path:
             _save(folder / "charts" / f"{name}.{kind[:3]}", content)
         kind = min(drawn, key=lambda kind: len(drawn[kind]))  # the smaller one makes the page
         pictures[name] = f"data:image/{kind};base64,{base64.b64encode(drawn[kind]).decode()}"
+    specs, tables = _apart({name: spec for name, (spec, _) in figures.items()})
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     heading = re.search(r"^# +(.+)$", prose, re.M)
     vega = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
@@ -133,7 +134,8 @@ def write(executed: str | Path) -> Path:
         markdown=markdown2html,
         strip_ansi=strip_ansi,
         escaped=lambda text: html.escape(text, quote=False),
-        specs={name: spec for name, (spec, _) in figures.items()},
+        specs=specs,
+        tables=tables,
         pictures=pictures,
         scripts=scripts,
     )
@@ -152,6 +154,22 @@ def _figures(notebook: nbformat.NotebookNode) -> dict[str, tuple[dict, str]]:
             output["figure"] = name
             figures[name] = (spec | {"$schema": SCHEMA}, output.data["image/png"])
     return figures
+
+
+def _apart(specs: dict[str, dict]) -> tuple[dict[str, dict], list[dict]]:
+    """Specifications with numbers for their tables, and the tables: each once, its keys too."""
+    numbers: dict[str, int] = {}
+    tables, thin = [], {}
+    for name, spec in specs.items():
+        places = {}
+        for table, rows in spec.get("datasets", {}).items():
+            places[table] = number = numbers.setdefault(json.dumps(rows), len(tables))
+            if number == len(tables):
+                keys = list(dict.fromkeys(key for row in rows for key in row))
+                values = [[row.get(key) for key in keys] for row in rows]
+                tables.append({"keys": keys, "rows": values})
+        thin[name] = spec | {"datasets": places}
+    return thin, tables
 
 
 def _script(text: str) -> str:
