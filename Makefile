@@ -46,7 +46,7 @@ test-precision: .venv/installed ## the core's tests with float32 forced, then wi
 test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this machine; needs root, slurm-wlm and munge
 	$(BIN)/python -m pytest -m cluster -rs tests
 
-bench: .venv/installed ## this project beside transformers' run_xnli example; about half an hour on two cores
+bench: .venv/installed ## this project beside transformers' own example: RUN_XNLI=/path/run_xnli.py make bench
 	$(BIN)/python benchmarks/throughput.py
 
 lab: .venv/installed ## the notebooks in JupyterLab, with params and outputs beside them

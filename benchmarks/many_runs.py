@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from helpers.study import NONE, Study
 
 SIZES = {"base": "base", "large": "large", "xl": "xl", "xxl": "xxl"}
-LANGUAGES = "en ar bg de el es et fi fr hi id it ja ko ru sw ta th tr ur vi zh".split()
+LANGUAGES = ["en", "ar", "bg", "de", "el", "es", "et", "fi", "fr", "hi", "id", "it", "ja", "ko"]
+LANGUAGES += ["ru", "sw", "ta", "th", "tr", "ur", "vi", "zh"]
 PAIRS = {
     "format": "sentence_pair",
     "columns": {"text_a": "a", "text_b": "b", "label": "label"},
@@ -101,7 +102,8 @@ def _finish(study: Study, template: Path, items: int) -> None:
         else:
             _json(folder / "scores.json", {"metric": "accuracy", "selection": selection})
         _json(folder / "run.json", record)
-        os.link(template / "notebook.ipynb", (path.parents[1] if len(names) == 1 else folder) / "notebook.ipynb")
+        beside = folder.parent if len(names) == 1 else folder
+        os.link(template / "notebook.ipynb", beside / "notebook.ipynb")
 
 
 class _Scores:

@@ -1,23 +1,32 @@
-"""Training and prediction side by side: run_xnli, run_xnli with its best flags, and this project.
+"""Training and prediction side by side: transformers' run_xnli.py and this project.
 
-    python benchmarks/throughput.py [--rounds 3] [--out outputs/bench]
+    RUN_XNLI=/path/run_xnli.py python benchmarks/throughput.py [--rounds 3] [--out outputs/bench]
 
-Every round runs each recipe once, in a process of its own, one after the other; the table has
-medians over the rounds with the smallest and largest value. Texts are pairs of SICK and of Cosmos
-QA where HUB_MIRROR and DATA_DIR are set, and of the mini benchmark elsewhere. Precision is what a
-study with ``precision: auto`` finds the faster one here, but for run_xnli as it comes. The weights
-of XLM-R base's shape are random: what they say does not matter here.
+Every round runs each recipe once, one after the other, in processes of their own: the script as it
+comes; with its best flags (padding to a batch's longest pair, batches of like length, larger
+batches for prediction, and bf16 where asked); and this project. Both get the same weights and
+pairs. Each recipe trains and predicts two counts of examples, and the difference counts: what a
+process does once is in neither figure.
+
+Rounds are added to those that the folder ``--out`` holds; the table has medians with the smallest
+and largest value, and ratios within a round. Texts are pairs of SICK and SNLI (``nli``), or half
+SICK and half Cosmos QA (``mixed``), where HUB_MIRROR and DATA_DIR are set, and of the mini
+benchmark elsewhere. The weights of XLM-R base's shape are random: what they say does not matter.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import altair as alt
+import example
 import pandas as pd
 import torch
 from growth import ENCODER, attention, growth
@@ -26,14 +35,18 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 from helpers import data, encoders
 from helpers.encoders import bundled, hardware
 from helpers.report import theme
-from helpers.study import Study
 from helpers.study.catalogue import load
 
-PAIRS = 128
+PAIRS, PREDICTED, BATCH = 96, 64, 32
+ENCODERS = {"base": "XLM-R base's shape", "small": ENCODER}
+BF16 = {"bf16": "True", "bf16_full_eval": "True"}
+PEERS = {"default": {}, "flags fp32": example.BEST, "flags bf16": {**example.BEST, **BF16}}
 RECIPES = {
     "default": "run_xnli as it comes",
-    "flags": "run_xnli, best flags",
-    "ours": "this project",
+    "flags fp32": "run_xnli, best flags, float32",
+    "flags bf16": "run_xnli, best flags, bf16",
+    "ours fp32": "this project, float32",
+    "ours bf16": "this project, bf16",
 }
 UNITS = {
     "training examples/s": "examples/s",
@@ -42,121 +55,150 @@ UNITS = {
     "checkpoint": "bytes",
     "training FLOP/s": "FLOP/s",
 }
-PRODUCTS = {"fp32": "float32 matrix product", "bf16": "bfloat16 matrix product"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=1, help="number of the first round")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
+    parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=[*ENCODERS])
+    parser.add_argument("--texts", nargs="+", choices=["nli", "mixed"], default=["nli", "mixed"])
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=[*RECIPES])
+    parser.add_argument("--only-rounds", action="store_true", help="neither profile nor growth")
     given = parser.parse_args()
+    script = example.located()
     given.out.mkdir(parents=True, exist_ok=True)
-    rows, origin = pairs()
-    found = []
+    machine = {"pairs": PAIRS, **hardware.describe(), "products": hardware.product_rates(1.0)}
+    print(machine, flush=True)
+    (given.out / "machine.json").write_text(json.dumps(machine, indent=1))
+    kept = given.out / "rounds.csv"
+    found = pd.read_csv(kept).to_dict("records") if kept.exists() else []
     with tempfile.TemporaryDirectory() as scratch:
-        precision = hardware.precision(Study.load("params/smoke.yaml", scratch))
-        machine = {"texts": origin, "pairs": len(rows), "rounds": given.rounds}
-        machine |= {"precision": precision, **hardware.describe()}
-        print(machine, flush=True)
-        folders = prepare(Path(scratch), rows)
-        for number in range(given.rounds):
-            found += round_of(folders, precision, number)
-        found += profiles(folders, precision)
-    found += growth(precision) + attention()
+        for number, size, texts in (
+            (n, s, t) for n in range(given.rounds) for s in given.encoders for t in given.texts
+        ):
+            folder = prepare(Path(scratch) / f"{size}-{texts}", size, texts)
+            turn = number % len(given.recipes)
+            order = given.recipes[turn:] + given.recipes[:turn]
+            named = {"encoder": ENCODERS[size], "texts": texts, "round": given.first + number}
+            for rows in round_of(script, folder, order, named):
+                found += rows
+                pd.DataFrame(found).to_csv(kept, index=False)
+        if not given.only_rounds:
+            best = max(("fp32", "bf16"), key=machine["products"].get)
+            found += profiles(Path(scratch), given, best) + growth(best) + attention()
     table = summary(pd.DataFrame(found))
     table.to_csv(given.out / "throughput.csv", index=False)
-    (given.out / "machine.json").write_text(json.dumps(machine, indent=1))
     chart(table, machine).save(given.out / "throughput.png", scale_factor=2)
     print(table.to_string(index=False))
 
 
-def pairs() -> tuple[list[dict], str]:
-    """Sentence pairs with a label, half of short and half of long texts, and what they are."""
+def pairs(texts: str) -> list[dict]:
+    """Labelled sentence pairs of two sources, in turns."""
     tasks, folder = load(Path("params/tasks.yaml")), os.environ.get("DATA_DIR")
     real = bool(folder and os.environ.get("HUB_MIRROR"))
-    short, long = ("sick", "cosmos_qa") if real else ("mini_nli", "mini_stories")
-    rows = data.read(tasks[short], "train", "en", Path(folder) if real else None)[: PAIRS // 2]
-    out = [{key: row[key] for key in ("text_a", "text_b", "label")} for row in rows]
-    for number, row in enumerate(data.read(tasks[long], "train", "en")[: PAIRS // 2]):
-        context = f"{row['context']} {row['question']}".strip()
-        out.append({"text_a": context, "text_b": row["choices"][0], "label": number % 3})
-    return out, f"{short} and {long}"
+    second = {"nli": "snli_small", "mixed": "cosmos_qa"}[texts]
+    names = ("sick", second) if real else ("mini_nli", "mini_stories")
+    both = []
+    for name in names:
+        rows = data.read(tasks[name], "train", "en", Path(folder) if real else None)
+        both.append([as_pair(row, n) for n, row in enumerate(rows[: PAIRS // 2])])
+    return list(chain.from_iterable(zip(*both, strict=True)))
 
 
-def prepare(folder: Path, rows: list[dict]) -> dict[str, Path]:
-    """Two encoders, each whole and trimmed to the pairs' tokens, as phase 1 leaves them."""
-    out = {}
-    for name in (ENCODER, "XLM-R base's shape"):
-        model, tokenizer = bundled.convert(bundled.locate())  # its tokenizer is XLM-R's
-        if name.startswith("XLM-R"):
-            torch.manual_seed(0)
-            config = XLMRobertaConfig(
-                vocab_size=len(tokenizer),
-                max_position_embeddings=514,
-                type_vocab_size=1,
-                layer_norm_eps=1e-5,
-            )
-            model = XLMRobertaModel(config, add_pooling_layer=False)
-        at = out[name] = folder / str(len(out))
-        encoders.save(model, tokenizer, at / "full", None)
-        used = {i for row in rows for i in tokenizer(row["text_a"], row["text_b"])["input_ids"]}
-        model, tokenizer, _ = encoders.trim(model, tokenizer, used)
-        encoders.save(model, tokenizer, at / "trimmed", None)
-        (at / "pairs.json").write_text(json.dumps(rows), encoding="utf-8")
-    return out
+def as_pair(row: dict, number: int) -> dict:
+    """A sentence pair as it is; of a question, what is asked about and the first answer."""
+    if "choices" not in row:
+        return {key: row[key] for key in ("text_a", "text_b", "label")}
+    context = f"{row['context']} {row['question']}".strip()
+    return {"text_a": context, "text_b": row["choices"][0], "label": number % 3}
 
 
-def round_of(folders: dict[str, Path], precision: str, number: int) -> list[dict]:
-    """One measurement of everything; the order of the recipes turns from round to round."""
-    out = []
-    for encoder, folder in folders.items():
-        for recipe in [*RECIPES][number % 3 :] + [*RECIPES][: number % 3]:
-            measures = measured(recipe, folder, precision)
-            print(f"round {number + 1}, {encoder}, {recipe}: {measures}", flush=True)
-            named = {"encoder": encoder, "recipe": recipe}
-            for measure, value in measures.items():
-                out.append({**named, "measure": measure, "value": value, "unit": UNITS[measure]})
-    named = {"encoder": "this machine", "recipe": "a linear layer", "unit": "FLOP/s"}
-    for kind, rate in hardware.product_rates(seconds=1.0).items():
-        out.append({**named, "measure": PRODUCTS[kind], "value": 1e9 * rate})
-    return out
+def prepare(folder: Path, size: str, texts: str) -> Path:
+    """An encoder, whole and trimmed to the pairs' tokens as phase 1 leaves it, and the pairs."""
+    if folder.exists():
+        return folder
+    rows = pairs(texts)
+    model, tokenizer = bundled.convert(bundled.locate())  # its tokenizer is XLM-R's
+    if size == "base":
+        torch.manual_seed(0)
+        config = XLMRobertaConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=514,
+            type_vocab_size=1,
+            layer_norm_eps=1e-5,
+        )
+        model = XLMRobertaModel(config, add_pooling_layer=False)
+    encoders.save(model, tokenizer, folder / "full", None)
+    used = {i for row in rows for i in tokenizer(row["text_a"], row["text_b"])["input_ids"]}
+    model, tokenizer, _ = encoders.trim(model, tokenizer, used)
+    encoders.save(model, tokenizer, folder / "trimmed", None)
+    for name, chosen in (("train", rows), ("test", rows[:PREDICTED])):
+        (folder / f"{name}.json").write_text(json.dumps(chosen), encoding="utf-8")
+    example.prepare(folder, rows, rows[:PREDICTED] * 2)
+    return folder
 
 
-def profiles(folders: dict[str, Path], precision: str) -> list[dict]:
-    """What this project's training time goes to."""
-    out = []
-    for encoder, folder in folders.items():
-        named = {"encoder": encoder, "recipe": "profile", "unit": "share"}
-        for what, share in measured("profile", folder, precision).items():
-            out.append({**named, "measure": f"share of training time: {what}", "value": share})
-    return out
+def round_of(script: Path, folder: Path, order: list[str], named: dict) -> Iterator[list[dict]]:
+    """One measurement of every recipe."""
+    for recipe in order:
+        kind = recipe.split()[-1]
+        measures = peer(script, folder, recipe) if recipe in PEERS else ours(folder, kind)
+        print(f"{named['encoder']}, {named['texts']}, {recipe}: {measures}", flush=True)
+        named = {**named, "recipe": recipe}
+        yield [{**named, "measure": m, "value": v, "unit": UNITS[m]} for m, v in measures.items()]
 
 
-def measured(recipe: str, folder: Path, precision: str) -> dict[str, float]:
-    """What a recipe measures, in a process of its own."""
+def peer(script: Path, folder: Path, recipe: str) -> dict[str, float]:
+    """The script's measures; texts that are padded to one length need only few steps."""
+    steps, runs = 1 if recipe == "default" else PAIRS // BATCH, []
+    for times in (1, 2):
+        given = (PEERS[recipe], times * steps, times * PREDICTED)
+        runs.append(example.measured(script, folder, *given))
+        shutil.rmtree(folder / f"out-{times * steps}")
+    once, twice = runs
+    return {
+        "training examples/s": steps * BATCH / (twice["train"] - once["train"]),
+        "prediction examples/s": PREDICTED / (twice["predict"] - once["predict"]),
+        **{name: twice[name] for name in ("peak training memory", "checkpoint")},
+    }
+
+
+def ours(folder: Path, precision: str, *more: str) -> dict[str, float]:
+    """This project's measures."""
     program = str(Path(__file__).with_name("recipes.py"))
-    command = [sys.executable, program, recipe, str(folder), precision]
+    command = [sys.executable, program, str(folder), precision, str(PAIRS // BATCH), *more]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """Median, minimum and maximum of every measure over the rounds.
+def profiles(scratch: Path, given: argparse.Namespace, precision: str) -> list[dict]:
+    """What this project's training time goes to."""
+    out = []
+    for size in given.encoders:
+        folder = prepare(scratch / f"{size}-{given.texts[0]}", size, given.texts[0])
+        named = {"encoder": ENCODERS[size], "texts": given.texts[0], "recipe": f"ours {precision}"}
+        for what, share in ours(folder, precision, "--profile").items():
+            row = {"measure": f"share of training time: {what}", "value": share, "unit": "share"}
+            out.append({**named, **row})
+    return out
 
-    Ours is also given as a multiple of the other recipes' in the same round.
-    """
-    names = ["encoder", "recipe", "measure"]
-    found = found.assign(round=found.groupby(names).cumcount())
-    ours = found[found["recipe"] == "ours"]
+
+def summary(found: pd.DataFrame) -> pd.DataFrame:
+    """Median, minimum and maximum of every measure over the rounds; ours over others in a round."""
+    names = ["encoder", "texts", "recipe", "measure"]
+    found = found.assign(**{name: found.get(name) for name in ("texts", "round")})
+    found = found.fillna({"texts": "", "round": 0})
     tables = [found]
-    for other in ("default", "flags"):  # only what a recipe of this name measures has a pair
-        both = ours.merge(found[found["recipe"] == other], on=["encoder", "measure", "round"])
-        ratios = both.assign(recipe="ours", value=both["value_x"] / both["value_y"], unit="x")
-        ratios["measure"] += f", ours / {other}"
-        tables.append(ratios[[*names, "value", "unit"]])
+    own = found[found["recipe"].str.startswith("ours")]
+    for other in PEERS:
+        shared = ["encoder", "texts", "measure", "round"]
+        both = own.merge(found[found["recipe"] == other], on=shared, suffixes=("", "_other"))
+        both["measure"] += f", x {other}"
+        tables.append(both.assign(value=both["value"] / both["value_other"], unit="x"))
     values = pd.concat(tables).groupby([*names, "unit"], sort=False)["value"]
-    table = values.agg(median="median", minimum="min", maximum="max").reset_index()
-    return table[[*names, "median", "minimum", "maximum", "unit"]]
+    return values.agg(median="median", minimum="min", maximum="max", rounds="count").reset_index()
 
 
 def chart(table: pd.DataFrame, machine: dict) -> alt.VConcatChart:
@@ -164,11 +206,12 @@ def chart(table: pd.DataFrame, machine: dict) -> alt.VConcatChart:
     parts = []
     for measure in ("training examples/s", "prediction examples/s"):
         rows = table[table["measure"] == measure].assign(what=lambda t: t["recipe"].map(RECIPES))
+        rows = rows.assign(panel=rows["encoder"] + ", " + rows["texts"])
         base = alt.Chart(rows).encode(y=alt.Y("what:N", sort=[*RECIPES.values()], title=None))
         bars = base.mark_bar(height=14).encode(
             x=alt.X("median:Q", title=measure),
             color=alt.Color(
-                "recipe:N", sort=[*RECIPES], legend=None, scale=alt.Scale(range=theme.COLOURS[:3])
+                "recipe:N", sort=[*RECIPES], legend=None, scale=alt.Scale(range=theme.COLOURS[:5])
             ),
         )
         span = base.mark_rule(color=theme.INK, strokeWidth=1.5).encode(
@@ -178,16 +221,14 @@ def chart(table: pd.DataFrame, machine: dict) -> alt.VConcatChart:
             x="maximum:Q", text=alt.Text("median:Q", format=".3r")
         )
         panel = (bars + span + label).properties(width=280, height=alt.Step(22))
-        parts.append(
-            panel.facet(column=alt.Column("encoder:N", title=None)).resolve_scale(x="independent")
-        )
+        facets = panel.facet(facet=alt.Facet("panel:N", title=None), columns=2)
+        parts.append(facets.resolve_scale(x="independent"))
     subtitle = [
-        "batches of 32 pairs of {texts}, {cores} cores of {processor}".format_map(machine),
-        f"rounds: {machine['rounds']}; bars are medians, lines go from the smallest to the largest",
+        "batches of 32 pairs, {cores} cores of {processor}".format_map(machine),
+        "bars are medians over rounds, lines go from the smallest to the largest",
     ]
-    return alt.vconcat(*parts).properties(
-        title=alt.TitleParams("Examples a second", subtitle=subtitle)
-    )
+    title = alt.TitleParams("Examples a second", subtitle=subtitle)
+    return alt.vconcat(*parts).properties(title=title)
 
 
 if __name__ == "__main__":

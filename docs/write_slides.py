@@ -4,6 +4,7 @@ Usage: ``python docs/write_slides.py params/STUDY.yaml``, or ``make slides``. nb
 out; reveal.js comes from the PyPI package sphinx-revealjs, of which nothing else is used.
 """
 
+import base64
 import re
 import sys
 from importlib.metadata import files
@@ -13,11 +14,12 @@ import nbformat
 import papermill
 from nbconvert import SlidesExporter
 
-from helpers.report.theme import MIME
+from helpers.report.theme import MIME, bundle
 from helpers.study import Study, StudyError
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 CHARTS = 9
+LETTERS = re.compile(r"(\w*F|f)ontSize|step|labelLimit|subtitleLineHeight|titlePadding")
 TEMPLATE = """{% extends 'reveal/index.html.j2' %}
 {% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}
 {% block footer_js %}<script>{{ resources.script }}</script>
@@ -49,8 +51,27 @@ def deck(study: Study) -> nbformat.NotebookNode:
         notebook.cells += [title, cell]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):  # a picture needs no script
-            output.get("data", {}).pop(MIME, None)
+            if spec := output.get("data", {}).pop(MIME, None):
+                picture = bundle(readable(spec))["image/png"]
+                output.data["image/png"] = base64.b64encode(picture).decode()
     return notebook
+
+
+def readable(spec, times: float = 1.5):
+    """A chart's specification with letters, and rows, for the back of a room."""
+    if isinstance(spec, list):
+        return [readable(part, times) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    larger = {
+        key: times * part
+        for key, part in spec.items()
+        if LETTERS.fullmatch(key) and isinstance(part, (int, float))
+    }
+    return {
+        key: larger.get(key, part if key in ("data", "datasets") else readable(part, times))
+        for key, part in spec.items()
+    }
 
 
 def _shown(notebook: nbformat.NotebookNode):

@@ -26,8 +26,10 @@ def expect(condition: bool, message: str) -> None:
 
 
 def number(answer, name: str) -> float:
-    expect(isinstance(answer, (int, float)), f"{name} is {answer!r}; expected a number")
-    return float(answer)
+    try:
+        return float(answer)
+    except (TypeError, ValueError):
+        raise Wrong(f"{name} is {answer!r}; expected a number") from None
 
 
 def effects(study: Study) -> pd.DataFrame:
@@ -107,12 +109,13 @@ def cross_entropy(function) -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
     for scale, hint in ((1, ""), (500, "; large logits overflow exp: take the largest away first")):
-        given = function(scale * logits, labels)
-        expect(given is not None, "the function returns nothing")
-        right = functional.cross_entropy(scale * logits, labels)
+        given = number(function(scale * logits, labels), "the loss")
+        right = float(functional.cross_entropy(scale * logits, labels))
+        if math.isclose(given, len(labels) * right, rel_tol=1e-4):
+            hint = "; that is the sum over items, take their mean"
         expect(
-            math.isclose(float(given), float(right), rel_tol=1e-4, abs_tol=1e-5),
-            f"found {float(given):.4f}, expected {float(right):.4f}{hint}",
+            math.isclose(given, right, rel_tol=1e-4, abs_tol=1e-5),
+            f"found {given:.4f}, expected {right:.4f}{hint}",
         )
     print("Right: it is what the trainer computes.")
 
@@ -133,7 +136,10 @@ def not_zero_shot(study: Study, target: str, still_zero_shot) -> None:
     trained_in, languages = study.tasks[target].trained_in, study.languages(target)
     expect("en" in trained_in, "English should still give labels")
     expect("de" in trained_in, "German gives no labels yet: who is listed in trained_in?")
-    expect(still_zero_shot is not None, "say which languages are still zero-shot")
+    expect(
+        isinstance(still_zero_shot, (list, tuple, set)),
+        f"still_zero_shot is {still_zero_shot!r}; expected a list of language codes",
+    )
     others = {language for language in languages if language not in trained_in}
     expect({*still_zero_shot} == others, f"{still_zero_shot} is not it: who gave no labels?")
     print(f"Right: {', '.join(sorted(others))}: still zero-shot. German's score is not.")

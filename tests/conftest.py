@@ -1,5 +1,6 @@
 """A study small enough to run in seconds: a tiny random encoder and a handful of rows."""
 
+import gc
 import json
 import os
 import shutil
@@ -12,11 +13,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SLOW = {"batch", "faults", "hub_study", "lab", "limits", "report", "resampling", "safety"}
-SLOW |= {"scaling", "smoke", "sweep"}
+SLOW |= {"scaling", "sweep"}
 """Test files of minutes rather than seconds: ``make test-fast`` leaves them out."""
 
 
 def pytest_collection_modifyitems(items):
+    gc.freeze()  # every training ends with a collection, which need not read all libraries
     for item in items:
         if item.path.stem.removeprefix("test_") in SLOW:
             item.add_marker(pytest.mark.slow)

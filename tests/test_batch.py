@@ -14,7 +14,7 @@ import pytest
 from conftest import write_study
 from stress import parent, processes, start, until_quiet
 
-from helpers import comparison
+from helpers import comparison, data, encoders
 from helpers.batch import recovery
 from helpers.batch.run import progress
 from helpers.study import Run, Study
@@ -189,17 +189,29 @@ def test_the_rest_is_estimated_from_runs_of_the_same_kind(finished, tmp_path):
     assert progress(study, at_once=2) == "0 of 6 runs done"
 
 
+@pytest.fixture(scope="module")
+def long(tiny_sources, tmp_path_factory):
+    """A folder with a study whose one training takes minutes; all that comes before it is done."""
+    root = tmp_path_factory.mktemp("long")
+    (root / "sources").symlink_to(tiny_sources)
+    values = {"steps": 100_000, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
+    size = {"encoder": str(tiny_sources / "encoder"), "title": "tiny", "pooling": "mean"}
+    changes = {"sizes": {"base": size}, "intermediate": ["none"], "checkpoint_minutes": 1000}
+    params = write_study(root / "params", tiny_sources, phases={"target": values}, **changes)
+    study = Study.load(params, root / "out")
+    data.prepare(study)
+    encoders.prepare(study, "base")
+    return root
+
+
 @pytest.fixture
-def training(tiny_sources, tmp_path):
-    """Start a batch, again and again, of a study whose one training takes minutes.
+def training(long, tmp_path):
+    """Start a batch of that study, again and again.
 
     Returns the batch once the training is on, and the step of its checkpoint.
     """
-    (tmp_path / "sources").symlink_to(tiny_sources)
-    long = {"steps": 30_000, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
-    size = {"encoder": str(tiny_sources / "encoder"), "title": "tiny", "pooling": "mean"}
-    changes = {"sizes": {"base": size}, "intermediate": ["none"], "checkpoint_minutes": 1000}
-    params = write_study(tmp_path / "params", tiny_sources, phases={"target": long}, **changes)
+    shutil.copytree(long, tmp_path, symlinks=True, dirs_exist_ok=True)
+    params = tmp_path / "params/tiny.yaml"
     folder = tmp_path / "out/tiny/base/none/pairs/seed-1/.checkpoint"
 
     def step() -> int:
@@ -214,7 +226,7 @@ def training(tiny_sources, tmp_path):
             assert batch.poll() is None and time.monotonic() < end
             if log.exists():  # before, the batch is not listening
                 batch.send_signal(signal.SIGUSR1)
-            time.sleep(0.5)
+            time.sleep(0.1)
         return batch
 
     yield begin, step
@@ -228,17 +240,17 @@ def test_a_batch_that_is_asked_to_end_does_so_after_a_checkpoint_and_goes_on_fro
 ):
     begin, step = training
     batch = begin()
-    asked, before = time.monotonic(), step()
+    before = step()
     batch.send_signal(number)
-    assert batch.wait(timeout=30) == 130 and time.monotonic() - asked < 10
+    assert batch.wait(timeout=recovery.PATIENCE) == 130  # before its training could have ended
     assert processes("out") == {}
     assert "the same command goes on" in (tmp_path / "out.log").read_text()
     kept = step()
     assert kept > before
     again = begin()  # with a later checkpoint, long before it could have come so far from nothing
-    assert kept < step() < 30_000
+    assert kept < step() < 100_000
     again.send_signal(number)
-    again.wait(timeout=30)
+    again.wait(timeout=recovery.PATIENCE)
 
 
 def test_a_second_signal_ends_a_batch_at_once(training):
@@ -248,10 +260,10 @@ def test_a_second_signal_ends_a_batch_at_once(training):
     os.kill(job, signal.SIGSTOP)  # it cannot save anything
     batch.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
-        batch.wait(timeout=3)
-    batch.send_signal(signal.SIGTERM)
-    assert batch.wait(timeout=3) == 130
-    assert until_quiet("out", 3) is not None
+        batch.wait(timeout=2)
+    batch.send_signal(signal.SIGTERM)  # after one signal the job would have all of PATIENCE
+    assert batch.wait(timeout=recovery.PATIENCE / 2) == 130
+    assert until_quiet("out", recovery.PATIENCE / 2) is not None
 
 
 @pytest.mark.parametrize("what", ["batch", "snakemake", "everything"])
@@ -266,8 +278,8 @@ def test_nothing_works_on_when_a_batch_was_killed(training, what):
     }
     for process in kill[what]:
         os.kill(process, signal.SIGKILL)
-    batch.wait(timeout=30)
-    assert until_quiet("out", 20) is not None
+    batch.wait(timeout=recovery.PATIENCE)
+    assert until_quiet("out") is not None
     assert step() > before or what == "everything"  # there was time for a last checkpoint
 
 

@@ -345,10 +345,12 @@ def test_a_mirror_file_that_vanished_is_named_unless_its_rows_are_kept(sources, 
 
 SNAKEMAKE = """
 import sys, threading
+from multiprocessing import forkserver
 from pathlib import Path
 from helpers.batch import execute
 from helpers.study import Study
 execute.serve_snakemake()
+forkserver.set_forkserver_preload(["helpers.batch.engine"])
 execute.NOTEBOOKS = folder = Path(sys.argv[1])
 study = Study.load(sys.argv[2], folder)
 def start(name):

@@ -1,4 +1,4 @@
-"""The course: notebooks, explorer and exercises with the smoke study, and in a real JupyterLab."""
+"""The demo in miniature, offline; with it the course, by itself and in a real JupyterLab."""
 
 import json
 import os
@@ -14,6 +14,10 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import torch
+
+from helpers import comparison
+from helpers.study import Study
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]_*.ipynb"))
@@ -27,24 +31,55 @@ def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("lab") / "project"
     for name in ("notebooks", "exercises", "params"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    for name in ("HUB_MIRROR", "DATA_DIR", "HF_ENDPOINT"):
+        environment.pop(name, None)
     command = [sys.executable, "-m", "helpers.batch", "params/smoke.yaml", "--cores", "2"]
-    outcome = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=1500)
+    pipe = {"capture_output": True, "text": True}
+    outcome = subprocess.run(command, cwd=root, env=environment, timeout=1500, **pipe)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    (root / "said.txt").write_text(outcome.stdout, encoding="utf-8")
     for path in [*root.glob("notebooks/*.ipynb"), *root.glob("exercises/**/*.ipynb")]:
         text = path.read_text(encoding="utf-8").replace("params/demo.yaml", "params/smoke.yaml")
         path.write_text(text.replace('"mini_nli\\"', '"mini_stories\\"'), encoding="utf-8")
     return root
 
 
-def run(path: Path, root: Path, monkeypatch) -> dict:
-    """Run a notebook's cells in this process; returns its variables."""
+def run(path: Path, root: Path, monkeypatch, **given) -> dict:
+    """Run a notebook's cells in this process, as papermill would; returns its variables."""
     monkeypatch.chdir(root / path.relative_to(ROOT).parent)
     monkeypatch.syspath_prepend(str(root))
     variables: dict = {"display": lambda *_: None}
     for cell in nbformat.read(root / path.relative_to(ROOT), 4).cells:
         if cell.cell_type == "code":
             exec(cell.source, variables)
+            if "parameters" in cell.metadata.get("tags", []):
+                variables.update(given)
     return variables
+
+
+def test_the_smoke_study_runs_through_offline(project):
+    study = Study.load(project / "params/smoke.yaml", project / "outputs")
+    assert len(comparison.missing_runs(study)) == 0
+    results = pd.read_parquet(study.folder / "results.parquet")
+    assert set(results["language"]) == {"en", "zh", "zero-shot"}
+    page = (study.folder / "report.html").read_text(encoding="utf-8")
+    assert "stand-in" in page and "https://cdn" not in page
+    said = (project / "said.txt").read_text(encoding="utf-8")
+    assert "one seed only" in said  # the finding, and how unsure it is
+
+
+def test_the_mini_benchmark_and_the_stand_in_open_no_connection(monkeypatch):
+    from helpers import data
+    from helpers.encoders import bundled
+
+    def refuse(*_):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    study = Study.load(ROOT / "params/smoke.yaml")
+    assert len(data.examples(study, "mini_xcopa", "test", "zh")) == 300
+    assert bundled.locate().is_file()
 
 
 @pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)
@@ -64,6 +99,41 @@ def test_a_solution_differs_from_its_exercise_in_the_answer_alone(path):
     assert other == ["answer"]
 
 
+def test_a_checker_says_what_kind_of_answer_it_wants(project, monkeypatch):
+    import numpy as np
+
+    monkeypatch.syspath_prepend(str(project))
+    from exercises import check
+    from helpers.study import Study
+
+    assert check.number(np.int64(3), "best_layer") == 3.0
+    with pytest.raises(check.Wrong, match="gain is None; expected a number"):
+        check.number(None, "gain")
+    with pytest.raises(check.Wrong, match="sum over items, take their mean"):
+        check.cross_entropy(lambda x, y: 5 * torch.nn.functional.cross_entropy(x, y))
+    study = Study.load(project / "params/smoke.yaml")
+    entry = study.tasks["mini_xnli"].model_copy(update={"trained_in": ["en", "de"]})
+    study = study.model_copy(update={"tasks": study.tasks | {"mini_xnli": entry}})
+    with pytest.raises(check.Wrong, match="still_zero_shot is 'zh'; expected a list"):
+        check.not_zero_shot(study, "mini_xnli", "zh")
+
+
+@pytest.mark.parametrize("folder", [".", "notebooks"])
+def test_papermill_runs_the_explorer_from_any_folder(folder, project, tmp_path):
+    import papermill
+
+    notebook = papermill.execute_notebook(
+        project / "notebooks/5_explore.ipynb",
+        tmp_path / "explored.ipynb",
+        cwd=project / folder,
+        kernel_name="python3",
+        progress_bar=False,
+        execution_timeout=200,
+    )
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert shown and not [output for output in shown if output.output_type == "error"]
+
+
 def test_every_section_of_the_explorer_follows_the_choice(project, monkeypatch):
     shown: list = []
     monkeypatch.setattr("IPython.display.display", lambda *what, **_: shown.extend(what))
@@ -80,6 +150,49 @@ def test_every_section_of_the_explorer_follows_the_choice(project, monkeypatch):
     assert said[["entailment", "neutral", "contradiction"]].sum(axis=1).to_list() == pytest.approx(
         [1.0] * 4, abs=0.02
     )
+
+
+def test_two_studies_lie_beside_each_other(project, monkeypatch):
+    params = (project / "params/smoke.yaml").read_text(encoding="utf-8")
+    (project / "params/second.yaml").write_text(params.replace("name: smoke", "name: second"))
+    effects = pd.read_parquet(project / "outputs/smoke/effects.parquet")
+    moved = effects.assign(**{name: effects[name] + 2 for name in ("estimate", "low", "high")})
+    (project / "outputs/second").mkdir(exist_ok=True)
+    moved.to_parquet(project / "outputs/second/effects.parquet")
+
+    notebook = ROOT / "notebooks/5_explore.ipynb"
+    both = run(notebook, project, monkeypatch, other="params/second.yaml")["both"]
+    shared = effects.query("analysis == 'all runs'").dropna(subset=["low"])
+    assert len(both) == len(shared) > 0  # each estimate meets its own, and no other
+    assert both["difference"].to_list() == pytest.approx([2.0] * len(both))
+    wide = (both["high_"] - both["low_"]) / (both["high"] - both["low"])
+    assert wide.dropna().to_list() == pytest.approx([2**0.5] * len(wide.dropna()))
+
+
+def test_data_prepared_without_the_catalogues_group_is_one_line(tmp_path, monkeypatch):
+    import pyarrow.parquet as pq
+
+    from helpers import data
+    from helpers.study import StudyError, open_study
+
+    monkeypatch.chdir(ROOT)
+    study = open_study("params/smoke.yaml", tmp_path)
+    data.prepare(study)
+    kept = study.folder / "data/mini_xnli/zh.test.parquet"
+    pq.write_table(pq.read_table(kept).drop_columns(["group"]), kept)
+    with pytest.raises(StudyError, match=r"zh.test.parquet: no column 'group'.*run `make study"):
+        data.examples(study, "mini_xnli", "test", "zh")
+
+
+def test_letters_on_slides_are_larger_and_data_is_not():
+    import runpy
+
+    readable = runpy.run_path(str(ROOT / "docs/write_slides.py"))["readable"]
+    spec = {"config": {"axis": {"labelFontSize": 10}}, "height": {"step": 20}, "width": 300}
+    spec |= {"datasets": {"curves": [{"step": 8}]}}
+    large = readable(spec)
+    assert large["config"]["axis"]["labelFontSize"] == 15 and large["height"]["step"] == 30
+    assert (large["width"], large["datasets"]) == (300, spec["datasets"])
 
 
 def test_the_explorer_says_what_an_unfinished_study_lacks(project, monkeypatch):
@@ -170,7 +283,6 @@ def test_a_kernel_knows_whether_a_person_uses_it(answers_input):
 
 def test_a_batch_keeps_what_papermill_made_by_hand(project, tmp_path, monkeypatch):
     from helpers.batch import recovery
-    from helpers.study import Study
 
     shutil.copytree(project / "outputs/smoke", tmp_path / "smoke")
     for notebook in (tmp_path / "smoke").rglob("notebook.ipynb"):
@@ -278,7 +390,7 @@ def wait(condition, seconds: float = 300):
         with suppress(Exception):
             if found := condition():
                 return found
-        time.sleep(0.5)
+        time.sleep(0.1)
     raise AssertionError("waited in vain")
 
 
@@ -295,16 +407,23 @@ def run_all(browser, address: str, name: str) -> None:
     time.sleep(1)
 
 
+NOTEBOOK_TEXT = "return document.querySelector('.jp-Notebook').innerText"
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_notebook_runs_in_jupyterlab(path, lab, browser, project):
+def test_every_notebook_runs_in_jupyterlab_and_a_choice_redraws_the_explorer(
+    path, lab, browser, project
+):
     run_all(browser, lab, f"notebooks/{path.name}")
-    text = browser.execute_script("return document.querySelector('.jp-Notebook').innerText")
+    text = browser.execute_script(NOTEBOOK_TEXT)
     errors = browser.find_elements("css selector", "[data-mime-type*='jupyter.error']")
     assert not errors, [error.text[:500] for error in errors]
     if path.stem[0] in "123":
         assert "Results go to outputs/smoke/interactive" in text
     if folder := os.environ.get("LAB_SCREENSHOTS"):
         screenshot(browser, Path(folder) / path.stem)
+    if path.stem == "5_explore":
+        choose(browser)
 
 
 def screenshot(browser, stem: Path) -> None:
@@ -316,14 +435,12 @@ def screenshot(browser, stem: Path) -> None:
         browser.save_screenshot(f"{stem}-{number:02d}.png")
 
 
-def test_a_choice_in_the_explorer_redraws_its_charts(lab, browser):
+def choose(browser) -> None:
+    """Choose another size in the explorer; its charts follow."""
     from selenium.webdriver.support.ui import Select
 
-    run_all(browser, lab, "notebooks/5_explore.ipynb")
     before = wait(lambda: browser.execute_script(CHARTS))
     boxes = browser.find_elements("css selector", ".jp-OutputArea select")
     Select(boxes[0]).select_by_visible_text("large")
     wait(lambda: browser.execute_script(CHARTS) != before)
-    assert "large" in browser.execute_script(
-        "return document.querySelector('.jp-Notebook').innerText"
-    )
+    assert "large" in browser.execute_script(NOTEBOOK_TEXT)

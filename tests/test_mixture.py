@@ -14,7 +14,7 @@ from helpers import data, encoders, evaluation, training
 from helpers.encoders import batches
 from helpers.study import Study, StudyError
 from helpers.study.params import Mixture
-from helpers.training import heads, mixture
+from helpers.training import fine_tuning, mixture
 
 
 @pytest.fixture
@@ -93,11 +93,15 @@ def test_micro_batches_are_of_their_task_and_hold_all_of_it(study, monkeypatch):
     drawn_from = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
     monkeypatch.setitem(batches.TRAINING_BUDGET, "cpu", 30)
     for item in drawn_from.items:
-        parts = drawn_from.split([item])
+        parts = drawn_from.micro_batches([item])
         assert len(parts) > 1 and {part["component"] for part in parts} == {item["component"]}
-        assert sorted(id(row) for part in parts for row in part["batch"]) == sorted(
-            map(id, item["batch"])
-        )
+        rows = [
+            ids[mask == 1].tolist()
+            for part in parts
+            for ids, mask in zip(part["input_ids"], part["attention_mask"], strict=True)
+        ]
+        drawn = [list(ids) for row in item["batch"] for ids in row["input_ids"]]
+        assert sorted(rows) == sorted(drawn)
 
 
 def test_every_head_and_the_one_encoder_learn(study):
@@ -132,9 +136,9 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
     assert np.array_equal(
         drawn_from.items[at[0]]["batch"][0]["input_ids"][0], ids
     )  # nor others when it is asked again
-    model = heads.of_mixture(made, "both", encoder, "mean", 0.0)
-    [part] = drawn_from.split([drawn_from.items[at[0]]])
-    loss = drawn_from.loss(model, drawn_from.collate(part))
+    model = fine_tuning._model(made, "base", "both", settings, encoder)
+    [part] = drawn_from.micro_batches([drawn_from.items[at[0]]])
+    loss = drawn_from.loss(model, part)
     assert 0 < loss.item() < 3 * np.log(len(tokenizer))
     assert training.intermediate(made, "base", "both", 1).log
 

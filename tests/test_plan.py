@@ -6,8 +6,8 @@ import transformers
 from conftest import write_study
 
 from helpers import data
-from helpers.batch import memory, plan
-from helpers.encoders import adapters, families
+from helpers.batch import costs, memory, plan
+from helpers.encoders import adapters, families, hidden_states
 from helpers.study import Size, Study, rules
 
 
@@ -19,7 +19,7 @@ def test_runs_examples_and_tokens_are_the_studys(sources, tmp_path):
     # Two sizes, four steps of four; an epoch of 24, after two intermediate tasks, at two sizes.
     assert phases["examples"].to_dict() == {"encoder": 0, "intermediate": 32, "target": 4 * 24}
     assert phases.loc["target", "tokens"] == 4 * 24 * 32
-    assert plan.missing(study) == [] and phases.loc["target", "hours"] >= 4 * plan.START / 3600
+    assert plan.missing(study) == [] and phases.loc["target", "hours"] >= 4 * costs.START / 3600
 
 
 def test_what_is_not_on_this_machine_is_named(sources, tmp_path, monkeypatch):
@@ -53,14 +53,44 @@ def test_the_study_of_record_is_several_hundred_runs():
     phases = plan.plan(study)
     assert phases.loc["target", "runs"] == len(study.runs()) == 2 * 10 * (5 + 11 * 3)
     steps = 3 * -(-392_702 // 32)
-    examples, tokens = plan._training(study, "base", "mnli")
+    examples, tokens = costs.trained(study, "base", "mnli")
     assert examples == steps * 32 and tokens == examples * 50
     assert any("ccg/train.auto" in what for what in plan.missing(study))
     alone = {"intermediate": ["none", "mnli"], "sizes": {"base": study.sizes["base"]}}
     one = plan.plan(study.model_copy(update=alone)).loc["intermediate"]
-    seconds = 6 * 85_054_464 * tokens / plan.GPU_FLOPS
-    assert one["longest"] == pytest.approx((seconds + plan.START) / 60)
+    seconds = 6 * 85_054_464 * tokens / costs.GPU_FLOPS
+    assert one["longest"] == pytest.approx((seconds + costs.START) / 60)
     assert phases.loc["intermediate", "longest"] > one["longest"]
+
+
+def test_what_runs_share_is_counted_against_every_run_alone(sources, tmp_path, monkeypatch):
+    """Two sizes, `none` and one task before two targets, two seeds: 16 runs."""
+    changes = {"targets": ["pairs", "choices"], "seeds": [1, 2]}
+    study = Study.load(write_study(tmp_path / "p", sources, **changes), tmp_path / "outputs")
+    data.prepare(study)
+    saved = plan.saved(study)
+    assert saved["encoders"] == pytest.approx((16 - 2) * costs.START / 3600)
+    *_, hours, _, _ = costs.result(study, "base", "choices")
+    assert saved["intermediate trainings"] == pytest.approx(2 * 2 * hours, rel=0.01)
+    assert "states of frozen layers" not in saved
+    values = {"steps": 1, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
+    frozen = dict.fromkeys(("intermediate", "target"), values | {"frozen_layers": 1})
+    path = write_study(tmp_path / "q", sources, phases=frozen, **changes)
+    several = Study.load(path, tmp_path / "outputs")
+    assert "states of frozen layers" not in plan.saved(several)  # they take too much room
+    monkeypatch.setattr(hidden_states, "LIMIT", 2**40)
+    assert plan.saved(several)["states of frozen layers"] > 0
+    once = write_study(tmp_path / "r", sources, phases=frozen, intermediate=["none"], seeds=[1])
+    assert [*plan.saved(Study.load(once, tmp_path / "outputs"))] == []  # one run of each size
+    said = plan.show(study, plan.plan(study))
+    assert (
+        "GPU-hours" in said.split("saved against every run")[1] and "texts of another" not in said
+    )
+    rows = (sources / "files/pairs/de.test.tsv").read_text(encoding="utf-8").splitlines()
+    again = "\n".join([*rows, "more\t" + rows[1].split("\t", 1)[1]]) + "\n"
+    (sources / "files/pairs/de.test.tsv").write_text(again, encoding="utf-8")
+    data.prepare(study)
+    assert "\n1 of " in plan.show(study, plan.plan(study)).split("texts of another")[0]
 
 
 @pytest.mark.parametrize("name", [name for name in memory.ENCODERS if "xlm" in name])

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
-import papermill
 import pytest
 from conftest import write_study
 from finished import write_finished
 
+from helpers.batch import engine
 from helpers.report import page, theme
 from helpers.study import Run
 
@@ -55,10 +55,7 @@ def folder(tmp_path_factory) -> Path:
     study = write_finished(path, root / "outputs", without=absent, collapsed=1)
     parameters = {"study": str(path), "outputs": str(root / "outputs")}
     executed = study.folder / "4_compare.ipynb"
-    papermill.execute_notebook(
-        NOTEBOOK, executed, parameters, kernel_name="python3", progress_bar=False
-    )
-    page.write(executed)
+    assert engine.run(NOTEBOOK, executed, parameters, report=True) is None
     return study.folder
 
 
@@ -129,6 +126,15 @@ def test_pictures_and_tables_lie_beside_the_report(folder):
 def test_the_page_shows_pictures_where_no_script_runs(folder):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("<noscript><img") == len(CHARTS)
+
+
+def test_the_page_says_what_sharing_has_saved(folder):
+    """An intermediate training served two targets, but after `choices` at large one: 60 or 180
+    seconds and as many as its seed.
+    """
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    seconds = 2 * (61 + 62) + (181 + 182)
+    assert f"{seconds / 3600:.2g} hours of intermediate training" in page
 
 
 def test_a_table_escapes_its_values_and_carries_all_of_itself():

@@ -1,5 +1,6 @@
 """The scaling study, shortened, on a hub of the tests' own: tiny XLM-R base, large, XL and XXL."""
 
+import gc
 import json
 import os
 import subprocess
@@ -17,13 +18,13 @@ LANGUAGES = ["en", "sw", "zh"]
 
 
 def shortened(folder: Path) -> Path:
-    """The study with two steps a training, an intermediate task and three languages."""
+    """The study with two steps a training, an intermediate task, a target, three languages."""
     study = yaml.safe_load((ROOT / "params/scaling.yaml").read_text(encoding="utf-8"))
     for values in study["phases"].values():
         values.pop("epochs")
         values |= {"steps": 2, "evaluations": 1, "batch_size": 4}
     study["intermediate"] = [NONE, "mnli"]
-    study["targets"] = [{"task": name, "languages": LANGUAGES} for name in ("xnli", "xcopa")]
+    study["targets"] = [{"task": "xnli", "languages": LANGUAGES}]
     study["sweep"] = {"learning_rates": [1e-4, 1e-2], "seeds": [101]}
     study |= {"seeds": [1], "check_sizes": False, "catalogue": str(ROOT / "params/tasks.yaml")}
     path = folder / "scaling.yaml"
@@ -58,6 +59,7 @@ def run_all(path: str, outputs: str) -> None:
     """Every phase of the study."""
     from helpers import data, encoders, evaluation, training
 
+    gc.freeze()  # as in conftest.py
     study = Study.load(path, outputs)
     data.prepare(study)
     for size in study.sizes:

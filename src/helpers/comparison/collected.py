@@ -73,6 +73,17 @@ def _row(scores: dict, record: dict, before: dict, fallen: bool) -> dict:
     }
 
 
+def shared_hours(study: Study, runs: pd.DataFrame) -> float:
+    """Hours of intermediate training that runs share; each alone would have taken them anew."""
+    names = ["size", "intermediate", "seed"]
+    own = runs[(runs["intermediate"] != NONE) & runs["repeats"].isna()]
+    seconds = 0.0
+    for key, count in own.value_counts(names).items():
+        record = read_json(study.encoder_folder(*key).parent / "run.json")
+        seconds += (count - 1) * record.get("wall_seconds", 0.0)
+    return seconds / 3600
+
+
 def missing_runs(study: Study) -> pd.DataFrame:
     """Planned runs that are not finished under the present parameters, by the names in `RUN`."""
     missing = [run for run in study.runs() if not _finished_folders(study, run)]

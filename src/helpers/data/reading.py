@@ -30,13 +30,16 @@ def examples(study: Study, task: str, split: str, language: str = ENGLISH) -> li
     Raises
     ------
     StudyError
-        The source cannot be found or a row does not fit the task.
+        The source cannot be found, a row does not fit the task, or what is kept lacks the group.
     """
     if task in study.mixtures:  # one of each of its tasks, to look at
         return [trained_on(study, name, split)[0] for name in study.mixtures[task].tasks]
     kept = _kept(study, task, split, language)
     if kept.exists():
-        return pq.read_table(kept).to_pylist()
+        rows = pq.read_table(kept)
+        if study.tasks[task].group and "group" not in rows.column_names:
+            raise StudyError(f"{kept}: no column 'group'; run `make study STUDY={study.path}`")
+        return rows.to_pylist()
     return _read(study, task, split, language)[0]
 
 
@@ -141,6 +144,7 @@ def prepare(study: Study) -> dict:
         rows, skipped = _read(study, name, split, language)
         _keep(study, (name, split, language), rows)
         found = {"rows": len(rows), "labels": tasks.label_counts(entry, rows)}
+        found["distinct"] = len({tuple(tasks.of(entry).texts(row)) for row in rows})
         splits[f"{name}/{split}/{language}"] = found | ({"skipped": skipped} if skipped else {})
         if split == "train":
             trained[name, split, language] = _items(entry, rows)

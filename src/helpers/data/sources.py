@@ -39,12 +39,12 @@ def rows(task: Task, source: Source, split: str, language: str, folder: Path | N
     code, named = task.codes.get(language, language), source.splits[split]
     if source.files:
         path = (folder or Path()) / source.files.format(language=code, split=named)
+        hint = f"expected its {split} split in '{language}'{task.obtain and ': ' + task.obtain}"
         if folder is None:
             given = f"files: '{path}' is relative to data_dir, which the study does not give"
-            raise StudyError(f"{where}: {given}")
+            raise StudyError(f"{where}: {given}; {hint}")
         if not path.is_file():
-            expected = f"its {split} split in '{language}'{task.obtain and ': ' + task.obtain}"
-            raise StudyError(f"{where}: no such file {path}; expected {expected}")
+            raise StudyError(f"{where}: no such file {path}; {hint}")
         found = _own(where, path)
     else:
         found = _hub(where, source, named, code)
@@ -123,9 +123,9 @@ def _derivations(lines: Iterable[str]) -> Rows:
 
 
 def _hub(where: str, source: Source, split: str, code: str) -> Rows:
-    config = source.config.format(language=code) if source.config else None
-    wanted: dict[str, Any] = {"name": config, "split": split}
     assert source.hub
+    config = source.config and source.config.format(language=code)
+    wanted: dict[str, Any] = {"name": config, "split": split}
     if not (mirror := os.environ.get(MIRROR)):
         return _load(where, source.hub, cached=True, revision=source.revision, **wanted)
     folder = f"{mirror}/{source.hub}"

@@ -35,6 +35,11 @@ def layers(encoder: PreTrainedModel) -> nn.ModuleList:
     return cast(nn.ModuleList, encoder.get_submodule(family(encoder.config).layers))
 
 
+def words(encoder: PreTrainedModel) -> nn.Parameter:
+    """An encoder's word embeddings (tokens, hidden)."""
+    return encoder.get_input_embeddings().get_parameter("weight")
+
+
 def set_layers(encoder: PreTrainedModel, new: list[nn.Module]) -> None:
     """Give an encoder other layers."""
     parent, _, name = family(encoder.config).layers.rpartition(".")

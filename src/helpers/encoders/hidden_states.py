@@ -6,61 +6,47 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from helpers import data
 from helpers.encoders import families, hardware
 from helpers.encoders.batches import collate
 from helpers.encoders.model import EncoderModel, predict
-from helpers.study import NONE, Study
+from helpers.study import Study
 from helpers.study.params import Phase
 
 FILE = "frozen.safetensors"
 """Beside a pretrained encoder: ``pieces`` (all tokens), ``ends`` (of the sequences) and ``states``
 (all tokens, hidden) after ``depth`` layers."""
-LIMIT = 2**30
-"""Bytes that the states of a study's targets may take; larger ones are computed by every run."""
+LIMIT = 2**31
+"""Bytes that the states of a size's texts may take; a run maps them into memory and reads its own.
+"""
 
 
 class States:
     """States (tokens, hidden) after an encoder's lowest ``depth`` layers, found by their tokens."""
 
     def __init__(self, depth: int, tokens: torch.Tensor, ends: torch.Tensor, states: torch.Tensor):
-        self.depth, self._states, self._where = depth, states, {}
-        begin, flat = 0, tokens.tolist()
-        for end in ends.tolist():
-            self._where[tuple(flat[begin:end])] = slice(begin, end)
-            begin = end
+        texts, rows = (table.tensor_split(ends[:-1]) for table in (tokens, states))
+        pairs = zip(texts, rows, strict=True)
+        self.depth, self._states = depth, {tuple(ids.tolist()): found for ids, found in pairs}
 
     def find(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor | None:
         """States (sequences, tokens, hidden) of a padded batch; None unless all are there."""
-        lengths = attention_mask.sum(1).tolist()
-        rows = [tuple(ids[:n]) for ids, n in zip(input_ids.tolist(), lengths, strict=True)]
-        if any(row not in self._where for row in rows):
+        pairs = zip(input_ids.tolist(), attention_mask.sum(1).tolist(), strict=True)
+        texts = [tuple(ids[:length]) for ids, length in pairs]
+        if not all(text in self._states for text in texts):
             return None
-        out = self._states.new_zeros((*input_ids.shape, self._states.shape[1]))
-        for at, row in enumerate(rows):
-            out[at, : len(row)] = self._states[self._where[row]]
-        return out.to(input_ids.device)
-
-
-class _LowerLayers(EncoderModel):
-    """An encoder's lowest ``depth`` layers alone, for :func:`predict`."""
-
-    def __init__(self, encoder: PreTrainedModel, depth: int, precision: str):
-        super().__init__(encoder)
-        self.depth, self.precision = depth, precision
-
-    def forward(self, **inputs) -> torch.Tensor:
-        families.choose_attention(self.encoder, inputs["input_ids"].shape[1])
-        return families.states_after(self.encoder, self.depth, **inputs)
+        rows = [self._states[text] for text in texts]
+        return pad_sequence(rows, batch_first=True).to(input_ids.device)
 
 
 def depth(study: Study, size: str) -> int:
     """How many of a size's lowest layers no training of the study changes."""
-    trained: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
-    trained += [("intermediate", task) for task in study.intermediate if task != NONE]
-    return min(study.hyperparameters(phase, size, task).frozen_layers for phase, task in trained)
+    asked: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
+    asked += study.trainings()
+    return min(study.hyperparameters(phase, size, task).frozen_layers for phase, task in asked)
 
 
 def write(
@@ -70,18 +56,23 @@ def write(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
 ) -> bool:
-    """Keep the states of all texts of the study's targets in ``folder``, if all trainings freeze.
+    """Keep the states of the texts of the study's targets in ``folder``, if all trainings freeze.
 
-    False where nothing is kept: no layer is frozen, the states take too much room, or the upper
-    layers do not make the model's own output of them.
+    Where there is no room for all, those are left out that are only trained on. False where nothing
+    is kept: no layer is frozen, the states take too much room, or the upper layers do not make the
+    model's own output of them.
     """
-    below = depth(study, size)
-    sequences = _sequences(study, size, tokenizer) if below else []
-    if not sequences or sum(map(len, sequences)) * encoder.config.hidden_size * 4 > LIMIT:
+    below, room = depth(study, size), LIMIT // (4 * encoder.config.hidden_size)
+    for splits in [("train", "validation"), ("validation",)] if below else []:
+        sequences = _sequences(study, size, tokenizer, splits)
+        if 0 < sum(map(len, sequences)) <= room:
+            break
+    else:
         return False
     if not is_exact(encoder, below, sequences[:4], tokenizer.pad_token_id):
         return False
-    lower = _LowerLayers(encoder, below, hardware.precision(study))
+    lower = EncoderModel(encoder, below)
+    lower.precision = hardware.precision(study)
     found = predict(lower, [{"input_ids": [ids]} for ids in sequences], tokenizer.pad_token_id)
     pairs = zip(found, sequences, strict=True)
     states = np.concatenate([rows[0, : len(ids)] for rows, ids in pairs])
@@ -125,21 +116,23 @@ def load(folder: Path, encoder: PreTrainedModel, frozen_layers: int) -> States |
     lower = families.lower_parameters(encoder, below)
     for file in folder.glob("model*.safetensors"):
         with safe_open(file, "pt") as pretrained:
-            for name in lower.keys() & set(pretrained.keys()):
-                if not torch.equal(lower[name].cpu(), pretrained.get_tensor(name)):
-                    return None
+            both = lower.keys() & set(pretrained.keys())
+            if not all(torch.equal(lower[x].cpu(), pretrained.get_tensor(x)) for x in both):
+                return None
     return States(below, kept["pieces"], kept["ends"], kept["states"])
 
 
-def _sequences(study: Study, size: str, tokenizer: PreTrainedTokenizerFast) -> list[tuple]:
-    """Every sequence of tokens that a training on a target or its evaluation reads, each once."""
+def _sequences(
+    study: Study, size: str, tokenizer: PreTrainedTokenizerFast, splits: tuple[str, ...]
+) -> list[tuple]:
+    """Every sequence of tokens of the targets' evaluation and of these English splits, once."""
     found: dict[tuple, None] = {}
     for target in (t.task for t in study.targets if study.tasks[t.task].format != "retrieval"):
         length = study.hyperparameters("target", size, target).max_length
         sets = [
             (name, data.trained_on(study, name, split))
             for name in study.train_on(target)
-            for split in ("train", "validation")
+            for split in splits
         ]
         split = study.tasks[target].evaluate
         sets += [(target, data.examples(study, target, split, x)) for x in study.languages(target)]

@@ -1,12 +1,14 @@
 """An encoder with a head, and its predictions: what every format trains and evaluates."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import PretrainedConfig, PreTrainedModel
 
 from helpers.encoders import families
@@ -48,18 +50,41 @@ class Head(nn.Module):
         return self.output(states)
 
 
+class MaskedHead(nn.Module):
+    """Logits over the vocabulary: a transform that begins as the identity, then the embeddings."""
+
+    def __init__(self, encoder: PreTrainedModel):
+        super().__init__()
+        config, self.words = encoder.config, families.words(encoder)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=getattr(config, "layer_norm_eps", 1e-5))
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        nn.init.eye_(self.dense.weight)
+        nn.init.zeros_(self.dense.bias)
+
+    def forward(self, states: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Logits (chosen tokens, vocabulary) of states (sequences, tokens, hidden)."""
+        states = self.norm(functional.gelu(self.dense(states[chosen])))
+        return functional.linear(states, self.words, self.bias)
+
+
 class EncoderModel(nn.Module):
-    """An encoder whose lowest layers may be frozen; the base of models with one head or several.
+    """An encoder whose lowest layers may be frozen, read after ``layer`` layers or after the last.
 
     ``precision`` is ``fp32`` or ``bf16``, the type of matrix products (autocast).
     ``cached_states``, where set, finds the states of sequences after the lowest layers
     (:class:`helpers.encoders.hidden_states.States`), which are then not computed again.
+    ``shape`` is the level and width of its head, as a format's ``head`` says them.
+    ``asked`` and ``spared`` count, in prediction, tokens times layers: what the texts have, and
+    what of it was not computed because it was known, or is above ``layer``.
     """
 
-    def __init__(self, encoder: PreTrainedModel):
+    def __init__(self, encoder: PreTrainedModel, layer: int | None = None):
         super().__init__()
-        self.encoder, self.precision = encoder, "fp32"
+        self.encoder, self.layer, self.precision = encoder, layer, "fp32"
         self.cached_states: Any = None
+        self.shape: tuple[str, int] | None = None
+        self.asked = self.spared = 0
         self._frozen: list[nn.Module] = []
 
     def freeze(self, layers: int) -> None:
@@ -82,19 +107,26 @@ class EncoderModel(nn.Module):
             return nullcontext()
         return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
 
-    def states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """The encoder's last hidden state (sequences, tokens, hidden)."""
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """States (sequences, tokens, hidden) of the layer that is read."""
         families.choose_attention(self.encoder, input_ids.shape[1])
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self.cached_states is not None:
-            found = self.cached_states.find(**inputs)
-            if found is not None:
-                return families.states_from(self.encoder, self.cached_states.depth, found, **inputs)
+        cached, layers = self.cached_states, len(families.layers(self.encoder))
+        if self.layer is not None and self.layer < layers:
+            self._spare(layers - self.layer, attention_mask)
+            return families.states_after(self.encoder, self.layer, **inputs)
+        if cached is not None and (found := cached.find(**inputs)) is not None:
+            self._spare(cached.depth, attention_mask)
+            return families.states_from(self.encoder, cached.depth, found, **inputs)
         return self.encoder(**inputs).last_hidden_state
+
+    def _spare(self, layers: int, attention_mask: torch.Tensor) -> None:
+        if not self.training:  # where a compiled model would be compiled anew for each count
+            self.spared += layers * int(attention_mask.sum())
 
 
 class EncoderWithHead(EncoderModel):
-    """An encoder and one head over its last hidden state, or over that of ``layer`` (from 1)."""
+    """An encoder and one head over its states."""
 
     def __init__(
         self,
@@ -105,32 +137,40 @@ class EncoderWithHead(EncoderModel):
         dropout: float,
         layer: int | None = None,
     ):
-        super().__init__(encoder)
-        self.layer = layer
+        super().__init__(encoder, layer)
         self.head = Head(encoder.config, level, width, pooling, dropout)
+        self.shape = (level, width)
 
-    @property
-    def shape(self) -> tuple[str, int]:
-        """What ``head`` of a format says: the head's level and width."""
-        return self.head.level, self.head.width
+    def in_use(self) -> nn.Module:
+        """The head that reads the states."""
+        return self.head
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits (sequences, width) or (sequences, tokens, width) in float32."""
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        chosen: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Logits in float32: (sequences, width) or (sequences, tokens, width).
+
+        ``chosen`` (sequences, tokens) are the tokens that the head reads, else all that are there.
+        """
         with self.autocast():
-            if self.layer is None:
-                states = self.states(input_ids, attention_mask)
-            else:
-                states = hidden_state(self.encoder, self.layer, input_ids, attention_mask)
-            return self.head(states, attention_mask).float()
+            states = super().forward(input_ids, attention_mask)
+            return self.in_use()(states, attention_mask if chosen is None else chosen).float()
 
 
-def hidden_state(
-    encoder: PreTrainedModel, layer: int, input_ids: torch.Tensor, attention_mask: torch.Tensor
-) -> torch.Tensor:
-    """States (sequences, tokens, hidden) of one layer, counted from 1; -1 is the last."""
-    families.choose_attention(encoder, input_ids.shape[1])
-    out = encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
-    return out.hidden_states[layer]
+class EncoderWithHeads(EncoderWithHead):
+    """An encoder and a head per component of a mixture; ``component`` says which one is in use."""
+
+    def __init__(self, encoder: PreTrainedModel, heads: dict[str, nn.Module]):
+        EncoderModel.__init__(self, encoder)
+        self.component = next(iter(heads))
+        self.names = {name: f"head_{i}" for i, name in enumerate(heads)}
+        self.heads = nn.ModuleDict({self.names[name]: head for name, head in heads.items()})
+
+    def in_use(self) -> nn.Module:
+        return self.heads[self.names[self.component]]
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -147,25 +187,43 @@ def predict(
     pad: int,
     advance: Callable[[int], object] | None = None,
 ) -> list[np.ndarray]:
-    """Logits of every feature, in the order given, in one pass over batches of like length.
+    """Logits of every feature, in the order given; a text that occurs several times runs once.
 
     Each is (sequences, width) or (sequences, tokens, width), tokens as many as the batch's longest.
-    ``advance`` is told how many features are done.
+    ``advance`` is told how many sequences are done.
     """
+    apart = model.shape == ("vector", 0)  # there a feature's sequences know nothing of each other
+    texts = [f["input_ids"] for f in features]
+    places: dict[tuple, list[int]] = defaultdict(list)
+    units = [[ids] for text in texts for ids in text] if apart else texts
+    for at, text in enumerate(units):
+        places[tuple(np.asarray(ids, np.int32).tobytes() for ids in text)].append(at)
+    once = [{"input_ids": [np.frombuffer(ids, np.int32) for ids in text]} for text in places]
+    copies, layers = list(places.values()), len(families.layers(model.encoder))
+    found: dict[int, np.ndarray] = {}
+    for index, logits in _logits(model, once, pad):
+        same, sequences = copies[index], once[index]["input_ids"]
+        found |= dict.fromkeys(same, logits)
+        tokens = layers * sum(map(len, sequences))
+        model.asked += len(same) * tokens
+        model.spared += (len(same) - 1) * tokens
+        if advance:
+            advance(len(same) * len(sequences))
+    rows = (found[at] for at in range(len(found)))
+    return [np.concatenate([next(rows) for _ in text]) if apart else next(rows) for text in texts]
+
+
+def _logits(model: EncoderModel, features: list[dict], pad: int) -> Iterator[tuple]:
+    """(index, logits) of every feature, in batches of like length."""
     device, training = next(model.parameters()).device, model.training
-    out: list = [None] * len(features)
     model.eval()
-    with torch.inference_mode(), model.autocast():
-        for batch in batches(features, TOKEN_BUDGET[device.type]):
-            inputs = collate([features[i] for i in batch], pad)
+    for batch in batches(features, TOKEN_BUDGET[device.type]):
+        inputs = collate([features[i] for i in batch], pad)
+        with torch.inference_mode(), model.autocast():
             logits = model(**{name: value.to(device) for name, value in inputs.items()})
-            counts = [len(features[i]["input_ids"]) for i in batch]
-            for index, rows in zip(batch, logits.float().cpu().split(counts), strict=True):
-                out[index] = rows.numpy()
-            if advance:
-                advance(len(batch))
+        counts = [len(features[i]["input_ids"]) for i in batch]
+        yield from zip(batch, (x.numpy() for x in logits.float().cpu().split(counts)), strict=True)
     model.train(training)
-    return out
 
 
 class _AllLayers(EncoderModel):
@@ -173,10 +231,11 @@ class _AllLayers(EncoderModel):
 
     pooling: str
 
-    def forward(self, **inputs) -> torch.Tensor:
-        families.choose_attention(self.encoder, inputs["input_ids"].shape[1])
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        families.choose_attention(self.encoder, input_ids.shape[1])
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         states = self.encoder(**inputs, output_hidden_states=True).hidden_states
-        return torch.stack([pool(s, inputs["attention_mask"], self.pooling) for s in states], 1)
+        return torch.stack([pool(s, attention_mask, self.pooling) for s in states], 1)
 
 
 def embed(

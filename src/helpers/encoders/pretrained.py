@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import (
     AutoConfig,
@@ -41,26 +42,20 @@ def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         The package, folder or hub model is missing or broken or of an unknown architecture, its
         tokenizer has more tokens than it has, or it has fewer layers than the size asks for.
     """
-    if size.encoder.startswith(PIP):
-        package = size.encoder.removeprefix(PIP)
-        if package != bundled.PACKAGE:
-            expected = f"{PIP}{bundled.PACKAGE}"
-            raise StudyError(f"encoder {size.encoder}: unknown package; expected {expected}")
+    where, bundle = f"encoder {size.encoder}", f"{PIP}{bundled.PACKAGE}"
+    if size.encoder == bundle:
         model, tokenizer = bundled.convert(bundled.locate())
+    elif size.encoder.startswith(PIP):
+        raise StudyError(f"{where}: unknown package; expected {bundle}")
     else:
         model, tokenizer = load(_source(size.encoder))
-    found = len(families.layers(model))
-    rows = len(model.get_input_embeddings().get_parameter("weight"))
-    if len(tokenizer) > rows:
-        raise StudyError(
-            f"encoder {size.encoder}: its tokenizer has {len(tokenizer)} tokens; "
-            f"expected at most the model's {rows}"
-        )
+    tokens, rows = len(tokenizer), len(families.words(model))
+    if tokens > rows:
+        wrong = f"its tokenizer has {tokens} tokens; expected at most the model's {rows}"
+        raise StudyError(f"{where}: {wrong}")
     if size.layers is not None:
-        if size.layers > found:
-            raise StudyError(
-                f"encoder {size.encoder}: has {found} layers, the study asks for {size.layers}"
-            )
+        if size.layers > (found := len(families.layers(model))):
+            raise StudyError(f"{where}: has {found} layers, the study asks for {size.layers}")
         families.keep_lower(model, size.layers)
     return model, tokenizer
 
@@ -74,31 +69,26 @@ def prepare(study: Study, name: str) -> dict:
     model, tokenizer = pretrained(study.sizes[name])
     adapters.targets(model, study.sizes[name])  # what is wrong there is said now
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
-    report["tokens before"], texts = len(tokenizer), _texts(study)
-    used, kept = used_tokens(tokenizer, texts), None
+    report["tokens before"], texts, kept = len(tokenizer), _texts(study), None
+    used = used_tokens(tokenizer, texts)
     if study.trim:
         try:
             some = texts[:: max(1, len(texts) // _CHECKED)]
             model, tokenizer, kept = trim(model, tokenizer, used, some)
         except StudyError as error:
             report["notes"].append(f"{error}: the vocabulary stays whole")
-    report |= {
-        "tokens in the texts": len(used),
-        "tokens": len(tokenizer),
-        "parameters": parameters(model),
-        "precision": hardware.precision(study),
-    }
+    report |= {"tokens in the texts": len(used), "tokens": len(tokenizer)}
+    report |= {"parameters": parameters(model), "precision": hardware.precision(study)}
+    total = report["parameters"]["total"]
+    tables = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    record = {"parameters": study.settings(name), "texts": study.texts(), "made": report}
+    record |= {"parameters_all": total, "parameters_without_embeddings": total - sum(tables)}
 
     def write(folder: Path) -> None:
         save(model, tokenizer, folder, kept)
         cached = hidden_states.write(study, name, model, tokenizer, folder)
         if hidden_states.depth(study, name) and not cached:
             report["notes"].append("every run computes the states of the frozen layers anew")
-        total = report["parameters"]["total"]
-        tables = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
-        rest = total - sum(table.weight.numel() for table in tables)
-        record = {"parameters": study.settings(name), "texts": study.texts(), "made": report}
-        record |= {"parameters_all": total, "parameters_without_embeddings": rest}
         write_json(folder / "run.json", record)
 
     write_whole(study.encoder_folder(name, new=True), write)
@@ -124,15 +114,13 @@ def load(
         return adapters.merge(model, Path(folder)), whole
     try:
         config = AutoConfig.from_pretrained(folder)
-        names = families.family(config).dropout
-        for name in names if dropout is not None else ():
-            setattr(config, name, dropout)
-        kind: Any = (
-            families.CLASSES.get(config.model_type) or AutoModel._model_mapping[type(config)]
-        )
-        pooler = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
-        options: dict[str, Any] = {"add_pooling_layer": False} if pooler else {}
-        options |= {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
+        names = families.family(config).dropout if dropout is not None else ()
+        config.update(dict.fromkeys(names, dropout))
+        auto = AutoModel._model_mapping
+        kind: Any = families.CLASSES.get(config.model_type) or auto[type(config)]
+        options = {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
+        if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
+            options["add_pooling_layer"] = False
         model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -187,11 +175,9 @@ def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropo
     trained, _ = load(folder)
     old, new = kept_ids(folder), kept_ids(study.encoder_folder(size))
     if old and new and old != new:
-        rows = model.get_input_embeddings().get_parameter("weight").data.clone()
-        at = {token: row for row, token in enumerate(new)}
-        both = [(at[token], row) for row, token in enumerate(old) if token in at]
-        own = trained.get_input_embeddings().get_parameter("weight").data
-        rows[[a for a, _ in both]] = own[[b for _, b in both]]
+        rows = families.words(model).detach().clone()
+        _, here, there = np.intersect1d(new, old, return_indices=True)
+        rows[here] = families.words(trained).detach()[there]
         trained.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
     model.load_state_dict(trained.state_dict())
     return model, tokenizer
@@ -205,12 +191,10 @@ def _made(study: Study, size: str, intermediate: str = NONE, seed: int | None = 
     notebook, given = "1_encoder", {"study": study.path, "outputs": study.outputs, "size": size}
     if intermediate != NONE:
         notebook, given = "2_intermediate", {**given, "task": intermediate, "seed": seed}
-    parameters = " ".join(f"-p {name} {value}" for name, value in given.items())
-    raise StudyError(
-        f"{folder}: not there; run notebook {notebook} first: open it, set these parameters and "
-        f"run all cells, or: papermill notebooks/{notebook}.ipynb {folder.parent}/notebook.ipynb "
-        f"{parameters}"
-    )
+    asked = " ".join(f"-p {name} {value}" for name, value in given.items())
+    command = f"papermill notebooks/{notebook}.ipynb {folder.parent}/notebook.ipynb {asked}"
+    first = f"run notebook {notebook} first: open it, set these parameters and run all cells"
+    raise StudyError(f"{folder}: not there; {first}, or: {command}")
 
 
 def kept_ids(folder: Path) -> list[int] | None:
@@ -221,7 +205,7 @@ def kept_ids(folder: Path) -> list[int] | None:
 
 def parameters(model: PreTrainedModel) -> dict[str, int]:
     """Number of parameters by part."""
-    words = model.get_input_embeddings().get_parameter("weight").numel()
+    words = families.words(model).numel()
     layers = sum(p.numel() for p in families.layers(model).parameters())
     total = sum(p.numel() for p in model.parameters())
     rest = total - words - layers
@@ -229,9 +213,9 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
 
 
 def _source(encoder: str) -> str:
-    if folder := local_folder(encoder):
-        return str(folder)
-    if os.environ.get(MIRROR) or encoder.startswith((".", "/")):
+    """The folder or hub id that a study's name of an encoder stands for."""
+    folder = local_folder(encoder)
+    if not folder and (os.environ.get(MIRROR) or encoder.startswith((".", "/"))):
         expected = "expected a model folder or a hub id"
         raise StudyError(f"encoder {encoder}: no folder with a config.json there; {expected}")
-    return encoder
+    return str(folder or encoder)

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from helpers import data, tasks
+from helpers.encoders import families
 from helpers.study import Study, StudyError
 
 _KINDS = ("Unigram", "WordPiece", "BPE")
@@ -43,7 +44,7 @@ def trim(
     for text, before, after in zip(texts, old, new, strict=True):
         if [kept[i] for i in after] != before:
             raise StudyError(f"trim: {text[:60]!r} would be cut otherwise")
-    rows = model.get_input_embeddings().get_parameter("weight").data[torch.tensor(kept)]
+    rows = families.words(model).data[torch.tensor(kept)]
     pad = small.pad_token_id
     model.set_input_embeddings(nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=pad))
     model.config.vocab_size, model.config.pad_token_id = len(kept), pad
@@ -57,8 +58,8 @@ def _trimmed(
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     model = state["model"]
     if model["type"] not in _KINDS:
-        expected = ", ".join(_KINDS)
-        raise StudyError(f"trim: found a {model['type']} tokenizer, expected one of {expected}")
+        wrong = f"found a {model['type']} tokenizer, expected one of {', '.join(_KINDS)}"
+        raise StudyError(f"trim: {wrong}")
     unigram = model["type"] == "Unigram"
     tokens = [t for t, _ in model["vocab"]] if unigram else list(model["vocab"])
     ids = range(len(tokens)) if unigram else model["vocab"].values()
@@ -120,7 +121,7 @@ def _renumbered(processor, new: dict[int, int]):
 def used_tokens(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.ndarray:
     """Ids of the tokens that occur in any of ``texts``, sorted."""
     cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return np.unique(np.concatenate([np.array(ids, dtype=np.int64) for ids in cut]))
+    return np.unique(np.concatenate(cut).astype(int))
 
 
 def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> dict[str, float]:

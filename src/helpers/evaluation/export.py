@@ -1,10 +1,11 @@
 """Write a study's predictions in the folders that XTREME's evaluation reads: ``python -m
 helpers.evaluation.export STUDY``.
 
-One folder a run, ``outputs/STUDY/xtreme/SIZE/INTERMEDIATE/seed-S/TASK/test-LANGUAGE.tsv`` (or
-``.json`` for answers): a label a line; for tagging a tag a line and an empty line after every
-sentence; for answers a mapping from ids, for Mewsli-X and LAReQA to lists of ids, best first; for
-BUCC mined pairs of ids; for Tatoeba the number of the sentence found, from 0.
+One folder a run, ``outputs/STUDY/xtreme/SIZE/INTERMEDIATE/seed-S/TASK/test-LANGUAGE.tsv``: a
+label a line; for tagging a tag a line and an empty line after every sentence; for BUCC mined pairs
+of ids; for Tatoeba the number of the sentence found, from 0. Choices are ``.jsonl``, a mapping with
+the number of the choice a line. Answers are ``.json``, a mapping from ids, for Mewsli-X and LAReQA
+to lists of ids, best first (evaluate.py of github.com/google-research/xtreme at da430dd).
 """
 
 import json
@@ -42,8 +43,7 @@ def export(study: Study, folder: Path | None = None) -> list[Path]:
         target = chosen / FOLDERS.get(run.target, run.target)
         shutil.rmtree(target, ignore_errors=True)
         for language, rows in pd.read_parquet(predictions).groupby("language", sort=False):
-            suffix = "json" if task.format == "span_extraction" or task.candidates else "tsv"
-            text = page(task, str(language), rows)
+            suffix, text = page(task, str(language), rows)
             write_text(target / f"test-{language}.{suffix}", text)
         written.append(chosen)
     if not written:
@@ -53,22 +53,25 @@ def export(study: Study, folder: Path | None = None) -> list[Path]:
     return list(dict.fromkeys(written))
 
 
-def page(task: Task, language: str, rows: pd.DataFrame) -> str:
-    """The predictions of one language as XTREME's evaluation reads them."""
+def page(task: Task, language: str, rows: pd.DataFrame) -> tuple[str, str]:
+    """The predictions of one language as XTREME's evaluation reads them: file suffix and text."""
     begin = "" if task.parallel else f"{language}/"
-    ids = [i.removeprefix(begin) for i in rows["id"]]
     said = list(rows["prediction"])
+    by_id = dict(zip((i.removeprefix(begin) for i in rows["id"]), said, strict=True))
     if task.format == "span_extraction":
-        return json.dumps(dict(zip(ids, said, strict=True)), ensure_ascii=False) + "\n"
+        return "json", json.dumps(by_id, ensure_ascii=False) + "\n"
     if task.candidates:
-        ranked = dict(zip(ids, (found.split(" ") for found in said), strict=True))
-        return json.dumps(ranked, ensure_ascii=False) + "\n"
+        ranked = {i: found.split(" ") for i, found in by_id.items()}
+        return "json", json.dumps(ranked, ensure_ascii=False) + "\n"
+    if task.format == "multiple_choice":
+        numbers = [{"label": task.labels.index(label)} for label in said]
+        return "jsonl", "".join(json.dumps(number) + "\n" for number in numbers)
     if task.format == "tagging":
-        return "".join("\n".join(tags.split(" ")) + "\n\n" for tags in said)
+        return "tsv", "".join("\n".join(tags.split(" ")) + "\n\n" for tags in said)
     if task.metric == "mining_f1":
-        return "".join(f"{i}\t{found}\n" for i, found in zip(ids, said, strict=True) if found)
+        return "tsv", "".join(f"{i}\t{found}\n" for i, found in by_id.items() if found)
     names = LABELS.get(task.name, {})
-    return "".join(f"{names.get(label, label)}\n" for label in said)
+    return "tsv", "".join(f"{names.get(label, label)}\n" for label in said)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import importlib.metadata
 import shutil
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -45,8 +46,7 @@ def _write_selection(
 ) -> dict:
     result = {"selection": with_collapse(trained.selection)}
     result |= {"repeats": collapsed} if collapsed else {}
-    write_json(folder / "run.json", provenance(settings, trained))
-    write_json(folder / "scores.json", result)
+    _write_records(folder, settings, trained, result)
     shutil.rmtree(folder / REPETITION, ignore_errors=True)
     checkpoints.remove(folder)
     return result
@@ -63,24 +63,21 @@ def write_run(study: Study, run: Run, trained: Training, predictions: pd.DataFra
     result = scores(study, run.target, predictions, trained.selection)
     if folder == own and not (study.retry_collapsed and result["selection"]["collapsed"]):
         shutil.rmtree(repeated, ignore_errors=True)  # of a run that had collapsed, made again
-    write_whole(
-        folder / "predictions.parquet", lambda path: predictions.to_parquet(path, index=False)
-    )
+    write_whole(folder / "predictions.parquet", partial(predictions.to_parquet, index=False))
     (folder / MODEL).unlink(missing_ok=True)  # of an earlier training
     if study.keeps_model(run.target):
-        weights = {k: p.detach() for k, p in trained.model.named_parameters() if p.requires_grad}
-        write_whole(folder / MODEL, lambda path: save_file(weights, path))
-    write_json(folder / "run.json", provenance(study.settings(*run[:3]), trained))
-    write_json(folder / "scores.json", result)
+        weights = checkpoints.trained(trained.model)
+        write_whole(folder / MODEL, partial(save_file, weights))
+    _write_records(folder, study.settings(*run[:3]), trained, result)
     if folder == own:
         checkpoints.remove(repeated)
         checkpoints.remove(own)
     return result
 
 
-def provenance(settings: dict, trained: Training) -> dict:
-    """What is needed to trust and repeat a training, as run.json has it."""
-    return {
+def _write_records(folder: Path, settings: dict, trained: Training, result: dict) -> None:
+    """Write run.json, which is needed to trust and repeat a training, and then scores.json."""
+    record = {
         "parameters": settings,
         "seed": trained.seed,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -95,6 +92,8 @@ def provenance(settings: dict, trained: Training) -> dict:
         **trained.notes,
         "log": trained.log,
     }
+    write_json(folder / "run.json", record)
+    write_json(folder / "scores.json", result)
 
 
 def _commit() -> str | None:

@@ -27,8 +27,11 @@ def zero_shot(study: Study, target: str, trained: Training) -> pd.DataFrame:
     ]
     cache = data.token_cache(study)
     features = data.tokenise(task, examples, tokenizer, trained.max_length, cache)
-    with tqdm(total=len(features), desc=f"predicting {target}", leave=False, mininterval=1) as bar:
-        logits = predict(trained.model, features, tokenizer.pad_token_id, bar.update)
+    sequences, model = sum(len(feature["input_ids"]) for feature in features), trained.model
+    model.asked = model.spared = 0
+    with tqdm(total=sequences, desc=f"predicting {target}", leave=False, mininterval=1) as bar:
+        logits = predict(model, features, tokenizer.pad_token_id, bar.update)
+    trained.notes["prediction"] = {"token layers": model.asked, "not computed": model.spared}
     table = pd.DataFrame(tasks.of(task).decode(task, examples, features, logits))
     ids = [row["id"] if task.parallel else f"{row['language']}/{row['id']}" for row in examples]
     table.insert(0, "language", [row["language"] for row in examples])

@@ -76,7 +76,7 @@ def scale_effects(study: Study, effects: pd.DataFrame, results: pd.DataFrame) ->
         fill=found.then(alt.value(INK)).otherwise(alt.value("white")),
     )
     layers = [marks.zero_line(), rule, point, *marks.ends(base, x)]
-    chart = marks.layer("scale_effects", *layers).properties(width=245)
+    chart = marks.layer("scale_effects", *layers)
     chart = marks.panels(chart, "intermediate", grid.contrasts(study))
     title = "Scale: does the larger encoder gain more?"
     subtitle = (
@@ -172,6 +172,25 @@ def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> alt.Chart:
     )
     title = "Training of every run"
     return finish(chart, study, frame, "curves", title, subtitle, ["measure", "target"])
+
+
+def beside_published(study: Study, beside: pd.DataFrame) -> alt.Chart:
+    """Published scores and the study's own of the same encoder, task and languages (percent)."""
+    frame = beside.assign(row=beside["target"] + ", " + beside["language"])
+    color, shape, _ = marks.by_size(study)
+    fields = ["size", "intermediate", "language", "value", "ours", "seeds", "source", "note"]
+    y = alt.Y("row:N").title(None).sort(list(dict.fromkeys(frame["row"])))
+    base = alt.Chart(frame).encode(y, color, tooltip=fields)
+    theirs = alt.X("value:Q").title("score (%)").scale(zero=False)
+    rule = base.mark_rule(opacity=0.5).encode(theirs, x2="ours:Q")
+    tick = base.mark_tick(thickness=2, height=13).encode(theirs)
+    own = base.mark_point(filled=True, opacity=1, size=70).encode(alt.X("ours:Q"), shape)
+    title = alt.TitleParams(
+        "Beside published scores",
+        subtitle="points: this study, mean over seeds; ticks: others, whose notes the table has",
+    )
+    chart = (rule + tick + own).properties(title=title, width=600, height=alt.Step(18))
+    return chart.properties(usermeta={"chart": "beside_published"})
 
 
 def dashboard(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:

@@ -19,8 +19,8 @@ KEYS = ["size", "intermediate", "target", "language", "analysis"]
 VALUES = ["estimate", "low", "high", "p", "p_corrected", "comparisons", "seeds", "n"]
 COSTS = {"minutes": ("wall_seconds", 60), "petaFLOPs": ("train_flops", 1e15)}
 """Unit -> column of the runs, and how much of it makes a unit."""
-CURVE_POINTS = 40
-"""Per run and measure: enough for the eye at 200 pixels, little enough for 1,000 runs in a page."""
+CURVE_POINTS, CURVE_ROWS = 40, 80_000
+"""Points per run and measure, enough for the eye at 200 pixels; of all runs, bounded by a page."""
 LABEL_SHARE = 0.045
 """Room of a label in the chart of costs, as a share of its height."""
 
@@ -135,7 +135,8 @@ def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     line = ["run", "phase", "measure"]
     frame = frame.drop_duplicates([*line, "step"]).sort_values(["run", "measure", "step"])
     place, count = frame.groupby(line).cumcount(), frame.groupby(line)["step"].transform("size")
-    every = (count // CURVE_POINTS).clip(lower=1)
+    points = min(CURVE_POINTS, max(2, CURVE_ROWS // max(1, (place == 0).sum())))
+    every = (count // points).clip(lower=1)
     frame = frame[(place % every == 0) | (place == count - 1)]
     frame["collapsed"] = frame["run"].isin(_run(runs[runs["collapsed"].astype(bool)]))
     frame["last"] = ~frame.duplicated(line, keep="last")

@@ -11,8 +11,8 @@ from helpers.study import Study
 
 TASKS = ["#222222", "#0057A0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A7A00"]
 """Colours of intermediate tasks, their mean first (after Okabe and Ito 2008)."""
-WIDE = 680
-"""Pixels of a panel that stands alone: with its labels, the page's width."""
+WIDEST = 680
+"""Pixels of a panel that stands alone."""
 NAME = "datum.value == 'all' ? 'mean' : datum.value"
 """Label of an axis or a panel."""
 KNOWN, GAP = "isValid(datum.estimate)", "!isValid(datum.estimate)"
@@ -111,11 +111,14 @@ def chosen(names: list[str]) -> str:
     return " && ".join(f"datum.{name} == {name}" for name in names)
 
 
-def panels(chart, field: str, order, columns: int = 0):
-    """A panel per value of `field`, in the given order; in three columns if not said otherwise."""
-    if not columns:  # in two where that leaves no panel alone in its row
-        columns = 2 if len(order) == 4 else 3
-        chart = chart.properties(width=WIDE) if len(order) == 1 else chart
+def panels(chart, field: str, order, columns: int = 0, room: int = 735):
+    """A panel per value of `field`, in the given order.
+
+    Without `columns`, at most three stand side by side and share `room` pixels.
+    """
+    if not columns:  # two where that leaves no panel alone in its row
+        columns = 2 if len(order) == 4 else max(1, min(len(order), 3))
+        chart = chart.properties(width=min(WIDEST, room // columns))
     name = NAME.replace("mean", f"mean of {field}s" if field == "target" else "mean of tasks")
     facet = alt.Facet(f"{field}:N").sort(list(order)).title(None).header(labelExpr=name)
     return chart.facet(facet, columns=columns)
@@ -139,4 +142,4 @@ def dodged(name, study, axis, y, params, step=13, zero=False) -> alt.LayerChart:
     point = base.transform_filter(KNOWN).mark_point(filled=True, size=75, opacity=1)
     layers = [rule, point.encode(x("estimate"), color, shape), *ends(base, x)]
     layers = [zero_line(), *layers] if zero else layers
-    return layer(name, *layers).properties(width=245, height=alt.Step(step))
+    return layer(name, *layers).properties(height=alt.Step(step))

@@ -5,13 +5,17 @@
   const ERRORS = 1; // of Vega's log levels
   const NARROW = 760; // pixels below which panels stand under one another
   const bar = document.querySelector(".bar");
-  const figures = [...document.querySelectorAll("figure[data-spec]")];
-  const specs = figures.map((figure) => JSON.parse(document.getElementById(figure.dataset.spec).textContent));
-  const records = ({ keys, rows }) => rows.map((row) => Object.fromEntries(row.map((value, i) => [keys[i], value])));
-  const tables = JSON.parse(document.getElementById("tables").textContent).map(records);
-  for (const spec of specs) for (const name in spec.datasets) spec.datasets[name] = tables[spec.datasets[name]];
+  const figures = [...document.querySelectorAll("figure.live")];
+  let specs = []; // of the figures, once they are unpacked
   const chosen = {};
   let drawn = [];
+
+  const unpack = async () => {
+    const bytes = Uint8Array.from(atob(document.getElementById("specs").textContent), (byte) => byte.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const byName = await new Response(stream).json();
+    return figures.map((figure) => byName[figure.id]);
+  };
 
   const wrap = (lines, length) => [].concat(lines).flatMap((line) =>
     line.split(" ").reduce((rows, word) => {
@@ -65,6 +69,7 @@
     drawn.forEach((view) => view.finalize());
     drawn = [];
     for (const [i, figure] of figures.entries()) {
+      await new Promise((resume) => setTimeout(resume)); // what is drawn is seen, and clicks are heard, before the next
       const spec = fit(structuredClone(specs[i]), figure.clientWidth);
       const keys = (spec.params || []).map((param) => param.name);
       for (const param of spec.params || []) {
@@ -102,13 +107,16 @@
   };
 
   bar.querySelector("button").addEventListener("click", () => document.body.classList.toggle("show-code"));
-  addSelects();
   addCopyButtons();
-  draw();
+  unpack().then((unpacked) => {
+    specs = unpacked;
+    addSelects();
+    draw();
+  });
   let width = innerWidth;
   let timer;
   addEventListener("resize", () => {
     clearTimeout(timer);
-    if (innerWidth !== width) timer = setTimeout(() => { width = innerWidth; draw(); }, 250);
+    if (innerWidth !== width && specs.length) timer = setTimeout(() => { width = innerWidth; draw(); }, 250);
   });
 })();

@@ -6,6 +6,7 @@ there but never run.
 """
 
 import base64
+import gzip
 import hashlib
 import html
 import json
@@ -19,12 +20,14 @@ import vl_convert
 from IPython.display import HTML
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 
-from helpers.comparison.collected import MADE_ON
+from helpers.comparison.collected import MADE_ON, shared_hours
 from helpers.report.theme import MIME
 from helpers.study import Study
 from helpers.study.files import write_whole
 
 PARTS = Path(__file__).parent
+ROWS = 1_000
+"""Of a table, shown; the file that it links has them all, compressed where there are more."""
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(PARTS), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -47,6 +50,9 @@ def overview(study: Study, runs: pd.DataFrame, missing: pd.DataFrame) -> HTML:
     early = int((runs["collapsed_in"] == "intermediate").sum()) if "collapsed_in" in runs else 0
     where = f" ({early} by the intermediate training that they build on)" * bool(early)
     lines.append(f"Runs: {len(runs)} of {planned} finished, {down} of them collapsed{where}")
+    if "repeats" in runs and (hours := shared_hours(study, runs)):
+        what = "of intermediate training, which runs on several targets share"
+        lines.append(f"Saved against every run alone: {hours:,.2g} hours {what}")
     for cell, count in study.dropped(study.tasks).items():
         lines.append(f"Left out of {cell}: {count} items that a target evaluates")
     for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least
@@ -67,9 +73,9 @@ def table(frame: pd.DataFrame, file: str, digits: int = 1, empty: str = "Nothing
     Parameters
     ----------
     frame
-        What to show; rows whose column `collapsed` is true are marked.
+        What to show, its first `ROWS`; rows whose column `collapsed` is true are marked.
     file
-        Name of the CSV file.
+        Name of the CSV file; ".gz" is added to that of a table with more rows than are shown.
     digits
         Decimals shown; the CSV has the numbers in full.
     empty
@@ -77,14 +83,18 @@ def table(frame: pd.DataFrame, file: str, digits: int = 1, empty: str = "Nothing
     """
     if not len(frame):
         return HTML(f"<p><em>{html.escape(empty)}</em></p>")
-    shown = zip(*(_shown(frame[name], digits) for name in frame), strict=True)
-    collapsed = frame["collapsed"] if "collapsed" in frame else [False] * len(frame)
+    top, csv = frame.head(ROWS), frame.to_csv(index=False).encode()
+    shown = zip(*(_shown(top[name], digits) for name in top), strict=True)
+    collapsed = top["collapsed"] if "collapsed" in top else [False] * len(top)
+    whole = len(top) == len(frame)
     text = TEMPLATES.get_template("table.html.j2").render(
         names=list(frame),
         numbers=[is_numeric_dtype(frame[name]) and name != "collapsed" for name in frame],
         rows=list(zip(collapsed, shown, strict=True)),
-        file=file,
-        csv=base64.b64encode(frame.to_csv(index=False).encode()).decode(),
+        count=len(frame),
+        file=file if whole else f"{file}.gz",
+        kind="text/csv" if whole else "application/gzip",
+        content=base64.b64encode(csv if whole else gzip.compress(csv)).decode(),
     )
     return HTML(text)
 
@@ -116,12 +126,10 @@ def write(executed: str | Path) -> Path:
     pictures = {}
     for name, (spec, png) in figures.items():
         svg = vl_convert.vegalite_to_svg(json.dumps(spec)).encode()
-        drawn = {"png": base64.b64decode(png), "svg+xml": svg}
-        for kind, content in drawn.items():
-            _save(folder / "charts" / f"{name}.{kind[:3]}", content)
-        kind = min(drawn, key=lambda kind: len(drawn[kind]))  # the smaller one makes the page
-        pictures[name] = f"data:image/{kind};base64,{base64.b64encode(drawn[kind]).decode()}"
-    specs, tables = _apart({name: spec for name, (spec, _) in figures.items()})
+        _save(folder / "charts" / f"{name}.png", base64.b64decode(png))
+        _save(folder / "charts" / f"{name}.svg", svg)
+        drawn = ("svg+xml", base64.b64encode(svg).decode())
+        pictures[name] = min(drawn, ("png", png), key=lambda picture: len(picture[1]))
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     heading = re.search(r"^# +(.+)$", prose, re.M)
     vega = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
@@ -134,9 +142,8 @@ def write(executed: str | Path) -> Path:
         markdown=markdown2html,
         strip_ansi=strip_ansi,
         escaped=lambda text: html.escape(text, quote=False),
-        specs=specs,
-        tables=tables,
         pictures=pictures,
+        specs=_compressed({name: spec for name, (spec, _) in figures.items()}),
         scripts=scripts,
     )
     _save(folder / "report.html", page.encode())
@@ -156,20 +163,9 @@ def _figures(notebook: nbformat.NotebookNode) -> dict[str, tuple[dict, str]]:
     return figures
 
 
-def _apart(specs: dict[str, dict]) -> tuple[dict[str, dict], list[dict]]:
-    """Specifications with numbers for their tables, and the tables: each once, its keys too."""
-    numbers: dict[str, int] = {}
-    tables, thin = [], {}
-    for name, spec in specs.items():
-        places = {}
-        for table, rows in spec.get("datasets", {}).items():
-            places[table] = number = numbers.setdefault(json.dumps(rows), len(tables))
-            if number == len(tables):
-                keys = list(dict.fromkeys(key for row in rows for key in row))
-                values = [[row.get(key) for key in keys] for row in rows]
-                tables.append({"keys": keys, "rows": values})
-        thin[name] = spec | {"datasets": places}
-    return thin, tables
+def _compressed(specs: dict[str, dict]) -> str:
+    """All charts with their rows, a tenth as long or less: gzip in Base64."""
+    return base64.b64encode(gzip.compress(json.dumps(specs).encode())).decode()
 
 
 def _script(text: str) -> str:

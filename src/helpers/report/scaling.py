@@ -32,8 +32,8 @@ def curve(
     zero = base.transform_filter("show != 'score'").transform_calculate(zero="0")
     zero = zero.mark_line(color="#555555", strokeWidth=1).encode(y="zero:Q")
     layers = [zero, *layers]
-    chart = marks.layer("curve", *layers).properties(width=300, height=250)
-    chart = marks.panels(chart, "target", grid.targets(study))
+    chart = marks.layer("curve", *layers).properties(height=250)
+    chart = marks.panels(chart, "target", grid.targets(study), room=900)
     title = "The scaling curve: what a growing encoder changes"
     subtitle = "95 % intervals; gain: score(intermediate) − score(none); rising: larger gains more"
     return finish(chart, study, frame, "curve", title, subtitle, params)
@@ -57,8 +57,8 @@ def learning_curve(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -
     ticks = alt.Axis(values=sorted(set(frame["examples"])), format=",")
     x = x.scale(type="log", base=2, padding=24).axis(ticks)
     _, layers = _by_task(study, x, "score (%)", params)
-    chart = marks.layer("learning_curve", *layers).properties(width=300, height=230)
-    chart = marks.panels(chart, "panel", study.sizes)
+    chart = marks.layer("learning_curve", *layers).properties(height=230)
+    chart = marks.panels(chart, "panel", study.sizes, room=900)
     origins = ", ".join(dict.fromkeys(study.variants.values()))
     title = f"The learning curve of {origins}: where does an intermediate task stop helping?"
     subtitle = "95 % intervals; where the lines meet, the target's own examples are enough"

@@ -9,9 +9,6 @@ from helpers.study.catalogue import NONE, StudyError, unknown
 from helpers.study.files import project
 from helpers.study.study import Study
 
-WORKSPACE = Path("interactive")
-"""In a study's folder: what people's notebooks write, which no batch or comparison reads."""
-
 
 def open_study(
     study: str | Path | Study, outputs: str | Path = "outputs", join: bool = False, **chosen
@@ -46,7 +43,7 @@ def open_study(
             raise StudyError(f"{study.path}: {unknown(name, value, known[name])}")
     if not is_interactive():
         return study
-    study = study.model_copy(update={"workspace": Path() if join else WORKSPACE})
+    study = study.model_copy(update={"workspace": Path("" if join else "interactive")})
     beside = "the batch's results" if join else f"{study.folder} (join = True writes there)"
     print(f"Results go to {study.folder / study.workspace}, {'among' if join else 'not'} {beside}.")
     return study

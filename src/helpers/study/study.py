@@ -200,9 +200,11 @@ class Study(Strict):
         trained = [intermediate] if intermediate != NONE else []
         names = [size, *trained, *(f"seed-{seed}" for _ in trained), "encoder"]
         own, batch = self.folder.joinpath(self.workspace, *names), self.folder.joinpath(*names)
+        if new or own == batch:
+            return own
         record = read_json((own.parent if trained else own) / "run.json")
         current = record.get("parameters") == self.settings(size, *trained)
-        return own if new or (own != batch and current) else batch
+        return own if current else batch
 
     def needs(self, phase: Notebook) -> Needs:
         """What a notebook of ``phase`` asks of a cluster; for the encoder no GPU, if not said."""

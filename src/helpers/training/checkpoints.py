@@ -24,7 +24,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
-from helpers.study.files import fsync, read_json, write_json
+from helpers.study.files import fsync, read_json, write_json, write_whole
 
 FOLDER = ".checkpoint"
 """Beside a run's results while it is trained; gone when the run is finished."""
@@ -152,11 +152,8 @@ class Checkpoints(TrainerCallback):
             "sizes": {file.name: file.stat().st_size for file in path.iterdir()},
         }
         write_json(path / _METADATA, metadata)
-        for file in path.iterdir():
-            fsync(file)
         whole = self.folder / f"{self.now}-{state.global_step:09d}"
-        shutil.rmtree(whole, ignore_errors=True)
-        os.replace(path, whole)
+        write_whole(whole, path.replace)
         fsync(self.folder)
         for other in set(self.folder.iterdir()) - {whole}:
             shutil.rmtree(other, ignore_errors=True)
@@ -167,12 +164,10 @@ class Checkpoints(TrainerCallback):
 
     def _newest(self) -> Path | None:
         """The newest checkpoint that is whole and of these settings; all others are removed."""
-        newest = None
-        for path in sorted(self.folder.iterdir(), reverse=True) if self.folder.is_dir() else []:
-            if newest is None and self._is_usable(path):
-                newest = path
-            else:
-                shutil.rmtree(path, ignore_errors=True)
+        paths = sorted(self.folder.glob("*"), reverse=True)
+        newest = next(filter(self._is_usable, paths), None)
+        for path in set(paths) - {newest}:
+            shutil.rmtree(path, ignore_errors=True)
         return newest
 
     def _is_usable(self, path: Path) -> bool:

@@ -1,20 +1,28 @@
 """Phases 2 and 3: fine-tune an encoder on English tasks, one after the other."""
 
 import time
+from pathlib import Path
 
 from safetensors.torch import load_file
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from helpers import data, encoders, tasks
 from helpers.encoders import adapters, families, hardware, hidden_states
-from helpers.encoders.model import EncoderModel, EncoderWithHead
+from helpers.encoders.model import (
+    EncoderModel,
+    EncoderWithHead,
+    EncoderWithHeads,
+    Head,
+    MaskedHead,
+)
 from helpers.study import NONE, Hyperparameters, Run, Study, StudyError, sweeps
 from helpers.study.files import damage, read_json
 from helpers.study.study import MODEL, REPETITION
-from helpers.training import heads, mixture, training_set
+from helpers.training import mixture, training_set
 from helpers.training.checkpoints import Checkpoints
 from helpers.training.fitting import Training, fit
-from helpers.training.training_set import TrainingSet
+from helpers.training.training_set import MLM, TrainingSet
 
 
 def intermediate(
@@ -25,14 +33,10 @@ def intermediate(
     ``repetition`` is a seed that replaces ``seed`` in this training: a collapsed one is repeated.
     """
     settings = study.hyperparameters("intermediate", size, task)
-    folder = study.encoder_folder(size, task, seed, new=True).parent
-    depends_on = study.settings(size, task)
-    if repetition is not None:
-        folder, seed = folder / REPETITION, repetition
-    minutes, at_end = study.checkpoint_minutes, study.retry_collapsed
-    checkpoints = Checkpoints(folder, {"seed": seed, **depends_on}, minutes, at_end=at_end)
     start = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
-    return _fine_tune(study, size, [task], settings, seed, start, checkpoints)
+    folder = study.encoder_folder(size, task, seed, new=True).parent
+    checkpoints = _checkpoints(study, folder, study.settings(size, task), seed, repetition)
+    return _fine_tune(study, size, [task], settings, start, checkpoints)
 
 
 def begin(study: Study, size: str, task: str, seed: int) -> tuple[EncoderModel, TrainingSet]:
@@ -56,14 +60,10 @@ def target(study: Study, run: Run, seed: int | None = None) -> Training:
     settings = study.hyperparameters("target", run.size, run.target)
     if not study.train_on(run.target):  # retrieval alone may go without
         return _untrained(study, run, settings)
-    folder = study.run_folder(run) if seed is None else study.run_folder(run) / REPETITION
-    seed = run.seed if seed is None else seed
-    depends_on = {"seed": seed, **study.settings(*run[:3])}
-    minutes, at_end = study.checkpoint_minutes, study.retry_collapsed
-    checkpoints = Checkpoints(folder, depends_on, minutes, at_end=at_end)
     start = encoders.initial_encoder(study, *run[:2], run.seed, settings.dropout)
-    names = study.train_on(run.target)
-    return _fine_tune(study, run.size, names, settings, seed, start, checkpoints)
+    folder, depends_on = study.run_folder(run), study.settings(*run[:3])
+    checkpoints = _checkpoints(study, folder, depends_on, run.seed, seed)
+    return _fine_tune(study, run.size, study.train_on(run.target), settings, start, checkpoints)
 
 
 def finished(study: Study, run: Run) -> Training:
@@ -85,11 +85,9 @@ def finished(study: Study, run: Run) -> Training:
     _adapt(study, run.size, encoder)
     model = _model(study, run.size, study.train_on(run.target)[-1], settings, encoder)
     model.load_state_dict(load_file(folder / MODEL), strict=False)
-    model.precision = hardware.precision(study)
     selection = read_json(folder / "scores.json")["selection"]
-    return Training(
-        model.to(hardware.device()), tokenizer, run.seed, selection, settings.max_length
-    )
+    model.precision, length = hardware.precision(study), settings.max_length
+    return Training(model.to(hardware.device()), tokenizer, run.seed, selection, length)
 
 
 def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
@@ -102,16 +100,15 @@ def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
     encoder, tokenizer = encoders.initial_encoder(study, *run[:2], run.seed, 0.0)
     size, task = study.sizes[run.size], study.tasks[run.target]
     depth = len(families.layers(encoder))
-    _fit_in_memory(study, run.size, encoder.requires_grad_(False))
+    _adapt(study, run.size, encoder.requires_grad_(False), train=False)
     layer = size.retrieval_layer or min(task.layer or depth // 2 + 1, depth)
     model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, layer)
     model.precision = hardware.precision(study)
-    selection = dict.fromkeys(("task", "split", "language", "score", "majority")) | {"n": 0}
     return Training(
         model=model.to(hardware.device()),
         tokenizer=tokenizer,
         seed=run.seed,
-        selection=selection,
+        selection=dict.fromkeys(("task", "split", "language", "score", "majority")) | {"n": 0},
         max_length=settings.max_length,
         seconds=time.perf_counter() - started,
         notes={"layer": layer, "precision": model.precision},
@@ -119,12 +116,21 @@ def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
     )
 
 
+def _checkpoints(
+    study: Study, folder: Path, depends_on: dict, seed: int, repetition: int | None
+) -> Checkpoints:
+    """Checkpoints beside the results in ``folder``; a repetition's, under its own seed, below."""
+    if repetition is not None:
+        folder, seed = folder / REPETITION, repetition
+    settings, at_end = {"seed": seed, **depends_on}, study.retry_collapsed
+    return Checkpoints(folder, settings, study.checkpoint_minutes, at_end)
+
+
 def _fine_tune(
     study: Study,
     size: str,
     names: list[str],
     settings: Hyperparameters,
-    seed: int,
     start: tuple[PreTrainedModel, PreTrainedTokenizerFast],
     checkpoints: Checkpoints,
 ) -> Training:
@@ -136,14 +142,14 @@ def _fine_tune(
     if settings.learning_rate is None:
         wrong = "not there or of another sweep; expected the batch to run the sweep first"
         raise StudyError(f"{sweeps.file(study, size)}: {wrong}")
-    started, log = time.time(), checkpoints.log
+    started, log, seed = time.time(), checkpoints.log, checkpoints.settings["seed"]
     set_seed(seed)
     encoder, tokenizer = start
     cached = hidden_states.load(study.encoder_folder(size), encoder, settings.frozen_layers)
     _adapt(study, size, encoder)
     model = None
     for stage, name in enumerate(names):
-        model = _model(study, size, name, settings, model or encoder)
+        model = _model(study, size, name, settings, encoder, model)
         model.precision = hardware.precision(study)
         if stage < checkpoints.stage:  # a later task's checkpoint holds what this one taught
             continue
@@ -157,18 +163,14 @@ def _fine_tune(
     return training
 
 
-def _adapt(study: Study, size: str, encoder: PreTrainedModel) -> None:
-    """Make an encoder what the size trains: with adapters, if it says so, and within memory."""
-    if study.sizes[size].tuning == "lora":
-        adapters.add(encoder, study.sizes[size])
-    _fit_in_memory(study, size, encoder)
-
-
-def _fit_in_memory(study: Study, size: str, encoder: PreTrainedModel) -> None:
-    """Do what the size says against want of memory, none of which changes a result."""
-    if study.sizes[size].tuning == "lora" and hardware.precision(study) == "bf16":
+def _adapt(study: Study, name: str, encoder: PreTrainedModel, train: bool = True) -> None:
+    """Give an encoder to ``train`` the size's adapters; save memory where no result changes."""
+    size = study.sizes[name]
+    if size.tuning == "lora" and train:
+        adapters.add(encoder, size)
+    if size.tuning == "lora" and hardware.precision(study) == "bf16":
         adapters.round_frozen(encoder)
-    if study.sizes[size].gradient_checkpointing:
+    if size.gradient_checkpointing:
         families.checkpoint_gradients(encoder)
 
 
@@ -177,18 +179,28 @@ def _model(
     size: str,
     name: str,
     settings: Hyperparameters,
-    start: PreTrainedModel | EncoderModel,
+    encoder: PreTrainedModel,
+    before: EncoderModel | None = None,
 ) -> EncoderModel:
-    """A model for a task or mixture; ``start`` is the encoder, or the model of the task before."""
-    pooling, dropout = study.sizes[size].pooling, settings.dropout
-    encoder = start.encoder if isinstance(start, EncoderModel) else start
-    if name in study.mixtures:
-        return heads.of_mixture(study, name, encoder, pooling, dropout)
-    task = data.labelled(study, name)
-    head: tuple[str, int] = tasks.of(task).head(task)
-    if isinstance(start, EncoderWithHead) and start.shape == head:
-        return start
-    return EncoderWithHead(encoder, *head, pooling, dropout)
+    """A model for a task or mixture: that of the task ``before`` where it has the same outputs."""
+    pooling, dropout, mixture = (
+        study.sizes[size].pooling,
+        settings.dropout,
+        study.mixtures.get(name),
+    )
+    entries = [data.labelled(study, part) for part in study.components(name)]
+    shapes: list[tuple[str, int]] = [tasks.of(entry).head(entry) for entry in entries]
+    if mixture:
+        heads: dict[str, nn.Module] = {
+            entry.name: Head(encoder.config, *shape, pooling, dropout)
+            for entry, shape in zip(entries, shapes, strict=True)
+        }
+        if mixture.mlm:
+            heads[MLM] = MaskedHead(encoder)
+        return EncoderWithHeads(encoder, heads)
+    if before and before.shape == shapes[0]:
+        return before
+    return EncoderWithHead(encoder, *shapes[0], pooling, dropout)
 
 
 def _training_set(

@@ -7,14 +7,18 @@ from typing import Any
 
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from transformers import (
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+)
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from helpers.encoders import families
 from helpers.encoders.model import EncoderModel
 from helpers.study import Hyperparameters
-from helpers.tasks.labels import IGNORED
 from helpers.training.checkpoints import Checkpoints, trained
 from helpers.training.training_set import TrainingSet
 
@@ -59,7 +63,7 @@ def fit(
         drawn_from,
         model=model,
         args=_arguments(settings, steps, seed, str(checkpoints.staging), drawn_from.batch_size),
-        data_collator=lambda drawn: micro_batches(drawn_from, drawn),
+        data_collator=drawn_from.micro_batches,
         callbacks=[checkpoints, _Progress(drawn_from.name)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -67,12 +71,12 @@ def fit(
     seen = steps * settings.batch_size * settings.gradient_accumulation
     notes: dict[str, Any] = {"sequences per example": drawn_from.sequences, "steps": steps}
     notes |= {"best step": checkpoints.step, "precision": model.precision}
-    log = [_line(x) for x in trainer.state.log_history if "loss" in x or "eval_score" in x]
+    log, last = _log(trainer.state.log_history)
     return Training(
         model=model,
         tokenizer=tokenizer,
         seed=seed,
-        selection=drawn_from.selection | {"score": checkpoints.score, "last_score": _last(log)},
+        selection=drawn_from.selection | {"score": checkpoints.score, "last_score": last},
         max_length=settings.max_length,
         log=log,
         seconds=seconds,
@@ -81,6 +85,15 @@ def fit(
         tokens=int(drawn_from.tokens * seen),
         notes=notes,
     )
+
+
+def _log(history: list[dict]) -> tuple[list[dict], float]:
+    """The library's log under our names, in one order, resumed or not, and its last score."""
+    names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate"}
+    names["eval_score"] = "validation_score"
+    lines = [line for line in history if "loss" in line or "eval_score" in line]
+    log = [{name: line[key] for key, name in names.items() if key in line} for line in lines]
+    return log, [line["eval_score"] for line in lines if "eval_score" in line][-1]
 
 
 def _flops_per_token(model: EncoderModel) -> float:
@@ -129,25 +142,6 @@ def _arguments(
     )
 
 
-def micro_batches(drawn_from: TrainingSet, drawn: list) -> list[dict]:
-    """A batch as the trainer takes it: tensors of micro-batches, each with its share of labels."""
-    found = [drawn_from.collate(part) for part in drawn_from.split(drawn)]
-    counts = [int((part["labels"] != IGNORED).sum()) for part in found]
-    return [{**part, "share": n / sum(counts)} for part, n in zip(found, counts, strict=True) if n]
-
-
-def _last(log: list[dict]) -> float:
-    """The validation score of the last weights."""
-    return [line["validation_score"] for line in log if "validation_score" in line][-1]
-
-
-def _line(entry: dict) -> dict:
-    """A line of the library's log under our names, in one order, resumed or not."""
-    names = {"eval_score": "validation_score"}
-    keys = ("step", "loss", "learning_rate", "eval_score")
-    return {names.get(key, key): entry[key] for key in keys if key in entry}
-
-
 class _Trainer(Trainer):
     """The library's trainer with the format's loss, validated as the study scores."""
 
@@ -184,19 +178,16 @@ class _Trainer(Trainer):
         return metrics
 
 
-class _Progress(TrainerCallback):
+class _Progress(ProgressCallback):
     """One line that says how far the training is; it is gone at the end."""
 
     def __init__(self, name: str):
-        self.name, self.bar = name, None
+        super().__init__()
+        self.name = f"training on {name}"
 
     def on_train_begin(self, args, state, control, **_):
-        name = f"training on {self.name}"
-        self.bar = tqdm(total=state.max_steps, desc=name, unit="step", leave=False, mininterval=1)
-        self.bar.update(state.global_step)
+        options = {"total": state.max_steps, "unit": "step", "leave": False, "mininterval": 1}
+        self.training_bar, self.current_step = tqdm(desc=self.name, **options), 0
 
-    def on_step_end(self, args, state, control, **_):
-        self.bar.update(1)
-
-    def on_train_end(self, args, state, control, **_):
-        self.bar.close()
+    def on_log(self, args, state, control, **_):
+        """The library would write the log here."""

@@ -11,24 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from helpers import data, tasks
-from helpers.encoders.batches import (
-    collate,
-    collate_labels,
-    length,
-    micro_batches,
-    training_items,
-)
+from helpers import data
+from helpers.encoders.batches import length, training_items
 from helpers.study import Hyperparameters, Study, StudyError
 from helpers.study.params import Mixture
 from helpers.tasks.labels import IGNORED
 from helpers.training import training_set
-from helpers.training.heads import MLM, EncoderWithHeads
-from helpers.training.training_set import TrainingSet, Validation
+from helpers.training.training_set import MLM, TrainingSet, Validation, means
 
 MASKED = 0.15
 _GROUP = 50
@@ -79,8 +70,8 @@ def of_mixture(
     if mixture.mlm:
         rows[MLM], lengths[MLM] = _lines(study, mixture, tokenizer), settings.max_length
     examples = sum(min(len(some), mixture.cap) for some in rows.values())
-    shares = mixture.shares({component: len(some) for component, some in rows.items()})
-    order, generator = _order(shares, settings, examples, seed)
+    sizes = {component: len(some) for component, some in rows.items()}
+    order, generator = _order(mixture.shares(sizes), settings, examples, seed)
     items = {}
     for component, some in rows.items():
         most = max(1, int((order == component).sum())) * settings.batch_size
@@ -88,38 +79,21 @@ def of_mixture(
         items[component] = _items(study, component, some, tokenizer, lengths[component])
     streams = {c: _stream(some, settings.batch_size, generator) for c, some in items.items()}
     plan = [(str(component), next(streams[component])) for component in order]
-    held_out = {}
-    for task in own:
-        some, cache = training_set.held_out(study, task, settings), data.token_cache(study)
-        entry = data.labelled(study, task)
-        held_out[task] = Validation(entry, some, tokenizer, lengths[task], cache)
-    batches = Batches(plan, items, tokenizer, seed)
-    return _training_set(name, batches, held_out, examples)
-
-
-def _training_set(
-    name: str, batches: Batches, held_out: dict[str, Validation], examples: int
-) -> TrainingSet:
-    seen = [batches.items[c][i] for c, chosen in batches.plan for i in chosen]
-    tokens, sequences = training_set.means(seen)
-    losses = {task: tasks.of(validation.task).loss for task, validation in held_out.items()}
-    selections = [validation.selection for validation in held_out.values()]
-    majority = float(np.mean([selection["majority"] for selection in selections]))
-    about = {"task": name, "split": "validation", "language": "en"}
     return TrainingSet(
         name=name,
-        items=batches,
-        lengths=None,
-        batch_size=1,
-        split=_split,
-        collate=lambda given: _collate(given, batches.tokenizer.pad_token_id),
-        loss=lambda model, batch: _loss(model, batch, losses),
-        validate=lambda model: _validate(model, held_out),
-        selection=about | {"n": sum(s["n"] for s in selections), "majority": majority},
+        items=Batches(plan, items, tokenizer, seed),
+        held_out={task: _held_out(study, task, tokenizer, settings, lengths[task]) for task in own},
+        pad=tokenizer.pad_token_id,
         examples=examples,
-        tokens=tokens,
-        sequences=sequences,
+        **means([items[c][i] for c, chosen in plan for i in chosen]),
     )
+
+
+def _held_out(
+    study: Study, name: str, tokenizer, settings: Hyperparameters, length: int
+) -> Validation:
+    rows, cache = training_set.held_out(study, name, settings), data.token_cache(study)
+    return Validation(data.labelled(study, name), rows, tokenizer, length, cache)
 
 
 def _order(shares: dict[str, float], settings: Hyperparameters, examples: int, seed: int):
@@ -176,30 +150,3 @@ def _mask(item: dict, tokenizer, generator: np.random.Generator) -> dict:
     ids = np.where(chosen & (draw < 0.8), tokenizer.mask_token_id, ids)
     ids = np.where(chosen & (draw >= 0.9), generator.integers(len(tokenizer), size=len(ids)), ids)
     return {"input_ids": [ids], "labels": [labels.tolist()]}
-
-
-def _split(given: list[dict]) -> list[dict]:
-    return [{**given[0], "batch": part} for part in micro_batches(given[0]["batch"])]
-
-
-def _collate(given: dict, pad: int) -> dict:
-    labels = collate_labels(given["batch"])
-    return {**collate(given["batch"], pad), "labels": labels, "component": given["component"]}
-
-
-def _loss(model: EncoderWithHeads, batch: dict, losses: dict) -> torch.Tensor:
-    inputs, labels = (batch["input_ids"], batch["attention_mask"]), batch["labels"]
-    model.component = batch["component"]
-    if batch["component"] == MLM:
-        chosen = labels != IGNORED
-        return functional.cross_entropy(model(*inputs, chosen), labels[chosen])
-    return losses[batch["component"]](model(*inputs), labels)
-
-
-def _validate(model: EncoderWithHeads, held_out: dict[str, Validation]) -> float:
-    """The mean of the tasks' scores: every task counts the same, whatever its size."""
-    scores = []
-    for component, validation in held_out.items():
-        model.component = component
-        scores.append(validation.score(model))
-    return float(np.mean(scores))
