@@ -361,8 +361,11 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
     )
 
 
-def test_without_room_for_all_states_those_of_the_evaluated_texts_are_kept(study, monkeypatch):
+def test_without_room_for_all_states_those_of_the_evaluated_texts_are_kept(
+    study, tiny_sources, monkeypatch
+):
     """What is trained on is then computed by every run, with the same losses."""
+    monkeypatch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
     phases = {name: {**phase, "frozen_layers": 1} for name, phase in study.phases.items()}
     frozen = study.model_copy(update={"name": "room", "phases": phases})
     data.prepare(frozen)

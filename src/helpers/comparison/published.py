@@ -52,6 +52,7 @@ def beside_published(
     ours = ours.reset_index()
     names = {size: encoder.rstrip("/").split("/")[-1] for size, encoder in encoders.items()}
     ours["encoder"] = [names.get(size, "") for size in ours["size"]]
+    ours = ours.astype(dict.fromkeys(_SAME[:-1], str))  # pandas takes none for numbers
     theirs = published(own).query("quantity == 'score'")
     theirs = theirs.assign(encoder=theirs["encoder"].str.split("/").str[-1])
     theirs = theirs.merge(ours[["encoder", "target"]].drop_duplicates())

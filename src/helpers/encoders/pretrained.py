@@ -114,8 +114,8 @@ def load(
         return adapters.merge(model, Path(folder)), whole
     try:
         config = AutoConfig.from_pretrained(folder)
-        names = families.family(config).dropout if dropout is not None else ()
-        config.update(dict.fromkeys(names, dropout))
+        names = families.family(config).dropout
+        config.update({} if dropout is None else dict.fromkeys(names, dropout))
         auto = AutoModel._model_mapping
         kind: Any = families.CLASSES.get(config.model_type) or auto[type(config)]
         options = {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
