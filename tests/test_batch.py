@@ -215,7 +215,7 @@ def training(long, tmp_path):
     folder = tmp_path / "out/tiny/base/none/pairs/seed-1/.checkpoint"
 
     def step() -> int:
-        found = [path.parent.name for path in folder.glob("*/checkpoint.json")]
+        found = [path.parent.name for path in folder.glob("[0-9]*/checkpoint.json")]
         return max((int(name.split("-")[1]) for name in found), default=0)
 
     def begin() -> subprocess.Popen:
