@@ -227,11 +227,14 @@ def test_every_chart_says_that_stand_ins_are_stand_ins(study, whole, drawn):
     assert "stand-ins" not in svg(charts.gains(real, *whole[:2]))
 
 
-def test_curves_stay_small_and_keep_the_last_step(study, whole):
+def test_curves_stay_small_and_keep_the_last_step(study, whole, monkeypatch):
     frame = grid.curves(study, a_log(whole[2], range(10, 2001, 10)), whole[2])
     counts = frame.groupby(["run", "phase", "measure"]).size()
     assert counts.max() <= 2 * grid.CURVE_POINTS
     assert set(frame[frame["last"] & (frame["measure"] == "loss")]["step"]) == {2000}
+    monkeypatch.setattr(grid, "CURVE_ROWS", 100)  # as if there were many runs
+    fewer = grid.curves(study, a_log(whole[2], range(10, 2001, 10)), whole[2])
+    assert len(fewer) < len(frame) / 4 and fewer["last"].sum() == frame["last"].sum()
     # An intermediate training that two targets build on is one line, not two.
     assert frame.query("phase == 'intermediate'")["run"].nunique() == 2 * 2 * 2
 

@@ -206,9 +206,16 @@ def test_a_vocabulary_that_has_grown_keeps_trained_rows_and_takes_pretrained_one
     assert torch.all(difference[~trained] == 0)
 
 
-def test_asking_for_more_layers_than_there_are_is_one_line(tiny_sources):
-    size = Size(encoder=str(tiny_sources / "encoder"), title="tiny", layers=9, pooling="mean")
-    with pytest.raises(StudyError, match="has 2 layers, the study asks for 9"):
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"layers": 9}, "has 2 layers, the study asks for 9"),
+        ({"layers": 1, "retrieval_layer": 2}, "has 1 layers, the study asks for 2"),
+    ],
+)
+def test_asking_for_more_layers_than_there_are_is_one_line(tiny_sources, asked, line):
+    size = Size(encoder=str(tiny_sources / "encoder"), title="tiny", pooling="mean", **asked)
+    with pytest.raises(StudyError, match=line):
         encoders.pretrained(size)
 
 

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from helpers import data, encoders, evaluation, training
 from helpers.encoders import families, hidden_states
 from helpers.encoders.batches import collate
+from helpers.encoders.model import EncoderModel
 from helpers.study import Run, Size, Study, StudyError
 
 SHAPE = {
@@ -163,6 +164,19 @@ def test_states_of_the_lower_layers_are_the_models_own(folder):
     ids = tokenizer(texts)["input_ids"]
     exact = encoder.config.model_type != "mt5"
     assert hidden_states.is_exact(encoder, 2, [tuple(i) for i in ids], 1) == exact
+
+
+def test_states_after_all_layers_lack_what_follows_the_last(folder):
+    """Where every layer is frozen, a norm at the end is applied once: to the kept states."""
+    encoder, tokenizer = encoders.load(folder)
+    inputs = collate([{"input_ids": tokenizer(["dog sleeps 201"])["input_ids"]}], 1)
+    model = EncoderModel(encoder, 3).eval()
+    with torch.inference_mode():
+        for parameter in encoder.parameters():  # else a norm of what is normed changes nothing
+            parameter.mul_(1.5)
+        own = encoder(**inputs).last_hidden_state
+        states = families.states_from(encoder, 3, model(**inputs), **inputs)
+    assert torch.allclose(states, own, atol=1e-5) or encoder.config.model_type == "mt5"
 
 
 def test_trimming_cuts_every_text_as_before_and_changes_no_state(folder):

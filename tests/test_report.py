@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import gzip
 import io
 import shutil
 import time
@@ -106,6 +107,7 @@ def test_an_executed_notebook_has_each_chart_live_and_as_a_picture(folder):
         for cell in notebook.cells
         if cell.cell_type == "code"
         for output in cell.outputs
+        if "data" in output
     ]
     shown = [data for data in outputs if theme.MIME in data]
     assert {data[theme.MIME]["usermeta"]["chart"] for data in shown} == CHARTS
@@ -147,6 +149,15 @@ def test_a_table_escapes_its_values_and_carries_all_of_itself():
     data = shown.split("base64,")[1].split('"')[0]
     rows = list(csv.DictReader(io.StringIO(base64.b64decode(data).decode())))
     assert rows[0] == {"text": "<script>x()</script>", "score": "1.25", "collapsed": "True"}
+
+
+def test_a_long_table_shows_its_first_rows_and_carries_all_of_them():
+    frame = pd.DataFrame({"row": range(page.ROWS + 5)})
+    shown = page.table(frame, "long.csv").data
+    assert f"first {page.ROWS} of {len(frame)} rows" in shown and 'download="long.csv.gz"' in shown
+    assert f">{page.ROWS - 1}</td>" in shown and f">{page.ROWS}</td>" not in shown
+    data = gzip.decompress(base64.b64decode(shown.split("base64,")[1].split('"')[0]))
+    assert pd.read_csv(io.BytesIO(data)).equals(frame)
 
 
 @pytest.fixture(scope="module")

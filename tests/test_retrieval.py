@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import xtreme
 import yaml
 from conftest import TASKS, make_encoder, write_rows, write_study
 
@@ -192,6 +194,20 @@ def test_map_20_of_one_right_answer_is_its_reciprocal_rank():
         pool = [{"id": str(i), "answers": ["x"] if i == at else []} for i in range(1, 34)]
         [row] = ranked([{"id": "q", "answers": ["x"]}], pool, line)
         assert row["credit"] == pytest.approx(1 / at if at <= 20 else 0)
+
+
+def test_exported_entities_have_the_score_of_xtreme_rs_script():
+    generator = np.random.default_rng(4)
+    pool = [{"id": f"Q{i}", "answers": [f"Q{i}"]} for i in range(40)]
+    queries = [{"id": f"m{i}", "answers": [f"Q{3 * i}"]} for i in range(12)]
+    rows = ranked(queries, pool, list(generator.normal(size=(52, 4))))
+    table = pd.DataFrame(rows).assign(id=[query["id"] for query in queries])
+    entry = task(metric="map_20", candidates=["entities"])
+    suffix, text = export.page(entry, "en", table)
+    labels = xtreme.gold("mewslix", entry, queries)
+    found = xtreme.score("mewslix", labels, json.loads(text), "en")["map@20"]
+    assert suffix == xtreme.SUFFIXES["mewslix"] and 0 < found < 100
+    assert found == pytest.approx(tasks.score(table["credit"], table["out_of"]))
 
 
 def test_a_source_is_trained_to_find_its_own_target_among_the_batchs():

@@ -69,7 +69,7 @@ class MaskedHead(nn.Module):
 
 
 class EncoderModel(nn.Module):
-    """An encoder whose lowest layers may be frozen, read after ``layer`` layers or after the last.
+    """An encoder whose lowest layers may be frozen; its states, or those after ``layer`` layers.
 
     ``precision`` is ``fp32`` or ``bf16``, the type of matrix products (autocast).
     ``cached_states``, where set, finds the states of sequences after the lowest layers
@@ -112,7 +112,7 @@ class EncoderModel(nn.Module):
         families.choose_attention(self.encoder, input_ids.shape[1])
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         cached, layers = self.cached_states, len(families.layers(self.encoder))
-        if self.layer is not None and self.layer < layers:
+        if self.layer is not None:  # without what follows the last, such as a norm
             self._spare(layers - self.layer, attention_mask)
             return families.states_after(self.encoder, self.layer, **inputs)
         if cached is not None and (found := cached.find(**inputs)) is not None:

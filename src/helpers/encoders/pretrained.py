@@ -53,9 +53,11 @@ def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     if tokens > rows:
         wrong = f"its tokenizer has {tokens} tokens; expected at most the model's {rows}"
         raise StudyError(f"{where}: {wrong}")
+    found = len(families.layers(model))
+    for asked, there in ((size.layers, found), (size.retrieval_layer, size.layers or found)):
+        if asked and asked > there:
+            raise StudyError(f"{where}: has {there} layers, the study asks for {asked}")
     if size.layers is not None:
-        if size.layers > (found := len(families.layers(model))):
-            raise StudyError(f"{where}: has {found} layers, the study asks for {size.layers}")
         families.keep_lower(model, size.layers)
     return model, tokenizer
 

@@ -102,7 +102,8 @@ def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
     depth = len(families.layers(encoder))
     _adapt(study, run.size, encoder.requires_grad_(False), train=False)
     layer = size.retrieval_layer or min(task.layer or depth // 2 + 1, depth)
-    model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, layer)
+    above = layer if layer < depth else None  # nothing follows: the model's own output
+    model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, above)
     model.precision = hardware.precision(study)
     return Training(
         model=model.to(hardware.device()),
@@ -183,14 +184,10 @@ def _model(
     before: EncoderModel | None = None,
 ) -> EncoderModel:
     """A model for a task or mixture: that of the task ``before`` where it has the same outputs."""
-    pooling, dropout, mixture = (
-        study.sizes[size].pooling,
-        settings.dropout,
-        study.mixtures.get(name),
-    )
+    pooling, dropout = study.sizes[size].pooling, settings.dropout
     entries = [data.labelled(study, part) for part in study.components(name)]
     shapes: list[tuple[str, int]] = [tasks.of(entry).head(entry) for entry in entries]
-    if mixture:
+    if mixture := study.mixtures.get(name):
         heads: dict[str, nn.Module] = {
             entry.name: Head(encoder.config, *shape, pooling, dropout)
             for entry, shape in zip(entries, shapes, strict=True)
