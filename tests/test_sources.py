@@ -54,6 +54,11 @@ def write(folder: Path, config: str, split: str, file: str, rows: list[dict]) ->
     ("task", "language", "split", "config", "file", "row", "expected"),
     [
         (
+            *("wikiann", "qu", "test", "qu", "qu/test-00000-of-00001.parquet"),
+            {"tokens": ["Qusqu", "llaqta"], "ner_tags": [5, 6], "langs": ["qu"] * 2, "spans": []},
+            {"tokens": ["Qusqu", "llaqta"], "labels": [5, 6]},
+        ),
+        (
             *("mlqa", "de", "test", "MLQA.de.de", "MLQA.de.de/test-00000-of-00001.parquet"),
             SQUAD,
             {"question": "Wer schläft?", "answers": {"text": ["Katze"], "answer_start": [4]}},
