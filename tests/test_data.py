@@ -214,6 +214,22 @@ def test_rows_that_the_study_skips_are_counted_and_named(tiny_study, sources, tm
     assert f"en train: skipped 2 of 26 rows; {short}" in capsys.readouterr().out
 
 
+def test_a_row_that_occurs_twice_counts_once_and_an_id_of_two_rows_is_said(
+    tiny_study, sources, tmp_path
+):
+    path = sources / "files/pairs/sw.test.tsv"
+    text = path.read_text(encoding="utf-8")
+    copy = text.splitlines()[3]
+    path.write_text(f"{text}{copy}\n", encoding="utf-8")
+    study = Study.load(tiny_study, tmp_path / "outputs")
+    ids = [row["id"] for row in data.examples(study, "pairs", "test", "sw")]
+    assert len(ids) == len(set(ids)) == len(text.splitlines()) - 1
+    other = copy.rsplit("\t", 2)[0] + "\tparka\tneutral"
+    path.write_text(f"{text}{other}\n", encoding="utf-8")
+    with pytest.raises(StudyError, match=r"sw test: row 24: id \d+ is another row's; expected it"):
+        data.examples(study, "pairs", "test", "sw")
+
+
 def test_a_csv_file_has_quoted_fields_long_texts_and_rows_of_other_languages(sources, tmp_path):
     long = "word " * 30_000
     task = Task(

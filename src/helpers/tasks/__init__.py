@@ -42,20 +42,24 @@ def normalise(
     """Rows of a source as the format's examples, each checked.
 
     A bad row is an error; with a list ``skipped`` it is left out, and what is wrong is added there.
-    Rows whose label is one of ``task.skip_labels`` are left out by declaration. A column ``tag``
-    is kept beside what the format has: the benchmark's own kinds of items.
+    Rows whose label is one of ``task.skip_labels`` are left out by declaration, and so is a copy of
+    another row, id and all. A column ``tag`` is kept beside what the format has: the benchmark's
+    own kinds of items.
 
     Raises
     ------
     StudyError
         A column is missing, a row is bad, or there is none; names ``where``, the row and the cause.
     """
-    shape, out, bad = of(task), [], [] if skipped is None else skipped
+    shape, bad = of(task), [] if skipped is None else skipped
+    out: dict[str, dict] = {}
     for index, row in enumerate(rows):
         try:
             fields = _fields(task, row, index)
             if not task.skip_labels or fields["label"] not in task.skip_labels:
-                out.append(shape.normalise(task, fields) | _group(task, row) | _tag(fields))
+                example = shape.normalise(task, fields) | _group(task, row) | _tag(fields)
+                if out.setdefault(example["id"], example) != example:
+                    raise ValueError(f"id {example['id']} is another row's; expected it once")
         except KeyError as error:
             assert isinstance(row, dict)
             bad.append(f"row {index}: no column {error}; found {', '.join(map(str, row))}")
@@ -66,7 +70,7 @@ def normalise(
     if not out:
         first = f" that are good; the first: {bad[0]}" if bad else ""
         raise StudyError(f"{where}: found no rows{first}")
-    return out
+    return list(out.values())
 
 
 def key(task: Task, example: dict) -> tuple:
