@@ -39,13 +39,17 @@ def collect(outputs: Path, folder: Path = FOLDER) -> None:
         made[name] = _planned(study)
         if runs.empty:
             continue
+        results.append(comparison.results(predictions, runs).assign(study=name))
+        left = _left_out(study, runs) if name == STUDIES[0] else []
+        made[name] = _planned(study, left)
+        runs, predictions = (table[~table["target"].isin(left)] for table in (runs, predictions))
+        planned = [run for run in study.runs() if run.target not in left]
         scores, parameters = comparison.results(predictions, runs), comparison.parameters(study)
-        found = comparison.effects(predictions, runs, planned=study.runs(), parameters=parameters)
+        found = comparison.effects(predictions, runs, planned=planned, parameters=parameters)
         found = grid.mark_collapsed(study, found, scores)
-        results.append(scores.assign(study=name))
         effects.append(found[found["quantity"].isin(QUANTITIES)].assign(study=name))
         trainings += [{"study": name, **row} for row in _trainings(study)]
-        made[name] |= _made(study, runs, parameters)
+        made[name] |= _made(study, runs, parameters) | {"runs": len(runs), "planned": len(planned)}
         figures = {"gains": charts.gains(study, found, scores)}
         if name == STUDIES[0]:
             figures["heat_map"] = charts.heat_map(study, found, scores)
@@ -88,7 +92,6 @@ def _made(study: Study, runs: pd.DataFrame, parameters: dict) -> dict:
     newest, record = max(records, key=lambda pair: pair[0])
     used = {key: sorted(set(runs[key].dropna())) for key in ("precision", "processor", "gpu")}
     return {
-        "runs": len(runs),
         "date": datetime.fromtimestamp(newest, UTC).date().isoformat(),
         **used,
         "versions": {key: record["versions"][key] for key in VERSIONS},
@@ -98,8 +101,15 @@ def _made(study: Study, runs: pd.DataFrame, parameters: dict) -> dict:
     }
 
 
-def _planned(study: Study) -> dict:
-    """What the study is."""
+def _left_out(study: Study, runs: pd.DataFrame) -> list[str]:
+    """Targets whose English training fails: one of the baseline's at the largest size collapsed."""
+    largest = runs[(runs["size"] == list(study.sizes)[-1]) & (runs["intermediate"] == NONE)]
+    return list(largest.loc[largest["collapsed"].astype(bool), "target"].unique())
+
+
+def _planned(study: Study, left: list[str] | None = None) -> dict:
+    """What the study is, without the targets that are ``left`` out."""
+    targets = {target.task: study.languages(target.task) for target in study.targets}
     return {
         "runs": 0,
         "planned": len(study.runs()),
@@ -107,7 +117,8 @@ def _planned(study: Study) -> dict:
         "seeds": {key: len(study.seeds_of(key)) for key in (NONE, "others")},
         "sizes": list(study.sizes),
         "intermediate": study.intermediate,
-        "targets": {target.task: study.languages(target.task) for target in study.targets},
+        "targets": {name: codes for name, codes in targets.items() if name not in (left or [])},
+        "left_out": left or [],
         "examples": {
             name: study.hyperparameters("target", next(iter(study.sizes)), name).train_examples
             for name in study.variants
@@ -185,6 +196,11 @@ class Figures:
             rows["collapsed"].any()
         )
         return f"{rows['score'].mean():.1f} ({rows['majority'].mean():.1f}{down})"
+
+    def collapsed(self, size: str, target: str, study=STUDIES[0]) -> str:
+        """How many of a target's trainings collapsed, after whatever task."""
+        rows = self.trainings.query("study == @study and size == @size and target == @target")
+        return f"{rows['collapsed'].sum()} of {len(rows)} trainings collapsed"
 
     def plain(self, quantity: str, intermediate: str, language: str) -> str:
         """A score, or a difference from this project's, of the plain Trainer loop."""
