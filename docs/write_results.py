@@ -197,9 +197,9 @@ class Figures:
         )
         return f"{rows['score'].mean():.1f} ({rows['majority'].mean():.1f}{down})"
 
-    def collapsed(self, size: str, target: str, study=STUDIES[0]) -> str:
-        """How many of a target's trainings collapsed, after whatever task."""
-        rows = self.trainings.query("study == @study and size == @size and target == @target")
+    def collapsed(self, size: str, *targets: str, study=STUDIES[0]) -> str:
+        """How many of the targets' trainings collapsed, after whatever task."""
+        rows = self.trainings.query("study == @study and size == @size and target in @targets")
         return f"{rows['collapsed'].sum()} of {len(rows)} trainings collapsed"
 
     def plain(self, quantity: str, intermediate: str, language: str) -> str:
