@@ -1,6 +1,5 @@
 """States after the layers that a study never trains, computed once for all runs."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from helpers import data
 from helpers.encoders import families, hardware
 from helpers.encoders.batches import collate
 from helpers.encoders.model import EncoderModel, predict
-from helpers.study import NONE, Study
+from helpers.study import Study
 from helpers.study.params import Phase
 
 FILE = "frozen.safetensors"
@@ -57,15 +56,16 @@ def write(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
 ) -> bool:
-    """Keep the states of a study's texts in ``folder``, if all trainings freeze layers.
+    """Keep the states of the texts of the study's targets in ``folder``, if all trainings freeze.
 
-    Where there is no room for all, those of the intermediate tasks are left out, then those that
-    targets are trained on. False where nothing is kept: no layer is frozen, the states take too
-    much room, or the upper layers do not make the model's own output of them.
+    Where there is no room for all, those are left out that are only trained on. False where nothing
+    is kept: no layer is frozen, the states take too much room, or the upper layers do not make the
+    model's own output of them.
     """
     below, room = depth(study, size), LIMIT // (4 * encoder.config.hidden_size)
-    for more in [("train", "intermediate"), ("train",), ()] if below else []:
-        if sequences := _sequences(study, size, tokenizer, more, room):
+    for splits in [("train", "validation"), ("validation",)] if below else []:
+        sequences = _sequences(study, size, tokenizer, splits)
+        if 0 < sum(map(len, sequences)) <= room:
             break
     else:
         return False
@@ -123,34 +123,21 @@ def load(folder: Path, encoder: PreTrainedModel, frozen_layers: int) -> States |
 
 
 def _sequences(
-    study: Study,
-    size: str,
-    tokenizer: PreTrainedTokenizerFast,
-    more: tuple[str, ...],
-    room: float = math.inf,
+    study: Study, size: str, tokenizer: PreTrainedTokenizerFast, splits: tuple[str, ...]
 ) -> list[tuple]:
-    """Sequences of tokens of the targets' evaluated and validation data, each once.
-
-    ``more`` adds what targets train on ("train") and the tasks before them ("intermediate"). None
-    where all of them have more than ``room`` tokens.
-    """
-    names = [t.task for t in study.targets if study.tasks[t.task].format != "retrieval"]
-    asked: list[tuple[Phase, str, list[str]]] = [("target", t, study.train_on(t)) for t in names]
-    if "intermediate" in more:
-        before = [i for i in study.intermediate if i != NONE]
-        asked += [("intermediate", x, [x]) for i in before for x in study.components(i)]
+    """Every sequence of tokens of the targets' evaluation and of these English splits, once."""
     found: dict[tuple, None] = {}
-    for phase, task, trained in asked:
-        length = study.hyperparameters(phase, size, task).max_length
-        splits = ["train", "validation"] if "train" in more else ["validation"]
-        sets = [(x, data.trained_on(study, x, split)) for x in trained for split in splits]
-        codes = study.languages(task) if phase == "target" else []
-        split = study.tasks[task].evaluate
-        sets += [(task, data.examples(study, task, split, code)) for code in codes]
+    for target in (t.task for t in study.targets if study.tasks[t.task].format != "retrieval"):
+        length = study.hyperparameters("target", size, target).max_length
+        sets = [
+            (name, data.trained_on(study, name, split))
+            for name in study.train_on(target)
+            for split in splits
+        ]
+        split = study.tasks[target].evaluate
+        sets += [(target, data.examples(study, target, split, x)) for x in study.languages(target)]
         for name, rows in sets:
-            entry, cache = data.labelled(study, name), data.token_cache(study)
-            for feature in data.tokenise(entry, rows, tokenizer, length, cache):
+            task = data.labelled(study, name)
+            for feature in data.tokenise(task, rows, tokenizer, length, data.token_cache(study)):
                 found.update(dict.fromkeys(tuple(ids.tolist()) for ids in feature["input_ids"]))
-            if sum(map(len, found)) > room:
-                return []
     return list(found)
