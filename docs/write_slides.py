@@ -9,6 +9,7 @@ import re
 import sys
 from importlib.metadata import files
 from pathlib import Path
+from textwrap import wrap
 
 import nbformat
 import papermill
@@ -18,16 +19,28 @@ from helpers.report.theme import MIME, bundle
 from helpers.study import Study, StudyError
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-CHARTS = 9
+CHARTS, WIDTH = 9, 64
+LEFT_OUT = {"dashboard", "scores"}
+"""Charts for a reader at a desk."""
 LETTERS = re.compile(r"(\w*F|f)ontSize|step|labelLimit|subtitleLineHeight|titlePadding")
 TEMPLATE = """{% extends 'reveal/index.html.j2' %}
 {% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}
 {% block footer_js %}<script>{{ resources.script }}</script>
-<script>Reveal.initialize({width: 1280, height: 800, slideNumber: true, hash: true});</script>
+<script>addEventListener("load", () => {
+  for (const slide of document.querySelectorAll(".slides section:has(> .jp-Cell img)")) {
+    const picture = slide.querySelector("img");
+    if (picture.naturalWidth > 2.2 * picture.naturalHeight) continue; // wide: below its text
+    const pair = document.createElement("div");
+    pair.className = "pair"; pair.append(...slide.childNodes); slide.append(pair);
+  }
+  Reveal.initialize({width: 1280, height: 800, slideNumber: true, hash: true});
+});</script>
 {% endblock %}"""
 STYLE = """:root{--jp-content-font-size1:30px !important}
 .reveal h1,.reveal h2{text-transform:none} .reveal .slides section{text-align:left}
-.reveal img{width:100%;max-height:590px;object-fit:contain;object-position:left}
+.pair{display:grid;grid-template-columns:29% 71%;height:780px;align-items:center}
+.pair h2{font-size:40px} .pair p{font-size:24px} .reveal img{width:100%}
+.pair img{width:100%;max-height:780px;object-fit:contain;object-position:left}
 .jp-InputPrompt,.jp-OutputPrompt{display:none} .reveal table{font-size:24px}
 .statement{font-size:32px;line-height:1.4}"""
 
@@ -58,11 +71,14 @@ def deck(study: Study) -> nbformat.NotebookNode:
 
 
 def readable(spec, times: float = 1.5):
-    """A chart's specification with letters, and rows, for the back of a room."""
+    """A chart's specification with letters, rows and short lines for the back of a room."""
     if isinstance(spec, list):
         return [readable(part, times) for part in spec]
     if not isinstance(spec, dict):
         return spec
+    if lines := spec.get("subtitle"):
+        lines = [lines] if isinstance(lines, str) else lines
+        spec = spec | {"subtitle": [part for line in lines for part in wrap(line, WIDTH)]}
     larger = {
         key: times * part
         for key, part in spec.items()
@@ -81,7 +97,7 @@ def _shown(notebook: nbformat.NotebookNode):
         found = [output.get("data", {}) for output in cell.get("outputs", [])]
         charts = [data[MIME].get("usermeta", {}).get("chart") for data in found if MIME in data]
         sentence = any('class="statement"' in "".join(d.get("text/html", "")) for d in found)
-        if title.cell_type == "markdown" and (sentence or (charts and charts != ["dashboard"])):
+        if title.cell_type == "markdown" and (sentence or (charts and not LEFT_OUT & {*charts})):
             pairs.append((title, cell))
     return pairs[:CHARTS]
 
