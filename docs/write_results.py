@@ -36,12 +36,11 @@ def collect(outputs: Path, folder: Path = FOLDER) -> None:
     for name in STUDIES:
         study = Study.load(f"params/{name}.yaml", outputs)
         runs, predictions, _ = comparison.finished_runs(study)
-        made[name] = _planned(study)
+        left = _left_out(study, runs) if name == STUDIES[0] else []
+        made[name] = _planned(study, left)
         if runs.empty:
             continue
         results.append(comparison.results(predictions, runs).assign(study=name))
-        left = _left_out(study, runs) if name == STUDIES[0] else []
-        made[name] = _planned(study, left)
         runs, predictions = (table[~table["target"].isin(left)] for table in (runs, predictions))
         planned = [run for run in study.runs() if run.target not in left]
         scores, parameters = comparison.results(predictions, runs), comparison.parameters(study)
@@ -107,7 +106,7 @@ def _left_out(study: Study, runs: pd.DataFrame) -> list[str]:
     return list(largest.loc[largest["collapsed"].astype(bool), "target"].unique())
 
 
-def _planned(study: Study, left: list[str] | None = None) -> dict:
+def _planned(study: Study, left: list[str]) -> dict:
     """What the study is, without the targets that are ``left`` out."""
     targets = {target.task: study.languages(target.task) for target in study.targets}
     return {
@@ -117,8 +116,8 @@ def _planned(study: Study, left: list[str] | None = None) -> dict:
         "seeds": {key: len(study.seeds_of(key)) for key in (NONE, "others")},
         "sizes": list(study.sizes),
         "intermediate": study.intermediate,
-        "targets": {name: codes for name, codes in targets.items() if name not in (left or [])},
-        "left_out": left or [],
+        "targets": {name: codes for name, codes in targets.items() if name not in left},
+        "left_out": left,
         "examples": {
             name: study.hyperparameters("target", next(iter(study.sizes)), name).train_examples
             for name in study.variants

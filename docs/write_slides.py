@@ -40,7 +40,7 @@ STYLE = """:root{--jp-content-font-size1:30px !important}
 .reveal h1,.reveal h2{text-transform:none} .reveal .slides section{text-align:left}
 .pair{display:grid;grid-template-columns:29% 71%;height:780px;align-items:center}
 .pair h2{font-size:40px} .pair p{font-size:24px} .reveal img{width:100%}
-.pair img{width:100%;max-height:780px;object-fit:contain;object-position:left}
+.pair img{max-height:780px;object-fit:contain;object-position:left}
 .jp-InputPrompt,.jp-OutputPrompt{display:none} .reveal table{font-size:24px}
 .statement{font-size:32px;line-height:1.4}"""
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from helpers import comparison
+from helpers.report import theme
 from helpers.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -132,11 +133,14 @@ def test_papermill_runs_the_explorer_from_any_folder(folder, project, tmp_path):
     )
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert shown and not [output for output in shown if output.output_type == "error"]
+    pictures = [output for output in shown if theme.MIME in output.get("data", {})]
+    assert len(pictures) >= 4  # sections show themselves where nobody can choose
 
 
 def test_every_section_of_the_explorer_follows_the_choice(project, monkeypatch):
     shown: list = []
     monkeypatch.setattr("IPython.display.display", lambda *what, **_: shown.extend(what))
+    monkeypatch.setattr("helpers.study.is_interactive", lambda: True)
     variables = run(ROOT / "notebooks/5_explore.ipynb", project, monkeypatch)
     shown.clear()
     variables["pick"]["size"].value = "large"
@@ -190,7 +194,9 @@ def test_letters_on_slides_are_larger_and_data_is_not():
     readable = runpy.run_path(str(ROOT / "docs/write_slides.py"))["readable"]
     spec = {"config": {"axis": {"labelFontSize": 10}}, "height": {"step": 20}, "width": 300}
     spec |= {"datasets": {"curves": [{"step": 8}]}}
+    spec |= {"title": {"subtitle": ["3 seeds; " + "small: 3 layers of a stand-in; " * 4]}}
     large = readable(spec)
+    assert len(lines := large["title"]["subtitle"]) > 1 and max(map(len, lines)) <= 64
     assert large["config"]["axis"]["labelFontSize"] == 15 and large["height"]["step"] == 30
     assert (large["width"], large["datasets"]) == (300, spec["datasets"])
 

@@ -45,7 +45,7 @@ def test_notebooks_are_stripped_short_and_parameterised(path):
     assert "parameters" in code[0].metadata.get("tags", [])
     lesson = {cell.id for cell in code if "lesson" in cell.metadata.get("tags", [])}
     lines = {cell.id: len(cell.source.splitlines()) for cell in code}
-    assert not {i for i, count in lines.items() if count > (32 if i in lesson else 20)}
+    assert not {i for i, count in lines.items() if count > (25 if i in lesson else 20)}
     imported = {
         m for c in code for m in re.findall(r"^(?:from|import) (\w+)", c.source, re.MULTILINE)
     }

@@ -3,7 +3,7 @@ and knows where each of their files lies. No torch.
 """
 
 from helpers.study.catalogue import ENGLISH, NONE, ZERO_SHOT, StudyError, Task
-from helpers.study.opening import open_study
+from helpers.study.opening import is_interactive, open_study
 from helpers.study.study import RUN, Hyperparameters, Run, Size, Study
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "Study",
     "StudyError",
     "Task",
+    "is_interactive",
     "open_study",
 ]
