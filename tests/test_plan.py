@@ -95,7 +95,7 @@ def test_what_runs_share_is_counted_against_every_run_alone(sources, tmp_path, m
 
 @pytest.mark.parametrize("name", [name for name in memory.ENCODERS if "xlm" in name])
 def test_parameters_are_those_of_the_librarys_models(name):
-    layers, hidden = memory.ENCODERS[name]
+    layers, hidden, _ = memory.ENCODERS[name]
     kind = "XLMRobertaXL" if "xl" in name.rpartition("-")[2] else "XLMRoberta"
     shape = {"num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": 4 * hidden}
     config = getattr(transformers, f"{kind}Config")(**shape, num_attention_heads=hidden // 64)
@@ -107,6 +107,28 @@ def test_parameters_are_those_of_the_librarys_models(name):
     with torch.device("meta"):
         adapters.add(model, size)
     assert adapted == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", [name for name in memory.ENCODERS if "mmBERT" in name])
+def test_parameters_of_mmbert_are_those_of_its_layers(name):
+    layers, hidden, _ = memory.ENCODERS[name]
+    shape = {"num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": 1152}
+    config = transformers.ModernBertConfig(**shape, num_attention_heads=hidden // 64)
+    with torch.device("meta"):
+        model = transformers.ModernBertModel(config)
+    counted = sum(p.numel() for p in families.layers(model).parameters())
+    size = Size(encoder=name, title="", pooling="mean")
+    own, *_ = memory.parameters(Study.load("params/beyond.yaml"), size)
+    assert own == pytest.approx(counted, rel=0.003)
+
+
+def test_a_retrieval_pair_takes_the_memory_of_two_sequences_and_is_not_split():
+    study = Study.load("params/xtreme-r-retrieval.yaml")
+    settings = study.hyperparameters("target", "base", "mewsli_x")
+    states = memory.needed(study).set_index(["size", "phase"]).loc[("base", "target"), "states"]
+    assert memory.sequences(study.tasks["mewsli_x_pairs"]) == 2
+    tokens = 2 * settings.batch_size * settings.max_length
+    assert states >= tokens * 768 * 12 * memory.STATES / 1e9
 
 
 @pytest.mark.parametrize(("kind", "rank"), [("XLMRoberta", 0), ("XLMRobertaXL", 16)])

