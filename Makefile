@@ -31,9 +31,9 @@ export: .venv/installed ## a study's predictions as XTREME's evaluation reads th
 results: .venv/installed ## tables, charts and page of the studies on real data: docs/results
 	$(BIN)/python docs/write_results.py
 
-test: .venv/installed ## ruff, mypy, and all tests; one worker more than cores, for many tests wait for a batch or a browser
+test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $$(($(CORES) + 1)) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
 test-fast: .venv/installed ## ruff, mypy, and the tests that take no more than a few seconds each
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
