@@ -199,11 +199,16 @@ def seeds(function) -> None:
 
 
 def ece(function) -> None:
-    sure, right = np.array([0.95, 0.91, 0.55, 0.52]), np.array([1.0, 0.0, 1.0, 1.0])
-    given = number(function(sure, right), "ECE")
-    expected = (2 * abs(0.93 - 0.5) + 2 * abs(0.535 - 1.0)) / 4
-    expect(
-        abs(given - expected) < 1e-6,
-        f"found {given:.4f}, expected {expected:.4f}: weight bins by items",
-    )
+    sure, right = np.array([0.95, 0.91, 1.0, 0.55]), np.array([1.0, 0.0, 0.0, 1.0])
+    high, low = (0.95 + 0.91 + 1.0 - 1.0) / 3, 0.45  # by how much a bin's sureness is off
+    given, expected = number(function(sure, right), "ECE"), (3 * high + low) / 4
+    mistakes = {
+        (high + low) / 2: "weight each bin by its items",
+        (2 * 0.43 + low) / 4: "the highest bin has those of sureness 1 too",
+        (2 * 0.43 + low) / 3: "the highest bin has those of sureness 1 too",
+        float(np.abs(sure - right).mean()): "take the difference of means in a bin, not of items",
+        (3 * high - low) / 4: "take the difference without its sign",
+    }
+    why = next((why for x, why in mistakes.items() if abs(given - x) < 1e-6), "see the text")
+    expect(abs(given - expected) < 1e-6, f"found {given:.4f}, expected {expected:.4f}: {why}")
     print("Right.")

@@ -1,6 +1,7 @@
 """The demo in miniature, offline; with it the course, by itself and in a real JupyterLab."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -101,8 +103,6 @@ def test_a_solution_differs_from_its_exercise_in_the_answer_alone(path):
 
 
 def test_a_checker_says_what_kind_of_answer_it_wants(project, monkeypatch):
-    import numpy as np
-
     monkeypatch.syspath_prepend(str(project))
     from exercises import check
     from helpers.study import Study
@@ -117,6 +117,54 @@ def test_a_checker_says_what_kind_of_answer_it_wants(project, monkeypatch):
     study = study.model_copy(update={"tasks": study.tasks | {"mini_xnli": entry}})
     with pytest.raises(check.Wrong, match="still_zero_shot is 'zh'; expected a list"):
         check.not_zero_shot(study, "mini_xnli", "zh")
+
+
+def _ece(sure, right, weigh=True, last=9):
+    bins = np.minimum((sure * 10).astype(int), last)
+    parts = [(bins == i) for i in range(10) if (bins == i).any()]
+    gaps = [abs(sure[part].mean() - right[part].mean()) for part in parts]
+    return np.average(gaps, weights=[part.mean() for part in parts] if weigh else None)
+
+
+MISTAKES = {
+    "ece": {
+        "weight each bin": lambda sure, right: _ece(sure, right, weigh=False),
+        "sureness 1 too": lambda sure, right: _ece(sure, right, last=10),
+        "not of items": lambda sure, right: np.abs(sure - right).mean(),
+    },
+    "transfer_gap": {
+        "not over items": lambda p: gap(p, lambda rest: score(rest)),
+        "English is no": lambda p: gap(p, lambda _: by_language(p).mean()),
+        "minus the mean": lambda p: -gap(p, lambda rest: by_language(rest).mean()),
+    },
+    "seeds": {
+        "difference of two": lambda sd, half: math.ceil((1.96 * sd / half) ** 2),
+        "standard errors": lambda sd, half: int(2 * (1.96 * sd / half) ** 2),
+    },
+}
+
+
+def score(rows):
+    return 100 * rows["credit"].sum() / rows["out_of"].sum()
+
+
+def by_language(rows):
+    return pd.Series({name: score(part) for name, part in rows.groupby("language")})
+
+
+def gap(rows, mean):
+    return score(rows[rows["language"] == "en"]) - mean(rows[rows["language"] != "en"])
+
+
+@pytest.mark.parametrize(
+    ("checker", "says"), [(name, says) for name in MISTAKES for says in MISTAKES[name]]
+)
+def test_a_checker_says_what_is_wrong_with_a_likely_mistake(checker, says, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from exercises import check
+
+    with pytest.raises(check.Wrong, match=says):
+        getattr(check, checker)(MISTAKES[checker][says])
 
 
 @pytest.mark.parametrize("folder", [".", "notebooks"])
