@@ -182,7 +182,7 @@ def test_papermill_runs_the_explorer_from_any_folder(folder, project, tmp_path):
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert shown and not [output for output in shown if output.output_type == "error"]
     pictures = [output for output in shown if theme.MIME in output.get("data", {})]
-    assert len(pictures) >= 4  # sections show themselves where nobody can choose
+    assert len(pictures) == 6  # sections show themselves where nobody can choose
 
 
 def test_every_section_of_the_explorer_follows_the_choice(project, monkeypatch):
