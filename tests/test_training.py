@@ -350,8 +350,10 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
         )
         evaluation.zero_shot(once, "pairs", known)
     (once.encoder_folder("large") / hidden_states.FILE).unlink()
-    anew = training.target(once, run)
+    anew, again = training.target(once, run), training.intermediate(once, "large", "choices", 1)
     assert anew.model.cached_states is None
+    assert anew.flops > known.flops  # the frozen layer's forward pass
+    assert middle.model.cached_states and middle.flops == again.flops  # not these texts' states
     assert [line["loss"] for line in anew.log if "loss" in line] == pytest.approx(
         [line["loss"] for line in known.log if "loss" in line], abs=1e-5
     )

@@ -80,7 +80,7 @@ def fit(
         max_length=settings.max_length,
         log=log,
         seconds=seconds,
-        flops=_flops_per_token(model) * drawn_from.tokens * seen,
+        flops=_flops_per_token(model, drawn_from) * drawn_from.tokens * seen,
         examples=seen,
         tokens=int(drawn_from.tokens * seen),
         notes=notes,
@@ -96,12 +96,16 @@ def _log(history: list[dict]) -> tuple[list[dict], float]:
     return log, [line["eval_score"] for line in lines if "eval_score" in line][-1]
 
 
-def _flops_per_token(model: EncoderModel) -> float:
+def _flops_per_token(model: EncoderModel, drawn_from: TrainingSet) -> float:
     """Two operations a weight forward, two for the states' gradients, two for its own; layers only.
 
-    A checkpointed layer in which something is trained runs forward twice.
+    A checkpointed layer in which something is trained runs forward twice; a frozen one runs
+    forward once unless the states of the training's texts are cached.
     """
-    below = model.cached_states.depth if model.cached_states else 0
+    cached, items = model.cached_states, drawn_from.items
+    first = next(part for item in items for part in drawn_from.micro_batches([item]))
+    known = cached and cached.find(first["input_ids"], first["attention_mask"]) is not None
+    below = cached.depth if known else 0
     layers = families.layers(model.encoder)
     operations = 2.0 * sum(p.numel() for p in layers[below:].parameters())
     for layer in layers:
