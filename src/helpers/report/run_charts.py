@@ -51,7 +51,8 @@ def loss_curve(log: list[dict], title: str, majority: float | None = None) -> al
     A line marks what the majority class scores.
     """
     frame = pd.DataFrame(log, columns=["task", "step", "loss", "validation_score"])
-    x = alt.X("step:Q").title("optimiser step")
+    steps = [0, max((line["step"] for line in log), default=1)]
+    x = alt.X("step:Q").title("optimiser step").scale(domain=steps)  # the same above and below
     base = alt.Chart(frame).encode(x, detail="task:N", tooltip=list(frame))
 
     def line(column: str, axis: str, color: str, point: dict, **look) -> alt.Chart:
