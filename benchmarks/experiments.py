@@ -1,12 +1,14 @@
 """Ways to be faster on a processor, each against what the project does, in turns.
 
     HUB_MIRROR=... DATA_DIR=... python benchmarks/experiments.py base|small PART
+    python benchmarks/experiments.py params/STUDY.yaml int8
 
 Parts: ``predict`` (bf16 weights, SDPA, packed rows, budgets), ``train`` (budgets, SDPA),
-``compile``, ``int8`` (small only: its weights are real, so that changed predictions mean
-something), ``alloc`` (memory allocators: JEMALLOC and TCMALLOC are the libraries' paths) and
-``processes`` (two of one thread). Prints examples a second and the ratio to the first row, median
-and range over the rounds; all in bf16 where nothing else is said.
+``compile`` (run it twice: the second time the compiler's cache is warm), ``alloc`` (memory
+allocators: JEMALLOC and TCMALLOC are the libraries' paths) and ``processes`` (two of one thread).
+``int8`` takes the first models that a finished study kept, so that changed predictions mean
+something. Prints examples a second and the ratio to the first row, median and range over the
+rounds; all in the type that is faster here (PRECISION says another).
 """
 
 import json
@@ -18,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +28,26 @@ import recipes
 import throughput
 import torch
 
-from helpers import encoders
+from helpers import data, encoders
 from helpers.encoders import batches, hardware
 from helpers.encoders.batches import collate
 from helpers.encoders.model import EncoderWithHead, predict
+from helpers.study import Study
+from helpers.training import fine_tuning
 
 ROUNDS = int(os.environ.get("ROUNDS", 3))
+MODELS = 3
+"""Models of a study whose predictions in eight bits are counted."""
+RATES = hardware.product_rates()
+PRECISION = os.environ.get("PRECISION") or max(RATES, key=lambda name: RATES[name])
 
 
 def main() -> None:
     size, part = sys.argv[1:]
-    throughput.PAIRS = 960 if part == "int8" else 192
+    if part == "int8":
+        int8(Study.load(size))
+        return
+    throughput.PAIRS = 192
     with tempfile.TemporaryDirectory() as scratch:
         folder = throughput.prepare(Path(scratch) / size, size, "nli")
         if part in ("alloc", "processes"):
@@ -43,9 +55,9 @@ def main() -> None:
             return
         encoder, tokenizer = encoders.load(folder / "trimmed")
         model = EncoderWithHead(encoder, "sequence", 3, "cls", 0.1)
-        model.precision = "bf16"
+        model.precision = PRECISION
         drawn = recipes.features(model, tokenizer, folder / "train.json")
-        parts = {"predict": prediction, "train": training, "compile": compiled, "int8": int8}
+        parts = {"predict": prediction, "train": training, "compile": compiled}
         parts[part](model, drawn, tokenizer)
 
 
@@ -126,7 +138,7 @@ def training(model, drawn, tokenizer) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     items = drawn.items[:96]
 
-    def step(budget: int, crossover: int = 256, precision: str = "bf16") -> int:
+    def step(budget: int, crossover: int = 256, precision: str = PRECISION) -> int:
         batches.TRAINING_BUDGET["cpu"], hardware.CROSSOVER = budget, crossover
         model.precision = precision
         model.train()
@@ -143,44 +155,67 @@ def training(model, drawn, tokenizer) -> None:
     for budget in (256, 1024, 2048):
         ways[f"{budget} tokens"] = lambda budget=budget: step(budget)
     ways["SDPA"] = lambda: step(512, 0)
-    ways["float32"] = lambda: step(512, 256, "fp32")
+    other = "fp32" if PRECISION == "bf16" else "bf16"
+    ways[other] = lambda: step(512, 256, other)
     in_turns(ways)
 
 
 def compiled(model, drawn, tokenizer) -> None:
     pad = tokenizer.pad_token_id
-    items = [{**i, "input_ids": [(i["input_ids"][0] * 4)[:32]]} for i in drawn.items]
-    tensors = [collate(items[n : n + 32], pad) for n in range(0, len(items), 32)]
-    model.eval()
+    items = [{**i, "input_ids": [(list(i["input_ids"][0]) * 4)[:32]]} for i in drawn.items[:96]]
+    tensors = [collate(items[n : n + 16], pad) for n in range(0, len(items), 16)]  # 512 tokens
     fast = torch.compile(model.encoder, dynamic=False)
 
-    def run(encoder) -> int:
+    def predict_by(encoder) -> int:
+        model.eval()
         with torch.inference_mode(), model.autocast():
             for batch in tensors:
                 encoder(**batch)
         return len(items)
 
-    begin = time.perf_counter()
-    run(fast)
-    print(f"first call, one shape: {time.perf_counter() - begin:.1f} s")
-    in_turns({"eager": lambda: run(model.encoder), "compiled": lambda: run(fast)})
+    def train_by(encoder) -> int:
+        model.train()
+        for batch in tensors:
+            with model.autocast():
+                states = encoder(**batch).last_hidden_state
+            states.float().square().mean().backward()
+        model.zero_grad()
+        return len(items)
+
+    for way in (predict_by, train_by):
+        begin = time.perf_counter()
+        way(fast)
+        print(f"{way.__name__}: first call, one shape, {time.perf_counter() - begin:.1f} s")
+        ways = {"eager": model.encoder, "compiled": fast}
+        in_turns({name: partial(way, encoder) for name, encoder in ways.items()})
 
 
-def int8(model, drawn, tokenizer) -> None:
-    settings, pad, items = recipes.settings(90), tokenizer.pad_token_id, drawn.items
-    with tempfile.TemporaryDirectory() as scratch:
-        checkpoints = recipes.Checkpoints(Path(scratch), {}, minutes=60)
-        recipes.fit(model, tokenizer, drawn, settings, 1, checkpoints)
-    model.eval()
-    whole, halved = deepcopy(model), deepcopy(model).to(torch.bfloat16)
-    whole.precision = halved.precision = "fp32"
-    small = torch.ao.quantization.quantize_dynamic(deepcopy(whole), {torch.nn.Linear}, torch.qint8)
-    ways = {"bf16, autocast": model, "float32": whole, "bf16 weights": halved, "int8": small}
-    found = {name: np.concatenate(predict(way, items, pad)).argmax(1) for name, way in ways.items()}
-    for name, answers in found.items():
-        changed = (answers != found["float32"]).mean()
-        print(f"{name}: {np.bincount(answers)} of each label, {changed:.2%} changed")
-    in_turns({name: lambda way=way: len(predict(way, items, pad)) for name, way in ways.items()})
+def int8(study: Study) -> None:
+    """Predictions of finished runs by weights and states in eight bits (dynamic quantisation)."""
+    runs = [run for run in study.runs() if run.size == [*study.sizes][-1]][:MODELS]
+    for run in runs:
+        trained = fine_tuning.finished(study, run)
+        model, task = trained.model.eval(), study.tasks[run.target]
+        rows = [
+            row
+            for code in study.languages(run.target)
+            for row in data.examples(study, run.target, task.evaluate, code)
+        ]
+        items = data.tokenise(task, rows, trained.tokenizer, trained.max_length)
+        model.precision, pad = "fp32", trained.tokenizer.pad_token_id
+        quantised = torch.ao.quantization.quantize_dynamic
+        small = quantised(deepcopy(model), {torch.nn.Linear}, torch.qint8)
+        ways = {"float32": model, "int8": small}
+        said = [np.concatenate(predict(way, items, pad)).argmax(1) for way in ways.values()]
+        changed = int((said[0] != said[1]).sum())
+        print(f"{'/'.join(map(str, run))}: {changed} of {len(rows)} predictions changed")
+        gold = np.array([row["label"] for row in rows])
+        print(*(f"{(gold == answers).mean():.2%} right" for answers in said), sep=", ")
+        in_turns({name: partial(count, way, items, pad) for name, way in ways.items()})
+
+
+def count(model, items: list[dict], pad: int) -> int:
+    return len(predict(model, items, pad))
 
 
 def alloc(folder: Path) -> None:
@@ -223,13 +258,8 @@ def recipe(folder: Path, more: dict) -> dict:
 
 
 def start(folder: Path, more: dict) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("recipes.py")),
-        str(folder),
-        "bf16",
-        "3",
-    ]
+    program = str(Path(__file__).with_name("recipes.py"))
+    command = [sys.executable, program, str(folder), PRECISION, "3"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     return subprocess.Popen(command, env={**os.environ, **more}, **pipes)
 
