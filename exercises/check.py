@@ -10,7 +10,7 @@ import yaml
 from torch.nn import functional
 
 from helpers import data, encoders, evaluation, tasks
-from helpers.study import NONE, Study, StudyError
+from helpers.study import NONE, Study, StudyError, prepared
 
 
 class Wrong(AssertionError):
@@ -148,10 +148,10 @@ def not_zero_shot(study: Study, target: str, still_zero_shot) -> None:
 def task_from_tsv(study: Study, file: str, entry: dict) -> None:
     try:
         own = own_study(study, "tsv", {"mine": entry}, targets=["mine"])
-        rows = data.read(own.tasks["mine"], "test", "en", data.data_dir(own))
+        rows = data.read(own.tasks["mine"], "test", "en", prepared.data_dir(own))
     except StudyError as error:
         raise Wrong(str(error)) from None
-    lines = pd.read_csv(data.data_dir(own) / file, sep="\t")
+    lines = pd.read_csv(prepared.data_dir(own) / file, sep="\t")
     expect(len(rows) == len(lines), f"found {len(rows)} items, the file has {len(lines)}")
     named = [own.tasks["mine"].labels[row["label"]] for row in rows]
     wanted = lines["gold"].map({"yes": "entailment", "maybe": "neutral", "no": "contradiction"})

@@ -10,7 +10,7 @@ from conftest import LABELS, pair_rows, write_rows, write_study
 
 from helpers import comparison, data
 from helpers.report import page
-from helpers.study import Study, StudyError, Task
+from helpers.study import Study, StudyError, Task, prepared
 
 
 def test_own_files_and_the_mirror_give_the_formats_columns(tiny_study):
@@ -33,9 +33,9 @@ def test_items_of_one_id_are_translations(tiny_study):
 def test_what_is_kept_is_what_was_read(tiny_study, tmp_path):
     study = Study.load(tiny_study, tmp_path / "outputs")
     before = data.examples(study, "pairs", "train")
-    assert not data.prepared(study)
+    assert not prepared.is_complete(study)
     summary = data.prepare(study)
-    assert data.prepared(study)
+    assert prepared.is_complete(study)
     assert data.examples(study, "pairs", "train") == before
     assert summary["splits"]["pairs/train/en"]["labels"] == {
         "entailment": 8,
@@ -64,7 +64,7 @@ def expect(study_file, tmp_path, *parts):
     message = str(error.value)
     assert all(part in message for part in parts), message
     assert "\n" not in message
-    assert not data.prepared(study) and not list((tmp_path / "outputs").rglob(".*"))
+    assert not prepared.is_complete(study) and not list((tmp_path / "outputs").rglob(".*"))
 
 
 def test_a_missing_file_is_named(tiny_study, sources, tmp_path):

@@ -17,9 +17,9 @@ import yaml
 from conftest import write_study
 
 from helpers import comparison, data
-from helpers.batch import execute, recovery, run
+from helpers.batch import recovery, run
 from helpers.encoders import hidden_states
-from helpers.study import NONE, Run, Study, StudyError
+from helpers.study import NONE, Run, Study, StudyError, prepared
 from helpers.study.files import damage, write_json, write_whole
 
 
@@ -117,7 +117,7 @@ def test_kept_data_that_are_truncated_are_read_again(done):
     kept = done.folder / "data/pairs/de.test.parquet"
     kept.write_bytes(kept.read_bytes()[:-20])
     assert "reading it again" in recovery.repair(done)[0]
-    assert not data.prepared(done)
+    assert not prepared.is_complete(done)
     data.prepare(done)
     assert damage(kept) is None
 
@@ -336,7 +336,7 @@ def test_a_mirror_file_that_vanished_is_named_unless_its_rows_are_kept(sources, 
     data.prepare(study)
     lost = sources / "hub/tests/choices/en/train.jsonl"
     lost.unlink()
-    assert data.prepared(study)
+    assert prepared.is_complete(study)
     assert len(data.examples(study, "choices", "train")) == 12
     assert run.main([str(params), "--outputs", str(tmp_path / "other")]) == 2
     error = capsys.readouterr().err.strip()
@@ -409,18 +409,6 @@ if name == "killed":
     for spans in used.values():
         spans.sort()
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
-
-
-@pytest.mark.parametrize(
-    ("given", "found", "names"),
-    [("3,GPU-5,7", 3, ["3", "GPU-5", "7"]), ("", 0, []), ("-1", 0, []), (None, 2, ["0", "1"])],
-)
-def test_the_gpus_are_those_that_may_be_seen(monkeypatch, given, found, names):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: found)
-    monkeypatch.setenv(execute.VISIBLE, str(given))
-    if given is None:
-        monkeypatch.delenv(execute.VISIBLE)
-    assert run.gpus() == names
 
 
 @pytest.mark.parametrize("killed", ["snakemake", "fork server"])

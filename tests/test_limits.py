@@ -14,6 +14,7 @@ from stress import differences, results
 from helpers import comparison, data
 from helpers.batch import engine, execute, recovery, run
 from helpers.study import NONE, Run, Study
+from helpers.study.prepared import is_complete
 from helpers.training import checkpoints
 
 RUN = Run("base", NONE, "pairs", 1)
@@ -99,7 +100,7 @@ def test_a_disk_too_small_for_the_data_is_one_line_and_leaves_no_half_file(
     assert run.main([str(params), "--outputs", str(outputs)]) == 2
     error = capsys.readouterr().err.strip()
     assert error.count("\n") == 0 and "No space left on device" in error
-    assert not data.prepared(Study.load(params, outputs))
+    assert not is_complete(Study.load(params, outputs))
     assert [path.name for path in outputs.rglob("*.parquet") if path.name.startswith(".")] == []
 
 

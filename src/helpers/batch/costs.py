@@ -3,8 +3,7 @@
 import math
 
 from helpers.batch import memory
-from helpers.study import Study, Task
-from helpers.study.files import read_json
+from helpers.study import Study, Task, prepared
 from helpers.study.params import Phase
 
 GPU_FLOPS = 1.2e14
@@ -100,7 +99,7 @@ def rows(study: Study, name: str) -> int | None:
     entry = study.tasks[name]
     counts = [study.tasks[part].sizes.get("train") for part in entry.parts or [name]]
     if None in counts:
-        read = read_json(study.folder / "data" / "summary.json").get("splits", {})
+        read = prepared.summary(study).get("splits", {})
         counts = [read.get(f"{name}/train/{code}", {}).get("rows") for code in entry.trained_in]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None

@@ -24,6 +24,8 @@ VOCABULARY = {True: 150_000, False: 250_002}
 """Rows of a vocabulary, trimmed (assumed for a study of many languages) and XLM-R's whole one."""
 CARDS, USABLE = (24, 40, 80), 0.9
 """GB of usual GPUs, and the share of them that a training can use."""
+CONTEXT, AT_MOST = 1.0, 3
+"""GB that each process takes of a GPU for CUDA itself, and runs that share one (assumed)."""
 STATES, BETWEEN = 50, 4
 """Bytes a token and hidden unit that a layer keeps for the gradients, and of its input alone."""
 
@@ -81,6 +83,12 @@ def _at_once(study: Study, phase: Phase, size: str, name: str) -> int:
     batch = settings.batch_size * max(map(sequences, entries)) * settings.max_length
     whole = any(entry.format == "retrieval" for entry in entries)  # a pair needs the others' too
     return batch if whole else min(batch, TRAINING_BUDGET["cuda"])
+
+
+def side_by_side(study: Study, gigabytes: float) -> int:
+    """How many of the study's runs fit a GPU at once, ``AT_MOST`` of them."""
+    trainings = needed(study).query("phase != 'encoder'")
+    return max(1, min(AT_MOST, int(USABLE * gigabytes / (trainings["total"].max() + CONTEXT))))
 
 
 def show(study: Study) -> str:

@@ -13,8 +13,7 @@ import pandas as pd
 from helpers import comparison
 from helpers.batch import costs, fetch, memory
 from helpers.encoders import hidden_states
-from helpers.study import NONE, RUN, Study, command, rules
-from helpers.study.files import read_json
+from helpers.study import NONE, RUN, Study, command, prepared, rules
 
 EARLIER = pd.DataFrame(columns=[*RUN, "language", "score", "n"])
 """The results of a study that has none."""
@@ -62,7 +61,7 @@ def _shared(study: Study) -> list[str]:
     """What sharing saves, as lines of text; identical texts are counted when data is read."""
     hours = ", ".join(f"{hours:,.2g} of {what}" for what, hours in saved(study).items())
     lines = [f"saved against every run alone, GPU-hours: {hours}"] if hours else []
-    cells = read_json(study.folder / "data/summary.json").get("splits", {}).values()
+    cells = prepared.summary(study).get("splits", {}).values()
     again = sum(cell["rows"] - cell.get("distinct", cell["rows"]) for cell in cells)
     what = "examples have the texts of another in their split, and are computed once"
     return lines + [f"{again:,} of {sum(cell['rows'] for cell in cells):,} {what}"] * bool(again)
@@ -92,8 +91,8 @@ def detectable(study: Study) -> list[str]:
 
 def missing(study: Study) -> list[str]:
     """What this machine does not have: own files, and hub data in no mirror or cache of it."""
-    given = os.environ.get("DATA_DIR") or study.data_dir
-    folder, note = Path(given or "."), "" if given else " (no data_dir is given)"
+    given = prepared.data_dir(study)
+    folder, note = given or Path(), "" if given else " (no data_dir is given)"
     users: dict[str, dict[str, bool]] = defaultdict(dict)
     for name, source, split, code in fetch.read(study):
         file = (source.files or "").format(language=code, split=source.splits.get(split, split))

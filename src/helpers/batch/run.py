@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import comparison
 from helpers.batch import execute, recovery
-from helpers.study import Study, StudyError, rules
+from helpers.study import Study, StudyError, prepared, rules
 from helpers.study.files import read_json
+
+_DRIVERS = ["/dev/nvidiactl", "/dev/kfd", "/dev/dxg"]
+"""Of which a machine with a GPU for torch has one: NVIDIA's, AMD's, Windows' for Linux."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,12 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -> int:
     """Everything between the study's checks and its last line; returns the exit status."""
-    from helpers import data  # brings torch: only once the study is known to be right
-
     for line in recovery.repair(original):  # which looks at the snapshot of the last batch
         print(line, flush=True)
     study = recovery.snapshot(original)
-    if not data.prepared(study):
+    if not prepared.is_complete(study):
+        from helpers import data  # which brings torch
+
         print(f"reading the data of study {study.name}", flush=True)
         data.prepare(study)
     begin = time.time()
@@ -68,17 +71,32 @@ def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -
     return status
 
 
-def gpus() -> list[str]:
-    """Names of the GPUs that torch finds, which are those of CUDA_VISIBLE_DEVICES if it is set."""
+def gpus(study: Study) -> list[str]:
+    """Names of the GPUs that torch finds, those of CUDA_VISIBLE_DEVICES if it is set.
+
+    A name stands there once for each run that has room beside the others (NVIDIA's GPUs only).
+    """
+    if not any(map(os.path.exists, _DRIVERS)):  # the usual laptop need not wait for torch
+        return []
     import torch
 
-    numbers = [str(number) for number in range(torch.cuda.device_count())]
-    return os.environ.get(execute.VISIBLE, ",".join(numbers)).split(",")[: len(numbers)]
+    from helpers.batch import memory
+
+    count = torch.cuda.device_count()
+    found = os.environ.get(execute.VISIBLE, ",".join(map(str, range(count)))).split(",")[:count]
+    query = ["nvidia-smi", "--query-gpu=memory.total,compute_mode", "--format=csv,noheader,nounits"]
+    fits = dict.fromkeys(found, 1)
+    for name in found:
+        with suppress(OSError):  # there is no such program
+            said = subprocess.run([*query, "-i", name], capture_output=True, text=True).stdout
+            if mib := re.match(r"(\d+), Default", said):  # in other modes it takes one process
+                fits[name] = memory.side_by_side(study, int(mib[1]) / 954)
+    return [name for n in range(memory.AT_MOST) for name in found if n < fits[name]]
 
 
 def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) -> int:
     """Run Snakemake to its end, here with a GPU or a core a notebook, or where the profile says."""
-    names, shown = [] if profile else gpus(), None
+    names, shown = [] if profile else gpus(study)[:cores], None
     at_once = len(names) or cores
     environment = os.environ | {execute.BATCH: str(os.getpid())}
     environment |= {} if profile else {execute.GPUS: ",".join(names)}
@@ -141,6 +159,8 @@ def progress(study: Study, at_once: int) -> str:
 
 def _summary(study: Study, status: int, minutes: float) -> int:
     """Say what failed, what is missing and what was found; returns the exit status."""
+    from helpers import comparison  # here, for Snakemake need not wait for scipy
+
     made = {size: read_json(study.encoder_folder(size) / "run.json") for size in study.sizes}
     key = "parameters_without_embeddings"
     for line in rules.order(study, {size: record.get(key, 0) for size, record in made.items()}):

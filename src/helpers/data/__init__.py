@@ -3,11 +3,9 @@ parquet, and their token ids.
 """
 
 from helpers.data.reading import (
-    data_dir,
     examples,
     labelled,
     prepare,
-    prepared,
     read,
     sample,
     token_cache,
@@ -17,12 +15,10 @@ from helpers.data.tables import evaluated, table
 from helpers.data.tokens import tokenise
 
 __all__ = [
-    "data_dir",
     "evaluated",
     "examples",
     "labelled",
     "prepare",
-    "prepared",
     "read",
     "sample",
     "table",

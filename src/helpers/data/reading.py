@@ -5,7 +5,6 @@ One code path: rows go through the task's format once, are checked, and are kept
 and no network.
 """
 
-import os
 import shutil
 from functools import partial
 from itertools import product
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from helpers import tasks
 from helpers.data import sources
-from helpers.study import ENGLISH, Study, StudyError, Task
+from helpers.study import ENGLISH, Study, StudyError, Task, prepared
 from helpers.study.files import read_json, write_json, write_whole
 
 UNSEEN = "<unseen>"
@@ -34,7 +33,7 @@ def examples(study: Study, task: str, split: str, language: str = ENGLISH) -> li
     """
     if task in study.mixtures:  # one of each of its tasks, to look at
         return [trained_on(study, name, split)[0] for name in study.mixtures[task].tasks]
-    kept = _kept(study, task, split, language)
+    kept = prepared.rows(study, task, split, language)
     if kept.exists():
         rows = pq.read_table(kept)
         if study.tasks[task].group and "group" not in rows.column_names:
@@ -101,26 +100,20 @@ def labelled(study: Study, name: str) -> Task:
     entry = study.tasks[name]
     if not entry.unseen_label:
         return entry
-    labels, column = read_json(_file(study, name, "labels.json")), entry.columns["labels"]
+    labels, column = read_json(prepared.file(study, name, "labels.json")), entry.columns["labels"]
     if not labels:
         found: set[str] = set()
         for language in entry.trained_in:
-            source, folder = entry.source(language), data_dir(study)
+            source, folder = entry.source(language), prepared.data_dir(study)
             for row in sources.rows(entry, source, "train", language, folder):
                 found.update([] if isinstance(row, ValueError) else row[column])
         labels = [*sorted(found), UNSEEN]
     return entry.model_copy(update={"labels": labels})
 
 
-def data_dir(study: Study) -> Path | None:
-    """The folder that own files are relative to: the environment's DATA_DIR, or the study's key."""
-    given = os.environ.get("DATA_DIR") or study.data_dir
-    return Path(given) if given else None
-
-
 def token_cache(study: Study) -> Path:
     """Where the study's texts are kept once they are tokenised (:mod:`helpers.data.tokens`)."""
-    return _file(study, "tokens")
+    return prepared.file(study, "tokens")
 
 
 def prepare(study: Study) -> dict:
@@ -137,8 +130,8 @@ def prepare(study: Study) -> dict:
     evaluated: dict[str, dict] = {}
     shutil.rmtree(token_cache(study), ignore_errors=True)
     for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:
-        _file(study, name, "labels.json").unlink(missing_ok=True)
-        write_json(_file(study, name, "labels.json"), labelled(study, name).labels)
+        prepared.file(study, name, "labels.json").unlink(missing_ok=True)
+        write_json(prepared.file(study, name, "labels.json"), labelled(study, name).labels)
     for name, split, language in study.needed():
         entry = labelled(study, name)
         rows, skipped = _read(study, name, split, language)
@@ -152,15 +145,9 @@ def prepare(study: Study) -> dict:
             evaluated[f"{name} {split}"] = _items(entry, rows)
     for cell, keys in _leaks(study, trained, evaluated).items():
         splits["/".join(cell)] |= _drop(study, cell, keys)
-    summary = {"parameters": _parameters(study), "splits": splits}
-    write_json(_file(study, "summary.json"), summary)
+    summary = {"parameters": prepared.parameters(study), "splits": splits}
+    write_json(prepared.file(study, "summary.json"), summary)
     return summary
-
-
-def prepared(study: Study) -> bool:
-    """Whether all that the study reads has been kept, from the sources that it names now."""
-    current = read_json(_file(study, "summary.json")).get("parameters") == _parameters(study)
-    return current and all(_kept(study, *cell).exists() for cell in study.needed())
 
 
 def _read(study: Study, name: str, split: str, language: str) -> tuple[list[dict], list[str]]:
@@ -171,7 +158,7 @@ def _read(study: Study, name: str, split: str, language: str) -> tuple[list[dict
     entry, rows, skipped = study.tasks[name], [], []
     for part in entry.parts or [name]:
         bad: list[str] | None = [] if study.on_bad_row == "skip" else None
-        task, folder = labelled(study, part), data_dir(study)
+        task, folder = labelled(study, part), prepared.data_dir(study)
         found = read(task, split, language, folder, study.check_sizes, bad)
         rows += [row | {"id": f"{part}/{row['id']}"} for row in found] if entry.parts else found
         skipped += bad or []
@@ -194,7 +181,7 @@ def _leaks(study: Study, trained: dict, evaluated: dict) -> dict[tuple, set]:
     for entry in (study.tasks[target.task] for target in study.targets):
         if origin := entry.translates.get(entry.evaluate):
             name, split = origin.split("/")
-            rows = read(study.tasks[name], split, ENGLISH, data_dir(study))
+            rows = read(study.tasks[name], split, ENGLISH, prepared.data_dir(study))
             evaluated[f"{origin} (translated in {entry.name})"] = _items(study.tasks[name], rows)
     for (name, items), (cell, others) in product(evaluated.items(), trained.items()):
         if not (shared := items.keys() & others.keys()):
@@ -221,28 +208,5 @@ def _drop(study: Study, cell: tuple, keys: set) -> dict:
     return {"rows": len(left), "labels": counts, "dropped": len(rows) - len(left)}
 
 
-def _parameters(study: Study) -> dict:
-    """All that the kept data depends on."""
-    needed = study.needed()
-    names = {name for task, *_ in needed for name in (task, *study.tasks[task].parts)}
-    prose = {"licence", "citation", "obtain"}
-    entries = {n: study.tasks[n].model_dump(mode="json", exclude=prose) for n in sorted(names)}
-    return {
-        "cells": ["/".join(cell) for cell in needed],
-        "tasks": entries,
-        "data_dir": str(data_dir(study)),
-        "on_bad_row": study.on_bad_row,
-        "on_leak": study.on_leak,
-    }
-
-
-def _file(study: Study, *names: str) -> Path:
-    return study.folder.joinpath("data", *names)
-
-
 def _keep(study: Study, cell: tuple, rows: list[dict]) -> None:
-    write_whole(_kept(study, *cell), partial(pq.write_table, pa.Table.from_pylist(rows)))
-
-
-def _kept(study: Study, task: str, split: str, language: str) -> Path:
-    return _file(study, task, f"{language}.{split}.parquet")
+    write_whole(prepared.rows(study, *cell), partial(pq.write_table, pa.Table.from_pylist(rows)))

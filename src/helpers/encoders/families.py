@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import nn
 from transformers import MT5EncoderModel, PretrainedConfig, PreTrainedModel
+from transformers.utils import is_flash_attn_2_available
 
 from helpers.encoders import hardware
 from helpers.study import StudyError
@@ -102,10 +103,14 @@ def checkpoint_gradients(encoder: PreTrainedModel) -> None:
 def choose_attention(encoder: PreTrainedModel, length: int) -> None:
     """Have an encoder use the fastest attention for sequences of ``length`` tokens.
 
-    That is SDPA, where the architecture has it, on a GPU and for long sequences.
+    That is FlashAttention on a GPU where it is installed and products are in bf16, SDPA on any
+    other GPU and for long sequences on a processor; of these what the architecture has.
     """
-    fused = torch.cuda.is_available() or length >= hardware.CROSSOVER
-    kind = "sdpa" if fused and encoder._supports_sdpa else "eager"
+    gpu, kind = torch.cuda.is_available(), "eager"
+    if (gpu or length >= hardware.CROSSOVER) and encoder._supports_sdpa:
+        kind = "sdpa"
+    if is_flash_attn_2_available() and torch.is_autocast_enabled("cuda"):  # it has no float32
+        kind = "flash_attention_2" if encoder._supports_flash_attn else kind
     if encoder.config._attn_implementation != kind:
         encoder.set_attn_implementation(kind)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from helpers.study import catalogue, rules, settings, sweeps
+from helpers.study import catalogue, prepared, rules, settings, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.files import project, read_json
 from helpers.study.params import (
@@ -136,7 +136,7 @@ class Study(Strict):
 
     def dropped(self, names: Iterable[str]) -> dict[str, int]:
         """Items left out of these tasks' training data because a target evaluates them."""
-        splits = read_json(self.folder / "data" / "summary.json").get("splits", {})
+        splits = prepared.summary(self).get("splits", {})
         found = {cell: split["dropped"] for cell, split in splits.items() if "dropped" in split}
         return {cell: count for cell, count in found.items() if cell.split("/")[0] in names}
 

@@ -120,7 +120,7 @@ def _arguments(
     settings: Hyperparameters, steps: int, seed: int, staging: str, batch_size: int
 ) -> TrainingArguments:
     gpu, every = torch.cuda.is_available(), max(1, steps // settings.evaluations)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=staging,
         max_steps=steps,
         per_device_train_batch_size=batch_size,
@@ -144,6 +144,9 @@ def _arguments(
         seed=seed,
         data_seed=seed,
     )
+    if arguments.n_gpu > 1:  # the library would give each GPU it sees a whole batch
+        arguments._n_gpu = 1
+    return arguments
 
 
 class _Trainer(Trainer):

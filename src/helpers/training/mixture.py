@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from helpers import data
 from helpers.encoders.batches import length, training_items
-from helpers.study import Hyperparameters, Study, StudyError
+from helpers.study import Hyperparameters, Study, StudyError, prepared
 from helpers.study.params import Mixture
 from helpers.tasks.labels import IGNORED
 from helpers.training import training_set
@@ -121,7 +121,7 @@ def _lines(study: Study, mixture: Mixture, tokenizer) -> list[str]:
     for cell in mixture.texts(study.tasks):
         lines += [row["text"] for row in data.examples(study, *cell)]
     files = mixture.mlm.files if mixture.mlm else []
-    for path in (Path(data.data_dir(study) or "") / file for file in files):
+    for path in (Path(prepared.data_dir(study) or "") / file for file in files):
         if not path.is_file():
             raise StudyError(f"{where}.files: no such file {path}; expected a line of text a line")
         lines += [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
