@@ -4,7 +4,6 @@ In a batch on this machine's processors that server has imported torch before, o
 Elsewhere a run does: CUDA does not survive a fork, and a cluster's job has one notebook only.
 """
 
-import gc
 import multiprocessing
 import os
 import queue
@@ -13,9 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from multiprocessing import connection, forkserver
 from pathlib import Path
 
+from helpers import pictures
 from helpers.batch import recovery
 from helpers.study import Study
 
@@ -23,7 +25,7 @@ NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
 BATCH, GPUS = "HELPERS_BATCH", "HELPERS_GPUS"
 """What Snakemake's environment says: the batch's process id; here, names of GPUs, if only ""."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-PRELOADED = ["helpers.batch.engine", "helpers.evaluation", "helpers.report.run_charts"]
+PRELOADED = ["helpers.batch.preloaded"]
 
 _lock = threading.Lock()
 """Held to read exit codes, as starting a process does too: each can be read only once."""
@@ -59,12 +61,15 @@ def notebook(name: str, output: str | Path, study: Study, /, report=False, **par
     """
     given = {"study": str(study.path), "outputs": str(study.outputs), **parameters}
     gpu = _free_gpus.get() if os.environ.get(GPUS) else None
-    work = (NOTEBOOKS / f"{name}.ipynb", Path(output), given, report, gpu)
+    here, there = multiprocessing.Pipe()
+    work = (NOTEBOOKS / f"{name}.ipynb", Path(output), given, report, gpu, there)
     process = multiprocessing.get_context("forkserver").Process(target=_work, args=work)
     with _lock:
         process.start()
+    there.close()
     if _ending.is_set():
         process.terminate()
+    _draw(here)
     connection.wait([process.sentinel])
     with _lock:
         code = process.exitcode
@@ -79,7 +84,26 @@ def notebook(name: str, output: str | Path, study: Study, /, report=False, **par
         raise RuntimeError(f"{output}: failed")
 
 
-def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str | None) -> None:
+def _draw(asked: connection.Connection) -> None:
+    """Draw charts for a notebook's process until it ends; Vega would not outlive a fork."""
+    with suppress(EOFError, ConnectionError):
+        while True:
+            try:
+                found: bytes | Exception = pictures.draw(*asked.recv())
+            except ValueError as error:  # no chart that Vega knows
+                found = error
+            asked.send(found)
+
+
+def _drawn(asked: connection.Connection, *chart) -> bytes:
+    """Have a chart drawn by the process that waits for this one."""
+    asked.send(chart)
+    if isinstance(found := asked.recv(), Exception):
+        raise found
+    return found
+
+
+def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str | None, asked):
     """What a notebook's process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a terminal Snakemake gets it, and asks to end
     snakemake, server = multiprocessing.parent_process(), os.getppid()
@@ -89,7 +113,7 @@ def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str |
         os.environ[VISIBLE] = gpu
     from helpers.batch import engine
 
-    gc.freeze()  # else each collection reads, and so copies, all that the fork shares
+    pictures.draw = partial(_drawn, asked)
     sys.exit(engine.run(source, output, parameters, report))
 
 

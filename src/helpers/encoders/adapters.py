@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -41,6 +40,8 @@ def targets(encoder: PreTrainedModel, size: Size) -> list[str]:
 
 def add(encoder: PreTrainedModel, size: Size) -> None:
     """Freeze an encoder's weights and give its linear layers adapters, in float32."""
+    from peft import LoraConfig  # here, since few studies need what it imports
+
     config = LoraConfig(
         r=size.lora.rank,
         lora_alpha=size.lora.alpha,
@@ -63,6 +64,8 @@ def round_frozen(encoder: PreTrainedModel) -> None:
 
 def merge(encoder: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Add the adapter in ``folder`` to an encoder's weights, in float32."""
+    from peft import PeftModel
+
     return PeftModel.from_pretrained(encoder, folder).merge_and_unload()
 
 

@@ -218,20 +218,18 @@ def _per_target(name, study, frame, axis, chosen) -> alt.FacetChart:
 
 def finish(chart, study, frame, name, title, subtitle, params) -> alt.Chart:
     """Title with what is selected, subtitle with units, seeds and encoders, shared parameters."""
-    options, words = grid.options(study, frame), []
+    options, words, given = grid.options(study, frame), [], []
     for key in params:
         values, labels = list(options[key]), list(options[key].values())
         bind = alt.binding_select(options=values, labels=labels, name=f"{key} ")
-        chart = chart.add_params(alt.param(key, value=values[0], bind=bind))
+        given.append(alt.param(key, value=values[0], bind=bind))
         if len(values) > 1:
             words.append(f"{json.dumps(options[key])}[{key}]")
+    chart = chart.add_params(*given)
     lines = [json.dumps(title), *([" + ' · ' + ".join(words)] if words else [])]
     text = alt.ExprRef(f"[{', '.join(lines)}]")
-    chart = chart.properties(
-        title=alt.TitleParams(text=text, subtitle=[subtitle, *grid.notes(study, frame)]),
-        description=f"{title}: {subtitle}",
-        usermeta={"chart": name},
-    )
-    # `properties` would validate each row, as drawing the chart does.
+    # `properties` would copy and validate all that there is, as drawing the chart does.
+    chart.title = alt.TitleParams(text=text, subtitle=[subtitle, *grid.notes(study, frame)])
+    chart.description, chart.usermeta = f"{title}: {subtitle}", {"chart": name}
     chart.datasets = {name: grid.records(frame)}
     return chart

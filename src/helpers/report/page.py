@@ -20,6 +20,7 @@ import vl_convert
 from IPython.display import HTML
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 
+from helpers import pictures as drawing
 from helpers.comparison.collected import MADE_ON, shared_hours
 from helpers.report.theme import MIME
 from helpers.study import Study
@@ -125,7 +126,7 @@ def write(executed: str | Path) -> Path:
     figures = _figures(notebook)
     pictures = {}
     for name, (spec, png) in figures.items():
-        svg = vl_convert.vegalite_to_svg(json.dumps(spec)).encode()
+        svg = drawing.draw(spec, "svg")
         _save(folder / "charts" / f"{name}.png", base64.b64decode(png))
         _save(folder / "charts" / f"{name}.svg", svg)
         drawn = ("svg+xml", base64.b64encode(svg).decode())

@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 
 import altair as alt
-import vl_convert
+
+from helpers import pictures
 
 # Okabe and Ito (2008), a palette for all kinds of colour vision; the first two also differ in
 # lightness, so that a copy in black and white still tells base from large.
@@ -40,9 +41,8 @@ def bundle(spec: dict, **_) -> dict:
     Live for JupyterLab, a PNG (scale 2) where no JavaScript runs, text as a last resort.
     """
     title = (spec.get("usermeta") or {}).get("chart", "chart")
-    picture = vl_convert.vegalite_to_png(json.dumps(spec), scale=2)
     live = spec | {"$schema": SCHEMA}
-    return {MIME: live, "image/png": picture, "text/plain": f"<chart: {title}>"}
+    return {MIME: live, "image/png": pictures.draw(spec), "text/plain": f"<chart: {title}>"}
 
 
 def enable() -> None:
