@@ -20,7 +20,7 @@ import vl_convert
 from IPython.display import HTML
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 
-from helpers import pictures as drawing
+from helpers import pictures
 from helpers.comparison.collected import MADE_ON, shared_hours
 from helpers.report.theme import MIME
 from helpers.study import Study
@@ -124,13 +124,13 @@ def write(executed: str | Path) -> Path:
     folder = Path(executed).parent
     notebook = nbformat.read(executed, as_version=4)
     figures = _figures(notebook)
-    pictures = {}
+    stills = {}
     for name, (spec, png) in figures.items():
-        svg = drawing.draw(spec, "svg")
+        svg = pictures.draw(spec, "svg")
         _save(folder / "charts" / f"{name}.png", base64.b64decode(png))
         _save(folder / "charts" / f"{name}.svg", svg)
         drawn = ("svg+xml", base64.b64encode(svg).decode())
-        pictures[name] = min(drawn, ("png", png), key=lambda picture: len(picture[1]))
+        stills[name] = min(drawn, ("png", png), key=lambda picture: len(picture[1]))
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     heading = re.search(r"^# +(.+)$", prose, re.M)
     vega = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
@@ -143,7 +143,7 @@ def write(executed: str | Path) -> Path:
         markdown=markdown2html,
         strip_ansi=strip_ansi,
         escaped=lambda text: html.escape(text, quote=False),
-        pictures=pictures,
+        pictures=stills,
         specs=_compressed({name: spec for name, (spec, _) in figures.items()}),
         scripts=scripts,
     )
