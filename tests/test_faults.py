@@ -1,6 +1,7 @@
 """What finished stays; what is broken is found; nothing is shown under other parameters."""
 
 import itertools
+import multiprocessing
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import yaml
 from conftest import write_study
 
 from helpers import comparison, data
-from helpers.batch import recovery, run
+from helpers.batch import execute, recovery, run
 from helpers.encoders import hidden_states
 from helpers.study import NONE, Run, Study, StudyError, prepared
 from helpers.study.files import damage, write_json, write_whole
@@ -409,6 +410,20 @@ if name == "killed":
     for spans in used.values():
         spans.sort()
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
+
+
+def test_the_process_that_waits_for_a_notebook_draws_its_charts_until_it_ends():
+    here, there = multiprocessing.Pipe()
+    waiting = threading.Thread(target=execute._draw, args=[here])
+    waiting.start()
+    spec = {"mark": "point", "data": {"values": [{"x": 1}]}}
+    assert execute._drawn(there, spec).startswith(b"\x89PNG")
+    assert execute._drawn(there, spec, "svg").startswith(b"<svg")
+    with pytest.raises(ValueError, match="mark"):
+        execute._drawn(there, {"mark": {"type": 5}, "data": {"values": []}})
+    there.close()
+    waiting.join(20)
+    assert not waiting.is_alive()
 
 
 @pytest.mark.parametrize("killed", ["snakemake", "fork server"])
