@@ -413,15 +413,15 @@ if name == "killed":
 
 
 def test_the_process_that_waits_for_a_notebook_draws_its_charts_until_it_ends():
-    here, there = multiprocessing.Pipe()
-    waiting = threading.Thread(target=execute._draw, args=[here])
+    (here, there), (ended, process) = multiprocessing.Pipe(), multiprocessing.Pipe()
+    waiting = threading.Thread(target=execute._draw, args=[here, ended])
     waiting.start()
     spec = {"mark": "point", "data": {"values": [{"x": 1}]}}
     assert execute._drawn(there, spec).startswith(b"\x89PNG")
     assert execute._drawn(there, spec, "svg").startswith(b"<svg")
     with pytest.raises(ValueError, match="conversion failed"):
         execute._drawn(there, {"mark": {"type": 5}, "data": {"values": []}})
-    there.close()
+    process.close()
     waiting.join(20)
     assert not waiting.is_alive()
 

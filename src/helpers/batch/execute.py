@@ -55,7 +55,7 @@ def serve_snakemake() -> None:
 
 
 def notebook(name: str, output: str | Path, study: Study, /, report=False, **parameters) -> None:
-    """Execute ``notebooks/NAME.ipynb`` by ``engine.run`` in a process and on a GPU of its own.
+    """Execute ``notebooks/NAME.ipynb`` by ``engine.run`` in a process of its own, on a GPU.
 
     Raises RuntimeError when it failed; a line on stderr that begins with FAILED says why.
     """
@@ -69,25 +69,24 @@ def notebook(name: str, output: str | Path, study: Study, /, report=False, **par
     there.close()
     if _ending.is_set():
         process.terminate()
-    _draw(here)
+    _draw(here, process.sentinel)
     connection.wait([process.sentinel])
     with _lock:
         code = process.exitcode
     if code not in (0, 1):
         print(f"FAILED {output}: the process was killed (out of memory?)", file=sys.stderr)
-        recovery.is_free(
-            Path(output).parent, recovery.PATIENCE
-        )  # if its fork server was, it still ends
+        # If its fork server was, it still ends.
+        recovery.is_free(Path(output).parent, recovery.PATIENCE)
     if gpu is not None:
         _free_gpus.put(gpu)
     if code:
         raise RuntimeError(f"{output}: failed")
 
 
-def _draw(asked: connection.Connection) -> None:
-    """Draw charts for a notebook's process until it ends; Vega would not outlive a fork."""
+def _draw(asked: connection.Connection, ended: int) -> None:
+    """Draw charts for a notebook's process until it has ended; Vega would not outlive a fork."""
     with suppress(EOFError, ConnectionError):
-        while True:
+        while asked in connection.wait([asked, ended]):
             try:
                 found: bytes | Exception = pictures.draw(*asked.recv())
             except ValueError as error:  # no chart that Vega knows
