@@ -1,5 +1,7 @@
 """What finished stays; what is broken is found; nothing is shown under other parameters."""
 
+import gc
+import importlib
 import itertools
 import multiprocessing
 import os
@@ -412,9 +414,17 @@ if name == "killed":
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
 
 
+def test_a_fork_server_that_cannot_import_all_serves_and_collects_garbage(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers.conversion_mapping", None)
+    monkeypatch.delitem(sys.modules, "helpers.batch.preloaded", raising=False)
+    with pytest.raises(ImportError):  # which the server passes over
+        importlib.import_module(*execute.PRELOADED)
+    assert gc.isenabled()
+
+
 def test_the_process_that_waits_for_a_notebook_draws_its_charts_until_it_ends():
     (here, there), (ended, process) = multiprocessing.Pipe(), multiprocessing.Pipe()
-    waiting = threading.Thread(target=execute._draw, args=[here, ended])
+    waiting = threading.Thread(target=execute._draw, args=[here, ended], daemon=True)
     waiting.start()
     spec = {"mark": "point", "data": {"values": [{"x": 1}]}}
     assert execute._drawn(there, spec).startswith(b"\x89PNG")

@@ -87,9 +87,10 @@ def _draw(asked: connection.Connection, ended: int) -> None:
     """Draw charts for a notebook's process until it has ended; Vega would not outlive a fork."""
     with suppress(EOFError, ConnectionError):
         while asked in connection.wait([asked, ended]):
+            chart = asked.recv()
             try:
-                found: bytes | Exception = pictures.draw(*asked.recv())
-            except ValueError as error:  # no chart that Vega knows
+                found: bytes | Exception = pictures.draw(*chart)
+            except Exception as error:  # the notebook's to report, as if it had drawn by itself
                 found = error
             asked.send(found)
 

@@ -8,18 +8,19 @@ import gc
 from importlib import import_module
 
 gc.disable()  # an import makes many objects and no garbage
-for _name in (
-    "helpers.batch.engine",
-    "helpers.evaluation",
-    "helpers.report.run_charts",
-    "helpers.tasks.metrics",
-):
-    import_module(_name)
+try:
+    for _name in (
+        "helpers.batch.engine",
+        "helpers.evaluation",
+        "helpers.report.run_charts",
+        "helpers.tasks.metrics",
+    ):
+        import_module(_name)
+    import nbformat
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-import nbformat  # noqa: E402
-from transformers.conversion_mapping import get_checkpoint_conversion_mapping  # noqa: E402
-
-get_checkpoint_conversion_mapping("")  # both compile once what every notebook needs
-nbformat.reads(nbformat.writes(nbformat.v4.new_notebook()), as_version=4)
-gc.freeze()
-gc.enable()
+    get_checkpoint_conversion_mapping("")  # both compile what every notebook needs
+    nbformat.reads(nbformat.writes(nbformat.v4.new_notebook()), as_version=4)
+finally:  # the server passes over what it cannot import
+    gc.freeze()
+    gc.enable()

@@ -53,7 +53,7 @@ def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -
         print(line, flush=True)
     study = recovery.snapshot(original)
     if not prepared.is_complete(study):
-        from helpers import data  # which brings torch
+        from helpers import data  # here: most batches need not read any
 
         print(f"reading the data of study {study.name}", flush=True)
         data.prepare(study)
