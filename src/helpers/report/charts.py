@@ -90,7 +90,7 @@ def heat_map(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.
     """Gain by language and intermediate task as coloured numbers (points)."""
     frame = grid.complete(study, effects, results, "gain")
     params = ["size", "target", "analysis"]
-    top = float(frame["estimate"].abs().max()) if frame["estimate"].notna().any() else 1.0
+    top = max(1.0, frame["estimate"].abs().max())  # less than a point is no colour
     names = alt.Axis(orient="top", labelExpr=marks.NAME, labelAngle=0, labelLimit=96)
     names.domain = names.ticks = False
     x = alt.X("intermediate:N").sort(grid.contrasts(study)).title(None).scale(paddingInner=0.04)

@@ -80,7 +80,7 @@ def scores(result: dict, title: str) -> alt.LayerChart:
     frame = frame.rename_axis("language").reset_index()
     frame["role"] = frame["language"].map(_role)
     y = alt.Y("language:N").sort("-x").title(None)
-    x = alt.X("score:Q").title(f"{result['metric']} (%)").scale(domain=[0, 100])
+    x = alt.X("score:Q").title(f"{result['metric']} (%)").scale(domain=[0, 100]).axis(tickCount=5)
     shape = alt.Shape("role:N").title(None)
     color = alt.Color("role:N").title(None).scale(range=[theme.INK, _BLUE])
     base = alt.Chart(frame).encode(x, y, shape, color, tooltip=["language", "score", "n"])
