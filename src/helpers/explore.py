@@ -2,14 +2,17 @@
 models say of sentences that somebody types.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerFast
 
 from helpers import data, encoders, tasks, training
-from helpers.encoders import adapters, hardware
+from helpers.encoders import families
 from helpers.encoders.model import predict
-from helpers.study import Run, Study, StudyError, Task
+from helpers.study import Run, Size, Study, StudyError, Task
 from helpers.training import Training
 
 __all__ = ["answers", "reader", "say"]
@@ -46,18 +49,21 @@ def reader(study: Study, run: Run) -> Training:
         The study keeps no models, or the run is not finished.
     """
     trained = training.finished(study, run)
-    encoder: Any
-    encoder, trained.tokenizer = encoders.pretrained(study.sizes[run.size])
-    if study.sizes[run.size].tuning == "lora":
-        adapters.add(encoder, study.sizes[run.size])
-    own, whole = trained.model.encoder, encoder.state_dict()
-    same = {k: v for k, v in own.state_dict().items() if v.shape == whole[k].shape}
-    encoder.load_state_dict(same, strict=False)
     if (kept := encoders.kept_ids(study.encoder_folder(run.size))) is not None:
-        rows = own.get_input_embeddings().weight.data
-        encoder.get_input_embeddings().weight.data[kept] = rows.to(encoder.device)
-    trained.model.encoder = encoder.to(hardware.device())
+        encoder: Any = trained.model.encoder
+        whole, trained.tokenizer = _vocabulary(study.sizes[run.size].encoder)
+        own = families.words(encoder).detach()
+        rows = whole.to(own, copy=True)
+        rows[kept] = own
+        encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
     return trained
+
+
+@lru_cache(maxsize=1)
+def _vocabulary(encoder: str) -> tuple[torch.Tensor, PreTrainedTokenizerFast]:
+    """A pretrained encoder's word embeddings (tokens, hidden), and its tokenizer."""
+    model, tokenizer = encoders.pretrained(Size(encoder=encoder, title=encoder, pooling="mean"))
+    return families.words(model).detach(), tokenizer
 
 
 def say(trained: Training, task: Task, texts: list[str]) -> tuple[dict[str, float], list[str]]:
