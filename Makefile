@@ -3,6 +3,7 @@ PYTHON  ?= $(shell command -v python3.11 || command -v python3)
 STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
+WORKERS  = $$(($(CORES) + 1)) # of tests: some wait for a browser or a batch
 
 .PHONY: demo demo-record study fetch plan export results test test-fast test-precision test-cluster bench lab slides clean
 
@@ -33,11 +34,11 @@ results: .venv/installed ## tables, charts and page of the studies on real data:
 
 test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
 test-fast: .venv/installed ## ruff, mypy, and the tests that take no more than a few seconds each
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
 
 test-precision: .venv/installed ## the core's tests with float32 forced, then with bf16
 	TEST_PRECISION=fp32 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(CORE)
