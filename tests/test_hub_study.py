@@ -18,7 +18,8 @@ import yaml
 
 from helpers import data
 from helpers.evaluation import export
-from helpers.study import Study
+from helpers.study import Study, StudyError
+from helpers.study.params import Target
 
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "params/xtreme-r.yaml"
@@ -130,6 +131,13 @@ def test_the_study_of_record_runs_on_every_task(tmp_path):
             theirs = xtreme.score(folder, gold, said, language)
             assert list(theirs.values())[-1] == pytest.approx(ours["score"]), (name, language)
             assert theirs.get("exact_match") == pytest.approx(ours.get("exact_match"))
+
+
+def test_two_versions_of_one_task_are_not_exported_into_one_folder(tmp_path):
+    study = Study.load(STUDY, tmp_path)
+    both = [*study.targets, Target(task="wikiann")]
+    with pytest.raises(StudyError, match=r"xtreme-r.yaml: targets: several are XTREME's 'panx'"):
+        export.export(study.model_copy(update={"targets": both}))
 
 
 def run(path: str, outputs: str) -> None:

@@ -59,6 +59,16 @@ def write(folder: Path, config: str, split: str, file: str, rows: list[dict]) ->
             {"tokens": ["Qusqu", "llaqta"], "labels": [5, 6]},
         ),
         (
+            *("udpos_2_7", "lt", "test", "lt", "lt/test.parquet"),
+            {"tokens": ["Katė", "miega"], "pos_tags": ["NOUN", "VERB"]},
+            {"tokens": ["Katė", "miega"], "labels": [7, 15]},
+        ),
+        (
+            *("tatoeba_r", "az", "test", "aze-eng", "test/aze-eng.jsonl"),
+            {"sentence1": "Pişik yatır.", "sentence2": "The cat sleeps."},
+            {"source": "Pişik yatır.", "target": "The cat sleeps."},
+        ),
+        (
             *("mlqa", "de", "test", "MLQA.de.de", "MLQA.de.de/test-00000-of-00001.parquet"),
             SQUAD,
             {"question": "Wer schläft?", "answers": {"text": ["Katze"], "answer_start": [4]}},

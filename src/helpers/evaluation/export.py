@@ -18,6 +18,7 @@ from helpers.study import Study, StudyError, Task, command
 from helpers.study.files import write_text
 
 FOLDERS = {"paws_x": "pawsx", "bucc": "bucc2018", "mewsli_x": "mewslix"}
+FOLDERS |= {"udpos_2_7": "udpos", "wikiann": "panx", "tatoeba_r": "tatoeba"}
 """XTREME's names of tasks where they differ from the catalogue's."""
 LABELS = {"paws_x": {"different": "0", "paraphrase": "1"}}
 """XTREME's names of labels where they differ from the catalogue's."""
@@ -30,9 +31,13 @@ def export(study: Study, folder: Path | None = None) -> list[Path]:
     Raises
     ------
     StudyError
-        No run is finished.
+        No run is finished, or two targets are one of XTREME's tasks.
     """
     folder = folder or study.folder / "xtreme"
+    names = [FOLDERS.get(target.task, target.task) for target in study.targets]
+    if twice := {name for name in names if names.count(name) > 1}:
+        wrong = f"several are XTREME's '{min(twice)}'; expected one, for they share a folder"
+        raise StudyError(f"{study.path}: targets: {wrong}")
     written = []
     for run in study.runs():
         predictions = study.run_folder(run) / "predictions.parquet"
