@@ -168,15 +168,16 @@ def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropo
     """
     if not (study.encoder_folder(size) / "config.json").exists() and opening.is_interactive():
         prepare(study, size)
-    model, tokenizer = load(_made(study, size), dropout)
-    if intermediate == NONE:
-        return model, tokenizer
+    home = _made(study, size)
     folder = _made(study, size, intermediate, seed)
-    if adapters.is_in(folder):
+    old, new, adapted = kept_ids(folder), kept_ids(home), adapters.is_in(folder)
+    if old == new and not adapted:
+        return load(folder, dropout)
+    model, tokenizer = load(home, dropout)
+    if adapted:
         return adapters.merge(model, folder), tokenizer
     trained, _ = load(folder)
-    old, new = kept_ids(folder), kept_ids(study.encoder_folder(size))
-    if old and new and old != new:
+    if old and new:
         rows = families.words(model).detach().clone()
         _, here, there = np.intersect1d(new, old, return_indices=True)
         rows[here] = families.words(trained).detach()[there]
