@@ -36,9 +36,9 @@ test: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
-test-fast: .venv/installed ## ruff, mypy, and the tests that take no more than a few seconds each
+test-fast: .venv/installed ## ruff, mypy, and the test files that take no more than a few seconds each
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
 
 test-precision: .venv/installed ## the core's tests with float32 forced, then with bf16
 	TEST_PRECISION=fp32 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(CORE)

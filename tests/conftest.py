@@ -13,9 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SLOW = ["lab", "batch", "sweep", "resampling", "scaling", "hub_study", "report", "faults", "limits"]
-SLOW += ["safety"]
-"""Test files of minutes rather than seconds: ``make test-fast`` leaves them out, and where all run
-these begin, so that no worker is left with a long one at the end."""
+SLOW += ["safety", "charts", "lora", "encoders", "retrieval", "families", "transfer"]
+SLOW += ["checkpoints", "fetch"]
+"""Test files of ten seconds or more: ``make test-fast`` leaves them out, and where all run these
+begin, the longest first, so that no worker is left with a long one at the end."""
 
 
 def pytest_collection_modifyitems(items):
