@@ -3,7 +3,6 @@ PYTHON  ?= $(shell command -v python3.11 || command -v python3)
 STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
-WORKERS  = $$(($(CORES) + 1)) # of tests: some wait for a browser or a batch
 
 .PHONY: demo demo-record study fetch plan export results test test-fast test-precision test-cluster bench lab slides clean
 
@@ -32,11 +31,11 @@ export: .venv/installed ## a study's predictions as XTREME's evaluation reads th
 results: .venv/installed ## tables, charts and page of the studies on real data: docs/results
 	$(BIN)/python docs/write_results.py
 
-test: .venv/installed
+test: .venv/installed ## everything; a worker more than cores, for some tests wait for a browser or a batch
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
+	$(BIN)/python -m pytest -n $$(($(CORES) + 1)) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
-test-fast: .venv/installed ## ruff, mypy, and the test files that take no more than a few seconds each
+test-fast: .venv/installed ## ruff, mypy, and all tests but the longest files
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
 

@@ -12,11 +12,11 @@ import yaml
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SLOW = ["lab", "batch", "sweep", "resampling", "scaling", "hub_study", "report", "faults", "limits"]
-SLOW += ["safety", "charts", "lora", "encoders", "retrieval", "families", "transfer"]
-SLOW += ["checkpoints", "fetch"]
-"""Test files of ten seconds or more: ``make test-fast`` leaves them out, and where all run these
-begin, the longest first, so that no worker is left with a long one at the end."""
+SLOW = ["lab", "batch", "sweep", "hub_study", "charts", "resampling", "report", "lora", "scaling"]
+SLOW += ["faults", "limits", "encoders", "retrieval", "families", "transfer", "fetch"]
+SLOW += ["checkpoints", "safety"]
+"""The longest test files: ``make test-fast`` leaves them out, and where all run these begin, so
+that no worker is left with a long one at the end."""
 
 
 def pytest_collection_modifyitems(items):

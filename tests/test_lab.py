@@ -261,7 +261,8 @@ def test_the_explorer_says_what_an_unfinished_study_lacks(project, monkeypatch):
 
 
 def test_a_kept_model_predicts_what_the_run_did_and_reads_any_sentence(project, monkeypatch):
-    from helpers import evaluation, explore, training
+    from helpers import encoders, evaluation, explore, training
+    from helpers.encoders import families
     from helpers.study import Run, open_study
 
     monkeypatch.chdir(project)
@@ -272,7 +273,16 @@ def test_a_kept_model_predicts_what_the_run_did_and_reads_any_sentence(project, 
     for one, other in zip(again["probabilities"], kept["probabilities"], strict=True):
         assert one == pytest.approx(other, abs=1e-4)
 
+    whole: list = []
+    read = encoders.pretrained
+    explore._vocabulary.cache_clear()
+    monkeypatch.setattr(encoders, "pretrained", lambda size: whole.append(read(size)) or whole[-1])
+    explore.reader(study, chosen._replace(size="base"))
     reader, task = explore.reader(study, chosen), study.tasks[chosen.target]
+    [(pretrained, _)] = whole  # read once for all models
+    unmet = reader.tokenizer.convert_tokens_to_ids("▁zebra")
+    rows = (families.words(encoder)[unmet] for encoder in (reader.model.encoder, pretrained))
+    assert torch.equal(*rows)  # a token that no text of the study has is the pretrained one
     row = explore.answers(study, chosen).iloc[0]
     said, notes = explore.say(reader, task, [row["text_a"], row["text_b"]])
     assert list(said.values()) == pytest.approx(row["probabilities"], abs=1e-3) and not notes

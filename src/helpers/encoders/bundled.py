@@ -132,15 +132,15 @@ def _state(file: BinaryIO, like: dict[str, torch.Tensor]) -> dict[str, torch.Ten
         table.append((file.read(length).decode("ascii"), *read(file, "BIQQ")))
     for short, kind, _, offset, size in table:
         file.seek(offset)
-        values = bytearray(file.read(size))  # of which arrays can be written to
-        numbers = _dequantise(values) if kind else np.frombuffer(values, "<f4")
+        values = file.read(size)
+        numbers = _dequantise(values) if kind else np.frombuffer(values, "<f4").copy()
         parts = (_NAMES.get(part) or f"encoder.layer.{part[1:]}" for part in short.split("."))
         name = ".".join(parts)
         state[name] = torch.from_numpy(numbers[: like[name].numel()]).view(like[name].shape)
     return state
 
 
-def _dequantise(values: bytearray) -> np.ndarray:
+def _dequantise(values: bytes) -> np.ndarray:
     """Blocks of 32: a float16 scale, 16 bytes that hold value j low and value j + 16 high."""
     blocks = np.frombuffer(values, _BLOCK)
     numbers = np.empty((len(blocks), 32), np.float32)

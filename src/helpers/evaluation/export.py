@@ -17,8 +17,10 @@ import pandas as pd
 from helpers.study import Study, StudyError, Task, command
 from helpers.study.files import write_text
 
-FOLDERS = {"paws_x": "pawsx", "bucc": "bucc2018", "mewsli_x": "mewslix"}
-FOLDERS |= {"udpos_2_7": "udpos", "wikiann": "panx", "tatoeba_r": "tatoeba"}
+FOLDERS = {
+    **{"paws_x": "pawsx", "bucc": "bucc2018", "mewsli_x": "mewslix"},
+    **{"udpos_2_7": "udpos", "wikiann": "panx", "tatoeba_r": "tatoeba"},
+}
 """XTREME's names of tasks where they differ from the catalogue's."""
 LABELS = {"paws_x": {"different": "0", "paraphrase": "1"}}
 """XTREME's names of labels where they differ from the catalogue's."""
