@@ -61,11 +61,12 @@ def _items(task: Task, languages: list[str]) -> int:
     return task.sizes.get(task.evaluate, PREDICTED) * (1 if together else len(languages))
 
 
-def texts(study: Study, size: str, target: str) -> int:
-    """Tokens of a target's training and evaluated texts, each once."""
-    _, total = evaluated(study, size, target)
-    for task in study.train_on(target):
-        length = tokens_of(study, "target", size, task, target)
+def texts(study: Study, size: str, name: str, phase: Phase = "target") -> int:
+    """Tokens of a task's training texts, each once; of a target's evaluated ones too."""
+    target = phase == "target"
+    total = evaluated(study, size, name)[1] if target else 0
+    for task in study.train_on(name) if target else study.components(name):
+        length = tokens_of(study, phase, size, task, name if target else task)
         total += length * (rows(study, task) or 0)
     return total
 

@@ -39,7 +39,7 @@ def saved(study: Study) -> dict[str, float]:
     found = dict.fromkeys(["encoders", "intermediate trainings", "states of frozen layers"], 0.0)
     runs = Counter(run[:3] for run in study.runs())
     for size in study.sizes:
-        of_size = {names: n for names, n in runs.items() if names[0] == size}
+        of_size: dict[tuple[str, ...], int] = {x: n for x, n in runs.items() if x[0] == size}
         found["encoders"] += (sum(of_size.values()) - 1) * costs.START / 3600
         for task in (task for task in study.intermediate if task != NONE):
             begun = (len(study.targets) - 1) * len(study.seeds_of(task))
@@ -47,6 +47,11 @@ def saved(study: Study) -> dict[str, float]:
         if depth := hidden_states.depth(study, size):
             layers, hidden = memory.shape(study.sizes[size])
             texts = sum(costs.texts(study, size, target.task) for target in study.targets)
+            before = [i for i in study.intermediate if i != NONE]
+            more = sum(costs.texts(study, size, task, "intermediate") for task in before)
+            if 4 * hidden * (texts + more) <= hidden_states.LIMIT:
+                texts += more
+                of_size |= {(size, task): len(study.seeds_of(task)) for task in before}
             if 4 * hidden * texts <= hidden_states.LIMIT:
                 read = -texts
                 for names, n in of_size.items():

@@ -1,5 +1,6 @@
 """States after the layers that a study never trains, computed once for all runs."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from helpers import data
 from helpers.encoders import families, hardware
 from helpers.encoders.batches import collate
 from helpers.encoders.model import EncoderModel, predict
-from helpers.study import Study
+from helpers.study import NONE, Study
 from helpers.study.params import Phase
 
 FILE = "frozen.safetensors"
@@ -56,20 +57,15 @@ def write(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
 ) -> bool:
-    """Keep the states of the texts of the study's targets in ``folder``, if all trainings freeze.
+    """Keep the states of a study's texts in ``folder``, if all its trainings freeze layers.
 
-    Where there is no room for all, those are left out that are only trained on. False where nothing
-    is kept: no layer is frozen, the states take too much room, or the upper layers do not make the
-    model's own output of them.
+    Where there is no room for all, those of the intermediate tasks are left out, then those that
+    targets are trained on. False where nothing is kept: no layer is frozen, the states take too
+    much room, or the upper layers do not make the model's own output of them.
     """
     below, room = depth(study, size), LIMIT // (4 * encoder.config.hidden_size)
-    for splits in [("train", "validation"), ("validation",)] if below else []:
-        sequences = _sequences(study, size, tokenizer, splits)
-        if 0 < sum(map(len, sequences)) <= room:
-            break
-    else:
-        return False
-    if not is_exact(encoder, below, sequences[:4], tokenizer.pad_token_id):
+    sequences = _sequences(study, size, tokenizer, room) if below else []
+    if not sequences or not is_exact(encoder, below, sequences[:4], tokenizer.pad_token_id):
         return False
     lower = EncoderModel(encoder, below)
     lower.precision = hardware.precision(study)
@@ -122,22 +118,42 @@ def load(folder: Path, encoder: PreTrainedModel, frozen_layers: int) -> States |
     return States(below, kept["pieces"], kept["ends"], kept["states"])
 
 
-def _sequences(
-    study: Study, size: str, tokenizer: PreTrainedTokenizerFast, splits: tuple[str, ...]
-) -> list[tuple]:
-    """Every sequence of tokens of the targets' evaluation and of these English splits, once."""
+def _sequences(study: Study, size: str, tokenizer: PreTrainedTokenizerFast, room: int) -> list:
+    """Every sequence of tokens that a size's runs read, once, by use as far as ``room`` tokens."""
     found: dict[tuple, None] = {}
-    for target in (t.task for t in study.targets if study.tasks[t.task].format != "retrieval"):
-        length = study.hyperparameters("target", size, target).max_length
-        sets = [
-            (name, data.trained_on(study, name, split))
-            for name in study.train_on(target)
-            for split in splits
-        ]
-        split = study.tasks[target].evaluate
-        sets += [(target, data.examples(study, target, split, x)) for x in study.languages(target)]
-        for name, rows in sets:
+    for texts in _by_use(study, size):
+        more, cache = dict(found), data.token_cache(study)
+        for name, rows, length in texts:
             task = data.labelled(study, name)
-            for feature in data.tokenise(task, rows, tokenizer, length, data.token_cache(study)):
-                found.update(dict.fromkeys(tuple(ids.tolist()) for ids in feature["input_ids"]))
+            for feature in data.tokenise(task, rows, tokenizer, length, cache):
+                more.update(dict.fromkeys(tuple(ids.tolist()) for ids in feature["input_ids"]))
+        if sum(map(len, more)) > room:
+            break
+        found = more
     return list(found)
+
+
+def _by_use(study: Study, size: str) -> Iterator[list[tuple[str, list[dict], int]]]:
+    """(task, rows, tokens at most) of what targets are scored on, then of what they are trained on,
+    then of the intermediate tasks.
+    """
+    targets = [t.task for t in study.targets if study.tasks[t.task].format != "retrieval"]
+    before = [name for name in study.intermediate if name != NONE]
+
+    def english(phase: Phase, names: list[str], split: str) -> list[tuple[str, list[dict], int]]:
+        found = []
+        for name in names:
+            length = study.hyperparameters(phase, size, name).max_length
+            parts = study.train_on(name) if phase == "target" else study.components(name)
+            found += [(part, data.trained_on(study, part, split), length) for part in parts]
+        return found
+
+    scored = english("target", targets, "validation")
+    for name in targets:
+        length = study.hyperparameters("target", size, name).max_length
+        for code in study.languages(name):
+            split = study.tasks[name].evaluate
+            scored.append((name, data.examples(study, name, split, code), length))
+    yield scored
+    yield english("target", targets, "train")
+    yield english("intermediate", before, "validation") + english("intermediate", before, "train")
