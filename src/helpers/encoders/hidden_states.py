@@ -127,8 +127,8 @@ def _sequences(study: Study, size: str, tokenizer: PreTrainedTokenizerFast, room
             task = data.labelled(study, name)
             for feature in data.tokenise(task, rows, tokenizer, length, cache):
                 more.update(dict.fromkeys(tuple(ids.tolist()) for ids in feature["input_ids"]))
-        if sum(map(len, more)) > room:
-            break
+            if sum(map(len, more)) > room:
+                return list(found)
         found = more
     return list(found)
 
