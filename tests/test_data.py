@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,18 @@ from conftest import LABELS, pair_rows, write_rows, write_study
 from helpers import comparison, data
 from helpers.report import page
 from helpers.study import Study, StudyError, Task, prepared
+
+
+def test_reading_data_waits_for_neither_torch_nor_transformers(tiny_study, tmp_path):
+    code = f"""
+import sys
+from helpers import data
+from helpers.study import Study
+data.prepare(Study.load({str(tiny_study)!r}, {str(tmp_path / "outputs")!r}))
+print(*{{"datasets", "torch", "transformers"}} & sys.modules.keys())
+"""
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert outcome.stdout.split() == ["datasets"], outcome.stderr
 
 
 def test_own_files_and_the_mirror_give_the_formats_columns(tiny_study):

@@ -114,6 +114,21 @@ def test_an_executed_notebook_has_each_chart_live_and_as_a_picture(folder):
     assert all(base64.b64decode(data["image/png"]).startswith(b"\x89PNG") for data in shown)
 
 
+def test_vega_is_bundled_once_and_a_home_that_takes_nothing_stops_no_report(
+    folder, tmp_path, monkeypatch
+):
+    copy = shutil.copy(folder / "4_compare.ipynb", tmp_path / "4_compare.ipynb")
+    bundled = []
+    for cache, expected in [("none/x", 1), ("none/x", 2), ("some", 3), ("some", 3)]:
+        (tmp_path / "none").touch()
+        monkeypatch.setattr(page.platformdirs, "user_cache_path", lambda _, c=cache: tmp_path / c)
+        monkeypatch.setattr(
+            page.vl_convert, "javascript_bundle", lambda: bundled.append(1) or "Vega()"
+        )
+        written = page.write(copy).read_text(encoding="utf-8")
+        assert len(bundled) == expected and "Vega()" in written
+
+
 def test_pictures_and_tables_lie_beside_the_report(folder):
     assert {path.name for path in (folder / "charts").iterdir()} == {
         f"{c}.{k}" for c in CHARTS for k in ("png", "svg")

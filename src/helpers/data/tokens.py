@@ -9,15 +9,18 @@ import hashlib
 import inspect
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedTokenizerFast
 
 from helpers import tasks
 from helpers.study import Task
 from helpers.study.files import write_whole
 from helpers.tasks import texts
+
+if TYPE_CHECKING:  # reading rows should not wait for transformers
+    from transformers import PreTrainedTokenizerFast
 
 _SHAPES = {"offsets": (-1, 2)}
 """Of the arrays that have more than one number a token; parquet holds them flat."""
@@ -26,7 +29,7 @@ _SHAPES = {"offsets": (-1, 2)}
 def tokenise(
     task: Task,
     examples: list[dict],
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: "PreTrainedTokenizerFast",
     max_length: int,
     cache: Path | None = None,
 ) -> list[dict]:
@@ -45,7 +48,7 @@ def tokenise(
 
 
 def _digest(
-    task: Task, examples: list[dict], tokenizer: PreTrainedTokenizerFast, max_length: int
+    task: Task, examples: list[dict], tokenizer: "PreTrainedTokenizerFast", max_length: int
 ) -> str:
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     state |= {"truncation": None, "padding": None}  # as its last call left them

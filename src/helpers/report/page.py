@@ -11,20 +11,22 @@ import hashlib
 import html
 import json
 import re
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import jinja2
 import nbformat
 import pandas as pd
+import platformdirs
 import vl_convert
 from IPython.display import HTML
 from pandas.api.types import is_float_dtype, is_numeric_dtype
 
-from helpers import pictures
 from helpers.comparison.collected import MADE_ON, shared_hours
 from helpers.report.theme import MIME
 from helpers.study import Study
-from helpers.study.files import write_whole
+from helpers.study.files import write_text, write_whole
 
 PARTS = Path(__file__).parent
 ROWS = 1_000
@@ -125,16 +127,15 @@ def write(executed: str | Path) -> Path:
     notebook = nbformat.read(executed, as_version=4)
     figures = _figures(notebook)
     stills = {}
-    for name, (spec, png) in figures.items():
-        svg = pictures.draw(spec, "svg")
+    for name, (_, png, text) in figures.items():
+        svg = text.encode()
         _save(folder / "charts" / f"{name}.png", base64.b64decode(png))
         _save(folder / "charts" / f"{name}.svg", svg)
         drawn = ("svg+xml", base64.b64encode(svg).decode())
         stills[name] = min(drawn, ("png", png), key=lambda picture: len(picture[1]))
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     heading = re.search(r"^# +(.+)$", prose, re.M)
-    vega = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
-    scripts = [_script(vega), _script((PARTS / "page.js").read_text(encoding="utf-8"))]
+    scripts = [_script(_vega()), _script((PARTS / "page.js").read_text(encoding="utf-8"))]
     page = TEMPLATES.get_template("page.html.j2").render(
         hashes=" ".join(f"'{_hash(script)}'" for script in scripts),
         title=heading.group(1) if heading else Path(executed).stem,
@@ -144,23 +145,35 @@ def write(executed: str | Path) -> Path:
         strip_ansi=strip_ansi,
         escaped=lambda text: html.escape(text, quote=False),
         pictures=stills,
-        specs=_compressed({name: spec for name, (spec, _) in figures.items()}),
+        specs=_compressed({name: spec for name, (spec, *_) in figures.items()}),
         scripts=scripts,
     )
     _save(folder / "report.html", page.encode())
     return folder / "report.html"
 
 
-def _figures(notebook: nbformat.NotebookNode) -> dict[str, tuple[dict, str]]:
-    """The charts of a notebook by name: specification and PNG (Base64); outputs get the name."""
-    figures: dict[str, tuple[dict, str]] = {}
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, kept for the next report: it takes seconds."""
+    path = platformdirs.user_cache_path("helpers") / f"vega-{version('vl-convert-python')}.js"
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8")
+    script = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks a default
+    with suppress(OSError):  # there may be no home to write to
+        write_text(path, script)
+    return script
+
+
+def _figures(notebook: nbformat.NotebookNode) -> dict[str, tuple[dict, str, str]]:
+    """The charts of a notebook by name: specification, PNG (Base64), SVG; outputs get the name."""
+    figures: dict[str, tuple[dict, str, str]] = {}
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     for output in outputs:
         if spec := output.get("data", {}).get(MIME):
             name = re.sub(r"\W+", "-", str(spec.get("usermeta", {}).get("chart", "chart")))
             name = name if name not in figures else f"{name}-{len(figures)}"
             output["figure"] = name
-            figures[name] = (spec | {"$schema": SCHEMA}, output.data["image/png"])
+            drawn = output.data["image/png"], output.data["image/svg+xml"]
+            figures[name] = (spec | {"$schema": SCHEMA}, *drawn)
     return figures
 
 

@@ -1,13 +1,15 @@
 """Labels as the formats read, count and decode them, and the rows of predictions."""
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from scipy.special import softmax
-from torch.nn import functional
 
 from helpers.study import Task
+
+if TYPE_CHECKING:  # reading rows should not wait for torch
+    import torch
 
 IGNORED = -100
 """In place of a label, where a loss is to leave out what carries it."""
@@ -38,11 +40,13 @@ def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
     return float(max(counts(task, examples).values())), float(len(examples))
 
 
-def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
     """Mean cross entropy in nats over all targets, however they are arranged, but ``IGNORED``.
 
     The logits of a target's classes lie next to each other: (..., classes), or (choices, 1).
     """
+    from torch.nn import functional
+
     logits, targets = logits.reshape(targets.numel(), -1).float(), targets.flatten()
     return functional.cross_entropy(logits, targets, ignore_index=IGNORED)
 

@@ -9,14 +9,16 @@ whatever their language (XTREME-R, Ruder et al. 2021).
 """
 
 from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from helpers.study import Task
 from helpers.tasks import labels
 from helpers.tasks.mining import best_threshold, mine, nearest, neighbours
+
+if TYPE_CHECKING:
+    import torch
 
 DEPTH = 20
 """Ranks that count."""
@@ -52,8 +54,11 @@ def head(task: Task) -> tuple[str, int]:
     return "vector", 0
 
 
-def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
     """Cross entropy in nats of every source's own target among all of the batch."""
+    import torch
+    from torch.nn import functional
+
     source, target = functional.normalize(logits.float(), dim=1).unflatten(0, (-1, 2)).unbind(1)
     own = torch.arange(len(source), device=logits.device)
     return functional.cross_entropy(SCALE * source @ target.T, own)

@@ -6,14 +6,17 @@ from the text by character offsets.
 """
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from scipy.special import softmax
 
 from helpers.study import Task
 from helpers.tasks import answers, labels
 from helpers.tasks.texts import special_tokens, text
+
+if TYPE_CHECKING:
+    import torch
 
 STRIDE = 128
 """Tokens by which a window moves on, as in XTREME's scripts; half of a short window."""
@@ -72,7 +75,7 @@ def head(task: Task) -> tuple[str, int]:
     return "token", 2
 
 
-def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
     return labels.loss(logits.transpose(1, 2), targets)
 
 
