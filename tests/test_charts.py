@@ -239,6 +239,15 @@ def test_curves_stay_small_and_keep_the_last_step(study, whole, monkeypatch):
     assert frame.query("phase == 'intermediate'")["run"].nunique() == 2 * 2 * 2
 
 
+def test_in_the_curve_no_intermediate_task_is_where_nothing_is_gained(study, drawn):
+    rows = pd.DataFrame(drawn["curve"].datasets["curve"])
+    gains = rows[rows["show"] == "gain"].dropna(subset=["estimate"])
+    assert set(gains["intermediate"]) == {"all", *study.intermediate}
+    assert (gains.loc[gains["intermediate"] == "none", "estimate"] == 0).all()
+    scores = rows[(rows["show"] == "score") & (rows["intermediate"] == "none")]
+    assert (scores["estimate"] > 0).all()
+
+
 def test_a_point_of_gain_is_priced_against_no_intermediate_task(study, whole):
     effects, results, runs, _ = whole
     runs = runs.assign(

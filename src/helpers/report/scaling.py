@@ -3,12 +3,13 @@
 import json
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from helpers.report import grid, marks
 from helpers.report.charts import finish
 from helpers.report.theme import INK
-from helpers.study import Study
+from helpers.study import NONE, Study
 
 
 def curve(
@@ -22,16 +23,16 @@ def curve(
         grid.complete(study, effects, results, quantity).assign(show=quantity.replace("_", " "))
         for quantity in ("gain", "score", "transfer_gap")
     )
+    none = frame[(frame["show"] == "score") & (frame["intermediate"] == NONE)]
+    no_gain = {"show": "gain", "estimate": 0 * none["estimate"], "low": np.nan, "high": np.nan}
+    frame = pd.concat([frame, none.assign(**no_gain)])
     frame["parameters"] = frame["size"].map(parameters)
     frame = frame.dropna(subset=["parameters"])
     params = ["show", "language", "analysis"]
     x = alt.X("parameters:Q").title("parameters without embeddings (log scale)")
     ticks = alt.Axis(values=list(parameters.values()), format=".2~s")
     x = x.scale(type="log", base=2, padding=24).axis(ticks)
-    base, layers = _by_task(study, x, "points", params)
-    zero = base.transform_filter("show != 'score'").transform_calculate(zero="0")
-    zero = zero.mark_line(color="#555555", strokeWidth=1).encode(y="zero:Q")
-    layers = [zero, *layers]
+    layers = _by_task(study, x, "points", params)
     chart = marks.layer("curve", *layers).properties(height=250)
     chart = marks.panels(chart, "target", grid.targets(study), room=900)
     title = "The scaling curve: what a growing encoder changes"
@@ -56,7 +57,7 @@ def learning_curve(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -
     x = alt.X("examples:Q").title("English examples of the target (log scale)")
     ticks = alt.Axis(values=sorted(set(frame["examples"])), format=",")
     x = x.scale(type="log", base=2, padding=24).axis(ticks)
-    _, layers = _by_task(study, x, "score (%)", params)
+    layers = _by_task(study, x, "score (%)", params)
     chart = marks.layer("learning_curve", *layers).properties(height=230)
     chart = marks.panels(chart, "panel", study.sizes, room=900)
     origins = ", ".join(dict.fromkeys(study.variants.values()))
@@ -65,8 +66,8 @@ def learning_curve(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -
     return finish(chart, study, frame, "learning_curve", title, subtitle, params)
 
 
-def _by_task(study: Study, x: alt.X, title: str, params: list[str]) -> tuple[alt.Chart, list]:
-    """Estimates along x, and the layers of each task's line, interval and crosses."""
+def _by_task(study: Study, x: alt.X, title: str, params: list[str]) -> list[alt.Chart]:
+    """Estimates along x: the layers of each task's line, interval and crosses."""
     color, shape = marks.by_task(study)
     y, low = (alt.Y(f"{end}:Q").title(title).scale(zero=False) for end in ("estimate", "low"))
     base = alt.Chart().transform_filter(marks.chosen(params)).transform_filter(marks.KNOWN)
@@ -75,7 +76,7 @@ def _by_task(study: Study, x: alt.X, title: str, params: list[str]) -> tuple[alt
     line = base.mark_line(strokeWidth=2).encode(y, color)
     point = base.mark_point(filled=True, size=75, opacity=1)
     point = point.encode(y, color, shape, tooltip=marks.TOOLTIP)
-    return base, [band, line, point, marks.cross(base.encode(y), dx=12)]
+    return [band, line, point, marks.cross(base.encode(y), dx=12)]
 
 
 def cost(
