@@ -35,7 +35,7 @@ test: .venv/installed ## everything; a worker more than cores, for some tests wa
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $$(($(CORES) + 1)) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
-test-fast: .venv/installed ## ruff, mypy, and all tests but the longest files
+test-fast: .venv/installed ## ruff, and all tests but the longest files and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
 

@@ -12,17 +12,18 @@ import yaml
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SLOW = ["lab", "batch", "sweep", "hub_study", "charts", "resampling", "report", "lora", "scaling"]
-SLOW += ["faults", "limits", "encoders", "retrieval", "families", "transfer", "fetch"]
-SLOW += ["checkpoints", "safety"]
-"""The longest test files: ``make test-fast`` leaves them out, and where all run these begin, so
-that no worker is left with a long one at the end."""
+SLOW = ["lab", "batch", "sweep", "hub_study", "charts", "types", "resampling", "report", "lora"]
+SLOW += ["scaling", "faults", "limits", "encoders", "retrieval", "families", "transfer", "fetch"]
+SLOW += ["checkpoints", "safety", "results"]
+"""The longest test files: ``make test-fast`` leaves them out."""
+ORDER = [*SLOW, "training", "mini", "mixture", "plan"]
+"""The files that begin, so that no worker is left with a long one at the end."""
 
 
 def pytest_collection_modifyitems(items):
     gc.freeze()  # every training ends with a collection, which need not read all libraries
     names = {item: item.path.stem.removeprefix("test_") for item in items}
-    items.sort(key=lambda item: SLOW.index(names[item]) if names[item] in SLOW else len(SLOW))
+    items.sort(key=lambda item: ORDER.index(names[item]) if names[item] in ORDER else len(ORDER))
     for item in items:
         if names[item] in SLOW:
             item.add_marker(pytest.mark.slow)
