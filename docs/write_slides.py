@@ -13,9 +13,10 @@ from textwrap import wrap
 
 import nbformat
 import papermill
+import vl_convert
 from nbconvert import SlidesExporter
 
-from helpers.report.theme import MIME, bundle
+from helpers.report.theme import MIME
 from helpers.study import Study, StudyError
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -65,8 +66,9 @@ def deck(study: Study) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):  # a picture needs no script
             if spec := output.get("data", {}).pop(MIME, None):
-                picture = bundle(readable(spec))["image/png"]
+                picture = vl_convert.vegalite_to_png(readable(spec), scale=2)
                 output.data["image/png"] = base64.b64encode(picture).decode()
+                del output.data["image/svg+xml"]
     return notebook
 
 

@@ -67,7 +67,7 @@ def test_every_phase_leaves_an_executed_notebook_and_its_results(finished):
         notebook = nbformat.read(study.run_folder(run_) / "notebook.ipynb", 4)
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in code if cell.source)
-        assert any("image/png" in out.get("data", {}) for cell in code for out in cell.outputs)
+        assert any("image/svg+xml" in out.get("data", {}) for cell in code for out in cell.outputs)
     assert (study.folder / "report.html").exists()
     assert "report:" in outcome.stdout and "4 of 4 runs" in outcome.stdout
 

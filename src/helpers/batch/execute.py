@@ -89,13 +89,13 @@ def _draw(asked: connection.Connection, ended: int) -> None:
         while asked in connection.wait([asked, ended]):
             chart = asked.recv()
             try:
-                found: dict | Exception = pictures.draw(chart)
+                found: str | Exception = pictures.draw(chart)
             except Exception as error:  # the notebook's to report, as if it had drawn by itself
                 found = error
             asked.send(found)
 
 
-def _drawn(asked: connection.Connection, chart: dict) -> dict:
+def _drawn(asked: connection.Connection, chart: dict) -> str:
     """Have a chart drawn by the process that waits for this one."""
     asked.send(chart)
     if isinstance(found := asked.recv(), Exception):

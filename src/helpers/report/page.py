@@ -31,6 +31,8 @@ from helpers.study.files import write_text, write_whole
 PARTS = Path(__file__).parent
 ROWS = 1_000
 """Of a table, shown; the file that it links has them all, compressed where there are more."""
+KINDS = {"svg": "svg+xml", "png": "png"}
+"""MIME types of pictures, after "image/"."""
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(PARTS), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -127,12 +129,12 @@ def write(executed: str | Path) -> Path:
     notebook = nbformat.read(executed, as_version=4)
     figures = _figures(notebook)
     stills = {}
-    for name, (_, png, text) in figures.items():
-        svg = text.encode()
-        _save(folder / "charts" / f"{name}.png", base64.b64decode(png))
-        _save(folder / "charts" / f"{name}.svg", svg)
-        drawn = ("svg+xml", base64.b64encode(svg).decode())
-        stills[name] = min(drawn, ("png", png), key=lambda picture: len(picture[1]))
+    for name, (_, svg) in figures.items():
+        drawn = {"svg": svg.encode(), "png": vl_convert.svg_to_png(svg, scale=2)}
+        for kind, picture in drawn.items():
+            _save(folder / "charts" / f"{name}.{kind}", picture)
+        kind = min(drawn, key=lambda kind: len(drawn[kind]))
+        stills[name] = KINDS[kind], base64.b64encode(drawn[kind]).decode()
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     heading = re.search(r"^# +(.+)$", prose, re.M)
     scripts = [_script(_vega()), _script((PARTS / "page.js").read_text(encoding="utf-8"))]
@@ -145,7 +147,7 @@ def write(executed: str | Path) -> Path:
         strip_ansi=strip_ansi,
         escaped=lambda text: html.escape(text, quote=False),
         pictures=stills,
-        specs=_compressed({name: spec for name, (spec, *_) in figures.items()}),
+        specs=_compressed({name: spec for name, (spec, _) in figures.items()}),
         scripts=scripts,
     )
     _save(folder / "report.html", page.encode())
@@ -163,17 +165,16 @@ def _vega() -> str:
     return script
 
 
-def _figures(notebook: nbformat.NotebookNode) -> dict[str, tuple[dict, str, str]]:
-    """The charts of a notebook by name: specification, PNG (Base64), SVG; outputs get the name."""
-    figures: dict[str, tuple[dict, str, str]] = {}
+def _figures(notebook: nbformat.NotebookNode) -> dict[str, tuple[dict, str]]:
+    """The charts of a notebook by name: specification and SVG; outputs get the name."""
+    figures: dict[str, tuple[dict, str]] = {}
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     for output in outputs:
         if spec := output.get("data", {}).get(MIME):
             name = re.sub(r"\W+", "-", str(spec.get("usermeta", {}).get("chart", "chart")))
             name = name if name not in figures else f"{name}-{len(figures)}"
             output["figure"] = name
-            drawn = output.data["image/png"], output.data["image/svg+xml"]
-            figures[name] = (spec | {"$schema": SCHEMA}, *drawn)
+            figures[name] = (spec | {"$schema": SCHEMA}, output.data["image/svg+xml"])
     return figures
 
 

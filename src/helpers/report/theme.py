@@ -36,13 +36,13 @@ def theme() -> alt.theme.ThemeConfig:
 
 
 def bundle(spec: dict, **_) -> dict:
-    """A chart for a notebook, by MIME type; pictures are drawn on this machine.
+    """A chart for a notebook, by MIME type; the picture is drawn on this machine.
 
-    Live for JupyterLab, pictures where no JavaScript runs, text as a last resort.
+    Live for JupyterLab, a picture where no JavaScript runs, text as a last resort.
     """
     title = (spec.get("usermeta") or {}).get("chart", "chart")
     live = spec | {"$schema": SCHEMA}
-    return {MIME: live, **pictures.draw(spec), "text/plain": f"<chart: {title}>"}
+    return {MIME: live, "image/svg+xml": pictures.draw(spec), "text/plain": f"<chart: {title}>"}
 
 
 def enable() -> None:
