@@ -427,8 +427,7 @@ def test_the_process_that_waits_for_a_notebook_draws_its_charts_until_it_ends():
     waiting = threading.Thread(target=execute._draw, args=[here, ended], daemon=True)
     waiting.start()
     spec = {"mark": "point", "data": {"values": [{"x": 1}]}}
-    assert execute._drawn(there, spec).startswith(b"\x89PNG")
-    assert execute._drawn(there, spec, "svg").startswith(b"<svg")
+    assert execute._drawn(there, spec).startswith("<svg")
     with pytest.raises(ValueError, match="conversion failed"):
         execute._drawn(there, {"mark": {"type": 5}, "data": {"values": []}})
     process.close()
