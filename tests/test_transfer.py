@@ -367,6 +367,10 @@ def test_the_detectable_effect_is_the_one_that_simulated_studies_find_four_times
     ]
     power = rates(replace(case, effect=effect), studies=200)["found"]
     assert 65 < power < 95, (effect, power)
+    still = comparison.detectable(
+        study, {"none": 3, "others": 3}, earlier.assign(score=50.0), {}
+    )  # all seeds score alike, as where nothing was learned: items alone are left
+    assert 1 < still["scale_effect b - a"] < effect
 
 
 def test_a_larger_encoder_an_intermediate_task_and_a_seed_are_priced_beside_each_other():

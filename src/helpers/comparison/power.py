@@ -55,12 +55,12 @@ def _error(contrast: Contrast, study, seeds, spread, results) -> tuple[float, fl
         part = square * sd**2 / seeds[kind]
         pools.setdefault((size, kind), []).append(part)
     total = sum(map(sum, pools.values()))
-    inverse = sum(
-        (sum(parts) / total) ** 2 / (len(parts) * (seeds[kind] - 1))
+    uncertain = sum(
+        sum(parts) ** 2 / (len(parts) * (seeds[kind] - 1))
         for (_, kind), parts in pools.items()
         if seeds[kind] > 1  # the spread of one seed is assumed, not estimated
     )
-    return float(np.sqrt(items + total)), (items + total) ** 2 / (total**2 * inverse or 1e-9)
+    return float(np.sqrt(items + total)), (items + total) ** 2 / (uncertain or 1e-9)
 
 
 def _item_variance(study: Study, results: pd.DataFrame) -> float:
