@@ -91,10 +91,29 @@ def test_an_incomplete_study_answers_nothing_and_says_what_is_missing():
     assert "stays open" in text and "points" not in text
 
 
-def test_a_study_of_one_size_answers_nothing():
+def test_one_size_of_two_answers_nothing():
     predictions, only_base = simulated_study({"nli": ("en", "de")}, sizes=("base",), items=30)
     effects = estimates.effects(predictions, only_base, resamples=50)
     assert "stays open" in comparison.summary_sentence(a_study(), effects, only_base)
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(25.0, "it helps"), (-25.0, "it harms")])
+def test_a_study_of_one_size_tells_its_gain(gain, verdict):
+    study = a_study()
+    del study.sizes["large"]
+    predictions, runs = simulated_study(
+        {"nli": ("en", "de")}, ("none", "qa"), sizes=("base",), items=200, gain={"base": gain}
+    )
+    effects = estimates.effects(predictions, runs, resamples=200)
+    text = comparison.summary_sentence(study, effects, runs)
+    begin = "With 6 layers of a stand-in, the zero-shot gain from English intermediate training on "
+    assert text.startswith(f"{begin}qa for nli was ") and text.endswith(f"]: {verdict}.")
+    assert "needs `none` and an intermediate task" in comparison.summary_sentence(
+        study, effects[effects["quantity"] == "score"], runs
+    )
+    assert "helps stays open" in comparison.summary_sentence(
+        study, effects.assign(estimate=np.nan), runs
+    )
 
 
 def test_missing_seeds_are_named_beside_the_answer():

@@ -178,13 +178,16 @@ def headline(effects: pd.DataFrame) -> pd.Series:
     """The row that answers the study's question, as a mask.
 
     On the zero-shot score, over all intermediate tasks and targets: the slope where there is one,
-    else the scale effect of the last size against the first.
+    else the scale effect of the last size against the first, or the gain of a single size.
     """
     rows = (effects["quantity"] == "slope") & (effects["language"] == ZERO_SHOT)
     if not rows.any():
         sizes = effects.loc[effects["quantity"] == "gain", "size"].unique()
-        rows = (effects["quantity"] == "scale_effect") & (effects["language"] == ZERO_SHOT)
-        rows &= effects["size"] == f"{sizes[-1]} - {sizes[0]}" if len(sizes) else False
+        quantity, ends = "scale_effect", f"{sizes[-1]} - {sizes[0]}" if len(sizes) else ""
+        if len(sizes) == 1:
+            quantity, ends = "gain", sizes[0]
+        rows = (effects["quantity"] == quantity) & (effects["language"] == ZERO_SHOT)
+        rows &= effects["size"] == ends
     for column in ("intermediate", "target"):
         rows &= (effects[column] == ALL) | (effects.loc[rows, column].nunique() == 1)
     return rows

@@ -27,8 +27,8 @@ def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) ->
 
     The headline is one number, over all intermediate tasks and targets, with all runs: from three
     sizes on, what a doubling of the parameters adds to the zero-shot gain; of two, what the larger
-    one adds. It is called a difference only if its interval leaves out zero, p < 0.05, there are
-    two seeds or more, and it is found without collapsed runs too.
+    one adds; of one, its gain. It is called a difference only if its interval leaves out zero,
+    p < 0.05, there are two seeds or more, and it is found without collapsed runs too.
     """
     planned, there = study.runs(), set(runs[RUN].itertuples(index=False, name=None))
     missing = sum(run not in there for run in planned)
@@ -36,17 +36,18 @@ def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) ->
     titles = [size.title for size in study.sizes.values()]
     ends = f"{titles[0]} to {titles[-1]}"
     rows = effects[headline(effects)].dropna(subset=["estimate"]).set_index("analysis")
+    if len(titles) > 1:  # a gain would be that of the only size with runs
+        rows = rows[rows["quantity"] != "gain"]
     if ANALYSES[0] not in rows.index:
-        return (
-            f"{gap or 'The study is incomplete.'} Whether English intermediate training helps more "
-            f"from {ends} stays open: a mean is formed only when all its runs are there."
-        )
+        return _open(effects, titles, gap)
     row = rows.loc[ANALYSES[0]]
     what = f"the zero-shot gain from English intermediate training on {_over(runs, row)}"
     gains = _gains(effects, row)
     if row["quantity"] == "slope":
         said = f"From {ends}, each doubling of the parameters changed {what} by {_points(row)}"
         said += f" (gains {', '.join(gains)})"
+    elif row["quantity"] == "gain":
+        said = f"With {titles[0]}, {what} was {_points(row)}"
     else:
         said = f"From {ends}, {what} changed by {_points(row)}, from {gains[0]} to {gains[-1]}"
     hangs = "a difference only with collapsed runs counted, so none to build on"
@@ -61,6 +62,17 @@ def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) ->
     if row["quantity"] == "slope":
         sentences.append(_bend(effects, row))
     return " ".join(filter(None, [*sentences, gap]))
+
+
+def _open(effects: pd.DataFrame, titles: list[str], gap: str) -> str:
+    """Why there is no answer."""
+    if not (effects["quantity"] == "gain").any():
+        return f"{gap} The study has no gain: it needs `none` and an intermediate task.".lstrip()
+    helps = f"helps more from {titles[0]} to {titles[-1]}" if len(titles) > 1 else "helps"
+    return (
+        f"{gap or 'The study is incomplete.'} Whether English intermediate training {helps} "
+        "stays open: a mean is formed only when all its runs are there."
+    )
 
 
 def _collapsed(down: int, runs: pd.DataFrame, rows: pd.DataFrame, margin: float) -> str:
@@ -106,6 +118,8 @@ def _verdict(row: pd.Series, margin: float) -> str:
     if _differs(row):
         if row["seeds"] < 2:
             return "no more than a hint"
+        if row["quantity"] == "gain":
+            return "it helps" if row["estimate"] > 0 else "it harms"
         return f"{'higher' if row['estimate'] > 0 else 'lower'} at the larger encoder"
     unit = f"{margin:g} point{'s' * (margin != 1)}"
     if row["seeds"] > 1 and -margin < row["low_90"] and row["high_90"] < margin:
