@@ -94,7 +94,7 @@ def test_an_incomplete_study_answers_nothing_and_says_what_is_missing():
 def test_one_size_of_two_answers_nothing():
     predictions, only_base = simulated_study({"nli": ("en", "de")}, sizes=("base",), items=30)
     effects = estimates.effects(predictions, only_base, resamples=50)
-    assert "stays open" in comparison.summary_sentence(a_study(), effects, only_base)
+    assert "stays open" in comparison.summary_sentence(a_study(PLANNED), effects, only_base)
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(25.0, "it helps"), (-25.0, "it harms")])
@@ -108,12 +108,12 @@ def test_a_study_of_one_size_tells_its_gain(gain, verdict):
     text = comparison.summary_sentence(study, effects, runs)
     begin = "With 6 layers of a stand-in, the zero-shot gain from English intermediate training on "
     assert text.startswith(f"{begin}qa for nli was ") and text.endswith(f"]: {verdict}.")
-    assert "needs `none` and an intermediate task" in comparison.summary_sentence(
-        study, effects[effects["quantity"] == "score"], runs
+    nothing = effects.assign(estimate=np.nan)
+    assert "no zero-shot gain: that takes `none`" in comparison.summary_sentence(
+        study, nothing, runs
     )
-    assert "helps stays open" in comparison.summary_sentence(
-        study, effects.assign(estimate=np.nan), runs
-    )
+    study.runs = lambda: PLANNED
+    assert "training helps stays open" in comparison.summary_sentence(study, nothing, runs)
 
 
 def test_missing_seeds_are_named_beside_the_answer():

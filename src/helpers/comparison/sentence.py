@@ -39,7 +39,7 @@ def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) ->
     if len(titles) > 1:  # a gain would be that of the only size with runs
         rows = rows[rows["quantity"] != "gain"]
     if ANALYSES[0] not in rows.index:
-        return _open(effects, titles, gap)
+        return _open(titles, gap)
     row = rows.loc[ANALYSES[0]]
     what = f"the zero-shot gain from English intermediate training on {_over(runs, row)}"
     gains = _gains(effects, row)
@@ -64,14 +64,15 @@ def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) ->
     return " ".join(filter(None, [*sentences, gap]))
 
 
-def _open(effects: pd.DataFrame, titles: list[str], gap: str) -> str:
+def _open(titles: list[str], gap: str) -> str:
     """Why there is no answer."""
-    if not (effects["quantity"] == "gain").any():
-        return f"{gap} The study has no gain: it needs `none` and an intermediate task.".lstrip()
+    if not gap:
+        takes = "`none`, an intermediate task and a language other than English"
+        return f"The study has no zero-shot gain: that takes {takes}."
     helps = f"helps more from {titles[0]} to {titles[-1]}" if len(titles) > 1 else "helps"
     return (
-        f"{gap or 'The study is incomplete.'} Whether English intermediate training {helps} "
-        "stays open: a mean is formed only when all its runs are there."
+        f"{gap} Whether English intermediate training {helps} stays open: a mean is formed only "
+        "when all its runs are there."
     )
 
 
