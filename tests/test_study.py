@@ -1,5 +1,6 @@
 """Params: what a study says, and what is said when it says nonsense."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,16 @@ def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp
         ({"overrides": [{"set": {"stepz": 1}}]}, "stepz: unknown key"),
         ({"seeds": [1, 1]}, "seeds: [1, 1] names something twice"),
         ({"seeds": []}, "seeds: found an empty list; expected at least one seed"),
+        ({"seeds": ["a"]}, "seeds.0: Input should be a valid integer"),
+        ({"seeds": {"none": ["a"], "others": [1]}}, "seeds.none.0: Input should be"),
+        (
+            {"overrides": [{"size": "large", "set": {"frozen_layers": 3}}]},
+            "frozen_layers (intermediate, choices): found 3 for size large, expected at most its 2",
+        ),
+        (
+            {"overrides": [{"size": "base", "task": "pairs", "set": {"frozen_layers": 2}}]},
+            "frozen_layers (target, pairs): found 2 for size base, expected at most its 1",
+        ),
         ({"phases": {"intermediate": {}, "target": {}}}, "Field required"),
         ({"sweep": None}, "sweep: Input should be a valid dictionary"),
         ({"sweep": {"learning_rates": [], "seeds": [7]}}, "sweep.learning_rates: List should have"),
@@ -152,6 +163,22 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1", encoding="utf-8")
     with pytest.raises(StudyError, match=r"bad\.yaml: not YAML"):
         Study.load(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"layers": 3}, "sizes.base.layers: found 3, expected at most 2"),
+        ({"layers": 0}, "sizes.base.layers: Input should be greater than 0"),
+        ({"encoder": "/nowhere"}, "sizes.base.encoder: /nowhere: no folder with a config.json"),
+    ],
+)
+def test_an_encoder_is_looked_at_before_anything_runs(tiny_study, changes, expected):
+    study = yaml.safe_load(tiny_study.read_text(encoding="utf-8"))
+    study["sizes"]["base"] |= changes
+    tiny_study.write_text(yaml.safe_dump(study), encoding="utf-8")
+    with pytest.raises(StudyError, match=re.escape(f"{tiny_study}: {expected}")):
+        Study.load(tiny_study)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ MIRROR = "HUB_MIRROR"
 """Environment variable: a folder laid out like the hub, read instead of it."""
 _TOKENIZERS = ["tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "spm.model"]
 _TOKENIZERS += ["vocab.txt", "vocab.json"]
+_LAYERS = ["num_hidden_layers", "n_layers", "num_layers"]
+"""What configurations call the number of layers."""
 
 
 class Family(NamedTuple):
@@ -53,3 +55,12 @@ def faults(encoder: str) -> Iterator[str]:
             yield f"{folder}: {wrong}, where the package knows the layers"
         if not any((folder / name).is_file() for name in _TOKENIZERS):
             yield f"{folder}: found no tokenizer; expected one of {', '.join(_TOKENIZERS)}"
+    elif encoder.startswith((".", "/")):
+        yield f"{encoder}: no folder with a config.json there; expected a model folder or a hub id"
+
+
+def layers(encoder: str) -> int | None:
+    """How many layers an encoder has, if files on this machine tell."""
+    folder = local_folder(encoder)
+    config = read_json(folder / "config.json") if folder else {}
+    return next((config[key] for key in _LAYERS if key in config), None)

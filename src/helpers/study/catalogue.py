@@ -6,7 +6,7 @@ has, how it is scored, and under which licence. Adding a task is adding an entry
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -88,15 +88,30 @@ def validate(model: type[T], raw: dict, path: Path, key: str = "") -> T:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = [([*_keys(raw, one["loc"])], one) for one in error.errors()]
+    # Where a value may be of several types each has an error: the one that looked deepest is meant.
+    alike = [(place, one) for place, one in errors if place[:1] == errors[0][0][:1]]
+    place, first = max(alike, key=lambda error: len(error[0]))
     wrong = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         known = ", ".join(sorted(model.model_fields))
         wrong = f"unknown key; expected one of {known}" if len(first["loc"]) == 1 else "unknown key"
     elif first["type"] not in ("missing", "value_error"):
         wrong += f" (found {str(first['input'])[:80]!r})"
-    where = ".".join(" ".join(str(part).split()) for part in (key, *first["loc"]) if part != "")
-    raise StudyError(f"{path}: {where}: {wrong}")
+    where = ".".join(" ".join(str(part).split()) for part in (key, *place))
+    raise StudyError(f"{path}: {where.lstrip('.')}: {wrong}")
+
+
+def _keys(raw: Any, loc: tuple) -> Iterator[str | int]:
+    """The keys among the parts of an error's place, where the type that was tried stands too."""
+    for number, part in enumerate(loc, 1):
+        if isinstance(raw, dict) and (part in raw or number == len(loc)):
+            raw = raw.get(part)
+        elif isinstance(raw, list) and isinstance(part, int):
+            raw = raw[part]
+        else:
+            continue
+        yield part
 
 
 def unknown(kind: str, name: object, known: Iterable) -> str:

@@ -15,7 +15,8 @@ def check(study) -> None:
     StudyError
         One line: the file, the key, what was found and what was expected.
     """
-    for rule in (_folder_names, _encoders, _known_names, _each_once, _mixtures, _targets, _sweep):
+    rules = (_folder_names, _encoders, _known_names, _each_once, _mixtures, _targets, _sweep)
+    for rule in (*rules, _frozen_layers):
         for wrong in rule(study):
             raise StudyError(f"{study.path}: {wrong}")
     for size, task in product(study.sizes, study.intermediate):
@@ -45,6 +46,9 @@ def _encoders(study) -> Iterator[str]:
     for name, size in study.sizes.items():
         for wrong in architectures.faults(size.encoder):
             yield f"sizes.{name}.encoder: {wrong}"
+        there = architectures.layers(size.encoder)
+        if there and (size.layers or 0) > there:
+            yield f"sizes.{name}.layers: found {size.layers}, expected at most {there}"
 
 
 def _known_names(study) -> Iterator[str]:
@@ -106,6 +110,15 @@ def _sweep(study) -> Iterator[str]:
         yield "sweep: found no target that is trained; expected one to choose by"
     if study.sweep and (both := {*study.sweep.seeds} & {run.seed for run in study.runs()}):
         yield f"sweep.seeds: found {min(both)}, expected seeds that the study does not use"
+
+
+def _frozen_layers(study) -> Iterator[str]:
+    for (name, size), (phase, task) in product(study.sizes.items(), study.trainings()):
+        there = size.layers or architectures.layers(size.encoder)
+        found = study.hyperparameters(phase, name, task).frozen_layers
+        if there and found > there:
+            wrong = f"found {found} for size {name}, expected at most its {there} layers"
+            yield f"frozen_layers ({phase}, {task}): {wrong}"
 
 
 def order(study, counts: dict[str, int]) -> Iterator[str]:
