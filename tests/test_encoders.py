@@ -219,6 +219,19 @@ def test_asking_for_more_layers_than_there_are_is_one_line(tiny_sources, asked, 
         encoders.pretrained(size)
 
 
+@pytest.mark.parametrize(("phase", "task"), [("intermediate", "choices"), ("target", "pairs")])
+def test_phase_1_refuses_texts_that_the_encoder_has_no_positions_for(
+    tiny_study, tmp_path, phase, task
+):
+    study = Study.load(tiny_study, tmp_path)
+    study.phases[phase]["max_length"] = 69
+    expected = rf"max_length \({phase}, {task}\): found 69 for size base, expected at most .* 68"
+    with pytest.raises(StudyError, match=expected):
+        encoders.prepare(study, "base")
+    study.phases[phase]["max_length"] = 68
+    encoders.prepare(study, "base")
+
+
 def test_a_missing_model_folder_is_one_line():
     with pytest.raises(StudyError, match=r"\./nowhere: no folder with a config\.json"):
         encoders.pretrained(Size(encoder="./nowhere", title="none", pooling="mean"))

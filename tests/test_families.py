@@ -150,6 +150,15 @@ def test_every_family_goes_the_whole_way(study, folder):
     assert bool(report["notes"]) != exact
 
 
+def test_the_longest_text_is_the_longest_that_the_model_reads(folder):
+    encoder, _ = encoders.load(folder)
+    longest = families.longest(encoder)
+    encoder(torch.full((1, min(longest, 200)), 5))
+    if longest < 200:
+        with pytest.raises((IndexError, RuntimeError)):
+            encoder(torch.full((1, longest + 1), 5))
+
+
 def test_states_of_the_lower_layers_are_the_models_own(folder):
     """Up to float32's rounding, and what the upper layers make of them is the model's output."""
     encoder, tokenizer = encoders.load(folder)

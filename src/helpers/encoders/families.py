@@ -5,6 +5,7 @@ exchanged for the call, so that masks, positions and what follows the last layer
 own.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -68,6 +69,15 @@ def lower_parameters(encoder: PreTrainedModel, count: int) -> dict[str, nn.Param
     """
     upper = {id(p) for module in _upper(encoder, count) for p in module.parameters()}
     return {name: p for name, p in encoder.named_parameters() if id(p) not in upper}
+
+
+def longest(encoder: PreTrainedModel) -> float:
+    """Tokens of the longest text that an encoder has positions for; inf where it learned none."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            unused = [] if module.padding_idx is None else range(module.padding_idx + 1)  # RoBERTa
+            return module.num_embeddings - len(unused)
+    return math.inf
 
 
 def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:

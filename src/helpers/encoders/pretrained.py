@@ -24,6 +24,7 @@ from helpers.study import NONE, Size, Study, StudyError, opening
 from helpers.study.architectures import MIRROR, local_folder
 from helpers.study.catalogue import PIP
 from helpers.study.files import read_json, write_json, write_whole
+from helpers.study.params import Phase
 
 disable_progress_bar()
 
@@ -70,6 +71,7 @@ def prepare(study: Study, name: str) -> dict:
     """
     model, tokenizer = pretrained(study.sizes[name])
     adapters.targets(model, study.sizes[name])  # what is wrong there is said now
+    _lengths(study, name, families.longest(model))
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
     report["tokens before"], texts, kept = len(tokenizer), _texts(study), None
     used = used_tokens(tokenizer, texts)
@@ -95,6 +97,16 @@ def prepare(study: Study, name: str) -> dict:
 
     write_whole(study.encoder_folder(name, new=True), write)
     return report
+
+
+def _lengths(study: Study, name: str, longest: float) -> None:
+    """Raise where a training or an evaluation of a size reads longer texts than its encoder can."""
+    read: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
+    for phase, task in study.trainings() + read:
+        found = study.hyperparameters(phase, name, task).max_length
+        if found > longest:
+            wrong = f"found {found} for size {name}, expected at most its encoder's {longest}"
+            raise StudyError(f"{study.path}: max_length ({phase}, {task}): {wrong}")
 
 
 def load(
