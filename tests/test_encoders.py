@@ -225,11 +225,17 @@ def test_phase_1_refuses_texts_that_the_encoder_has_no_positions_for(
 ):
     study = Study.load(tiny_study, tmp_path)
     study.phases[phase]["max_length"] = 69
-    expected = rf"max_length \({phase}, {task}\): found 69 for size base, expected at most .* 68"
-    with pytest.raises(StudyError, match=expected):
+    expected = "max_length: found 69, expected at most 68"
+    with pytest.raises(StudyError, match=f"yaml: {phase} {task}, size base: {expected}"):
         encoders.prepare(study, "base")
     study.phases[phase]["max_length"] = 68
     encoders.prepare(study, "base")
+    study.phases[phase]["max_length"] = 69  # changed afterwards: the training says so
+    with pytest.raises(StudyError, match=f"yaml: {expected}"):
+        if phase == "target":
+            training.target(study, Run("base", "none", "pairs", 1))
+        else:
+            training.intermediate(study, "base", "choices", 1)
 
 
 def test_a_missing_model_folder_is_one_line():

@@ -80,6 +80,13 @@ def longest(encoder: PreTrainedModel) -> float:
     return math.inf
 
 
+def check_length(encoder: PreTrainedModel, found: int, where: str) -> None:
+    """Raise :class:`StudyError` where an encoder cannot read texts of ``found`` tokens."""
+    if found > (most := longest(encoder)):
+        expected = f"expected at most {most}, for which the encoder has positions"
+        raise StudyError(f"{where}: max_length: found {found}, {expected}")
+
+
 def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
     """Train neither the embeddings nor the lowest ``count`` layers; returns these modules.
 

@@ -71,7 +71,10 @@ def prepare(study: Study, name: str) -> dict:
     """
     model, tokenizer = pretrained(study.sizes[name])
     adapters.targets(model, study.sizes[name])  # what is wrong there is said now
-    _lengths(study, name, families.longest(model))
+    read: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
+    for phase, task in study.trainings() + read:
+        length = study.hyperparameters(phase, name, task).max_length
+        families.check_length(model, length, f"{study.path}: {phase} {task}, size {name}")
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
     report["tokens before"], texts, kept = len(tokenizer), _texts(study), None
     used = used_tokens(tokenizer, texts)
@@ -97,16 +100,6 @@ def prepare(study: Study, name: str) -> dict:
 
     write_whole(study.encoder_folder(name, new=True), write)
     return report
-
-
-def _lengths(study: Study, name: str, longest: float) -> None:
-    """Raise where a training or an evaluation of a size reads longer texts than its encoder can."""
-    read: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
-    for phase, task in study.trainings() + read:
-        found = study.hyperparameters(phase, name, task).max_length
-        if found > longest:
-            wrong = f"found {found} for size {name}, expected at most its encoder's {longest}"
-            raise StudyError(f"{study.path}: max_length ({phase}, {task}): {wrong}")
 
 
 def load(
