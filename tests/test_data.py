@@ -37,6 +37,13 @@ def test_own_files_and_the_mirror_give_the_formats_columns(tiny_study):
     assert choice["choices"] == ["dog runs", "dog is not there"] and choice["label"] == 0
 
 
+def test_a_table_is_read_as_spreadsheets_save_it(tiny_study, sources):
+    path = sources / "files/pairs/en.train.tsv"
+    before = data.examples(Study.load(tiny_study), "pairs", "train")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert data.examples(Study.load(tiny_study), "pairs", "train") == before
+
+
 def test_items_of_one_id_are_translations(tiny_study):
     study = Study.load(tiny_study)
     english, german = (data.examples(study, "pairs", "test", language) for language in ("en", "de"))

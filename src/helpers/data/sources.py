@@ -69,7 +69,7 @@ def _own(where: str, path: Path) -> Rows:
         found = _load(where, _BUILDERS[kind], data_files=str(path), split="train")
         return _passages(path.stem, found[0]["data"]) if found and "data" in found[0] else found
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
+        with path.open(encoding="utf-8-sig", newline="") as lines:  # spreadsheets begin with a mark
             return _derivations(lines) if kind == ".auto" else _table(lines, **_TABLES[kind])
     except (UnicodeDecodeError, csv.Error) as error:
         raise StudyError(f"{where}: cannot read {path}: {error}") from None
