@@ -58,9 +58,14 @@ def collect(outputs: Path, folder: Path = FOLDER) -> None:
             if figure is not None:
                 svg = vl_convert.vegalite_to_svg(json.dumps(figure.to_dict(validate=False)))
                 write_text(folder / f"{name}-{chart}.svg", svg)
+    if not results:  # the tables that are there are another machine's, and worth more than none
+        wrong = f"no run of {' or '.join(STUDIES)} is finished"
+        raise SystemExit(
+            f"{outputs}: {wrong}; expected `make study STUDY=params/{STUDIES[0]}.yaml`"
+        )
     columns = [*NAMES, *NUMBERS, "collapsed"]
-    _csv(folder, "results", pd.concat(results or [pd.DataFrame(columns=["study", *RUN])]))
-    _csv(folder, "effects", pd.concat(effects or [pd.DataFrame(columns=columns)])[columns])
+    _csv(folder, "results", pd.concat(results))
+    _csv(folder, "effects", pd.concat(effects)[columns])
     _csv(folder, "trainings", pd.DataFrame(trainings, columns=TRAINING))
     write_json(folder / "made.json", made)
 

@@ -27,6 +27,12 @@ def test_another_figure_in_a_table_is_another_page(tmp_path, name, column):
     assert write_results.page(folder) != write_results.page()
 
 
+def test_where_no_run_is_finished_the_tables_stay(tmp_path):
+    with pytest.raises(SystemExit, match="no run of small-real or small-real-curve is finished"):
+        write_results.collect(tmp_path, tmp_path / "tables")
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_the_template_itself_has_no_figure_that_was_measured():
     text = write_results.PAGE.with_suffix(".md.jinja").read_text(encoding="utf-8")
     text = re.sub(r"{%.*?%}|{{.*?}}", "", text)
