@@ -59,10 +59,8 @@ def collect(outputs: Path, folder: Path = FOLDER) -> None:
                 svg = vl_convert.vegalite_to_svg(json.dumps(figure.to_dict(validate=False)))
                 write_text(folder / f"{name}-{chart}.svg", svg)
     if not results:  # the tables that are there are another machine's, and worth more than none
-        wrong = f"no run of {' or '.join(STUDIES)} is finished; run `make study` first"
-        raise SystemExit(
-            f"{outputs}: {wrong}; expected `make study STUDY=params/{STUDIES[0]}.yaml`"
-        )
+        names = " or ".join(STUDIES)
+        raise SystemExit(f"{outputs}: no run of {names} is finished; run `make study` first")
     columns = [*NAMES, *NUMBERS, "collapsed"]
     _csv(folder, "results", pd.concat(results))
     _csv(folder, "effects", pd.concat(effects)[columns])
