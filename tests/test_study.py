@@ -1,6 +1,7 @@
 """Params: what a study says, and what is said when it says nonsense."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -170,7 +171,6 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     [
         ({"layers": 3}, "sizes.base.layers: found 3, expected at most 2"),
         ({"layers": 0}, "sizes.base.layers: Input should be greater than 0"),
-        ({"encoder": "/nowhere"}, "sizes.base.encoder: /nowhere: no folder with a config.json"),
     ],
 )
 def test_an_encoder_is_looked_at_before_anything_runs(tiny_study, changes, expected):
@@ -179,6 +179,12 @@ def test_an_encoder_is_looked_at_before_anything_runs(tiny_study, changes, expec
     tiny_study.write_text(yaml.safe_dump(study), encoding="utf-8")
     with pytest.raises(StudyError, match=re.escape(f"{tiny_study}: {expected}")):
         Study.load(tiny_study)
+
+
+def test_a_study_is_read_where_its_encoder_is_not(tiny_study, sources):
+    """As where its results were copied to; phase 1 says what is missing."""
+    shutil.rmtree(sources / "encoder")
+    assert Study.load(tiny_study).sizes["base"].layers == 1
 
 
 @pytest.mark.parametrize(

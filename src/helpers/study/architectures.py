@@ -55,8 +55,6 @@ def faults(encoder: str) -> Iterator[str]:
             yield f"{folder}: {wrong}, where the package knows the layers"
         if not any((folder / name).is_file() for name in _TOKENIZERS):
             yield f"{folder}: found no tokenizer; expected one of {', '.join(_TOKENIZERS)}"
-    elif encoder.startswith((".", "/")):
-        yield f"{encoder}: no folder with a config.json there; expected a model folder or a hub id"
 
 
 def layers(encoder: str) -> int | None:

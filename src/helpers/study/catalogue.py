@@ -103,7 +103,7 @@ def validate(model: type[T], raw: dict, path: Path, key: str = "") -> T:
 
 
 def _keys(raw: Any, loc: tuple) -> Iterator[str | int]:
-    """The keys among the parts of an error's place, where the type that was tried stands too."""
+    """The keys on the way to an error; pydantic names the types that it tried among them."""
     for number, part in enumerate(loc, 1):
         if isinstance(raw, dict) and (part in raw or number == len(loc)):
             raw = raw.get(part)
