@@ -142,7 +142,7 @@ def test_a_difference_that_is_not_found_without_collapsed_runs_is_none_to_build_
     hanging = pd.concat(
         [table(5.0, 1.0, 9.0, 0.01), table(1.0, -2.0, 4.0, 0.4, analysis="without collapsed")]
     )
-    hangs = "a difference only with collapsed runs counted, so none to build on."
+    hangs = "a difference only with collapsed runs counted, so nothing to build on."
     text = sentence(hanging, collapsed=1)
     assert hangs in text and "higher" not in text
     opposite = pd.concat(
@@ -163,6 +163,13 @@ def test_what_is_shown_to_be_small_is_called_so_and_the_margin_is_the_studys():
     assert sentence(small).endswith(
         "not distinguishable from zero, and within 1 point of it either way."
     )
+    for left in (np.nan, 3.0):  # no run that learned, or those that did learn tell otherwise
+        other = table(left, left - 1, left + 1, 0.01, analysis="without collapsed")
+        text = sentence(pd.concat([small, other]), collapsed=2)
+        hangs = "within 1 point of zero only with collapsed runs counted, so nothing to build on. "
+        assert f"from +0.5 to +0.6: {hangs}" in text
+    still = table(0.2, -0.9, 1.1, 0.8, analysis="without collapsed")
+    assert "it either way. " in sentence(pd.concat([small, still]), collapsed=2)
     study = a_study()
     study.margin = 0.5
     assert "nor shown to lie within 0.5 points" in comparison.summary_sentence(study, small, runs())

@@ -34,26 +34,17 @@ def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) ->
     missing = sum(run not in there for run in planned)
     gap = f"The study is incomplete ({missing} of {len(planned)} runs missing)." if missing else ""
     titles = [size.title for size in study.sizes.values()]
-    ends = f"{titles[0]} to {titles[-1]}"
     rows = effects[headline(effects)].dropna(subset=["estimate"]).set_index("analysis")
     if len(titles) > 1:  # a gain would be that of the only size with runs
         rows = rows[rows["quantity"] != "gain"]
     if ANALYSES[0] not in rows.index:
         return _open(titles, gap)
     row = rows.loc[ANALYSES[0]]
-    what = f"the zero-shot gain from English intermediate training on {_over(runs, row)}"
-    gains = _gains(effects, row)
-    if row["quantity"] == "slope":
-        said = f"From {ends}, each doubling of the parameters changed {what} by {_points(row)}"
-        said += f" (gains {', '.join(gains)})"
-    elif row["quantity"] == "gain":
-        said = f"With {titles[0]}, {what} was {_points(row)}"
-    else:
-        said = f"From {ends}, {what} changed by {_points(row)}, from {gains[0]} to {gains[-1]}"
-    hangs = "a difference only with collapsed runs counted, so none to build on"
     down = int(runs["collapsed"].astype(bool).sum())
-    verdict = hangs if down and _hangs(rows) else _verdict(row, study.margin)
-    sentences = [f"{said}: {verdict}."]
+    verdict = _verdict(row, study.margin)
+    if down and (found := _hangs(rows, study.margin)):
+        verdict = f"{found} with collapsed runs counted, so nothing to build on"
+    sentences = [f"{_estimate(effects, runs, row, titles)}: {verdict}."]
     if row["seeds"] < 2:
         noise = f"a noise of {ASSUMED_SEED_SD:g} points between seeds"
         sentences.append(f"There is one seed only, so the interval assumes {noise}.")
@@ -62,6 +53,18 @@ def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) ->
     if row["quantity"] == "slope":
         sentences.append(_bend(effects, row))
     return " ".join(filter(None, [*sentences, gap]))
+
+
+def _estimate(effects: pd.DataFrame, runs: pd.DataFrame, row: pd.Series, titles: list[str]) -> str:
+    """The headline with its interval, and each size's gain."""
+    what = f"the zero-shot gain from English intermediate training on {_over(runs, row)}"
+    if row["quantity"] == "gain":
+        return f"With {titles[0]}, {what} was {_points(row)}"
+    gains, ends = _gains(effects, row), f"From {titles[0]} to {titles[-1]}"
+    if row["quantity"] == "slope":
+        said = f"{ends}, each doubling of the parameters changed {what} by {_points(row)}"
+        return f"{said} (gains {', '.join(gains)})"
+    return f"{ends}, {what} changed by {_points(row)}, from {gains[0]} to {gains[-1]}"
 
 
 def _open(titles: list[str], gap: str) -> str:
@@ -88,13 +91,17 @@ def _collapsed(down: int, runs: pd.DataFrame, rows: pd.DataFrame, margin: float)
     return f"This counts {counted}; without, {other}."
 
 
-def _hangs(rows: pd.DataFrame) -> bool:
-    """Whether there is a difference with all runs, and none of its sign without collapsed ones."""
+def _hangs(rows: pd.DataFrame, margin: float) -> str:
+    """What is found with all runs and not, alike, without the collapsed ones; empty if nothing."""
     row = rows.loc[ANALYSES[0]]
-    if ANALYSES[1] not in rows.index:
-        return _differs(row)
-    other = rows.loc[ANALYSES[1]]
-    return _differs(row) and not (_differs(other) and other["estimate"] * row["estimate"] > 0)
+    other = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
+    if _differs(row):
+        same = other is not None and _differs(other) and other["estimate"] * row["estimate"] > 0
+        return "" if same else "a difference only"
+    if _is_small(row, margin):
+        same = other is not None and _is_small(other, margin)
+        return "" if same else f"within {_unit(margin)} of zero only"
+    return ""
 
 
 def _bend(effects: pd.DataFrame, row: pd.Series) -> str:
@@ -122,10 +129,17 @@ def _verdict(row: pd.Series, margin: float) -> str:
         if row["quantity"] == "gain":
             return "it helps" if row["estimate"] > 0 else "it harms"
         return f"{'higher' if row['estimate'] > 0 else 'lower'} at the larger encoder"
-    unit = f"{margin:g} point{'s' * (margin != 1)}"
-    if row["seeds"] > 1 and -margin < row["low_90"] and row["high_90"] < margin:
-        return f"not distinguishable from zero, and within {unit} of it either way"
-    return f"not distinguishable from zero, nor shown to lie within {unit} of it"
+    if _is_small(row, margin):
+        return f"not distinguishable from zero, and within {_unit(margin)} of it either way"
+    return f"not distinguishable from zero, nor shown to lie within {_unit(margin)} of it"
+
+
+def _is_small(row: pd.Series, margin: float) -> bool:
+    return bool(row["seeds"] > 1 and -margin < row["low_90"] and row["high_90"] < margin)
+
+
+def _unit(margin: float) -> str:
+    return f"{margin:g} point{'s' * (margin != 1)}"
 
 
 def _points(row: pd.Series) -> str:
