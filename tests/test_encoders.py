@@ -220,22 +220,23 @@ def test_asking_for_more_layers_than_there_are_is_one_line(tiny_sources, asked, 
 
 
 @pytest.mark.parametrize(("phase", "task"), [("intermediate", "choices"), ("target", "pairs")])
-def test_phase_1_refuses_texts_that_the_encoder_has_no_positions_for(
-    tiny_study, tmp_path, phase, task
+@pytest.mark.parametrize(("key", "most"), [("max_length", 68), ("frozen_layers", 2)])
+def test_phase_1_refuses_longer_texts_and_more_frozen_layers_than_the_encoder_has(
+    tiny_study, tmp_path, phase, task, key, most
 ):
     study = Study.load(tiny_study, tmp_path)
-    study.phases[phase]["max_length"] = 69
-    expected = "max_length: found 69, expected at most 68"
-    with pytest.raises(StudyError, match=f"yaml: {phase} {task}, size base: {expected}"):
-        encoders.prepare(study, "base")
-    study.phases[phase]["max_length"] = 68
-    encoders.prepare(study, "base")
-    study.phases[phase]["max_length"] = 69  # changed afterwards: the training says so
+    study.phases[phase][key] = most + 1
+    expected = f"{key}: found {most + 1}, expected at most {most}"
+    with pytest.raises(StudyError, match=f"yaml: {phase} {task}, size large: {expected}"):
+        encoders.prepare(study, "large")
+    study.phases[phase][key] = most
+    encoders.prepare(study, "large")
+    study.phases[phase][key] = most + 1  # changed afterwards: the training says so
     with pytest.raises(StudyError, match=f"yaml: {expected}"):
         if phase == "target":
-            training.target(study, Run("base", "none", "pairs", 1))
+            training.target(study, Run("large", "none", "pairs", 1))
         else:
-            training.intermediate(study, "base", "choices", 1)
+            training.intermediate(study, "large", "choices", 1)
 
 
 def test_a_missing_model_folder_is_one_line():

@@ -41,9 +41,7 @@ def summary_sentence(study: Study, effects: pd.DataFrame, runs: pd.DataFrame) ->
         return _open(titles, gap)
     row = rows.loc[ANALYSES[0]]
     down = int(runs["collapsed"].astype(bool).sum())
-    verdict = _verdict(row, study.margin)
-    if down and (found := _hangs(rows, study.margin)):
-        verdict = f"{found} with collapsed runs counted, so nothing to build on"
+    verdict = _judged(rows, study.margin) if down else _verdict(row, study.margin)
     sentences = [f"{_estimate(effects, runs, row, titles)}: {verdict}."]
     if row["seeds"] < 2:
         noise = f"a noise of {ASSUMED_SEED_SD:g} points between seeds"
@@ -91,17 +89,14 @@ def _collapsed(down: int, runs: pd.DataFrame, rows: pd.DataFrame, margin: float)
     return f"This counts {counted}; without, {other}."
 
 
-def _hangs(rows: pd.DataFrame, margin: float) -> str:
-    """What is found with all runs and not, alike, without the collapsed ones; empty if nothing."""
+def _judged(rows: pd.DataFrame, margin: float) -> str:
+    """The verdict on all runs, unless it says something that it does not without collapsed ones."""
     row = rows.loc[ANALYSES[0]]
-    other = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
-    if _differs(row):
-        same = other is not None and _differs(other) and other["estimate"] * row["estimate"] > 0
-        return "" if same else "a difference only"
-    if _is_small(row, margin):
-        same = other is not None and _is_small(other, margin)
-        return "" if same else f"within {_unit(margin)} of zero only"
-    return ""
+    said, other = (_verdict(rows.loc[a], margin) if a in rows.index else "" for a in ANALYSES)
+    if said == other or not (_differs(row) or _is_small(row, margin)):
+        return said
+    found = "a difference" if _differs(row) else f"within {_unit(margin)} of zero"
+    return f"{found} only with collapsed runs counted, so nothing to build on"
 
 
 def _bend(effects: pd.DataFrame, row: pd.Series) -> str:

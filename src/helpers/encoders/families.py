@@ -16,7 +16,7 @@ from transformers import MT5EncoderModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
 from helpers.encoders import hardware
-from helpers.study import StudyError
+from helpers.study import Hyperparameters, StudyError
 from helpers.study.architectures import FAMILIES, Family
 from helpers.study.catalogue import unknown
 
@@ -80,23 +80,16 @@ def longest(encoder: PreTrainedModel) -> float:
     return math.inf
 
 
-def check_length(encoder: PreTrainedModel, found: int, where: str) -> None:
-    """Raise :class:`StudyError` where an encoder cannot read texts of ``found`` tokens."""
-    if found > (most := longest(encoder)):
-        expected = f"expected at most {most}, for which the encoder has positions"
-        raise StudyError(f"{where}: max_length: found {found}, {expected}")
+def check(encoder: PreTrainedModel, settings: Hyperparameters, where: str) -> None:
+    """Raise :class:`StudyError` where hyperparameters ask for more than an encoder has."""
+    known = {"max_length": longest(encoder), "frozen_layers": len(layers(encoder))}
+    for key, most in known.items():
+        if (found := getattr(settings, key)) > most:
+            raise StudyError(f"{where}: {key}: found {found}, expected at most {most}")
 
 
 def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
-    """Train neither the embeddings nor the lowest ``count`` layers; returns these modules.
-
-    Raises
-    ------
-    StudyError
-        The encoder has fewer layers.
-    """
-    if count > (found := len(layers(encoder))):
-        raise StudyError(f"frozen_layers: found {count}, expected at most {found}")
+    """Train neither the embeddings nor the lowest ``count`` layers; returns these modules."""
     if not count:
         return []
     for parameter in lower_parameters(encoder, count).values():

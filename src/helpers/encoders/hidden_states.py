@@ -45,9 +45,8 @@ class States:
 
 def depth(study: Study, size: str) -> int:
     """How many of a size's lowest layers no training of the study changes."""
-    asked: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
-    asked += study.trainings()
-    return min(study.hyperparameters(phase, size, task).frozen_layers for phase, task in asked)
+    asked = (study.hyperparameters(phase, size, task) for phase, task in study.readings())
+    return min(settings.frozen_layers for settings in asked)
 
 
 def write(

@@ -24,7 +24,6 @@ from helpers.study import NONE, Size, Study, StudyError, opening
 from helpers.study.architectures import MIRROR, local_folder
 from helpers.study.catalogue import PIP
 from helpers.study.files import read_json, write_json, write_whole
-from helpers.study.params import Phase
 
 disable_progress_bar()
 
@@ -71,10 +70,9 @@ def prepare(study: Study, name: str) -> dict:
     """
     model, tokenizer = pretrained(study.sizes[name])
     adapters.targets(model, study.sizes[name])  # what is wrong there is said now
-    read: list[tuple[Phase, str]] = [("target", target.task) for target in study.targets]
-    for phase, task in study.trainings() + read:
-        length = study.hyperparameters(phase, name, task).max_length
-        families.check_length(model, length, f"{study.path}: {phase} {task}, size {name}")
+    for phase, task in study.readings():
+        settings = study.hyperparameters(phase, name, task)
+        families.check(model, settings, f"{study.path}: {phase} {task}, size {name}")
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
     report["tokens before"], texts, kept = len(tokenizer), _texts(study), None
     used = used_tokens(tokenizer, texts)

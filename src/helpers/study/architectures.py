@@ -12,8 +12,6 @@ MIRROR = "HUB_MIRROR"
 """Environment variable: a folder laid out like the hub, read instead of it."""
 _TOKENIZERS = ["tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "spm.model"]
 _TOKENIZERS += ["vocab.txt", "vocab.json"]
-_LAYERS = ["num_hidden_layers", "n_layers", "num_layers"]
-"""What configurations call the number of layers."""
 
 
 class Family(NamedTuple):
@@ -55,10 +53,3 @@ def faults(encoder: str) -> Iterator[str]:
             yield f"{folder}: {wrong}, where the package knows the layers"
         if not any((folder / name).is_file() for name in _TOKENIZERS):
             yield f"{folder}: found no tokenizer; expected one of {', '.join(_TOKENIZERS)}"
-
-
-def layers(encoder: str) -> int | None:
-    """How many layers an encoder has, if files on this machine tell."""
-    folder = local_folder(encoder)
-    config = read_json(folder / "config.json") if folder else {}
-    return next((config[key] for key in _LAYERS if key in config), None)

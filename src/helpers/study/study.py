@@ -162,6 +162,10 @@ class Study(Strict):
         ]
         return trained + [("target", t.task) for t in self.targets if self.train_on(t.task)]
 
+    def readings(self) -> list[tuple[Phase, str]]:
+        """Phase and task of all that reads texts: trainings, and targets that may do without."""
+        return [*self.trainings(), *(("target", target.task) for target in self.targets)]
+
     def at(self, rate: float) -> "Study":
         """The study as the sweep tries it: with this learning rate, its runs in other folders."""
         return self.model_copy(update={"rate": rate})

@@ -146,7 +146,7 @@ def _fine_tune(
     started, log, seed = time.time(), checkpoints.log, checkpoints.settings["seed"]
     set_seed(seed)
     encoder, tokenizer = start
-    families.check_length(encoder, settings.max_length, str(study.path))
+    families.check(encoder, settings, str(study.path))
     cached = hidden_states.load(study.encoder_folder(size), encoder, settings.frozen_layers)
     _adapt(study, size, encoder)
     model = None
