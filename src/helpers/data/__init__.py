@@ -3,11 +3,14 @@ parquet, and their token ids.
 """
 
 from helpers.data.reading import (
+    drawn,
     examples,
+    held_out,
     labelled,
     prepare,
     read,
     sample,
+    tested_on,
     token_cache,
     trained_on,
 )
@@ -15,13 +18,16 @@ from helpers.data.tables import evaluated, table
 from helpers.data.tokens import tokenise
 
 __all__ = [
+    "drawn",
     "evaluated",
     "examples",
+    "held_out",
     "labelled",
     "prepare",
     "read",
     "sample",
     "table",
+    "tested_on",
     "token_cache",
     "tokenise",
     "trained_on",

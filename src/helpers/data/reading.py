@@ -7,6 +7,7 @@ and no network.
 
 import shutil
 from functools import partial
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from helpers import tasks
 from helpers.data import sources
-from helpers.study import ENGLISH, Study, StudyError, Task, prepared
+from helpers.study import ENGLISH, Hyperparameters, Study, StudyError, Task, prepared
 from helpers.study.files import read_json, write_json, write_whole
 
 UNSEEN = "<unseen>"
@@ -49,12 +50,34 @@ def trained_on(study: Study, name: str, split: str) -> list[dict]:
     return [row for language in languages for row in examples(study, name, split, language)]
 
 
+def tested_on(study: Study, target: str, language: str) -> list[dict]:
+    """Examples of a language that a target is scored on: all, or ``test_examples`` drawn by their
+    ids, and so the same ones in every language that shares them.
+    """
+    rows = examples(study, target, study.tasks[target].evaluate, language)
+    order = sorted(rows, key=lambda row: sha256(str(row["id"]).encode()).digest())
+    kept = {row["id"] for row in order[: study.target(target).test_examples]}
+    return [row for row in rows if row["id"] in kept]
+
+
 def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
     """``count`` rows drawn without replacement, the same for a seed; all if there are no more."""
     if count is None or count >= len(rows):
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
     return [rows[i] for i in np.sort(chosen)]
+
+
+def drawn(study: Study, name: str, settings: Hyperparameters, *seeds: int) -> list[dict]:
+    """The training examples of a task that trainings with these seeds see, each once."""
+    rows = trained_on(study, name, "train")
+    samples = (sample(rows, settings.train_examples, seed) for seed in seeds)
+    return list({id(row): row for some in samples for row in some}.values())
+
+
+def held_out(study: Study, name: str, settings: Hyperparameters) -> list[dict]:
+    """The validation examples of a task that a training is selected on, the same for every seed."""
+    return sample(trained_on(study, name, "validation"), settings.validation_examples, 0)
 
 
 def read(

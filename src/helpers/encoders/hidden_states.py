@@ -142,17 +142,24 @@ def _by_use(study: Study, size: str) -> Iterator[list[tuple[str, list[dict], int
     def english(phase: Phase, names: list[str], split: str) -> list[tuple[str, list[dict], int]]:
         found = []
         for name in names:
-            length = study.hyperparameters(phase, size, name).max_length
-            parts = study.train_on(name) if phase == "target" else study.components(name)
-            found += [(part, data.trained_on(study, part, split), length) for part in parts]
+            settings = study.hyperparameters(phase, size, name)
+            if phase == "target":
+                parts, before = study.train_on(name), study.intermediate
+            else:
+                parts, before = study.components(name), [name]
+            seeds = {seed for task in before for seed in study.seeds_of(task)}
+            for part in parts:
+                rows = data.drawn(study, part, settings, *sorted(seeds))
+                if split == "validation":
+                    rows = data.held_out(study, part, settings)
+                found.append((part, rows, settings.max_length))
         return found
 
     scored = english("target", targets, "validation")
     for name in targets:
         length = study.hyperparameters("target", size, name).max_length
         for code in study.languages(name):
-            split = study.tasks[name].evaluate
-            scored.append((name, data.examples(study, name, split, code), length))
+            scored.append((name, data.tested_on(study, name, code), length))
     yield scored
     yield english("target", targets, "train")
     yield english("intermediate", before, "validation") + english("intermediate", before, "train")

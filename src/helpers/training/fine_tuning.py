@@ -206,7 +206,7 @@ def _training_set(
 ) -> TrainingSet:
     if name in study.mixtures:
         return mixture.of_mixture(study, size, name, tokenizer, settings, seed)
-    train = training_set.drawn(study, name, settings, seed)
-    validation = training_set.held_out(study, name, settings)
+    train = data.drawn(study, name, settings, seed)
+    validation = data.held_out(study, name, settings)
     task, cache = data.labelled(study, name), data.token_cache(study)
     return training_set.of_task(task, train, validation, tokenizer, settings, cache)

@@ -18,7 +18,6 @@ from helpers.encoders.batches import length, training_items
 from helpers.study import Hyperparameters, Study, StudyError, prepared
 from helpers.study.params import Mixture
 from helpers.tasks.labels import IGNORED
-from helpers.training import training_set
 from helpers.training.training_set import MLM, TrainingSet, Validation, means
 
 MASKED = 0.15
@@ -66,7 +65,7 @@ def of_mixture(
     """
     mixture, own = study.mixtures[name], study.mixtures[name].tasks
     lengths = {task: study.hyperparameters("intermediate", size, task).max_length for task in own}
-    rows: dict[str, list] = {task: training_set.drawn(study, task, settings, seed) for task in own}
+    rows: dict[str, list] = {task: data.drawn(study, task, settings, seed) for task in own}
     if mixture.mlm:
         rows[MLM], lengths[MLM] = _lines(study, mixture, tokenizer), settings.max_length
     examples = sum(min(len(some), mixture.cap) for some in rows.values())
@@ -92,7 +91,7 @@ def of_mixture(
 def _held_out(
     study: Study, name: str, tokenizer, settings: Hyperparameters, length: int
 ) -> Validation:
-    rows, cache = training_set.held_out(study, name, settings), data.token_cache(study)
+    rows, cache = data.held_out(study, name, settings), data.token_cache(study)
     return Validation(data.labelled(study, name), rows, tokenizer, length, cache)
 
 

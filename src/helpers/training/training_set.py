@@ -14,7 +14,7 @@ from helpers import data, tasks
 from helpers.encoders import batches
 from helpers.encoders.batches import collate_labels, training_items
 from helpers.encoders.model import EncoderModel, predict
-from helpers.study import Hyperparameters, Study, Task
+from helpers.study import Hyperparameters, Task
 from helpers.tasks.labels import IGNORED
 
 MLM = "masked language modelling"
@@ -141,16 +141,6 @@ def of_task(
         examples=len(items),
         **means(items),
     )
-
-
-def drawn(study: Study, name: str, settings: Hyperparameters, seed: int) -> list[dict]:
-    """The training examples of a task that a training with ``seed`` sees."""
-    return data.sample(data.trained_on(study, name, "train"), settings.train_examples, seed)
-
-
-def held_out(study: Study, name: str, settings: Hyperparameters) -> list[dict]:
-    """The validation examples of a task, the same for every seed."""
-    return data.sample(data.trained_on(study, name, "validation"), settings.validation_examples, 0)
 
 
 def means(items: Sequence[dict]) -> dict[str, Any]:
