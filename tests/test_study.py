@@ -78,10 +78,6 @@ def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp
             "targets.pairs.languages: unknown language 'fr'",
         ),
         (
-            {"targets": [{"task": "pairs", "test_examples": 0}]},
-            "targets.0.test_examples: Input should be greater than 0",
-        ),
-        (
             {"overrides": [{"size": "huge", "set": {"steps": 1}}]},
             "overrides.size: unknown size 'huge'",
         ),

@@ -19,7 +19,6 @@ from helpers.encoders import hardware, hidden_states
 from helpers.encoders.batches import batches, collate, collate_labels, length
 from helpers.encoders.model import EncoderWithHead, predict
 from helpers.study import Run, Study
-from helpers.study.params import Target
 from helpers.training.training_set import TrainingSet, Validation
 
 
@@ -411,22 +410,6 @@ def test_states_are_kept_of_the_examples_that_a_seed_draws(study, tiny_sources, 
         drawn = [row for seed in (1, 2) for row in data.drawn(frozen, name, settings, seed)]
         assert texts(drawn) <= kept
         assert texts(data.trained_on(frozen, name, "train")) - kept
-
-
-def test_some_test_examples_are_the_same_in_every_language_and_order(study, tiny_sources):
-    """Their ids decide, not their places; a study that evaluates fewer shows no other's runs."""
-    few = study.model_copy(update={"targets": [Target(task="pairs", test_examples=3)]})
-    trained = training.target(study, Run("large", "none", "pairs", 1))
-    found = evaluation.zero_shot(few, "pairs", trained)
-    ids = found.groupby("language")["id"].agg(frozenset)
-    assert found["language"].nunique() == 3 and len(found) == 9 and ids.nunique() == 1
-    whole = evaluation.zero_shot(study, "pairs", trained).merge(found, on=["language", "id"])
-    assert len(whole) == 9 and (whole["prediction_x"] == whole["prediction_y"]).all()
-    assert len(data.evaluated(few, "pairs")) == 9
-    run = ("large", "none", "pairs")
-    assert few.settings(*run)["target"].pop("test_examples") == 3
-    assert few.settings(*run) != study.settings(*run)
-    assert few.settings("large", "choices") == study.settings("large", "choices")
 
 
 def test_long_sequences_use_the_attention_that_is_faster_for_them(tiny_sources, monkeypatch):

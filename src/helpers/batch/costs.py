@@ -47,8 +47,7 @@ def result(study: Study, size: str, *names: str) -> tuple[int, int, float, int, 
 def evaluated(study: Study, size: str, target: str) -> tuple[int, int]:
     """Items of a target in all languages, and the tokens of these and of their candidates."""
     task = study.tasks[target]
-    languages, few = study.languages(target), study.target(target).test_examples
-    items = min(_items(task, languages), (few or math.inf) * len(languages))
+    items = _items(task, study.languages(target))
     tokens = items * tokens_of(study, "target", size, target, target)
     for pool in (study.tasks[name] for name in task.candidates):
         length = tokens_of(study, "target", size, pool.name, target)

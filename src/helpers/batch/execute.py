@@ -33,13 +33,6 @@ _ending = threading.Event()
 _free_gpus: queue.SimpleQueue[str] = queue.SimpleQueue()
 
 
-def preload() -> None:
-    """Start the fork server on this machine's processors: it imports while Snakemake does."""
-    if os.environ.get(GPUS) == "":
-        forkserver.set_forkserver_preload(PRELOADED)
-        forkserver.ensure_running()
-
-
 def serve_snakemake() -> None:
     """Have an interrupt, or the end of its batch, end Snakemake's process and its notebooks."""
 
@@ -53,9 +46,12 @@ def serve_snakemake() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # notebooks inherit it: only trainings listen
     if batch := os.environ.pop(BATCH, None):  # a cluster's jobs must not see it
         _end_unless(lambda: os.getppid() == int(batch), signal.SIGINT)
-    for name in filter(None, os.environ.get(GPUS, "").split(",")):
+    given = os.environ.get(GPUS)
+    for name in given.split(",") if given else []:
         _free_gpus.put(name)
-    preload()  # where Snakemake is not begun by `run`
+    if given == "":
+        forkserver.set_forkserver_preload(PRELOADED)
+        forkserver.ensure_running()  # imports while Snakemake plans
 
 
 def notebook(name: str, output: str | Path, study: Study, /, report=False, **parameters) -> None:

@@ -113,7 +113,7 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) 
                 print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
             shown = line
             with suppress(subprocess.TimeoutExpired):  # thousands of runs take a second to count
-                process.wait(max(3, 20 * (time.monotonic() - began)))
+                process.wait(max(1, 20 * (time.monotonic() - began)))
         if process.returncode < 0:  # it was killed: its notebooks save a checkpoint and end
             recovery.no_job_left(study)
         return process.returncode
@@ -128,8 +128,7 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) 
 def _command(study: Study, at_once: int, profile: Path | None, more: list[str]) -> list[str]:
     here = ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
     snakefile = Path(__file__).parents[3] / "Snakefile"
-    begin = "from helpers.batch.execute import preload; preload(); from snakemake import cli"
-    command = [sys.executable, "-c", f"{begin}; cli.main()", *more, "--snakefile", str(snakefile)]
+    command = [sys.executable, "-m", "snakemake", *more, "--snakefile", str(snakefile)]
     command += ["--profile", str(profile)] if profile else here
     command += ["--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"]
     command += ["--scheduler", "greedy"]  # not a linear program over all that is ready

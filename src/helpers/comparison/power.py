@@ -65,12 +65,11 @@ def _error(contrast: Contrast, study, seeds, spread, results) -> tuple[float, fl
 
 def _item_variance(study: Study, results: pd.DataFrame) -> float:
     """Variance that items add to one condition's zero-shot mean over targets, in points squared."""
-    parts = []
-    for name, few in ((target.task, target.test_examples) for target in study.targets):
+    parts, names = [], [target.task for target in study.targets]
+    for name in names:
         entry, languages = study.tasks[name], [c for c in study.languages(name) if c != ENGLISH]
         seen = results[(results["target"] == name) & results["language"].isin(languages)]
-        whole = entry.sizes.get(entry.evaluate, ITEMS)
-        items = seen["n"].mean() if len(seen) else min(whole, few or whole)
+        items = seen["n"].mean() if len(seen) else entry.sizes.get(entry.evaluate, ITEMS)
         count = max(1, len(languages))
         shared = (1 + (count - 1) * SHARED * entry.parallel) / count
         parts.append(100**2 * DISAGREEMENT / 2 / items * shared)

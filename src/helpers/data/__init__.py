@@ -10,7 +10,6 @@ from helpers.data.reading import (
     prepare,
     read,
     sample,
-    tested_on,
     token_cache,
     trained_on,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "read",
     "sample",
     "table",
-    "tested_on",
     "token_cache",
     "tokenise",
     "trained_on",

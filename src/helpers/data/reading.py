@@ -7,7 +7,6 @@ and no network.
 
 import shutil
 from functools import partial
-from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
@@ -48,16 +47,6 @@ def trained_on(study: Study, name: str, split: str) -> list[dict]:
     entry = study.tasks[name]
     languages = entry.trained_in if split == "train" else entry.selected_in
     return [row for language in languages for row in examples(study, name, split, language)]
-
-
-def tested_on(study: Study, target: str, language: str) -> list[dict]:
-    """Examples of a language that a target is scored on: all, or ``test_examples`` drawn by their
-    ids, and so the same ones in every language that shares them.
-    """
-    rows = examples(study, target, study.tasks[target].evaluate, language)
-    order = sorted(rows, key=lambda row: sha256(str(row["id"]).encode()).digest())
-    kept = {row["id"] for row in order[: study.target(target).test_examples]}
-    return [row for row in rows if row["id"] in kept]
 
 
 def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:

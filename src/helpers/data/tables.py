@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from helpers.data.reading import labelled, tested_on
+from helpers.data.reading import examples, labelled
 from helpers.study import Study, Task
 
 
@@ -21,7 +21,7 @@ def evaluated(study: Study, target: str) -> pd.DataFrame:
     """All evaluated items of a target as a table to read, with predictions' language and id."""
     task, tables = labelled(study, target), []
     for language in study.languages(target):
-        items = table(tested_on(study, target, language), task)
+        items = table(examples(study, target, task.evaluate, language), task)
         items["id"] = items["id"] if task.parallel else f"{language}/" + items["id"]
         tables.append(items.assign(language=language))
     return pd.concat(tables, ignore_index=True)

@@ -8,7 +8,6 @@ format's code included.
 import hashlib
 import inspect
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,22 +50,17 @@ def tokenise(
 def _digest(
     task: Task, examples: list[dict], tokenizer: "PreTrainedTokenizerFast", max_length: int
 ) -> str:
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state |= {"truncation": None, "padding": None}  # as its last call left them
     on = [
         inspect.getsource(tasks.of(task)),
         inspect.getsource(texts),
         task.labels,
         max_length,
         examples,
-        _state(tokenizer),
+        state,
     ]
     return hashlib.sha256(json.dumps(on).encode()).hexdigest()[:32]
-
-
-@lru_cache(maxsize=1)  # a run asks for its one tokenizer's several times
-def _state(tokenizer: "PreTrainedTokenizerFast") -> str:
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    state |= {"truncation": None, "padding": None}  # as its last call left them
-    return json.dumps(state)
 
 
 def _shaped(frame: pd.DataFrame, shapes: dict[str, tuple]) -> pd.DataFrame:

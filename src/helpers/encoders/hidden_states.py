@@ -159,7 +159,8 @@ def _by_use(study: Study, size: str) -> Iterator[list[tuple[str, list[dict], int
     for name in targets:
         length = study.hyperparameters("target", size, name).max_length
         for code in study.languages(name):
-            scored.append((name, data.tested_on(study, name, code), length))
+            split = study.tasks[name].evaluate
+            scored.append((name, data.examples(study, name, split, code), length))
     yield scored
     yield english("target", targets, "train")
     yield english("intermediate", before, "validation") + english("intermediate", before, "train")

@@ -33,15 +33,12 @@ def export(study: Study, folder: Path | None = None) -> list[Path]:
     Raises
     ------
     StudyError
-        No run is finished, a target has ``test_examples``, or two are one of XTREME's tasks.
+        No run is finished, or two targets are one of XTREME's tasks.
     """
     folder = folder or study.folder / "xtreme"
     names = [FOLDERS.get(target.task, target.task) for target in study.targets]
     if twice := {name for name in names if names.count(name) > 1}:
         wrong = f"several are XTREME's '{min(twice)}'; expected one, for they share a folder"
-        raise StudyError(f"{study.path}: targets: {wrong}")
-    if some := next((target.task for target in study.targets if target.test_examples), None):
-        wrong = f"found test_examples of {some}, expected predictions of whole test sets"
         raise StudyError(f"{study.path}: targets: {wrong}")
     written = []
     for run in study.runs():

@@ -20,16 +20,10 @@ def zero_shot(study: Study, target: str, trained: Training) -> pd.DataFrame:
     cells = [(target, split, code) for code in study.languages(target) for split in splits]
     for pool in (study.tasks[name] for name in task.candidates):
         cells += [(pool.name, pool.evaluate, code) for code in pool.languages]
-
-    def read(name: str, split: str, code: str) -> list[dict]:
-        if (name, split) == (target, task.evaluate):
-            return data.tested_on(study, name, code)
-        return data.examples(study, name, split, code)
-
     examples = [
         {**row, "task": name, "language": code, "split": split, "prefix": trained.prefix}
         for name, split, code in cells
-        for row in read(name, split, code)
+        for row in data.examples(study, name, split, code)
     ]
     cache = data.token_cache(study)
     features = data.tokenise(task, examples, tokenizer, trained.max_length, cache)

@@ -58,9 +58,6 @@ def overview(study: Study, runs: pd.DataFrame, missing: pd.DataFrame) -> HTML:
     if "repeats" in runs and (hours := shared_hours(study, runs)):
         what = "of intermediate training, which runs on several targets share"
         lines.append(f"Saved against every run alone: {hours:,.2g} hours {what}")
-    for target in (target for target in study.targets if target.test_examples):
-        some = f"{target.test_examples} test items of each language, not all"
-        lines.append(f"Scored on: {target.task}, {some}")
     for cell, count in study.dropped(study.tasks).items():
         lines.append(f"Left out of {cell}: {count} items that a target evaluates")
     for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least

@@ -124,15 +124,11 @@ class Override(Strict):
 
 
 class Target(Strict):
-    """A target task as this study uses it; what is not given comes from the catalogue.
-
-    With ``test_examples`` it is scored on that many items of each language, not on all.
-    """
+    """A target task as this study uses it; what is not given comes from the catalogue."""
 
     task: Name
     train_on: list[Name] = []
     languages: list[str] = []
-    test_examples: PositiveInt | None = None
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -28,8 +28,6 @@ def of(study, size: str, intermediate: str | None, target: str | None) -> dict:
         if not study.rate:
             training["languages"] = study.languages(target)
             training["evaluated"] = catalogue.settings(study.tasks, target)
-            if few := study.target(target).test_examples:
-                training["test_examples"] = few
             if pools := study.tasks[target].candidates:
                 training["searched"] = {pool: study.tasks[pool].languages for pool in pools}
         found["target"] = training
