@@ -134,7 +134,8 @@ def _sequences(study: Study, size: str, tokenizer: PreTrainedTokenizerFast, room
 
 def _by_use(study: Study, size: str) -> Iterator[list[tuple[str, list[dict], int]]]:
     """(task, rows, tokens at most) of what targets are scored on, then of what they are trained on,
-    then of the intermediate tasks.
+    then of the intermediate tasks; of training sets what the study's seeds draw. A seed that is
+    added later computes what it draws besides.
     """
     targets = [t.task for t in study.targets if study.tasks[t.task].format != "retrieval"]
     before = [name for name in study.intermediate if name != NONE]
