@@ -157,9 +157,12 @@ def test_an_unknown_key_of_a_task_names_the_catalogue_and_the_task(tiny_study):
         Study.load(tiny_study)
 
 
-def test_a_missing_or_broken_file_is_named(tmp_path):
-    with pytest.raises(StudyError, match=r"absent\.yaml: no such file"):
+def test_a_missing_or_broken_file_is_named(tiny_study, tmp_path):
+    with pytest.raises(StudyError, match=r"absent\.yaml: no such file; expected a params file"):
         Study.load(tmp_path / "absent.yaml")
+    away = shutil.copy(tiny_study, tmp_path / "away.yaml")  # its catalogue is not beside it
+    with pytest.raises(StudyError, match=r"tasks\.yaml: no such file; expected a catalogue of "):
+        Study.load(away)
     (tmp_path / "bad.yaml").write_text("a: [1", encoding="utf-8")
     with pytest.raises(StudyError, match=r"bad\.yaml: not YAML"):
         Study.load(tmp_path / "bad.yaml")

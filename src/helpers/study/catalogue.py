@@ -65,12 +65,12 @@ class _EachKeyOnce(yaml.CSafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path) -> dict:
+def read_yaml(path: Path, expected: str = "a params file") -> dict:
     """A YAML file's mapping; anything else is a :class:`StudyError` of one line."""
     try:
         raw = _EachKeyOnce(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
-        raise StudyError(f"{path}: no such file; expected a params file") from None
+        raise StudyError(f"{path}: no such file; expected {expected}") from None
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -216,8 +216,8 @@ def load(path: Path) -> Catalogue:
     StudyError
         The file is missing, is no YAML, or an entry is not as :class:`Task` says.
     """
-    tasks = Catalogue()
-    for name, entry in validate(_Entries, read_yaml(path), path).tasks.items():
+    tasks, expected = Catalogue(), "a catalogue of tasks, which the study's key catalogue names"
+    for name, entry in validate(_Entries, read_yaml(path, expected), path).tasks.items():
         tasks[name] = validate(Task, {"name": name, **entry}, path, name)
     for task in tasks.values():
         for wrong in _references(task, tasks):
