@@ -150,8 +150,9 @@ def _by_use(study: Study, size: str) -> Iterator[list[tuple[str, list[dict], int
                 parts, before = study.components(name), [name]
             seeds = {seed for task in before for seed in study.seeds_of(task)}
             for part in parts:
-                rows = data.drawn(study, part, settings, *sorted(seeds))
-                if split == "validation":
+                if split == "train":
+                    rows = data.drawn(study, part, settings, *sorted(seeds))
+                else:
                     rows = data.held_out(study, part, settings)
                 found.append((part, rows, settings.max_length))
         return found
