@@ -145,10 +145,10 @@ def _by_use(study: Study, size: str) -> Iterator[list[tuple[str, list[dict], int
         for name in names:
             settings = study.hyperparameters(phase, size, name)
             if phase == "target":
-                parts, before = study.train_on(name), study.intermediate
+                parts, preceding = study.train_on(name), study.intermediate
             else:
-                parts, before = study.components(name), [name]
-            seeds = {seed for task in before for seed in study.seeds_of(task)}
+                parts, preceding = study.components(name), [name]
+            seeds = {seed for task in preceding for seed in study.seeds_of(task)}
             for part in parts:
                 if split == "train":
                     rows = data.drawn(study, part, settings, *sorted(seeds))
