@@ -19,6 +19,7 @@ from helpers.encoders import hardware, hidden_states
 from helpers.encoders.batches import batches, collate, collate_labels, length
 from helpers.encoders.model import EncoderWithHead, predict
 from helpers.study import Run, Study
+from helpers.study.params import Sweep
 from helpers.training.training_set import TrainingSet, Validation
 
 
@@ -392,11 +393,14 @@ def test_without_room_for_all_states_those_of_the_evaluated_texts_are_kept(
 
 
 def test_states_are_kept_of_the_examples_that_a_seed_draws(study, tiny_sources, monkeypatch):
-    """An example that no seed of the study draws is not computed."""
+    """An example that no seed of the study or its sweep draws is not computed."""
     monkeypatch.setenv("HUB_MIRROR", str(tiny_sources / "hub"))
     few = {"frozen_layers": 1, "train_examples": 2}
     phases = {name: {**phase, **few} for name, phase in study.phases.items()}
-    frozen = study.model_copy(update={"name": "drawn", "phases": phases, "seeds": [1, 2]})
+    changes = {"name": "drawn", "phases": phases, "seeds": [1, 2]}
+    frozen = study.model_copy(
+        update=changes | {"sweep": Sweep(learning_rates=[1e-3, 1e-2], seeds=[7])}
+    )
     data.prepare(frozen)
     tokenizer = encoders.load(study.encoder_folder("large"))[1]
     kept = set(hidden_states._sequences(frozen, "large", tokenizer, 2**31))
@@ -407,7 +411,7 @@ def test_states_are_kept_of_the_examples_that_a_seed_draws(study, tiny_sources, 
             features = data.tokenise(data.labelled(frozen, name), rows, tokenizer, length)
             return {tuple(ids) for feature in features for ids in feature["input_ids"]}
 
-        drawn = [row for seed in (1, 2) for row in data.drawn(frozen, name, settings, seed)]
+        drawn = [row for seed in (1, 2, 7) for row in data.drawn(frozen, name, settings, seed)]
         assert texts(drawn) <= kept
         assert texts(data.trained_on(frozen, name, "train")) - kept
 

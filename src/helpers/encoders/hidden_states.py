@@ -148,7 +148,8 @@ def _by_use(study: Study, size: str) -> Iterator[list[tuple[str, list[dict], int
                 parts, preceding = study.train_on(name), study.intermediate
             else:
                 parts, preceding = study.components(name), [name]
-            seeds = {seed for task in preceding for seed in study.seeds_of(task)}
+            seeds = set(study.sweep.seeds if study.sweep else ())
+            seeds |= {seed for task in preceding for seed in study.seeds_of(task)}
             for part in parts:
                 if split == "train":
                     rows = data.drawn(study, part, settings, *sorted(seeds))
