@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from helpers.comparison import contrasts, resampling
 from helpers.comparison.arrays import Block, ItemScores
@@ -141,7 +141,7 @@ def draw_target(case: Case, conditions: list, noise: list[np.ndarray], rng) -> I
             down = task == "none" and size == sizes[-1] and rng.random() < case.collapse
             points = np.full(len(LANGUAGES), 100 / 3) if down else true + shift
             latent = difficulty + own + rest * rng.standard_normal(shape)
-            correct = latent < norm.ppf(np.clip(points / 100, 0.01, 0.99))
+            correct = latent < ndtri(np.clip(points / 100, 0.01, 0.99))
             runs.append((size, task, seed))
             credit.append(correct * out_of)
     stacked = np.stack(credit, axis=-1).reshape(-1, case.passage, len(LANGUAGES), len(runs)).sum(1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 TARGETS = {"nli": ("en", "de", "ja", "sw"), "copa": ("en", "et", "sw", "vi")}
 
@@ -51,7 +51,7 @@ def simulated_study(
                         * np.sqrt(0.5)
                         * (rng.standard_normal() + rng.standard_normal(len(languages)))
                     )
-                    threshold = norm.ppf(np.clip((true + noise) / 100, 0.001, 0.999))
+                    threshold = ndtri(np.clip((true + noise) / 100, 0.001, 0.999))
                     latent = own + np.sqrt(0.35) * rng.standard_normal(shape)
                     tables.append((latent < threshold[:, None]).astype(float))
                     runs.append((size, intermediate, target, seed, languages))

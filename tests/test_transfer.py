@@ -325,7 +325,8 @@ def test_sizes_that_disagree_on_the_best_task_cost_what_the_smaller_one_would_ch
     tasks = ("none", "a", "b", "c")
     predictions, runs = simulated_study(ONE_TARGET, tasks, items=2000, seed_sd=0.1, gain={})
     best = {("base", "a"): 0.1, ("large", "c"): 0.1}
-    lift = predictions[["size", "intermediate"]].apply(tuple, axis=1).map(best).fillna(0.0)
+    cells = pd.MultiIndex.from_frame(predictions[["size", "intermediate"]])
+    lift = cells.map(best).fillna(0.0)
     rng = np.random.default_rng(0)
     predictions["credit"] = np.maximum(predictions["credit"], rng.random(len(lift)) < lift)
     checks = comparison.sensitivity(predictions, runs, resamples=500).set_index("check")

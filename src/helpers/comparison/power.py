@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from helpers.comparison import contrasts
 from helpers.comparison.contrasts import ALL, TESTED, Contrast
@@ -39,7 +39,7 @@ def detectable(
     for contrast in contrasts.of(grid, parameters):
         if contrast.quantity in TESTED and contrast.intermediate == named:
             error, freedom = _error(contrast, study, seeds, spread, results)
-            effect = error * (t.ppf(0.975, freedom) + t.ppf(POWER, freedom))
+            effect = error * (stdtrit(freedom, 0.975) + stdtrit(freedom, POWER))
             found[f"{contrast.quantity} {contrast.size}"] = float(effect)
     return found
 

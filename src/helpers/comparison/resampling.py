@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from helpers.comparison.arrays import Block, ItemScores
 from helpers.comparison.samples import Sample, pooled, pools
@@ -63,7 +63,7 @@ def _widened(units: int) -> float:
     Hesterberg 2015, What Teachers Should Know About the Bootstrap, The American Statistician 69.
     """
     n = max(units, 2)
-    return np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1) / norm.ppf(0.975)
+    return np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975) / ndtri(0.975)
 
 
 def _chunks(resamples: int) -> Iterator[slice]:

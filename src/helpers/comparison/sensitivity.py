@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, spearmanr, t
-from statsmodels.stats.meta_analysis import combine_effects
+from scipy.special import ndtri, stdtrit
 
 from helpers.comparison import arrays, contrasts, resampling
 from helpers.comparison.contrasts import Contrast
@@ -119,6 +118,8 @@ def _random_effects(headline: Contrast, targets: dict, languages: list[str], rng
     DerSimonian and Laird (1986, Controlled Clinical Trials 7), with Student's t. A language's own
     sampling error is that of its difference to the mean: seeds and items are shared.
     """
+    from statsmodels.stats.meta_analysis import combine_effects  # here: its import takes a second
+
     *_, whole_low, whole_high, _ = _row("", "", headline, _zero_shot(targets), rng)
     have = {c: [d for d in targets.values() if c in d.scores.languages] for c in languages}
     own = [_mean(d.of(_weights(d, only=c)) for d in have[c]) for c in languages]
@@ -134,7 +135,7 @@ def _random_effects(headline: Contrast, targets: dict, languages: list[str], rng
         variances = _variance(np.array(low), np.array(high))
         between = combine_effects(effects, np.maximum(variances, 1e-6), method_re="iterated").tau2
         total = _variance(whole_low, whole_high) + between / count
-        half = t.ppf(0.975, count - 1) * np.sqrt(total)
+        half = stdtrit(count - 1, 0.975) * np.sqrt(total)
         ends = (effects.mean(), effects.mean() - half, effects.mean() + half)
         rows.append((f"{name} as a sample", f"{count} {name}", *ends, "points"))
     return rows
@@ -142,7 +143,7 @@ def _random_effects(headline: Contrast, targets: dict, languages: list[str], rng
 
 def _variance(low, high):
     """The variance of what has this 95 % interval, taken as normal."""
-    return ((high - low) / (2 * norm.ppf(0.975))) ** 2
+    return ((high - low) / (2 * ndtri(0.975))) ** 2
 
 
 def _ranks(sizes: list[str], sample: Sample, rng) -> list[tuple]:
@@ -151,6 +152,8 @@ def _ranks(sizes: list[str], sample: Sample, rng) -> list[tuple]:
     Regret is what the last size would gain more after its own best task than after the one that is
     best at the first size.
     """
+    from scipy.stats import rankdata  # here, for its import takes a second
+
     tasks = list(dict.fromkeys(task for _, task in sample.conditions if task != NONE))
     if len(sizes) < 2 or len(tasks) < 3:
         return []
@@ -160,7 +163,8 @@ def _ranks(sizes: list[str], sample: Sample, rng) -> list[tuple]:
         np.stack([at[size, task] - at[size, NONE] for task in tasks], 1)
         for size in (sizes[0], sizes[-1])
     )
-    agreement = [spearmanr(a, b).statistic for a, b in zip(small, large, strict=True)]
+    a, b = (rankdata(gains, axis=1) - (len(tasks) + 1) / 2 for gains in (small, large))
+    agreement = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))  # Spearman's rho
     chosen = small[0].argmax()
     regret = large.max(1) - large[:, chosen]
     over = f"{len(tasks)} tasks, {sizes[0]} and {sizes[-1]}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, spearmanr
+from scipy.special import ndtri
 
 from helpers.comparison.contrasts import ALL
 from helpers.comparison.estimates import ANALYSES, headline
@@ -209,7 +209,9 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float, flo
     """
     if len(a) < FEWEST_LANGUAGES or min(len(np.unique(a)), len(np.unique(b))) < 2:
         return (np.nan,) * 4
+    from scipy.stats import spearmanr  # here, for its import takes a second
+
     rho, p = spearmanr(a, b)
     z = np.arctanh(np.clip(rho, -0.99, 0.99))  # a perfect order of few languages is no certainty
-    low, high = np.tanh(z + norm.ppf([0.025, 0.975]) * np.sqrt((1 + rho**2 / 2) / (len(a) - 3)))
+    low, high = np.tanh(z + ndtri([0.025, 0.975]) * np.sqrt((1 + rho**2 / 2) / (len(a) - 3)))
     return rho, low, high, p

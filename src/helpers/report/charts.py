@@ -12,7 +12,7 @@ import altair as alt
 import pandas as pd
 
 from helpers.report import grid, marks
-from helpers.report.theme import FAINT, INK
+from helpers.report.theme import FAINT, INK, tooltip
 from helpers.report.theme import enable as enable
 from helpers.study import ZERO_SHOT, Study
 
@@ -67,7 +67,7 @@ def scale_effects(study: Study, effects: pd.DataFrame, results: pd.DataFrame) ->
     base = alt.Chart().transform_filter(marks.chosen(params)).encode(y, tooltip=marks.TOOLTIP)
     pooled = alt.when(f"datum.language == '{ZERO_SHOT}'")
     found = alt.when("datum.p_corrected != null && datum.p_corrected < 0.05")
-    rule = base.mark_rule(strokeWidth=1.8, color=INK).encode(x("low"), x2="high:Q")
+    rule = base.mark_rule(strokeWidth=1.8, color=INK).encode(x("low"), alt.X2("high:Q"))
     point = base.transform_filter(marks.KNOWN).mark_point(opacity=1, stroke=INK, strokeWidth=1.4)
     point = point.encode(
         x("estimate"),
@@ -109,8 +109,8 @@ def heat_map(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.
         "heat_map",
         known.mark_rect().encode(colour),
         gap.mark_rect(fill="white", stroke="#BBBBBB", strokeDash=[3, 2]),
-        known.mark_text(fontSize=11.5).encode(text="number:N", color=ink),
-        gap.mark_text(fontSize=10, color=FAINT).encode(text="gap:N"),
+        known.mark_text(fontSize=11.5).encode(alt.Text("number:N"), color=ink),
+        gap.mark_text(fontSize=10, color=FAINT).encode(alt.Text("gap:N")),
     )
     chart = chart.properties(width=alt.Step(96), height=alt.Step(25))
     subtitle = "points; * p < 0.05 after correction"
@@ -130,7 +130,7 @@ def slopes(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Ch
     line, point = marks.lines(base, study, base, marks.TOOLTIP, size=80, strokeWidth=2.4)
     color, *_ = marks.by_size(study)
     low = alt.Y("low:Q").title("score (%)").scale(zero=False)
-    rule = base.mark_rule(strokeWidth=1.2).encode(low, color, y2="high:Q")
+    rule = base.mark_rule(strokeWidth=1.2).encode(low, color, alt.Y2("high:Q"))
     chart = marks.layer("slopes", rule, line, point, marks.cross(base, dx=13))
     chart = chart.properties(width=150, height=210)
     chart = marks.panels(chart, "panel", grid.tasks(study), columns=5)
@@ -159,8 +159,8 @@ def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> alt.Chart:
     last = base.transform_filter("datum.last")
     fields = ["size:N", "intermediate:N", "target:N", "seed:Q", "step:Q", "value:Q", "collapsed:N"]
     look = {"strokeWidth": 1.5, "opacity": 0.85}
-    line, point = marks.lines(base, study, last, fields, size=28, **look)
-    layers = [line.encode(detail="run:N"), point, marks.cross(last, dx=10)]
+    line, point = marks.lines(base, study, last, tooltip(fields), size=28, **look)
+    layers = [line.encode(alt.Detail("run:N")), point, marks.cross(last, dx=10)]
     chart = alt.layer(*layers, data=alt.NamedData("curves")).properties(width=205, height=130)
     chart = marks.panels(chart, "panel", dict.fromkeys(frame["panel"]), columns=4)
     phase = "datum.phase == 'intermediate' || target == 'all' || datum.target == target"
@@ -180,9 +180,9 @@ def beside_published(study: Study, beside: pd.DataFrame) -> alt.Chart:
     color, shape, _ = marks.by_size(study)
     fields = ["size", "intermediate", "language", "value", "ours", "seeds", "source", "note"]
     y = alt.Y("row:N").title(None).sort(list(dict.fromkeys(frame["row"])))
-    base = alt.Chart(frame).encode(y, color, tooltip=fields)
+    base = alt.Chart(frame).encode(y, color, tooltip=tooltip(fields))
     theirs = alt.X("value:Q").title("score (%)").scale(zero=False)
-    rule = base.mark_rule(opacity=0.5).encode(theirs, x2="ours:Q")
+    rule = base.mark_rule(opacity=0.5).encode(theirs, alt.X2("ours:Q"))
     tick = base.mark_tick(thickness=2, height=13).encode(theirs)
     own = base.mark_point(filled=True, opacity=1, size=70).encode(alt.X("ours:Q"), shape)
     title = alt.TitleParams(
@@ -222,13 +222,13 @@ def finish(chart, study, frame, name, title, subtitle, params) -> alt.Chart:
     for key in params:
         values, labels = list(options[key]), list(options[key].values())
         bind = alt.binding_select(options=values, labels=labels, name=f"{key} ")
-        given.append(alt.param(key, value=values[0], bind=bind))
+        given.append(alt.param(key, value=values[0], bind=bind).param)
         if len(values) > 1:
             words.append(f"{json.dumps(options[key])}[{key}]")
-    chart = chart.add_params(*given)
     lines = [json.dumps(title), *([" + ' · ' + ".join(words)] if words else [])]
     text = alt.ExprRef(f"[{', '.join(lines)}]")
-    # `properties` would copy and validate all that there is, as drawing the chart does.
+    # `properties` and `add_params` would copy and validate all that there is, as drawing does.
+    chart.params = given
     chart.title = alt.TitleParams(text=text, subtitle=[subtitle, *grid.notes(study, frame)])
     chart.description, chart.usermeta = f"{title}: {subtitle}", {"chart": name}
     chart.datasets = {name: grid.records(frame)}

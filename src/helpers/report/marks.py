@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from helpers.report import grid
-from helpers.report.theme import COLOURS, DASHES, FAINT, SHAPES, WARNING
+from helpers.report.theme import COLOURS, DASHES, FAINT, SHAPES, WARNING, tooltip
 from helpers.study import Study
 
 TASKS = ["#222222", "#0057A0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A7A00"]
@@ -29,17 +29,16 @@ TEXT = {  # words made in the page, so that a row carries numbers alone
     "note": "!isValid(datum.estimate) ? 'planned, no run yet'"
     " : datum.collapsed ? 'with a collapsed run' : 'complete'",
 }
-TOOLTIP: list = [
-    "size:N",
+TOOLTIP = [
+    alt.Tooltip("size:N"),
     alt.Tooltip("intermediate:N", title="intermediate task"),
-    "target:N",
-    "language:N",
+    *tooltip(["target:N", "language:N"]),
     alt.Tooltip("estimate:Q", format=".2f"),
     alt.Tooltip("interval:N", title="95 % interval"),
     alt.Tooltip("p_text:N", title="p"),
-    "seeds:Q",
+    alt.Tooltip("seeds:Q"),
     alt.Tooltip("n:Q", title="test items"),
-    "note:N",
+    alt.Tooltip("note:N"),
 ]
 
 
@@ -88,7 +87,7 @@ def ends(base: alt.Chart, x) -> list[alt.Chart]:
     mark = marked.mark_text(align="left", dx=4, **look)
     gap = base.transform_filter(GAP)
     word = gap.mark_text(align="left", dx=4, fontSize=10, fontStyle="italic", color=FAINT)
-    return [mark.encode(x("end")), word.encode(x=alt.value(0), text="gap:N")]
+    return [mark.encode(x("end")), word.encode(alt.XValue(0), alt.Text("gap:N"))]
 
 
 def points(title: str, zero: bool):
@@ -98,7 +97,8 @@ def points(title: str, zero: bool):
 
 def layer(name: str, *layers: alt.Chart):
     """Layers over the table that the finished chart has under `name`, with the words they show."""
-    return alt.layer(*layers, data=alt.NamedData(name)).transform_calculate(**TEXT)
+    words = [alt.CalculateTransform(**{"calculate": TEXT[key], "as": key}) for key in TEXT]
+    return alt.layer(*layers, data=alt.NamedData(name), transform=words)
 
 
 def zero_line() -> alt.Chart:
@@ -118,7 +118,7 @@ def panels(chart, field: str, order, columns: int = 0, room: int = 735):
     """
     if not columns:  # two where that leaves no panel alone in its row
         columns = 2 if len(order) == 4 else max(1, min(len(order), 3))
-        chart = chart.properties(width=min(WIDEST, room // columns))
+        chart.width = min(WIDEST, room // columns)
     name = NAME.replace("mean", f"mean of {field}s" if field == "target" else "mean of tasks")
     facet = alt.Facet(f"{field}:N").sort(list(order)).title(None).header(labelExpr=name)
     return chart.facet(facet, columns=columns)
@@ -138,8 +138,10 @@ def dodged(name, study, axis, y, params, step=13, zero=False) -> alt.LayerChart:
     offset = alt.YOffset("size:N").sort(sizes).scale(domain=sizes)
     base = alt.Chart().transform_filter(chosen(params))
     base = base.encode(y, offset, tooltip=TOOLTIP)
-    rule = base.mark_rule(strokeWidth=2).encode(x("low"), color, x2="high:Q")
+    rule = base.mark_rule(strokeWidth=2).encode(x("low"), color, alt.X2("high:Q"))
     point = base.transform_filter(KNOWN).mark_point(filled=True, size=75, opacity=1)
     layers = [rule, point.encode(x("estimate"), color, shape), *ends(base, x)]
     layers = [zero_line(), *layers] if zero else layers
-    return layer(name, *layers).properties(height=alt.Step(step))
+    chart = layer(name, *layers)
+    chart.height = alt.Step(step)
+    return chart

@@ -20,7 +20,7 @@ def bars(values: dict[str, float], what: str, title: str, subtitle: str = "") ->
     """One bar for every entry of `values`, longest first; `what` names the numbers and unit."""
     frame = pd.DataFrame(values.items(), columns=["name", "value"])
     y = alt.Y("name:N").sort("-x").title(None)
-    base = alt.Chart(frame).encode(alt.X("value:Q").title(what), y, tooltip=["name", "value"])
+    base = alt.Chart(frame).encode(alt.X("value:Q").title(what), y, tooltip=theme.tooltip(frame))
     text = base.mark_text(align="left", dx=4).encode(alt.Text("value:Q").format(",.4~s"))
     return _titled(base.mark_bar(color=_BLUE, height=12) + text, title, subtitle)
 
@@ -35,7 +35,7 @@ def confusion(predictions: pd.DataFrame, labels: list[str], title: str) -> alt.F
         channel.sort(labels).scale(domain=labels)
         for channel in (alt.X("prediction:N"), alt.Y("label:N"))
     )
-    base = alt.Chart(frame).encode(x, y, tooltip=list(frame))
+    base = alt.Chart(frame).encode(x, y, tooltip=theme.tooltip(frame))
     colour = alt.Color("share:Q").title("% of the label").scale(scheme="blues", domain=[0, 100])
     text = base.mark_text().encode(
         alt.Text("share:Q").format(".0f"),
@@ -53,7 +53,7 @@ def loss_curve(log: list[dict], title: str, majority: float | None = None) -> al
     frame = pd.DataFrame(log, columns=["task", "step", "loss", "validation_score"])
     steps = [0, max((line["step"] for line in log), default=1)]
     x = alt.X("step:Q").title("optimiser step").scale(domain=steps)  # the same above and below
-    base = alt.Chart(frame).encode(x, detail="task:N", tooltip=list(frame))
+    base = alt.Chart(frame).encode(x, alt.Detail("task:N"), tooltip=theme.tooltip(frame))
 
     def line(column: str, axis: str, color: str, point: dict, **look) -> alt.Chart:
         known = base.transform_filter(f"isValid(datum.{column})")
@@ -66,7 +66,7 @@ def loss_curve(log: list[dict], title: str, majority: float | None = None) -> al
     score = line("validation_score", "score (%)", theme.INK, square, strokeDash=[4, 3])
     if majority is not None:
         level = alt.Chart(pd.DataFrame({"validation_score": [majority]}))
-        level = level.encode(y="validation_score:Q", tooltip=alt.value("majority class"))
+        level = level.encode(alt.Y("validation_score:Q"), alt.TooltipValue("majority class"))
         score += level.mark_rule(color=theme.WARNING)
         score += level.mark_text(text="majority class", dy=-7, color=theme.WARNING)
     score = score.properties(title="English validation data: what the weights are selected on")
@@ -83,9 +83,11 @@ def scores(result: dict, title: str) -> alt.LayerChart:
     x = alt.X("score:Q").title(f"{result['metric']} (%)").scale(domain=[0, 100]).axis(tickCount=5)
     shape = alt.Shape("role:N").title(None)
     color = alt.Color("role:N").title(None).scale(range=[theme.INK, _BLUE])
-    base = alt.Chart(frame).encode(x, y, shape, color, tooltip=["language", "score", "n"])
+    base = alt.Chart(frame).encode(
+        x, y, shape, color, tooltip=theme.tooltip(["language", "score", "n"])
+    )
     mean = alt.Chart(pd.DataFrame({"score": [result["zero_shot"]]}))
-    rule = mean.mark_rule(strokeDash=[4, 3], color=theme.FAINT).encode(x="score:Q")
+    rule = mean.mark_rule(strokeDash=[4, 3], color=theme.FAINT).encode(alt.X("score:Q"))
     mean_of = "mean over the languages other than English"
     subtitle = f"dashed: the zero-shot score, {result['zero_shot']:.1f} ({mean_of})"
     return _titled(rule + base.mark_point(filled=True, size=90), title, subtitle)

@@ -72,7 +72,7 @@ def _by_task(study: Study, x: alt.X, title: str, params: list[str]) -> list[alt.
     y, low = (alt.Y(f"{end}:Q").title(title).scale(zero=False) for end in ("estimate", "low"))
     base = alt.Chart().transform_filter(marks.chosen(params)).transform_filter(marks.KNOWN)
     base = base.encode(x)
-    band = base.mark_area(opacity=0.1).encode(low, color, y2="high:Q")
+    band = base.mark_area(opacity=0.1).encode(low, color, alt.Y2("high:Q"))
     line = base.mark_line(strokeWidth=2).encode(y, color)
     point = base.mark_point(filled=True, size=75, opacity=1)
     point = point.encode(y, color, shape, tooltip=marks.TOOLTIP)
@@ -97,10 +97,10 @@ def cost(
     label = base.transform_calculate(label="datum.intermediate + (datum.collapsed ? ' ×' : '')")
     after = label.transform_filter("datum.stage == 'after'")
     none = label.transform_filter(f"datum.stage == 'none' && datum.panel == {json.dumps(first)}")
-    after = after.mark_text(align="left", dx=9, fontSize=11, color=INK).encode(y="label_at:Q")
+    after = after.mark_text(align="left", dx=9, fontSize=11, color=INK).encode(alt.Y("label_at:Q"))
     none = none.mark_text(align="right", dx=-9, fontSize=11, color=INK)
-    labels = [text.encode(text="label:N") for text in (after, none)]
-    chart = marks.layer("cost", line.encode(detail="panel:N"), point, *labels)
+    labels = [text.encode(alt.Text("label:N")) for text in (after, none)]
+    chart = marks.layer("cost", line.encode(alt.Detail("panel:N")), point, *labels)
     chart = chart.properties(width=760, height=330)
     subtitle = (
         "zero-shot score (%) against the cost of one run; the steeper a line, the cheaper the point"
