@@ -12,7 +12,17 @@ import yaml
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SLOW = ["lab", "batch", "sweep", "hub_study", "charts", "types", "resampling", "report", "lora"]
+SLOW = [
+    "lab",
+    "batch",
+    "interrupted",
+    "hub_study",
+    "charts",
+    "types",
+    "resampling",
+    "report",
+    "lora",
+]
 SLOW += ["scaling", "faults", "limits", "encoders", "retrieval", "families", "transfer", "fetch"]
 SLOW += ["checkpoints", "safety", "results"]
 """The longest test files: ``make test-fast`` leaves them out."""

@@ -1,30 +1,37 @@
-"""The whole study end to end: Snakemake, papermill, every notebook, on a tiny random encoder."""
+"""The whole study end to end: Snakemake, papermill, every notebook, on a tiny random encoder.
+
+With a sweep: each size's learning rate is chosen on English, by the batch, before anything else.
+"""
 
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import write_study
-from stress import parent, processes, start, until_quiet
 
-from helpers import comparison, data, encoders
-from helpers.batch import recovery
+from helpers import comparison
+from helpers.batch import plan, recovery
 from helpers.batch.run import progress
-from helpers.study import Run, Study
+from helpers.study import NONE, Run, Study, StudyError, sweeps
+
+RATES = {"base": [1e-6, 1e-2], "large": [3e-6, 2e-2]}
+FEW = {"batch_size": 4, "max_length": 32, "evaluations": 2}
+CHANGES = {
+    "sweep": {"learning_rates": RATES["base"], "sizes": {"large": RATES["large"]}, "seeds": [7, 8]},
+    "phases": {"intermediate": {"steps": 2, **FEW}, "target": {"epochs": 6, **FEW}},
+}
 
 
 @pytest.fixture(scope="module")
 def finished(tiny_sources, tmp_path_factory):
-    """A finished tiny study: (params file, outputs folder, sources)."""
+    """A finished tiny study: (params file, outputs folder, sources, what was printed)."""
     root = tmp_path_factory.mktemp("batch")
-    params = write_study(root / "params", tiny_sources)
+    params = write_study(root / "params", tiny_sources, **CHANGES)
     outcome = run(params, root / "outputs", tiny_sources)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     return params, root / "outputs", tiny_sources, outcome
@@ -112,20 +119,21 @@ def test_a_second_run_does_nothing(finished):
 
 def test_a_changed_hyperparameter_is_noticed_and_nothing_is_shown_under_it(finished, tmp_path):
     params, outputs, *_ = finished
-    text = params.read_text().replace("epochs: 1", "epochs: 2")
+    text = params.read_text().replace("epochs: 6", "epochs: 7")
     other = tmp_path / "tiny.yaml"
     other.write_text(text)
     shutil.copy(params.parent / "tasks.yaml", tmp_path)
     study = Study.load(other, outputs)
     stale = recovery.stale(study)
-    assert {path.name for path in stale} == {"seed-1"} and "other parameters" in str(stale)
-    assert len(stale) == 4  # the target runs, not the intermediate ones
+    assert {path.name for path in stale} == {"seed-1", "seed-7", "seed-8"}
+    assert "other parameters" in str(stale)
+    assert len(stale) == 4 + 8  # the target runs and the sweep's, not the intermediate ones
     assert len(comparison.missing_runs(study)) == 4 and len(comparison.finished_runs(study)[0]) == 0
 
 
 def test_an_encoder_is_made_again_when_a_task_with_other_texts_is_added(finished, tmp_path):
     params, outputs, sources, _ = finished
-    more = write_study(tmp_path / "more", sources, targets=["pairs", "choices"])
+    more = write_study(tmp_path / "more", sources, **CHANGES, targets=["pairs", "choices"])
     study = Study.load(more, outputs)
     assert [*recovery.stale(study)] == [study.encoder_folder(size) for size in ("base", "large")]
     assert recovery.stale(Study.load(params, outputs)) == {}
@@ -139,8 +147,9 @@ def test_what_was_deleted_is_made_again_alone_and_a_failed_run_is_named_and_stop
     shutil.copytree(outputs, copy)
     study = Study.load(params, copy)
     broken, other = Run("base", "choices", "pairs", 1), Run("large", "none", "pairs", 1)
-    for run_ in (broken, other):
-        (study.run_folder(run_) / "scores.json").unlink()
+    tried, trial = sweeps.trials(study, "large")[0]
+    for folder in (study.run_folder(broken), study.run_folder(other), tried.run_folder(trial)):
+        (folder / "scores.json").unlink()
     (study.encoder_folder("base", "choices", 1) / "config.json").write_text("{}")
     before = times(copy)
     outcome = run(params, copy, sources)
@@ -151,7 +160,9 @@ def test_what_was_deleted_is_made_again_alone_and_a_failed_run_is_named_and_stop
     changed = {
         Path(p).parent.as_posix() for p in after if after[p] != before.get(p) and "compare" not in p
     }
-    assert changed - {"tiny"} == {"tiny/large/none/pairs/seed-1"}
+    lost = f"tiny/large/sweep/{tried.rate}/pairs/seed-7"
+    assert changed - {"tiny"} == {"tiny/large/none/pairs/seed-1", lost}
+    assert sweeps.chosen(study, "large") == sweeps.chosen(Study.load(params, outputs), "large")
 
 
 def test_bad_params_stop_before_anything_is_made(sources, tmp_path):
@@ -168,9 +179,13 @@ def test_the_rest_is_estimated_from_runs_of_the_same_kind(finished, tmp_path):
     params, outputs, *_ = finished
     shutil.copytree(outputs, tmp_path / "outputs")
     study = Study.load(params, tmp_path / "outputs")
+    assert progress(study, at_once=2) == "14 of 14 runs done"
+    study = study.model_copy(update={"sweep": None})
     assert progress(study, at_once=2) == "6 of 6 runs done"
     for scores, minutes in zip(
-        sorted(study.folder.rglob("scores.json")), range(60, 120, 10), strict=True
+        sorted(path for path in study.results() if path.name == "scores.json"),
+        range(60, 120, 10),
+        strict=True,
     ):
         record = scores.with_name("run.json")
         record.write_text(json.dumps({"wall_seconds": 60 * minutes}))
@@ -189,97 +204,76 @@ def test_the_rest_is_estimated_from_runs_of_the_same_kind(finished, tmp_path):
     assert progress(study, at_once=2) == "0 of 6 runs done"
 
 
-@pytest.fixture(scope="module")
-def long(tiny_sources, tmp_path_factory):
-    """A folder with a study whose one training takes minutes; all that comes before it is done."""
-    root = tmp_path_factory.mktemp("long")
-    (root / "sources").symlink_to(tiny_sources)
-    values = {"steps": 100_000, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
-    size = {"encoder": str(tiny_sources / "encoder"), "title": "tiny", "pooling": "mean"}
-    changes = {"sizes": {"base": size}, "intermediate": ["none"], "checkpoint_minutes": 1000}
-    params = write_study(root / "params", tiny_sources, phases={"target": values}, **changes)
-    study = Study.load(params, root / "out")
+def read(path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_every_run_has_the_rate_that_is_best_on_english_validation(finished):
+    params, outputs, *_ = finished
+    study = Study.load(params, outputs)
+    for size, rates in RATES.items():
+        means = {}
+        for tried, trial in sweeps.trials(study, size):
+            folder = tried.run_folder(trial)
+            selection = read(folder / "scores.json")["selection"]
+            assert (selection["split"], selection["language"]) == ("validation", "en")
+            assert trial.seed in (7, 8) and not (folder / "predictions.parquet").exists()
+            assert (folder / "notebook.ipynb").exists()
+            record = read(folder / "run.json")
+            settings = record["parameters"]["target"]["hyperparameters"]
+            assert settings["learning_rate"] == tried.rate and record["seed"] == trial.seed
+            means.setdefault(tried.rate, []).append(selection["score"])
+        assert [*means] == rates and all(len(scores) == 2 for scores in means.values())
+        best = max(rates, key=lambda rate: sum(means[rate]))
+        assert sweeps.chosen(study, size) == best
+        for folder in (study.folder / size / NONE, study.folder / size / "choices"):
+            for path in folder.rglob("run.json"):
+                parts = read(path)["parameters"]
+                for phase in {"intermediate", "target"} & parts.keys():
+                    assert parts[phase]["hyperparameters"]["learning_rate"] == best
+    choices = sweeps.choices(study)
+    assert len(choices) == 4 and choices.groupby("size")["chosen"].sum().tolist() == [1, 1]
+    page = (study.folder / "report.html").read_text(encoding="utf-8")
+    assert "sweep.csv" in page and "recipes.csv" in page
+
+
+def test_another_list_of_rates_makes_the_choice_anew(finished, tmp_path):
+    _, outputs, sources, _ = finished
+    copy = tmp_path / "outputs"
+    shutil.copytree(outputs, copy)
+    sweep = CHANGES["sweep"] | {"learning_rates": [1e-6, 2e-6]}
+    other = Study.load(write_study(tmp_path / "p", sources, **CHANGES | {"sweep": sweep}), copy)
+    assert sweeps.chosen(other, "base") is None and sweeps.chosen(other, "large") is not None
+    assert recovery.stale(other) == {}  # nothing is said of base before its rate is chosen
+    lines = recovery.repair(other)
+    assert not sweeps.file(other, "base").exists() and sweeps.file(other, "large").exists()
+    assert [line for line in lines if "again" in line and "report" not in line] == []
+    for tried, trial in sweeps.trials(other, "base"):  # as the trials would leave them
+        score = {"selection": {"score": 100 * tried.rate, "collapsed": False}}
+        path = tried.run_folder(trial) / "scores.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(score))
+    sweeps.choose(other, "base")
+    assert sweeps.chosen(other, "base") == 2e-6
+    again = {path.relative_to(other.folder).parts[0] for path in recovery.stale(other)}
+    assert again == {"base"}
+
+
+def test_the_plan_counts_the_sweep(finished):
+    params, outputs, *_ = finished
+    study = Study.load(params, outputs)
+    phases = plan.plan(study)
+    assert phases["runs"].to_dict() == {"encoder": 2, "intermediate": 2, "target": 4, "sweep": 8}
+    assert phases.loc["sweep", "examples"] == 8 * 6 * 24
+    assert "sweep " in plan.show(study, phases)
+
+
+def test_without_a_choice_a_training_says_what_comes_first(sources, tmp_path):
+    from helpers import data, encoders, training
+
+    path = write_study(tmp_path / "p", sources, **CHANGES)
+    study = Study.load(path, tmp_path / "outputs")
     data.prepare(study)
     encoders.prepare(study, "base")
-    return root
-
-
-@pytest.fixture
-def training(long, tmp_path):
-    """Start a batch of that study, again and again.
-
-    Returns the batch once the training is on, and the step of its checkpoint.
-    """
-    shutil.copytree(long, tmp_path, symlinks=True, dirs_exist_ok=True)
-    params = tmp_path / "params/tiny.yaml"
-    folder = tmp_path / "out/tiny/base/none/pairs/seed-1/.checkpoint"
-
-    def step() -> int:
-        found = [path.parent.name for path in folder.glob("[0-9]*/checkpoint.json")]
-        return max((int(name.split("-")[1]) for name in found), default=0)
-
-    def begin() -> subprocess.Popen:
-        log = tmp_path / "out/tiny/snakemake.log"
-        log.unlink(missing_ok=True)
-        batch, before, end = start(params, tmp_path, "out"), step(), time.monotonic() + 120
-        while step() == before:  # the training listens as soon as it is on
-            assert batch.poll() is None and time.monotonic() < end
-            if log.exists():  # before, the batch is not listening
-                batch.send_signal(signal.SIGUSR1)
-            time.sleep(0.1)
-        return batch
-
-    yield begin, step
-    for process in processes("out"):
-        os.kill(process, signal.SIGKILL)
-
-
-def test_a_batch_that_is_asked_to_end_does_so_after_a_checkpoint_and_goes_on_from_it(
-    training, tmp_path
-):
-    begin, step = training
-    for number in (signal.SIGTERM, signal.SIGINT):
-        kept, batch = step(), begin()
-        before = step()
-        assert kept < before < 100_000  # long before it could have come so far from nothing
-        batch.send_signal(number)
-        assert batch.wait(timeout=recovery.PATIENCE) == 130  # before its training could have ended
-        assert processes("out") == {}
-        assert "the same command goes on" in (tmp_path / "out.log").read_text()
-        assert step() > before
-
-
-def test_a_second_signal_ends_a_batch_at_once(training):
-    begin, _ = training
-    batch = begin()
-    (job,) = notebooks()
-    os.kill(job, signal.SIGSTOP)  # it cannot save anything
-    batch.send_signal(signal.SIGTERM)
-    with pytest.raises(subprocess.TimeoutExpired):
-        batch.wait(timeout=2)
-    batch.send_signal(signal.SIGTERM)  # after one signal the job would have all of PATIENCE
-    assert batch.wait(timeout=recovery.PATIENCE / 2) == 130
-    assert until_quiet("out", recovery.PATIENCE / 2) is not None
-
-
-@pytest.mark.parametrize("what", ["batch", "snakemake", "everything"])
-def test_nothing_works_on_when_a_batch_was_killed(training, what):
-    begin, step = training
-    batch, before = begin(), step()
-    there = processes("out")
-    kill = {
-        "batch": [batch.pid],
-        "snakemake": [p for p, line in there.items() if "-m snakemake" in line],
-        "everything": [*there],
-    }
-    for process in kill[what]:
-        os.kill(process, signal.SIGKILL)
-    batch.wait(timeout=recovery.PATIENCE)
-    assert until_quiet("out") is not None
-    assert step() > before or what == "everything"  # there was time for a last checkpoint
-
-
-def notebooks() -> list[int]:
-    """Processes that execute a notebook for the batch."""
-    forks = [p for p, line in processes("out").items() if "multiprocessing.forkserver" in line]
-    return [process for process in forks if parent(process) in forks]
+    with pytest.raises(StudyError, match=r"base/sweep\.json: not there .*run the sweep first"):
+        training.target(study, Run("base", NONE, "pairs", 1))
