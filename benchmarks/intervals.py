@@ -9,6 +9,7 @@ import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +67,7 @@ CASES = {
 
 def judge(case: Case, rng: np.random.Generator, resamples: int = RESAMPLES) -> list[tuple]:
     """(covered, p) of one study's headline and of the mean gain at its last size."""
-    sizes = [f"size {k}" for k in range(case.sizes)]
-    conditions = [(s, t) for s in sizes for t in ("none", *(f"t{k}" for k in range(case.tasks)))]
-    grid = pd.DataFrame(conditions, columns=["size", "intermediate"])
-    asked = contrasts.of(grid, {size: 2.0**k for k, size in enumerate(sizes)})
-    last = [c for c in asked if c[:2] == ("gain", sizes[-1])][-1]
-    wanted = {"headline": contrasts.headline(asked), "gain": last}
+    conditions, wanted = questions(case.sizes, case.tasks)
     noise = [draw_noise(case, conditions, rng) for _ in range(case.targets)]
     shared = draw_noise(case, conditions, rng)
     samples, flips = [], []
@@ -97,6 +93,17 @@ def judge(case: Case, rng: np.random.Generator, resamples: int = RESAMPLES) -> l
         found = sample.contrast(weights, rng, np.mean([flip[name] for flip in flips], axis=0))
         out.append((found["low"] <= truth[name] <= found["high"], found["p"]))
     return out
+
+
+@cache
+def questions(sizes: int, tasks: int) -> tuple[list, dict]:
+    """The conditions of a study, and the contrasts that are judged."""
+    names = [f"size {k}" for k in range(sizes)]
+    conditions = [(s, t) for s in names for t in ("none", *(f"t{k}" for k in range(tasks)))]
+    grid = pd.DataFrame(conditions, columns=["size", "intermediate"])
+    asked = contrasts.of(grid, {size: 2.0**k for k, size in enumerate(names)})
+    last = [c for c in asked if c[:2] == ("gain", names[-1])][-1]
+    return conditions, {"headline": contrasts.headline(asked), "gain": last}
 
 
 def draw_noise(case: Case, conditions: list, rng) -> list[np.ndarray]:

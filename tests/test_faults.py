@@ -435,8 +435,7 @@ def test_the_process_that_waits_for_a_notebook_draws_its_charts_until_it_ends():
     assert not waiting.is_alive()
 
 
-@pytest.mark.parametrize("killed", ["snakemake", "fork server"])
-def test_a_notebook_is_asked_to_end_when_what_it_belongs_to_is_killed(done, tmp_path, killed):
+def test_a_notebook_is_asked_to_end_when_its_fork_server_is_killed(done, tmp_path):
     code = f"""
 import os, pathlib, time
 pathlib.Path({str(tmp_path)!r}, "begun.txt").write_text(f"{{os.getpid()}} {{os.getppid()}}")
@@ -450,9 +449,8 @@ finally:
     begun = tmp_path / "begun.txt"
     until(lambda: begun.exists() and len(begun.read_text().split()) == 2)
     notebook, server = map(int, begun.read_text().split())
-    os.kill(process.pid if killed == "snakemake" else server, signal.SIGKILL)
+    os.kill(server, signal.SIGKILL)
     until(lambda: not Path(f"/proc/{notebook}").exists(), 20)
     assert (tmp_path / "asked.txt").exists()
     said, errors = process.communicate(timeout=20)
-    if killed == "fork server":
-        assert "the process was killed" in errors and "one/out.ipynb: failed" in said
+    assert "the process was killed" in errors and "one/out.ipynb: failed" in said

@@ -1,5 +1,6 @@
 """The demo in miniature, offline; with it the course, by itself and in a real JupyterLab."""
 
+import copy
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -20,6 +22,7 @@ import pytest
 import torch
 
 from helpers import comparison
+from helpers.encoders import bundled
 from helpers.report import theme
 from helpers.study import Study
 
@@ -27,6 +30,15 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]_*.ipynb"))
 EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_conversion():
+    """The stand-in's file is converted once for all tests of this process."""
+    convert = cache(bundled.convert)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundled, "convert", lambda path: copy.deepcopy(convert(path)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +87,6 @@ def test_the_smoke_study_runs_through_offline(project):
 
 def test_the_mini_benchmark_and_the_stand_in_open_no_connection(monkeypatch):
     from helpers import data
-    from helpers.encoders import bundled
 
     def refuse(*_):
         raise AssertionError("a connection was opened")
@@ -384,7 +395,7 @@ def jupyter_lab(root: Path):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}"]
     command += ["--allow-root", "--ServerApp.root_dir=.", "--IdentityProvider.token="]
-    command += ["--ServerApp.disable_check_xsrf=True"]  # for `Server`
+    command += ["--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True"]
     environment = {
         **os.environ,
         "JUPYTER_CONFIG_DIR": str(root / ".jupyter"),
@@ -427,10 +438,10 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def lab(project):
-    """Make a notebook's address in a JupyterLab where it finds a kernel without a variable.
+def lab(project, browser):
+    """Open a notebook in a JupyterLab and run all its cells.
 
-    All notebooks have one kernel, which has imported torch once.
+    All notebooks have one kernel, which has imported torch once, and find no variable there.
     """
     from jupyter_client import BlockingKernelClient
 
@@ -444,17 +455,30 @@ def lab(project):
         client = BlockingKernelClient()
         client.load_connection_file(project / f".runtime/kernel-{kernel}.json")
         client.start_channels()
+        browser.get(f"{address}/lab?reset")
+        browser.set_script_timeout(300)
+        wait(lambda: browser.execute_script("return window.jupyterapp !== undefined"))
+        browser.execute_async_script("jupyterapp.restored.then(arguments[0])")
 
-        def prepared(path: str) -> str:
+        def run_all(path: str) -> None:
             client.execute_interactive("%reset -f", allow_stdin=False, timeout=60)
             post("sessions", path=path, name=path, type="notebook", kernel={"id": kernel})
-            return f"{address}/lab/tree/{path}"
+            browser.execute_async_script(RUN_ALL, path)
+            wait(lambda: re.fullmatch(r"\[\d+\]:", browser.execute_script(PROMPTS)[-1]))
 
-        yield prepared
+        yield run_all
         client.stop_channels()
 
 
-STATUS = """return document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status"""
+RUN_ALL = """
+const [path, done] = arguments, run = (...what) => jupyterapp.commands.execute(...what);
+(async () => {
+  if (window.before) { await before.context.save(); before.dispose(); }
+  window.before = await run('docmanager:open', {path});
+  await before.revealed;
+  await before.sessionContext.ready;
+  await run('notebook:run-all-cells');
+})().then(done, done)"""
 PROMPTS = """
 const prompts = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')];
 return prompts.map((e) => e.textContent)"""
@@ -467,7 +491,7 @@ panel.scrollTop = arguments[0] * 800;
 return panel.scrollHeight"""
 
 
-def wait(condition, seconds: float = 300):
+def wait(condition, seconds: float = 120):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with suppress(Exception):
@@ -477,19 +501,6 @@ def wait(condition, seconds: float = 300):
     raise AssertionError("waited in vain")
 
 
-def run_all(browser, address: str) -> None:
-    """Open a notebook, run all its cells, and wait for the last one."""
-    browser.get(f"{address}?reset")
-    wait(lambda: browser.find_elements("css selector", ".jp-Notebook .jp-CodeCell"))
-    wait(lambda: browser.execute_script(STATUS) == "idle")
-    time.sleep(1)
-    menus = browser.find_elements("css selector", ".lm-MenuBar-item")
-    next(menu for menu in menus if menu.text == "Run").click()
-    wait(lambda: browser.find_element("css selector", "[data-command='runmenu:run-all']")).click()
-    wait(lambda: re.fullmatch(r"\[\d+\]:", browser.execute_script(PROMPTS)[-1]))
-    time.sleep(1)
-
-
 NOTEBOOK_TEXT = "return document.querySelector('.jp-Notebook').innerText"
 
 
@@ -497,7 +508,7 @@ NOTEBOOK_TEXT = "return document.querySelector('.jp-Notebook').innerText"
 def test_every_notebook_runs_in_jupyterlab_and_a_choice_redraws_the_explorer(
     path, lab, browser, project
 ):
-    run_all(browser, lab(f"notebooks/{path.name}"))
+    lab(f"notebooks/{path.name}")
     text = browser.execute_script(NOTEBOOK_TEXT)
     errors = browser.find_elements("css selector", "[data-mime-type*='jupyter.error']")
     assert not errors, [error.text[:500] for error in errors]

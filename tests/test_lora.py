@@ -82,19 +82,17 @@ def test_adapters_and_head_are_trained_and_an_adapter_is_handed_on(make):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_stopped_at_any_step_resumes_to_the_same_bits(make, signal_after, precision):  # noqa: F811
+def test_stopped_in_either_task_resumes_to_the_same_bits(make, signal_after, precision):  # noqa: F811
     study = make(precision=precision)
     folder = study.run_folder(RUN) / checkpoints.FOLDER
     whole = result(training.target(study, RUN))
-    for stops in ([4], [5, 9], [STEPS + 1], [2 * STEPS]):
-        for step in stops:
-            signal_after(step, signal.SIGTERM)
-            with pytest.raises(checkpoints.Stopped):
-                training.target(study, RUN)
+    for step in (5, STEPS + 1):  # in the first task; then in the second
+        signal_after(step, signal.SIGTERM)
+        with pytest.raises(checkpoints.Stopped):
+            training.target(study, RUN)
         with safe_open(next(folder.glob("*/model.safetensors")), "pt") as kept:
             assert all(any(part in name for part in PARTS) for name in kept.keys())  # noqa: SIM118
-        assert same(result(training.target(study, RUN)), whole), stops
-        checkpoints.remove(folder.parent)
+    assert same(result(training.target(study, RUN)), whole)
 
 
 def test_what_saves_memory_changes_no_bit(make, monkeypatch, signal_after):  # noqa: F811
