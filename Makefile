@@ -31,9 +31,9 @@ export: .venv/installed ## a study's predictions as XTREME's evaluation reads th
 results: .venv/installed ## tables, charts and page of the studies on real data: docs/results
 	$(BIN)/python docs/write_results.py
 
-test: .venv/installed ## everything; a worker more than cores, for some tests wait for a browser or a batch
+test: .venv/installed ## everything
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $$(($(CORES) + 1)) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
+	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
 test-fast: .venv/installed ## ruff, and all tests but the longest files and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -114,10 +114,9 @@ def test_an_executed_notebook_has_each_chart_live_and_as_a_picture(folder):
     assert all(data["image/svg+xml"].startswith("<svg") for data in shown)
 
 
-def test_vega_is_bundled_once_and_a_home_that_takes_nothing_stops_no_report(
-    folder, tmp_path, monkeypatch
-):
-    copy = shutil.copy(folder / "4_compare.ipynb", tmp_path / "4_compare.ipynb")
+def test_vega_is_bundled_once_and_a_home_that_takes_nothing_stops_no_report(tmp_path, monkeypatch):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A title")])
+    nbformat.write(notebook, tmp_path / "4_compare.ipynb")
     bundled = []
     for cache, expected in [("none/x", 1), ("none/x", 2), ("some", 3), ("some", 3)]:
         (tmp_path / "none").touch()
@@ -125,7 +124,7 @@ def test_vega_is_bundled_once_and_a_home_that_takes_nothing_stops_no_report(
         monkeypatch.setattr(
             page.vl_convert, "javascript_bundle", lambda: bundled.append(1) or "Vega()"
         )
-        written = page.write(copy).read_text(encoding="utf-8")
+        written = page.write(tmp_path / "4_compare.ipynb").read_text(encoding="utf-8")
         assert len(bundled) == expected and "Vega()" in written
 
 
