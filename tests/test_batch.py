@@ -16,6 +16,7 @@ from conftest import write_study
 
 from helpers import comparison
 from helpers.batch import plan, recovery
+from helpers.batch import run as batch
 from helpers.batch.run import progress
 from helpers.study import NONE, Run, Study, StudyError, sweeps
 
@@ -257,6 +258,26 @@ def test_another_list_of_rates_makes_the_choice_anew(finished, tmp_path):
     assert sweeps.chosen(other, "base") == 2e-6
     again = {path.relative_to(other.folder).parts[0] for path in recovery.stale(other)}
     assert again == {"base"}
+
+
+def test_a_sweep_comes_before_all_else_only_where_a_result_may_be_of_another_rate(
+    finished, tmp_path, monkeypatch
+):
+    params, outputs, sources, _ = finished
+    shutil.copytree(outputs, tmp_path / "copy")
+    asked: list = []
+
+    def snakemake(study, cores, profile, more):
+        asked.append(more)
+        (study.folder / recovery.LOG).touch()
+        return 0
+
+    monkeypatch.setenv("HUB_MIRROR", str(sources / "hub"))
+    monkeypatch.setattr(batch, "_snakemake", snakemake)
+    assert batch.main([str(params), "--outputs", str(tmp_path / "copy")]) == 0
+    assert asked == [["sweep"], []]
+    assert batch.main([str(params), "--outputs", str(tmp_path / "fresh")]) == 1
+    assert asked[2:] == [[]]
 
 
 def test_the_plan_counts_the_sweep(finished):

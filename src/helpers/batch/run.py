@@ -58,8 +58,8 @@ def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -
         print(f"reading the data of study {study.name}", flush=True)
         data.prepare(study)
     begin = time.time()
-    trained = study.model_copy(update={"sweep": None}).results()
-    if study.sweep and any(path.exists() for path in trained if path.name == "scores.json"):
+    swept = study.model_copy(update={"sweep": None}).results() if study.sweep else []
+    if any(path.exists() for path in swept if path.name == "scores.json"):
         # What is there is kept only if it was made with the rates that are chosen.
         _snakemake(study, cores, profile, ["sweep", *more])
         for line in recovery.repair(study):

@@ -165,9 +165,9 @@ def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
 
     The headline is a family of its own: one number, named before the study ran.
     """
-    family = rows["quantity"] + np.where(rows["language"] == ZERO_SHOT, " averages", " languages")
     from scipy.stats import false_discovery_control  # here, for its import takes a second
 
+    family = rows["quantity"] + np.where(rows["language"] == ZERO_SHOT, " averages", " languages")
     family[headline(rows)] = "headline"
     for _, index in rows[rows["p"].notna()].groupby(family).groups.items():
         rows.loc[index, "p_corrected"] = false_discovery_control(rows.loc[index, "p"])
