@@ -30,8 +30,13 @@ ORDER = [*SLOW, "training", "mini", "mixture", "plan"]
 """The files that begin, so that no worker is left with a long one at the end."""
 
 
+def pytest_configure():
+    gc.disable()  # while tests are collected: imports make many objects and no garbage
+
+
 def pytest_collection_modifyitems(items):
     gc.freeze()  # every training ends with a collection, which need not read all libraries
+    gc.enable()
     names = {item: item.path.stem.removeprefix("test_") for item in items}
     items.sort(key=lambda item: ORDER.index(names[item]) if names[item] in ORDER else len(ORDER))
     for item in items:
