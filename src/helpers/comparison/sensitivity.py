@@ -152,7 +152,7 @@ def _ranks(sizes: list[str], sample: Sample, rng) -> list[tuple]:
     Regret is what the last size would gain more after its own best task than after the one that is
     best at the first size.
     """
-    from scipy.stats import rankdata  # here, for its import takes a second
+    from scipy.stats import pearsonr, rankdata  # here, for their import takes a second
 
     tasks = list(dict.fromkeys(task for _, task in sample.conditions if task != NONE))
     if len(sizes) < 2 or len(tasks) < 3:
@@ -163,8 +163,8 @@ def _ranks(sizes: list[str], sample: Sample, rng) -> list[tuple]:
         np.stack([at[size, task] - at[size, NONE] for task in tasks], 1)
         for size in (sizes[0], sizes[-1])
     )
-    a, b = (rankdata(gains, axis=1) - (len(tasks) + 1) / 2 for gains in (small, large))
-    agreement = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))  # Spearman's rho
+    ranks = (rankdata(gains, axis=1) for gains in (small, large))
+    agreement = pearsonr(*ranks, axis=1).statistic  # of ranks: Spearman's rho
     chosen = small[0].argmax()
     regret = large.max(1) - large[:, chosen]
     over = f"{len(tasks)} tasks, {sizes[0]} and {sizes[-1]}"

@@ -111,8 +111,9 @@ def heat_map(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.
         gap.mark_rect(fill="white", stroke="#BBBBBB", strokeDash=[3, 2]),
         known.mark_text(fontSize=11.5).encode(alt.Text("number:N"), color=ink),
         gap.mark_text(fontSize=10, color=FAINT).encode(alt.Text("gap:N")),
+        width=alt.Step(96),
+        height=alt.Step(25),
     )
-    chart = chart.properties(width=alt.Step(96), height=alt.Step(25))
     subtitle = "points; * p < 0.05 after correction"
     return finish(chart, study, frame, "heat_map", "Gain by language", subtitle, params)
 
@@ -131,8 +132,8 @@ def slopes(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Ch
     color, *_ = marks.by_size(study)
     low = alt.Y("low:Q").title("score (%)").scale(zero=False)
     rule = base.mark_rule(strokeWidth=1.2).encode(low, color, alt.Y2("high:Q"))
-    chart = marks.layer("slopes", rule, line, point, marks.cross(base, dx=13))
-    chart = chart.properties(width=150, height=210)
+    layers = [rule, line, point, marks.cross(base, dx=13)]
+    chart = marks.layer("slopes", *layers, width=150, height=210)
     chart = marks.panels(chart, "panel", grid.tasks(study), columns=5)
     title = "From no intermediate task to each of them"
     subtitle = (
@@ -161,7 +162,7 @@ def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> alt.Chart:
     look = {"strokeWidth": 1.5, "opacity": 0.85}
     line, point = marks.lines(base, study, last, tooltip(fields), size=28, **look)
     layers = [line.encode(alt.Detail("run:N")), point, marks.cross(last, dx=10)]
-    chart = alt.layer(*layers, data=alt.NamedData("curves")).properties(width=205, height=130)
+    chart = alt.layer(*layers, data=alt.NamedData("curves"), width=205, height=130)
     chart = marks.panels(chart, "panel", dict.fromkeys(frame["panel"]), columns=4)
     phase = "datum.phase == 'intermediate' || target == 'all' || datum.target == target"
     chart = chart.transform_filter(f"datum.measure == measure && ({phase})")

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from helpers.report import grid
-from helpers.report.theme import COLOURS, DASHES, FAINT, SHAPES, WARNING, tooltip
+from helpers.report.theme import COLOURS, DASHES, FAINT, SHAPES, WARNING
 from helpers.study import Study
 
 TASKS = ["#222222", "#0057A0", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A7A00"]
@@ -32,7 +32,8 @@ TEXT = {  # words made in the page, so that a row carries numbers alone
 TOOLTIP = [
     alt.Tooltip("size:N"),
     alt.Tooltip("intermediate:N", title="intermediate task"),
-    *tooltip(["target:N", "language:N"]),
+    alt.Tooltip("target:N"),
+    alt.Tooltip("language:N"),
     alt.Tooltip("estimate:Q", format=".2f"),
     alt.Tooltip("interval:N", title="95 % interval"),
     alt.Tooltip("p_text:N", title="p"),
@@ -95,10 +96,13 @@ def points(title: str, zero: bool):
     return lambda field: alt.X(f"{field}:Q").title(title).scale(zero=zero).axis(tickCount=5)
 
 
-def layer(name: str, *layers: alt.Chart):
-    """Layers over the table that the finished chart has under `name`, with the words they show."""
+def layer(name: str, *layers: alt.Chart, **more) -> alt.LayerChart:
+    """Layers over the table that the finished chart has under `name`, with the words they show.
+
+    What else the chart has is given here: Altair's methods copy all layers several times.
+    """
     words = [alt.CalculateTransform(**{"calculate": TEXT[key], "as": key}) for key in TEXT]
-    return alt.layer(*layers, data=alt.NamedData(name), transform=words)
+    return alt.layer(*layers, data=alt.NamedData(name), transform=words, **more)
 
 
 def zero_line() -> alt.Chart:
@@ -142,6 +146,4 @@ def dodged(name, study, axis, y, params, step=13, zero=False) -> alt.LayerChart:
     point = base.transform_filter(KNOWN).mark_point(filled=True, size=75, opacity=1)
     layers = [rule, point.encode(x("estimate"), color, shape), *ends(base, x)]
     layers = [zero_line(), *layers] if zero else layers
-    chart = layer(name, *layers)
-    chart.height = alt.Step(step)
-    return chart
+    return layer(name, *layers, height=alt.Step(step))

@@ -33,7 +33,7 @@ def curve(
     ticks = alt.Axis(values=list(parameters.values()), format=".2~s")
     x = x.scale(type="log", base=2, padding=24).axis(ticks)
     layers = _by_task(study, x, "points", params)
-    chart = marks.layer("curve", *layers).properties(height=250)
+    chart = marks.layer("curve", *layers, height=250)
     chart = marks.panels(chart, "target", grid.targets(study), room=900)
     title = "The scaling curve: what a growing encoder changes"
     subtitle = "95 % intervals; gain: score(intermediate) − score(none); rising: larger gains more"
@@ -58,7 +58,7 @@ def learning_curve(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -
     ticks = alt.Axis(values=sorted(set(frame["examples"])), format=",")
     x = x.scale(type="log", base=2, padding=24).axis(ticks)
     layers = _by_task(study, x, "score (%)", params)
-    chart = marks.layer("learning_curve", *layers).properties(height=230)
+    chart = marks.layer("learning_curve", *layers, height=230)
     chart = marks.panels(chart, "panel", study.sizes, room=900)
     origins = ", ".join(dict.fromkeys(study.variants.values()))
     title = f"The learning curve of {origins}: where does an intermediate task stop helping?"
@@ -100,8 +100,8 @@ def cost(
     after = after.mark_text(align="left", dx=9, fontSize=11, color=INK).encode(alt.Y("label_at:Q"))
     none = none.mark_text(align="right", dx=-9, fontSize=11, color=INK)
     labels = [text.encode(alt.Text("label:N")) for text in (after, none)]
-    chart = marks.layer("cost", line.encode(alt.Detail("panel:N")), point, *labels)
-    chart = chart.properties(width=760, height=330)
+    layers = [line.encode(alt.Detail("panel:N")), point, *labels]
+    chart = marks.layer("cost", *layers, width=760, height=330)
     subtitle = (
         "zero-shot score (%) against the cost of one run; the steeper a line, the cheaper the point"
     )

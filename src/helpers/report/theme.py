@@ -37,9 +37,10 @@ def theme() -> alt.theme.ThemeConfig:
 
 
 def tooltip(fields: Iterable[str]) -> list[alt.Tooltip]:
-    """Fields as what they are in a chart; for a mere string Altair looks through all its classes.
+    """A tooltip of these fields, each of Altair's class.
 
-    That takes 7 ms (Zen 3), so charts name the class of every channel.
+    For a string Altair looks through all its classes, 7 ms long (Zen 3); so charts name the class
+    of every channel.
     """
     return [alt.Tooltip(field) for field in fields]
 
