@@ -165,7 +165,7 @@ def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
 
     The headline is a family of its own: one number, named before the study ran.
     """
-    from scipy.stats import false_discovery_control  # here, for its import takes a second
+    from scipy.stats import false_discovery_control  # here, for its import takes half a second
 
     family = rows["quantity"] + np.where(rows["language"] == ZERO_SHOT, " averages", " languages")
     family[headline(rows)] = "headline"

@@ -118,7 +118,7 @@ def _random_effects(headline: Contrast, targets: dict, languages: list[str], rng
     DerSimonian and Laird (1986, Controlled Clinical Trials 7), with Student's t. A language's own
     sampling error is that of its difference to the mean: seeds and items are shared.
     """
-    from statsmodels.stats.meta_analysis import combine_effects  # here: its import takes a second
+    from statsmodels.stats.meta_analysis import combine_effects  # here: its import takes 0.5 s
 
     *_, whole_low, whole_high, _ = _row("", "", headline, _zero_shot(targets), rng)
     have = {c: [d for d in targets.values() if c in d.scores.languages] for c in languages}
@@ -152,7 +152,7 @@ def _ranks(sizes: list[str], sample: Sample, rng) -> list[tuple]:
     Regret is what the last size would gain more after its own best task than after the one that is
     best at the first size.
     """
-    from scipy.stats import pearsonr, rankdata  # here, for their import takes a second
+    from scipy.stats import pearsonr, rankdata  # here, for their import takes half a second
 
     tasks = list(dict.fromkeys(task for _, task in sample.conditions if task != NONE))
     if len(sizes) < 2 or len(tasks) < 3:

@@ -209,7 +209,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float, flo
     """
     if len(a) < FEWEST_LANGUAGES or min(len(np.unique(a)), len(np.unique(b))) < 2:
         return (np.nan,) * 4
-    from scipy.stats import spearmanr  # here, for its import takes a second
+    from scipy.stats import spearmanr  # here, for its import takes half a second
 
     rho, p = spearmanr(a, b)
     z = np.arctanh(np.clip(rho, -0.99, 0.99))  # a perfect order of few languages is no certainty
