@@ -239,6 +239,21 @@ def test_curves_stay_small_and_keep_the_last_step(study, whole, monkeypatch):
     assert frame.query("phase == 'intermediate'")["run"].nunique() == 2 * 2 * 2
 
 
+def test_of_very_many_seeds_some_trainings_are_drawn_and_the_chart_says_so(monkeypatch):
+    study = a_study(["base"], ["none"], {"nli": TARGETS["nli"]}, range(1, 13))
+    *_, runs, log = tables(study)
+    runs["collapsed"] = runs["seed"] == 7
+    score = log["validation_score"].notna()
+    log.loc[score, "validation_score"] = 50.0 + log["seed"] % 12  # the twelfth is the lowest
+    said = "for some of very many seeds"
+    assert said not in json.dumps(charts.curves(study, log, runs).to_dict())
+    monkeypatch.setattr(grid, "CURVE_ROWS", 3 * 4 * grid.CURVE_SHAPE)  # two measures, collapsed too
+    drawn = charts.curves(study, log, runs)
+    rows = pd.DataFrame(drawn.datasets["curves"]).query("measure == 'validation score'")
+    assert set(rows["seed"]) == {12, 5, 11} | {7}
+    assert said in json.dumps(drawn.to_dict())
+
+
 def test_in_the_curve_no_intermediate_task_is_where_nothing_is_gained(study, drawn):
     rows = pd.DataFrame(drawn["curve"].datasets["curve"])
     gains = rows[rows["show"] == "gain"].dropna(subset=["estimate"])

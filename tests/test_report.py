@@ -323,6 +323,18 @@ def test_nothing_is_cut_off(browser, folder, width, height):
     assert small > 0.8, "text shrunk too far to be read"
 
 
+def test_a_long_table_costs_nothing_until_it_comes_into_view(browser, folder):
+    page = opened(browser, folder)
+    laid_out = (
+        "return [...document.querySelectorAll('.long tbody tr:first-child')]"
+        ".map((row) => row.checkVisibility({contentVisibilityAuto: true}))"
+    )
+    rows = page.execute_script(laid_out)
+    assert rows and not any(rows)
+    page.execute_script("document.querySelector('.long').scrollIntoView()")
+    wait_until(lambda: page.execute_script(laid_out)[0])
+
+
 def test_code_is_hidden_until_asked_for(browser, folder):
     page = opened(browser, folder)
     shown = (

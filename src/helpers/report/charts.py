@@ -14,7 +14,7 @@ import pandas as pd
 from helpers.report import grid, marks
 from helpers.report.theme import FAINT, INK, tooltip
 from helpers.report.theme import enable as enable
-from helpers.study import ZERO_SHOT, Study
+from helpers.study import RUN, ZERO_SHOT, Study
 
 
 def gains(study: Study, effects: pd.DataFrame, results: pd.DataFrame) -> alt.Chart:
@@ -167,9 +167,12 @@ def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> alt.Chart:
     phase = "datum.phase == 'intermediate' || target == 'all' || datum.target == target"
     chart = chart.transform_filter(f"datum.measure == measure && ({phase})")
     chart = chart.resolve_scale(x="independent", y="independent")
+    trained = log.loc[log["phase"] == "target", RUN].drop_duplicates()
+    all_shown = frame.loc[frame["phase"] == "target", "run"].nunique() == len(trained)
+    which = "" if all_shown else ", for some of very many seeds: the lowest, the highest, between"
     subtitle = (
-        "a line per run and seed; the score (%) is on English validation data, which alone chooses "
-        "a model"
+        f"a line per run and seed{which}; the score (%) is on English validation data, which alone "
+        "chooses a model"
     )
     title = "Training of every run"
     return finish(chart, study, frame, "curves", title, subtitle, ["measure", "target"])

@@ -7,6 +7,7 @@ not there.
 import json
 from itertools import product
 
+import numpy as np
 import pandas as pd
 
 from helpers import comparison
@@ -19,8 +20,10 @@ KEYS = ["size", "intermediate", "target", "language", "analysis"]
 VALUES = ["estimate", "low", "high", "p", "p_corrected", "comparisons", "seeds", "n"]
 COSTS = {"minutes": ("wall_seconds", 60), "petaFLOPs": ("train_flops", 1e15)}
 """Unit -> column of the runs, and how much of it makes a unit."""
-CURVE_POINTS, CURVE_ROWS = 40, 80_000
-"""Points per run and measure, enough for the eye at 200 pixels; of all runs, bounded by a page."""
+CURVE_POINTS, CURVE_ROWS = 40, 40_000
+"""Points per line, at most (enough for the eye at 200 pixels); of all lines, bounded by a page."""
+CURVE_SHAPE = 16
+"""Points per line that show how it runs; where there is no room for so many, not all are drawn."""
 LABEL_SHARE = 0.045
 """Room of a label in the chart of costs, as a share of its height."""
 
@@ -119,7 +122,7 @@ def slopes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Training logs in long form, thinned.
+    """Training logs in long form, thinned: fewer points, and of very many runs fewer seeds.
 
     Columns: size, intermediate, target, seed, phase, step, measure, value, run, panel, collapsed,
     last.
@@ -132,19 +135,31 @@ def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     frame["panel"] = panels.fillna("intermediate: " + frame["intermediate"])
     frame["target"] = frame["target"].where(of_target, "")
     frame["run"] = _run(frame)
+    frame["collapsed"] = frame["run"].isin(_run(runs[runs["collapsed"].astype(bool)]))
     line = ["run", "phase", "measure"]
     frame = frame.drop_duplicates([*line, "step"]).sort_values(["run", "measure", "step"])
-    place, count = frame.groupby(line).cumcount(), frame.groupby(line)["step"].transform("size")
-    points = min(CURVE_POINTS, max(2, CURVE_ROWS // max(1, (place == 0).sum())))
-    every = (count // points).clip(lower=1)
-    frame = frame[(place % every == 0) | (place == count - 1)]
-    frame["collapsed"] = frame["run"].isin(_run(runs[runs["collapsed"].astype(bool)]))
     frame["last"] = ~frame.duplicated(line, keep="last")
+    frame = _spread(frame)
+    place, count = frame.groupby(line).cumcount(), frame.groupby(line)["step"].transform("size")
+    points = min(CURVE_POINTS, max(2, CURVE_ROWS // max(1, frame["last"].sum())))
+    every = (count // points).clip(lower=1)
+    frame = frame[(place % every == 0) | frame["last"]]
     planned = [f"intermediate: {name}" for name in tasks(study)]
     planned += [f"{i} → {target.task}" for target in study.targets for i in study.intermediate]
     rank = {panel: i for i, panel in enumerate(planned)}
     frame = frame.sort_values("panel", key=lambda panels: panels.map(rank), kind="stable")
     return frame.reset_index(drop=True)
+
+
+def _spread(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of too many lines some seeds, from the lowest last value to the highest; collapsed apart."""
+    ends = frame[frame["last"]]
+    alike = ends.groupby(["size", "panel", "phase", "measure", "collapsed"])["value"]
+    rank, count = alike.rank(method="first") - 1, alike.transform("size")
+    room = max(2, CURVE_ROWS // CURVE_SHAPE // max(1, alike.ngroups))
+    apart = ((count - 1) / (room - 1)).clip(lower=1)
+    kept = ends[rank == np.rint(np.rint(rank / apart) * apart)]
+    return frame.merge(kept[["run", "phase", "measure"]])
 
 
 def _run(frame: pd.DataFrame) -> pd.Series:
