@@ -3,7 +3,10 @@
 from itertools import takewhile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow
+from pyarrow import parquet
 
 from helpers.study import NONE, RUN, Run, Study
 from helpers.study.files import read_json
@@ -40,7 +43,7 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     curves
         size, intermediate, target, seed, phase, step, loss, validation_score.
     """
-    runs, predictions, curves = [], [], []
+    runs, tables, curves = [], [], []
     for run in study.runs():
         before, fallen = _intermediate_record(study, run)
         for folder in _finished_folders(study, run):
@@ -48,15 +51,22 @@ def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
             named = run._replace(seed=record["seed"])._asdict()
             repeats = run.seed if folder.name == REPETITION else None
             runs.append(named | _row(scores, record, before, fallen) | {"repeats": repeats})
-            table = pd.read_parquet(folder / "predictions.parquet")
-            predictions.append(table.reindex(columns=PREDICTIONS).assign(**named))
+            with parquet.ParquetFile(folder / "predictions.parquet") as file:
+                tables.append(file.read(columns=PREDICTIONS))
             for phase, log in (("intermediate", before.get("log", [])), ("target", record["log"])):
                 curves += [named | {"phase": phase} | line for line in log]
-    return (
-        pd.DataFrame(runs, columns=[*RUN, *RUNS, *MADE_ON]),
-        pd.concat(predictions or [pd.DataFrame(columns=[*RUN, *PREDICTIONS])], ignore_index=True),
-        pd.DataFrame(curves, columns=[*RUN, *CURVES]),
-    )
+    named = pd.DataFrame(runs, columns=[*RUN, *RUNS, *MADE_ON])
+    return named, _together(named[RUN], tables), pd.DataFrame(curves, columns=[*RUN, *CURVES])
+
+
+def _together(names: pd.DataFrame, tables: list[pyarrow.Table]) -> pd.DataFrame:
+    """One table of all runs' predictions, in which every row says the name of its run."""
+    if not tables:
+        return pd.DataFrame(columns=[*RUN, *PREDICTIONS])
+    whole = pyarrow.concat_tables(tables, promote_options="permissive")
+    of = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    predictions = whole.to_pandas(ignore_metadata=True).reindex(columns=PREDICTIONS)
+    return names.take(of).reset_index(drop=True).join(predictions)
 
 
 def _row(scores: dict, record: dict, before: dict, fallen: bool) -> dict:
