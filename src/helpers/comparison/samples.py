@@ -91,15 +91,12 @@ def mean_over_targets(samples: list[Sample]) -> Sample:
     encoder, so the seed variance is that of runs averaged over targets. Without such replicates,
     targets count as wholly dependent.
     """
-    first, *others = samples
-    conditions = [c for c in first.conditions if all(c in s.conditions for s in others)]
-    runs = [run for run in first.runs if all(run in s.runs for s in others)]
-    at = [[s.conditions.index(c) for c in conditions] for s in samples]
+    conditions, at = _shared([s.conditions for s in samples])
+    runs, own = _shared([s.runs for s in samples])
 
     def over(how, name: str) -> np.ndarray:
         return how([getattr(s, name)[..., c] for s, c in zip(samples, at, strict=True)], axis=0)
 
-    own = [[s.runs.index(run) for run in runs] for s in samples]
     run_scores = np.mean([s.run_scores[r] for s, r in zip(samples, own, strict=True)], axis=0)
     variance, freedom = pooled(run_scores, runs, conditions)
     spread = [np.sqrt(s.seed_variance[c]) for s, c in zip(samples, at, strict=True)]
@@ -118,11 +115,19 @@ def mean_over_targets(samples: list[Sample]) -> Sample:
     )
 
 
+def _shared(lists: list[list]) -> tuple[list, list[list[int]]]:
+    """What all lists have, in the first one's order, and where each list has it."""
+    places = [{each: place for place, each in enumerate(own)} for own in lists]
+    shared = [each for each in lists[0] if all(each in own for own in places)]
+    return shared, [[own[each] for each in shared] for own in places]
+
+
 def pooled(run_scores: np.ndarray, runs: list, conditions: list[Condition]) -> tuple:
     """Variance between the runs of a condition, by `pools`, and its degrees of freedom."""
     variance = np.full(len(conditions), ASSUMED_SEED_SD**2)
     freedom = np.full(len(conditions), np.inf)
-    condition = np.array([conditions.index(run[:2]) for run in runs], int)
+    place = {condition: i for i, condition in enumerate(conditions)}
+    condition = np.array([place[run[:2]] for run in runs], int)
     seeds = np.bincount(condition, minlength=len(conditions))
     means = np.bincount(condition, run_scores, len(conditions)) / np.maximum(seeds, 1)
     squares = np.bincount(condition, (run_scores - means[condition]) ** 2, len(conditions))
