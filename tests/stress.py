@@ -184,7 +184,7 @@ def processes(name: str) -> dict[int, str]:
 def strike(batch: int, name: str, chance: random.Random) -> str:
     """Kill something; says what."""
     there = processes(name)
-    snakemake = [p for p, line in there.items() if "-m snakemake" in line]
+    snakemake = [p for p, line in there.items() if "helpers.batch.scheduler" in line]
     forks = [p for p, line in there.items() if "multiprocessing.forkserver" in line]
     server = [p for p in forks if parent(p) in snakemake]
     kinds = {

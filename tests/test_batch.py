@@ -267,7 +267,7 @@ def test_a_sweep_comes_before_all_else_only_where_a_result_may_be_of_another_rat
     shutil.copytree(outputs, tmp_path / "copy")
     asked: list = []
 
-    def snakemake(study, cores, profile, more):
+    def snakemake(study, cores, profile, more, waiting):
         asked.append(more)
         (study.folder / recovery.LOG).touch()
         return 0

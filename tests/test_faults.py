@@ -356,6 +356,7 @@ execute.serve_snakemake()
 forkserver.set_forkserver_preload(["helpers.batch.engine"])
 execute.NOTEBOOKS = folder = Path(sys.argv[1])
 study = Study.load(sys.argv[2], folder)
+study.folder.mkdir(exist_ok=True)
 def start(name):
     try:
         execute.notebook("any", folder / name / "out.ipynb", study, name=name)
@@ -418,7 +419,7 @@ def test_a_fork_server_that_cannot_import_all_serves_and_collects_garbage(monkey
     monkeypatch.setitem(sys.modules, "transformers.conversion_mapping", None)
     monkeypatch.delitem(sys.modules, "helpers.batch.preloaded", raising=False)
     with pytest.raises(ImportError):  # which the server passes over
-        importlib.import_module(*execute.PRELOADED)
+        importlib.import_module("helpers.batch.preloaded")
     assert gc.isenabled()
 
 

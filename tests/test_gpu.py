@@ -9,7 +9,7 @@ from conftest import write_study
 from transformers import XLMRobertaConfig, XLMRobertaModel, masking_utils
 
 from helpers import tasks
-from helpers.batch import execute, memory, run
+from helpers.batch import execute, memory, run, scheduler
 from helpers.encoders import batches, families
 from helpers.encoders.model import EncoderModel, EncoderWithHead, predict
 from helpers.study import Hyperparameters, Study, Task
@@ -102,7 +102,7 @@ def study(tiny_sources, tmp_path) -> Study:
 )
 def test_the_gpus_are_those_that_may_be_seen(study, tmp_path, monkeypatch, given, found, names):
     monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi
-    monkeypatch.setattr(run, "_DRIVERS", [tmp_path])
+    monkeypatch.setattr(scheduler, "DRIVERS", [tmp_path])
     monkeypatch.setattr("torch.cuda.device_count", lambda: found)
     monkeypatch.setenv(execute.VISIBLE, str(given))
     if given is None:
@@ -120,7 +120,7 @@ def test_several_runs_share_a_gpu_with_room_that_admits_them(study, tmp_path, mo
     said.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv(execute.VISIBLE, "small,large,closed")
-    monkeypatch.setattr(run, "_DRIVERS", [tmp_path])
+    monkeypatch.setattr(scheduler, "DRIVERS", [tmp_path])
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     assert run.gpus(study) == ["small", "large", "closed", "large", "large"]
 

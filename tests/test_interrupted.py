@@ -90,7 +90,7 @@ def test_nothing_works_on_when_a_batch_was_killed(training, what):
     there = processes("out")
     kill = {
         "batch": [batch.pid],
-        "snakemake": [p for p, line in there.items() if "-m snakemake" in line],
+        "snakemake": [p for p, line in there.items() if "helpers.batch.scheduler" in line],
     }
     for process in kill[what]:
         os.kill(process, signal.SIGKILL)
@@ -103,3 +103,15 @@ def notebooks() -> list[int]:
     """Processes that execute a notebook for the batch."""
     forks = [p for p, line in processes("out").items() if "multiprocessing.forkserver" in line]
     return [process for process in forks if parent(process) in forks]
+
+
+@pytest.mark.parametrize("how", ["wrong study", "killed"])
+def test_a_batch_that_asks_nothing_of_snakemake_leaves_nothing(tiny_study, tmp_path, how):
+    tiny_study.write_text(tiny_study.read_text() + f"wrong: {how == 'wrong study'}\n")
+    batch = start(tiny_study, tmp_path, "out")
+    while len(processes("out")) < 2 and batch.poll() is None:  # Snakemake's own has begun
+        time.sleep(0.05)
+    if how == "killed":
+        batch.kill()
+    assert batch.wait(60) == (-signal.SIGKILL if how == "killed" else 2)
+    assert until_quiet("out", 30) is not None

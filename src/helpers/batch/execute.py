@@ -14,18 +14,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from multiprocessing import connection, forkserver
+from multiprocessing import connection
 from pathlib import Path
 
 from helpers import pictures
-from helpers.batch import recovery
+from helpers.batch import recovery, scheduler
 from helpers.study import Study
 
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
-BATCH, GPUS = "HELPERS_BATCH", "HELPERS_GPUS"
-"""What Snakemake's environment says: the batch's process id; here, names of GPUs, if only ""."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-PRELOADED = ["helpers.batch.preloaded"]
 
 _lock = threading.Lock()
 """Held to read exit codes, as starting a process does too: each can be read only once."""
@@ -44,14 +41,13 @@ def serve_snakemake() -> None:
 
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # notebooks inherit it: only trainings listen
-    if batch := os.environ.pop(BATCH, None):  # a cluster's jobs must not see it
+    if batch := os.environ.pop(scheduler.BATCH, None):  # a cluster's jobs must not see it
         _end_unless(lambda: os.getppid() == int(batch), signal.SIGINT)
-    given = os.environ.get(GPUS)
+    given = os.environ.get(scheduler.GPUS)
     for name in given.split(",") if given else []:
         _free_gpus.put(name)
     if given == "":
-        forkserver.set_forkserver_preload(PRELOADED)
-        forkserver.ensure_running()  # imports while Snakemake plans
+        scheduler.preload()
 
 
 def notebook(name: str, output: str | Path, study: Study, /, report=False, **parameters) -> None:
@@ -60,10 +56,14 @@ def notebook(name: str, output: str | Path, study: Study, /, report=False, **par
     Raises RuntimeError when it failed; a line on stderr that begins with FAILED says why.
     """
     given = {"study": str(study.path), "outputs": str(study.outputs), **parameters}
-    gpu = _free_gpus.get() if os.environ.get(GPUS) else None
+    gpus = os.environ.get(scheduler.GPUS)
+    gpu = _free_gpus.get() if gpus else None
     here, there = multiprocessing.Pipe()
-    work = (NOTEBOOKS / f"{name}.ipynb", Path(output), given, report, gpu, there)
-    process = multiprocessing.get_context("forkserver").Process(target=_work, args=work)
+    log = None if gpus is None else study.folder / recovery.LOG
+    work = (NOTEBOOKS / f"{name}.ipynb", Path(output), given, report)
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_work, args=(work, gpu, there, log)
+    )
     with _lock:
         process.start()
     there.close()
@@ -103,8 +103,10 @@ def _drawn(asked: connection.Connection, chart: dict) -> str:
     return found
 
 
-def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str | None, asked):
-    """What a notebook's process does."""
+def _work(what: tuple, gpu: str | None, asked: connection.Connection, log: Path | None) -> None:
+    """What a notebook's process does; its fork server may be older than the log."""
+    if log is not None:
+        scheduler.redirect(log)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a terminal Snakemake gets it, and asks to end
     snakemake, server = multiprocessing.parent_process(), os.getppid()
     assert snakemake is not None
@@ -114,7 +116,7 @@ def _work(source: Path, output: Path, parameters: dict, report: bool, gpu: str |
     from helpers.batch import engine
 
     pictures.draw = partial(_drawn, asked)
-    sys.exit(engine.run(source, output, parameters, report))
+    sys.exit(engine.run(*what))
 
 
 def _end_unless(condition: Callable[[], bool], number: int) -> None:

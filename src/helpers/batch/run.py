@@ -9,21 +9,20 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from helpers.batch import execute, recovery
+from helpers.batch import execute, recovery, scheduler
 from helpers.study import Study, StudyError, prepared, rules
 from helpers.study.files import read_json
 
-_DRIVERS = ["/dev/nvidiactl", "/dev/kfd", "/dev/dxg"]
-"""Of which a machine with a GPU for torch has one: NVIDIA's, AMD's, Windows' for Linux."""
 
+def main(arguments: list[str] | None = None, waiting: subprocess.Popen | None = None) -> int:
+    """The command line; returns 0 only when every run of the study is there.
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns 0 only when every run of the study is there."""
+    ``waiting`` is a process that `scheduler.start` has begun already.
+    """
     parser = argparse.ArgumentParser(prog="helpers.batch", description=__doc__.splitlines()[0])
     parser.add_argument("study", type=Path)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
@@ -35,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         study = Study.load(given.study, given.outputs)
         with recovery.only_one(study):
-            return _batch(study, given.cores, given.profile, more)
+            return _batch(study, given.cores, given.profile, more, waiting)
     except StudyError as error:
         print(error, file=sys.stderr)
     except OSError as error:
@@ -44,10 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    finally:
+        if waiting and waiting.poll() is None:  # nothing was asked of it
+            _signal(waiting, signal.SIGKILL)
     return 2
 
 
-def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -> int:
+def _batch(original: Study, cores: int, profile: Path | None, more: list[str], waiting) -> int:
     """Everything between the study's checks and its last line; returns the exit status."""
     for line in recovery.repair(original):  # which looks at the snapshot of the last batch
         print(line, flush=True)
@@ -61,10 +63,11 @@ def _batch(original: Study, cores: int, profile: Path | None, more: list[str]) -
     swept = study.model_copy(update={"sweep": None}).results() if study.sweep else []
     if any(path.exists() for path in swept if path.name == "scores.json"):
         # What is there is kept only if it was made with the rates that are chosen.
-        _snakemake(study, cores, profile, ["sweep", *more])
+        _snakemake(study, cores, profile, ["sweep", *more], waiting)
+        waiting = None
         for line in recovery.repair(study):
             print(line, flush=True)
-    status = _snakemake(study, cores, profile, more)
+    status = _snakemake(study, cores, profile, more, waiting)
     status = _summary(study, status, (time.time() - begin) / 60)
     if recovery.differs(original.path, study):
         what = "changed during the batch; run it again to follow the change"
@@ -78,7 +81,7 @@ def gpus(study: Study) -> list[str]:
 
     A name stands there once for each run that has room beside the others (NVIDIA's GPUs only).
     """
-    if not any(map(os.path.exists, _DRIVERS)):  # the usual laptop need not wait for torch
+    if not any(map(os.path.exists, scheduler.DRIVERS)):  # the usual laptop need not wait for torch
         return []
     import torch
 
@@ -96,17 +99,20 @@ def gpus(study: Study) -> list[str]:
     return [name for n in range(memory.AT_MOST) for name in found if n < fits[name]]
 
 
-def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) -> int:
+def _snakemake(
+    study: Study,
+    cores: int,
+    profile: Path | None,
+    more: list[str],
+    waiting: subprocess.Popen | None,
+) -> int:
     """Run Snakemake to its end, here with a GPU or a core a notebook, or where the profile says."""
     names, shown = [] if profile else gpus(study)[:cores], None
-    at_once = len(names) or cores
-    environment = os.environ | {execute.BATCH: str(os.getpid())}
-    environment |= {} if profile else {execute.GPUS: ",".join(names)}
-    # A session of its own: a terminal's signals come here only, and one from here reaches them all.
-    new_session = partial(subprocess.Popen, start_new_session=True, stderr=subprocess.STDOUT)
-    with (study.folder / recovery.LOG).open("w") as log:
-        command = _command(study, at_once, profile, more)
-        process = new_session(command, stdout=log, env=environment)
+    at_once, log = len(names) or cores, study.folder / recovery.LOG
+    log.write_bytes(b"")
+    process = waiting or scheduler.start(here=not profile)
+    of = None if profile else ",".join(names)
+    scheduler.order(process, _arguments(study, at_once, profile, more), of, log)
     signal.signal(signal.SIGUSR1, lambda number, _: _signal(process, number))
     try:
         while process.poll() is None:
@@ -127,10 +133,10 @@ def _snakemake(study: Study, cores: int, profile: Path | None, more: list[str]) 
         _signal(process, signal.SIGKILL)
 
 
-def _command(study: Study, at_once: int, profile: Path | None, more: list[str]) -> list[str]:
+def _arguments(study: Study, at_once: int, profile: Path | None, more: list[str]) -> list[str]:
     here = ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
     snakefile = Path(__file__).parents[3] / "Snakefile"
-    command = [sys.executable, "-m", "snakemake", *more, "--snakefile", str(snakefile)]
+    command = [*more, "--snakefile", str(snakefile)]
     command += ["--profile", str(profile)] if profile else here
     command += ["--keep-going", "--rerun-incomplete", "--rerun-triggers", "mtime", "--nolock"]
     command += ["--scheduler", "greedy"]  # not a linear program over all that is ready

@@ -20,10 +20,9 @@ KEYS = ["size", "intermediate", "target", "language", "analysis"]
 VALUES = ["estimate", "low", "high", "p", "p_corrected", "comparisons", "seeds", "n"]
 COSTS = {"minutes": ("wall_seconds", 60), "petaFLOPs": ("train_flops", 1e15)}
 """Unit -> column of the runs, and how much of it makes a unit."""
-CURVE_POINTS, CURVE_ROWS = 40, 40_000
-"""Points per line, at most (enough for the eye at 200 pixels); of all lines, bounded by a page."""
-CURVE_SHAPE = 16
-"""Points per line that show how it runs; where there is no room for so many, not all are drawn."""
+CURVE_POINTS, CURVE_SHAPE, CURVE_ROWS = 40, 16, 40_000
+"""Points of a line, at most and, before lines are left out, at least; of all, bounded by a page."""
+LINE = ["run", "phase", "measure"]
 LABEL_SHARE = 0.045
 """Room of a label in the chart of costs, as a share of its height."""
 
@@ -136,19 +135,17 @@ def curves(study: Study, log: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     frame["target"] = frame["target"].where(of_target, "")
     frame["run"] = _run(frame)
     frame["collapsed"] = frame["run"].isin(_run(runs[runs["collapsed"].astype(bool)]))
-    line = ["run", "phase", "measure"]
-    frame = frame.drop_duplicates([*line, "step"]).sort_values(["run", "measure", "step"])
-    frame["last"] = ~frame.duplicated(line, keep="last")
+    frame = frame.drop_duplicates([*LINE, "step"]).sort_values(["run", "measure", "step"])
+    frame["last"] = ~frame.duplicated(LINE, keep="last")
     frame = _spread(frame)
-    place, count = frame.groupby(line).cumcount(), frame.groupby(line)["step"].transform("size")
+    place, count = frame.groupby(LINE).cumcount(), frame.groupby(LINE)["step"].transform("size")
     points = min(CURVE_POINTS, max(2, CURVE_ROWS // max(1, frame["last"].sum())))
     every = (count // points).clip(lower=1)
     frame = frame[(place % every == 0) | frame["last"]]
     planned = [f"intermediate: {name}" for name in tasks(study)]
     planned += [f"{i} → {target.task}" for target in study.targets for i in study.intermediate]
-    rank = {panel: i for i, panel in enumerate(planned)}
-    frame = frame.sort_values("panel", key=lambda panels: panels.map(rank), kind="stable")
-    return frame.reset_index(drop=True)
+    frame["rank"] = frame["panel"].map({panel: i for i, panel in enumerate(planned)})
+    return frame.sort_values("rank", kind="stable", ignore_index=True).drop(columns="rank")
 
 
 def _spread(frame: pd.DataFrame) -> pd.DataFrame:
@@ -158,8 +155,7 @@ def _spread(frame: pd.DataFrame) -> pd.DataFrame:
     rank, count = alike.rank(method="first") - 1, alike.transform("size")
     room = max(2, CURVE_ROWS // CURVE_SHAPE // max(1, alike.ngroups))
     apart = ((count - 1) / (room - 1)).clip(lower=1)
-    kept = ends[rank == np.rint(np.rint(rank / apart) * apart)]
-    return frame.merge(kept[["run", "phase", "measure"]])
+    return frame.merge(ends.loc[rank == np.rint(np.rint(rank / apart) * apart), LINE])
 
 
 def _run(frame: pd.DataFrame) -> pd.Series:
