@@ -107,10 +107,11 @@ def notebooks() -> list[int]:
 
 @pytest.mark.parametrize("how", ["wrong study", "killed"])
 def test_a_batch_that_asks_nothing_of_snakemake_leaves_nothing(tiny_study, tmp_path, how):
-    tiny_study.write_text(tiny_study.read_text() + f"wrong: {how == 'wrong study'}\n")
+    tiny_study.write_text(tiny_study.read_text() + "wrong: 1\n")
     batch = start(tiny_study, tmp_path, "out")
-    while len(processes("out")) < 2 and batch.poll() is None:  # Snakemake's own has begun
-        time.sleep(0.05)
+    while len(processes("out")) < 2:  # Snakemake's own begins before the study is read
+        assert batch.poll() is None
+        time.sleep(0.02)
     if how == "killed":
         batch.kill()
     assert batch.wait(60) == (-signal.SIGKILL if how == "killed" else 2)

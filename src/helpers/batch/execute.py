@@ -47,7 +47,7 @@ def serve_snakemake() -> None:
     for name in given.split(",") if given else []:
         _free_gpus.put(name)
     if given == "":
-        scheduler.preload()
+        scheduler.preload()  # unless it began before, as where there is no driver of a GPU
 
 
 def notebook(name: str, output: str | Path, study: Study, /, report=False, **parameters) -> None:

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None, waiting: subprocess.Popen | None = 
     parser.add_argument("--profile", type=Path, help="a Snakemake profile, such as a cluster's")
     given, more = parser.parse_known_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing to save yet; Snakemake inherits it
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing to save yet
     try:
         study = Study.load(given.study, given.outputs)
         with recovery.only_one(study):
