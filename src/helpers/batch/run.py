@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ import pandas as pd
 from helpers.batch import execute, recovery, scheduler
 from helpers.study import Study, StudyError, prepared, rules
 from helpers.study.files import read_json
+
+_interrupted = threading.Event()
 
 
 def main(arguments: list[str] | None = None, waiting: subprocess.Popen | None = None) -> int:
@@ -29,7 +32,10 @@ def main(arguments: list[str] | None = None, waiting: subprocess.Popen | None = 
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     parser.add_argument("--profile", type=Path, help="a Snakemake profile, such as a cluster's")
     given, more = parser.parse_known_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    _interrupted.clear()
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a script
+        signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing to save yet
     try:
         study = Study.load(given.study, given.outputs)
@@ -116,6 +122,8 @@ def _snakemake(
     signal.signal(signal.SIGUSR1, lambda number, _: _signal(process, number))
     try:
         while process.poll() is None:
+            if _interrupted.is_set():  # in code of C that clears every exception
+                raise KeyboardInterrupt
             began = time.monotonic()
             if (line := progress(study, at_once)) != shown:
                 print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
@@ -142,6 +150,11 @@ def _arguments(study: Study, at_once: int, profile: Path | None, more: list[str]
     command += ["--scheduler", "greedy"]  # not a linear program over all that is ready
     command += ["--force-use-threads"]  # else every notebook would get a Snakemake of its own
     return [*command, "--config", f"study={study.path}", f"outputs={study.outputs}"]
+
+
+def _interrupt(*_) -> None:
+    _interrupted.set()
+    raise KeyboardInterrupt
 
 
 def _signal(session: subprocess.Popen, number: int) -> None:
