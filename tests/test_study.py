@@ -177,7 +177,7 @@ def test_a_study_is_read_where_its_encoder_is_not(tiny_study, sources):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"files": None}, "expected exactly one of the keys hub, files, generator and parts"),
+        ({"files": None}, "expected exactly one of the keys hub, files and parts"),
         ({"metric": "f1"}, "metric 'f1' of format sentence_pair; expected ['accuracy']"),
         ({"trained_in": ["fr"]}, "trained_in: unknown language 'fr'; expected one of de, en, sw"),
         ({"label_values": [0, 1]}, "label_values has 2 entries, labels has 3"),

@@ -41,7 +41,7 @@ def task(kind: str) -> Task:
     return Task(
         name="t",
         format=kind,
-        generator="t",
+        files="t.tsv",
         labels=["a", "b", "c"],
         metric=metric,
         licence="",
