@@ -194,7 +194,7 @@ class Study(Strict):
     def _trained_cells(self, name: str) -> list[tuple[str, str, str]]:
         task = self.tasks[name]
         cells = [*product([name], ["train"], task.trained_in)]
-        return cells + [*product([name], ["validation"], task.selected_in)]
+        return [*cells, *product([name], ["validation"], task.selected_in)]
 
     def _evaluated_cells(self, name: str) -> list[tuple[str, str, str]]:
         task = self.tasks[name]
