@@ -173,10 +173,7 @@ def test_who_sees_only_negation_and_shared_words_learns_little(task, most):
             values += [bool(DENIED.search(text)) for text in (first(row), second)]
         return values
 
-    train, rows = (
-        table(f"mini_{task}", "train"),
-        table(f"mini_{task}", EVALUATED_ON[f"mini_{task}"]),
-    )
+    train, rows = table(task, "train"), table(task, EVALUATED_ON[task])
     tree = DecisionTreeClassifier(max_leaf_nodes=16, random_state=0)
     tree.fit([features(row) for row in train], [row["label"] for row in train])
     right = tree.predict([features(row) for row in rows]) == [row["label"] for row in rows]
