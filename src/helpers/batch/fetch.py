@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from helpers.study import ENGLISH, Study, StudyError, command
-from helpers.study.catalogue import PIP, Source
+from helpers.study.catalogue import Source
 from helpers.study.files import damage, read_json, write_json, write_text, write_whole
 
 MANIFEST = ".fetched.json"
@@ -45,7 +45,7 @@ def models(study: Study) -> list[str]:
     """Ids of the hub models that the study's sizes start from."""
     names = {size.encoder for size in study.sizes.values()}
     local = {name for name in names if (Path(name) / "config.json").is_file()}
-    return sorted(name for name in names - local if not name.startswith((PIP, ".", "/")))
+    return sorted(name for name in names - local if not name.startswith((".", "/")))
 
 
 def fetch(study: Study, mirror: str) -> Iterator[str]:
