@@ -110,8 +110,8 @@ class Study(Strict):
 
     @property
     def files_folder(self) -> Path | None:
-        """What own files are relative to: the environment's DATA_DIR, or the key data_dir."""
-        folder = os.environ.get("DATA_DIR") or self.data_dir
+        """What own files are relative to: the key data_dir, or the environment's DATA_DIR."""
+        folder = self.data_dir or os.environ.get("DATA_DIR")
         return Path(folder).expanduser() if folder else None
 
     def target(self, name: str) -> Target:
