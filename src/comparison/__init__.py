@@ -1,27 +1,18 @@
-"""In: the predictions of all finished runs. Out: gains and scale effects with intervals, and the
-sentence that answers the study's question. No torch.
+"""In: tables of predictions, whoever made them. Out: gains and scale effects with intervals, the
+sentence that answers a study's question, charts and a page. No torch.
 """
 
-from helpers.comparison.alternatives import alternatives
-from helpers.comparison.collected import finished_runs, missing_runs, parameters
-from helpers.comparison.estimates import effects, results
-from helpers.comparison.power import detectable
-from helpers.comparison.published import beside_published, published
-from helpers.comparison.sensitivity import sensitivity
-from helpers.comparison.sentence import explain_gains, languages, summary_sentence
+from comparison.estimates import effects, results
+from comparison.plan import ComparisonError, Plan, Size, Target
+from comparison.reading import missing_runs, read_study
 
 __all__ = [
-    "alternatives",
-    "beside_published",
-    "detectable",
+    "ComparisonError",
+    "Plan",
+    "Size",
+    "Target",
     "effects",
-    "explain_gains",
-    "finished_runs",
-    "languages",
     "missing_runs",
-    "parameters",
-    "published",
+    "read_study",
     "results",
-    "sensitivity",
-    "summary_sentence",
 ]

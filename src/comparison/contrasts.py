@@ -1,17 +1,14 @@
 """What a study asks: gains, and what size does to them, as weighted sums over conditions."""
 
-from collections.abc import Mapping
 from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from helpers.comparison.arrays import Condition
-from helpers.study import NONE
+from comparison.plan import ALL, NONE, Plan
 
-ALL = "all"
-"""The mean over all targets, or over all intermediate tasks."""
+Condition = tuple[str, str]
+"""(size, intermediate)."""
 DOUBLING = "per doubling"
 """In the place of a size: what a doubling of the parameters without embeddings changes."""
 TESTED = ("gain", "scale_effect", "slope", "bend")
@@ -26,38 +23,44 @@ class Contrast(NamedTuple):
     weights: dict[Condition, float]
 
 
-def of(grid: pd.DataFrame, parameters: Mapping[str, float] | None = None) -> list[Contrast]:
-    """Every quantity of a study whose runs are the rows of `grid` (size, intermediate)."""
-    sizes, tasks = (list(grid[column].unique()) for column in ("size", "intermediate"))
-    found = []
-    for quantity in ("score", "transfer_gap"):
-        found += [Contrast(quantity, *of, {of: 1.0}) for of in product(sizes, tasks)]
-    if NONE in tasks:
-        for a, b in pairwise(sizes):
-            found.append(Contrast("step", f"{b} - {a}", NONE, {(b, NONE): 1.0, (a, NONE): -1.0}))
-    tasks = [task for task in tasks if task != NONE]
-    groups = {task: [task] for task in tasks} | ({ALL: tasks} if len(tasks) > 1 else {})
-    changes = _changes(sizes, parameters)
-    for (quantity, name, over), (group, members) in product(changes, groups.items()):
-        weights: dict[Condition, float] = {}
-        for size, weight in over.items():
-            weights |= {(size, task): weight / len(members) for task in members}
-            weights[size, NONE] = -weight
-        found.append(Contrast(quantity, name, group, weights))
-    return found
+def of(plan: Plan) -> list[Contrast]:
+    """Every quantity that a study asks for."""
+    contrasts = []
+    for quantity, size, task in product(("score", "transfer_gap"), plan.sizes, plan.intermediate):
+        contrasts.append(Contrast(quantity, size, task, {(size, task): 1.0}))
+    if NONE not in plan.intermediate:
+        return contrasts
+    for a, b in pairwise(plan.sizes):
+        contrasts.append(Contrast("step", f"{b} - {a}", NONE, {(b, NONE): 1.0, (a, NONE): -1.0}))
+    changes = _changes(list(plan.sizes), plan.parameters)
+    for (quantity, name, over), group in product(changes, plan.gained):
+        members = plan.tasks if group == ALL else [group]
+        contrasts.append(Contrast(quantity, name, group, over_tasks(over, members)))
+    return contrasts
+
+
+def over_tasks(sizes: dict[str, float], tasks: list[str]) -> dict[Condition, float]:
+    """Weights of the mean gain of some tasks, weighted by size."""
+    weights: dict[Condition, float] = {}
+    for size, weight in sizes.items():
+        for task in tasks:
+            weights[size, task] = weight / len(tasks)
+        weights[size, NONE] = -weight
+    return weights
 
 
 def _changes(
-    sizes: list[str], parameters: Mapping[str, float] | None
+    sizes: list[str], parameters: dict[str, float]
 ) -> list[tuple[str, str, dict[str, float]]]:
     """Gains and what is made of them: quantity, name of the sizes, their weights."""
     changes = [("gain", size, {size: 1.0}) for size in sizes]
-    pairs = list(pairwise(sizes)) + ([(sizes[0], sizes[-1])] if len(sizes) > 2 else [])
+    pairs = list(pairwise(sizes))
+    if len(sizes) > 2:
+        pairs.append((sizes[0], sizes[-1]))
     changes += [("scale_effect", f"{b} - {a}", {b: 1.0, a: -1.0}) for a, b in pairs]
-    known = {size: parameters[size] for size in sizes if parameters and size in parameters}
-    if len(sizes) < 3 or len(known) < len(sizes) or len(set(known.values())) < 2:
+    if len(sizes) < 3 or len(parameters) < len(sizes) or len(set(parameters.values())) < 2:
         return changes
-    doublings = {size: float(np.log2(known[size])) for size in sizes}
+    doublings = {size: float(np.log2(parameters[size])) for size in sizes}
     slope = _slope(doublings)
     changes.append(("slope", DOUBLING, slope))
     first, last = ({size: doublings[size] for size in ends} for ends in (sizes[:2], sizes[-2:]))
@@ -75,14 +78,22 @@ def _slope(x: dict[str, float]) -> dict[str, float]:
     return dict(zip(x, centred / (centred**2).sum(), strict=True))
 
 
-def aligned(contrast: Contrast, conditions: list[Condition]) -> np.ndarray:
-    """A contrast's weights in the order of ``conditions``."""
-    return np.array([contrast.weights.get(condition, 0.0) for condition in conditions])
+def aligned(contrasts: list[Contrast], conditions: list[Condition]) -> np.ndarray:
+    """The contrasts' weights in the order of ``conditions`` [contrasts, conditions]."""
+    rows = [[c.weights.get(condition, 0.0) for condition in conditions] for c in contrasts]
+    return np.array(rows, float).reshape(len(contrasts), len(conditions))
 
 
-def headline(asked: list[Contrast]) -> Contrast | None:
-    """The contrast that answers the study's question, over all intermediate tasks."""
-    over = {contrast.intermediate for contrast in asked if contrast.quantity == "gain"}
-    own = [contrast for contrast in asked if contrast.intermediate == ALL or len(over) == 1]
-    found = [c for quantity in ("scale_effect", "slope") for c in own if c.quantity == quantity]
-    return found[-1] if found else None
+def headline(contrasts: list[Contrast]) -> Contrast | None:
+    """The contrast that answers the study's question, over all intermediate tasks.
+
+    The slope where there is one, else the scale effect of the last size against the first; None
+    for a study of one size.
+    """
+    tasks = {contrast.intermediate for contrast in contrasts if contrast.quantity == "gain"}
+    over_all = [c for c in contrasts if c.intermediate == ALL or len(tasks) == 1]
+    for quantity in ("slope", "scale_effect"):
+        asked = [c for c in over_all if c.quantity == quantity]
+        if asked:
+            return asked[-1]
+    return None

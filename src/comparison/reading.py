@@ -1,62 +1,160 @@
-"""What a study has made so far: its finished runs as tables, and the runs that are missing."""
+"""What a study has made so far: `study.json` and the results of its finished runs, as tables."""
 
-from itertools import takewhile
+import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow
 from pyarrow import parquet
 
-from helpers.study import NONE, RUN, Run, Study
-from helpers.study.files import read_json
-from helpers.study.study import REPETITION
+from comparison.plan import NONE, RUN, ComparisonError, Plan, Size, Target
 
-RUNS = [
-    "metric",
-    "collapsed",
-    "collapsed_in",
-    "validation_score",
-    "wall_seconds",
-    "train_flops",
-    "repeats",
-]
+LAYOUT = "0.3"
+COSTS = ["wall_seconds", "cpu_seconds", "train_flops"]
 MADE_ON = ["precision", "processor", "gpu", "torch", "transformers"]
-"""What a run was computed with; columns of the table of runs."""
+"""What a run was computed with."""
+RUNS = ["metric", "collapsed", "collapsed_in", "validation_score", *COSTS, "repeats", *MADE_ON]
 PREDICTIONS = ["language", "id", "credit", "out_of", "group"]
 CURVES = ["phase", "step", "loss", "validation_score"]
 
 
-def finished_runs(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Tables of the runs that are finished under the study's present parameters.
+class Results(NamedTuple):
+    """A study's plan and the tables of its finished runs."""
+
+    plan: Plan
+    runs: pd.DataFrame
+    predictions: pd.DataFrame
+    curves: pd.DataFrame
+
+
+def read_study(folder: str | Path) -> Results:
+    """The plan of a study and its finished runs.
+
+    A result counts only if its `run.json` has the settings that `study.json` has.
 
     Returns
     -------
+    plan
+        What the study planned.
     runs
         One row a run: size, intermediate, target, seed, metric, collapsed, collapsed_in,
-        validation_score, wall_seconds, train_flops, repeats, and `MADE_ON`. A run has collapsed if
-        its own training has or the intermediate one that it builds on; collapsed_in says which
-        ("target", "intermediate", or ""). Time and cost include the intermediate training; repeats
-        is the seed of the collapsed run that this one repeats, if any.
+        validation_score, wall_seconds, cpu_seconds, train_flops, repeats, and what it was made on.
+        A run has collapsed if its own training has or the intermediate one that it builds on;
+        collapsed_in says which ("target", "intermediate", or ""). Costs include the intermediate
+        training. repeats is the seed of the collapsed run that this one repeats, if any.
     predictions
         size, intermediate, target, seed, language, id, credit, out_of, group (may be missing).
     curves
         size, intermediate, target, seed, phase, step, loss, validation_score.
+
+    Raises
+    ------
+    ComparisonError
+        There is no study.json, or it has another layout.
     """
-    runs, tables, curves = [], [], []
-    for run in study.runs():
-        before, fallen = _intermediate_record(study, run)
-        for folder in _finished_folders(study, run):
-            scores, record = read_json(folder / "scores.json"), read_json(folder / "run.json")
-            named = run._replace(seed=record["seed"])._asdict()
-            repeats = run.seed if folder.name == REPETITION else None
-            runs.append(named | _row(scores, record, before, fallen) | {"repeats": repeats})
-            with parquet.ParquetFile(folder / "predictions.parquet") as file:
+    folder = Path(folder)
+    record = _json(folder / "study.json")
+    if record.get("layout") != LAYOUT:
+        seen = f"layout {record['layout']}" if "layout" in record else "no study.json with a layout"
+        raise ComparisonError(f"{folder}: found {seen}; expected study.json with layout {LAYOUT}")
+    settings = {name: entry["settings"] for name, entry in record["settings"].items()}
+    plan = _plan(folder, record)
+    rows, tables, curves = [], [], []
+    trained = _Trainings(folder, settings)
+    for run in plan.runs:
+        size, intermediate, target, seed = run
+        home = folder / size / intermediate / target / f"seed-{seed}"
+        before = trained.intermediate(size, intermediate, seed)
+        if before is None:
+            continue
+        for place in (home, home / "retry"):
+            made = _json(place / "run.json")
+            if made.get("settings") != settings[f"{size}/{intermediate}/{target}"]:
+                break
+            scores, table = _json(place / "scores.json"), place / "predictions.parquet"
+            if not scores or not table.exists():
+                break
+            names = dict(zip(RUN, (size, intermediate, target, made["seed"]), strict=True))
+            repeats = None if place == home else seed
+            rows.append(names | _row(scores, made, before) | {"repeats": repeats})
+            with parquet.ParquetFile(table) as file:
                 tables.append(file.read(columns=PREDICTIONS))
-            for phase, log in (("intermediate", before.get("log", [])), ("target", record["log"])):
-                curves += [named | {"phase": phase} | line for line in log]
-    named = pd.DataFrame(runs, columns=[*RUN, *RUNS, *MADE_ON])
-    return named, _together(named[RUN], tables), pd.DataFrame(curves, columns=[*RUN, *CURVES])
+            for phase, log in (("intermediate", before.get("log", [])), ("target", made["log"])):
+                curves += [names | {"phase": phase} | line for line in log]
+    runs = pd.DataFrame(rows, columns=[*RUN, *RUNS])
+    curves = pd.DataFrame(curves, columns=[*RUN, *CURVES])
+    return Results(plan, runs, _together(runs[RUN], tables), curves)
+
+
+def _plan(folder: Path, record: dict) -> Plan:
+    sizes = {}
+    for name, entry in record["sizes"].items():
+        made = _json(folder / name / "encoder" / "run.json")
+        count = made.get("parameters_without_embeddings")
+        sizes[name] = Size(entry["title"], entry["encoder"], count, entry.get("layers"))
+    targets = {
+        name: Target(
+            metric=entry["metric"],
+            languages=tuple(entry["languages"]),
+            trained_in=tuple(entry["trained_in"]),
+            variant_of=entry.get("variant_of"),
+            train_examples=entry.get("train_examples"),
+            labels=tuple(entry.get("labels") or ()),
+        )
+        for name, entry in record["targets"].items()
+    }
+    return Plan(
+        sizes=sizes,
+        intermediate=record["intermediate"],
+        targets=targets,
+        runs=[tuple(run[key] for key in RUN) for run in record["runs"]],
+        name=record["name"],
+        description=record.get("description", ""),
+        margin=record.get("margin", 1.0),
+        recipes=record.get("recipes", []),
+        sweep=record.get("sweep", []),
+    )
+
+
+class _Trainings:
+    """Records of intermediate trainings, each read once."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder, self.settings = folder, settings
+        self.records: dict[tuple, dict | None] = {}
+
+    def intermediate(self, size: str, task: str, seed: int) -> dict | None:
+        """`run.json` with "collapsed"; empty for `none`; None where it has other settings."""
+        if task == NONE:
+            return {}
+        key = (size, task, seed)
+        if key not in self.records:
+            home = self.folder / size / task / f"seed-{seed}"
+            made = _json(home / "run.json")
+            selection = _json(home / "scores.json").get("selection", {})
+            same = made.get("settings") == self.settings[f"{size}/{task}"]
+            made["collapsed"] = bool(selection.get("collapsed"))
+            self.records[key] = made if same else None
+        return self.records[key]
+
+
+def _row(scores: dict, made: dict, before: dict) -> dict:
+    """What the table of runs says of one, apart from its names."""
+    selection = scores["selection"]
+    collapsed_in = "target" if selection["collapsed"] else ""
+    if before.get("collapsed"):
+        collapsed_in = "intermediate"
+    facts = made | made.get("hardware", {}) | made.get("versions", {})
+    return {
+        "metric": scores["metric"],
+        "collapsed": collapsed_in != "",
+        "collapsed_in": collapsed_in,
+        "validation_score": selection["score"],
+        **{cost: (made.get(cost) or 0) + (before.get(cost) or 0) for cost in COSTS},
+        **{name: facts.get(name) for name in MADE_ON},
+    }
 
 
 def _together(names: pd.DataFrame, tables: list[pyarrow.Table]) -> pd.DataFrame:
@@ -64,65 +162,22 @@ def _together(names: pd.DataFrame, tables: list[pyarrow.Table]) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame(columns=[*RUN, *PREDICTIONS])
     whole = pyarrow.concat_tables(tables, promote_options="permissive")
-    of = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    run = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
     predictions = whole.to_pandas(ignore_metadata=True).reindex(columns=PREDICTIONS)
-    return names.take(of).reset_index(drop=True).join(predictions)
+    return names.take(run).reset_index(drop=True).join(predictions)
 
 
-def _row(scores: dict, record: dict, before: dict, fallen: bool) -> dict:
-    """What the table of runs says of one, but its names; ``before`` is the intermediate record."""
-    selection = scores["selection"]
-    made = record | record.get("hardware", {}) | record.get("versions", {})
-    return {
-        "metric": scores["metric"],
-        "collapsed": fallen or bool(selection["collapsed"]),
-        "collapsed_in": "intermediate" if fallen else "target" if selection["collapsed"] else "",
-        "validation_score": selection["score"],
-        **{cost: record[cost] + before.get(cost, 0) for cost in ("wall_seconds", "train_flops")},
-        **{name: made.get(name) for name in MADE_ON},
-    }
+def missing_runs(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
+    """Planned runs that are not finished under the present settings, by the names in `RUN`."""
+    finished = set(runs[RUN].itertuples(index=False, name=None))
+    return pd.DataFrame([run for run in plan.runs if run not in finished], columns=RUN)
 
 
-def shared_hours(study: Study, runs: pd.DataFrame) -> float:
-    """Hours of intermediate training that runs share; each alone would have taken them anew."""
-    names = ["size", "intermediate", "seed"]
-    own = runs[(runs["intermediate"] != NONE) & runs["repeats"].isna()]
-    seconds = 0.0
-    for key, count in own.value_counts(names).items():
-        record = read_json(study.encoder_folder(*key).parent / "run.json")
-        seconds += (count - 1) * record.get("wall_seconds", 0.0)
-    return seconds / 3600
-
-
-def missing_runs(study: Study) -> pd.DataFrame:
-    """Planned runs that are not finished under the present parameters, by the names in `RUN`."""
-    missing = [run for run in study.runs() if not _finished_folders(study, run)]
-    return pd.DataFrame(missing, columns=RUN)
-
-
-def _finished_folders(study: Study, run: Run) -> list[Path]:
-    """The folder of a run if it is finished, and then that of its repetition if there is one."""
-    settings = study.settings(*run[:3])
-
-    def finished(folder: Path) -> bool:
-        complete = (folder / "scores.json").exists() and (folder / "predictions.parquet").exists()
-        return complete and read_json(folder / "run.json").get("parameters") == settings
-
-    folder = study.run_folder(run)
-    return list(takewhile(finished, (folder, folder / REPETITION)))
-
-
-def _intermediate_record(study: Study, run: Run) -> tuple[dict, bool]:
-    """`run.json` of the intermediate training that a run builds on, and whether it collapsed."""
-    if run.intermediate == NONE:
-        return {}, False
-    folder = study.encoder_folder(run.size, run.intermediate, run.seed).parent
-    selection = read_json(folder / "scores.json").get("selection", {})
-    return read_json(folder / "run.json"), bool(selection.get("collapsed"))
-
-
-def parameters(study: Study) -> dict[str, int]:
-    """Parameters of each size without embeddings, as phase 1 counted them, where it has run."""
-    records = {size: read_json(study.encoder_folder(size) / "run.json") for size in study.sizes}
-    key = "parameters_without_embeddings"
-    return {size: record[key] for size, record in records.items() if key in record}
+def _json(path: Path) -> dict:
+    """What a file holds; nothing if it is not there."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ComparisonError(f"{path}: found text that is no JSON ({error}); delete it") from None

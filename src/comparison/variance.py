@@ -1,29 +1,38 @@
-"""What is known of scores: their means, resamples of their items, the variance between seeds."""
+"""How sure scores are: the variance of their items, the variance between seeds, and intervals.
 
-from dataclasses import dataclass
+All in closed form; docs/statistics.md works an example and gives the reasons.
+"""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import elementwise
+from scipy.special import stdtrit
 
-from helpers.comparison.arrays import Condition
-from helpers.study import NONE
+from comparison.contrasts import Condition
+from comparison.items import ItemScores
+from comparison.plan import NONE
 
 ASSUMED_SEED_SD = 3.0
 """Points between seeds, assumed where no condition of a pool has two seeds: wide on purpose."""
+_CERTAIN = 1e8
+"""Degrees of freedom that stand for infinitely many."""
+_LEAST_P = 1e-12
 
 
 @dataclass(frozen=True)
 class Sample:
     """What one target, or the mean over targets, says of one estimand, in points.
 
-    `draws` are deviations of the scores when items are resampled. The seed variance is that of
-    single runs' scores, pooled over the intermediate tasks of a size; the baseline has its own.
-    `residual` is the part of it that is item by seed. Its degrees of freedom are infinite where it
-    is assumed.
+    The seed variance is that of single runs' scores, pooled over the intermediate tasks of a size;
+    the baseline has its own. `residual` is the part of it that is item by seed. Its degrees of
+    freedom are infinite where it is assumed.
     """
 
     conditions: list[Condition]
     scores: np.ndarray  # means over seeds [conditions]
-    draws: np.ndarray  # [resamples, conditions], float32
+    item_parts: np.ndarray  # covariance of the scores, by block of items [blocks, c, c]
+    item_freedom: np.ndarray  # [blocks]
     seed_variance: np.ndarray  # [conditions]
     residual: np.ndarray  # [conditions]
     freedom: np.ndarray  # [conditions]
@@ -32,56 +41,123 @@ class Sample:
     runs: list[tuple[str, str, int]]  # (size, intermediate, seed)
     run_scores: np.ndarray  # [runs]
 
-    def contrast(self, weights: np.ndarray, rng, flips: np.ndarray | None = None) -> dict:
-        """A weighted sum over conditions: estimate, low, high (95 %), low_90, high_90, p.
+    def sums(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Weighted sums over conditions: estimate, low, high (95 %), low_90, high_90, p, seeds.
 
         Parameters
         ----------
         weights
-            Of the conditions [conditions].
-        flips
-            The sum under swapped labels of items, from `swap` [resamples]; without it p is nan.
+            Of the conditions [sums, conditions].
         """
-        estimate = float(weights @ self.scores)
-        shrink, noise = self._shrink(weights), self._seed_noise(weights, rng)
-        draws = estimate + shrink * (self.draws @ weights.astype(np.float32)) + noise
-        ends = np.quantile(draws, [0.025, 0.975, 0.05, 0.95])
-        found = dict(zip(("low", "high", "low_90", "high_90"), ends, strict=True))
-        if flips is None:
-            return {"estimate": estimate, **found, "p": np.nan}
-        # Sums of equal float32 terms count as ties.
-        beyond = np.abs(shrink * flips + noise) >= abs(estimate) - 1e-4
-        return {"estimate": estimate, **found, "p": (1 + beyond.sum()) / (1 + len(flips))}
+        estimate = weights @ self.scores
+        parts = np.einsum("ki,bij,kj->kb", weights, self.item_parts, weights)
+        items, item_freedom = _welch(parts, self.item_freedom)
+        # Items and seeds are crossed, so the variance of items has the item-by-seed part that the
+        # variance between runs has too (Owen 2007, Annals of Applied Statistics 1).
+        items = np.maximum(items - weights**2 @ (self.residual / self.seeds), 0)
+        parts = weights**2 * (self.seed_variance / self.seeds)
+        pooled = [(parts[:, pool].sum(1), self.freedom[pool][0]) for pool in pools(self.conditions)]
+        by_pool, freedom = (np.stack(column, -1) for column in zip(*pooled, strict=True))
+        seeds, seed_freedom = _welch(by_pool, freedom)
+        spread = _Spread(items, item_freedom, seeds, seed_freedom)
+        half, half_90 = spread.half_width(0.05), spread.half_width(0.10)
+        return {
+            "estimate": estimate,
+            "low": estimate - half,
+            "high": estimate + half,
+            "low_90": estimate - half_90,
+            "high_90": estimate + half_90,
+            "p": spread.p(np.abs(estimate)),
+            "seeds": np.where(weights != 0, self.seeds, self.seeds.max()).min(1),
+        }
 
-    def together(self, rng) -> np.ndarray:
-        """The scores of all conditions under one resample of items and seeds [resamples, c]."""
-        one = np.eye(len(self.conditions))
-        noise = np.stack([self._seed_noise(weights, rng) for weights in one], axis=1)
-        return self.scores + self.draws * [self._shrink(weights) for weights in one] + noise
+    def rescaled(self, scores: np.ndarray, run_scores: np.ndarray, slope: np.ndarray) -> "Sample":
+        """The same on another scale, whose slope at each score is known (the delta method)."""
+        return replace(
+            self,
+            scores=scores,
+            run_scores=run_scores,
+            item_parts=self.item_parts * np.outer(slope, slope),
+            seed_variance=self.seed_variance * slope**2,
+            residual=self.residual * slope**2,
+        )
 
-    def _shrink(self, weights: np.ndarray) -> float:
-        """What the item draws are multiplied by.
 
-        Items and seeds are crossed, so the item draws contain the item-by-seed part that the
-        variance between runs has too.
-        """
-        total = (self.draws @ weights.astype(np.float32)).var()
-        double = weights**2 @ (self.residual / self.seeds)
-        return np.sqrt(max(0.0, 1 - double / total)) if total > 0 else 0.0
+@dataclass(frozen=True)
+class _Spread:
+    """Two variances of the same estimates with their degrees of freedom, each [estimates]."""
 
-    def _seed_noise(self, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Student's t noise that seeds add to a weighted sum over conditions [resamples].
+    items: np.ndarray
+    item_freedom: np.ndarray
+    seeds: np.ndarray
+    seed_freedom: np.ndarray
 
-        Degrees of freedom by Welch and Satterthwaite (Satterthwaite 1946, Biometrics Bulletin 2).
-        """
-        resamples, parts = len(self.draws), weights**2 * self.seed_variance / self.seeds
-        by_pool = [(parts[of].sum(), self.freedom[of][0]) for of in pools(self.conditions)]
-        total = sum(part for part, _ in by_pool)
-        if total == 0:
-            return np.zeros(resamples)
-        inverse = sum((part / total) ** 2 / freedom for part, freedom in by_pool)
-        z = rng.standard_t(1 / inverse, resamples) if inverse else rng.standard_normal(resamples)
-        return np.sqrt(total) * z
+    def half_width(self, p: float | np.ndarray) -> np.ndarray:
+        """Of the interval that misses with probability p: both half widths in quadrature."""
+        items = self.items * stdtrit(self.item_freedom, 1 - p / 2) ** 2
+        return np.sqrt(items + self.seeds * stdtrit(self.seed_freedom, 1 - p / 2) ** 2)
+
+    def p(self, distance: np.ndarray) -> np.ndarray:
+        """The p at which the interval just touches zero, at least 1e-12."""
+        bracket = np.full_like(distance, np.log(_LEAST_P)), np.zeros_like(distance)
+        at_least = self.half_width(_LEAST_P) <= distance
+        spread = (self.items, self.item_freedom, self.seeds, self.seed_freedom)
+        root = elementwise.find_root(_beyond, bracket, args=(distance, *spread))
+        p = np.where(at_least, _LEAST_P, np.exp(root.x))
+        return np.where(distance == 0, 1.0, p)
+
+
+def _beyond(log_p, distance, *spread):
+    """By how much an interval reaches beyond zero."""
+    return _Spread(*spread).half_width(np.exp(log_p)) - distance
+
+
+def _welch(parts: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of variances [sums, parts] and its degrees of freedom.
+
+    By Welch and Satterthwaite (Satterthwaite 1946, Biometrics Bulletin 2).
+    """
+    total = parts.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inverse = ((parts / total[:, None]) ** 2 / freedom).sum(1)
+        degrees = np.where((total > 0) & (inverse > 0), 1 / inverse, _CERTAIN)
+    return total, np.minimum(degrees, _CERTAIN)
+
+
+def sample(scores: ItemScores, weights: np.ndarray) -> Sample:
+    """What one target says of a weighted sum over its languages [languages]."""
+    mean, seeds = scores.mean, scores.seeds
+    run_scores, squares = np.zeros(len(scores.runs)), np.zeros(len(seeds))
+    parts, freedom, items = [], [], 0
+    for block in scores.blocks:
+        used = weights[block.at] != 0
+        if not used.any():
+            continue
+        over = weights[block.at]
+        run_scores += over @ block.run_scores
+        influence = np.einsum("ulr,l->ur", block.influence[:, used], over[used]) / len(block.credit)
+        at_condition = influence @ mean
+        parts.append(at_condition.T @ at_condition)
+        freedom.append(block.freedom(over))
+        within = (influence**2).sum(0) @ mean - (at_condition**2).sum(0)
+        squares += within * seeds
+        items += int(block.items[:, used].max(1).sum())
+    variance, degrees = between_runs(run_scores, scores.runs, scores.conditions)
+    for pool in pools(scores.conditions):
+        squares[pool] = squares[pool].sum() / max(1, (seeds[pool] - 1).sum())
+    return Sample(
+        conditions=scores.conditions,
+        scores=run_scores @ mean,
+        item_parts=np.array(parts),
+        item_freedom=np.array(freedom),
+        seed_variance=variance,
+        residual=squares,
+        freedom=degrees,
+        seeds=seeds,
+        items=items,
+        runs=scores.runs,
+        run_scores=run_scores,
+    )
 
 
 def mean_over_targets(samples: list[Sample]) -> Sample:
@@ -91,24 +167,26 @@ def mean_over_targets(samples: list[Sample]) -> Sample:
     encoder, so the seed variance is that of runs averaged over targets. Without such replicates,
     targets count as wholly dependent.
     """
+    if len(samples) == 1:
+        return samples[0]
+    count = len(samples)
     conditions, at = _shared([s.conditions for s in samples])
-    runs, own = _shared([s.runs for s in samples])
-
-    def over(how, name: str) -> np.ndarray:
-        return how([getattr(s, name)[..., c] for s, c in zip(samples, at, strict=True)], axis=0)
-
-    run_scores = np.mean([s.run_scores[r] for s, r in zip(samples, own, strict=True)], axis=0)
-    variance, freedom = pooled(run_scores, runs, conditions)
-    spread = [np.sqrt(s.seed_variance[c]) for s, c in zip(samples, at, strict=True)]
+    runs, run_at = _shared([s.runs for s in samples])
+    run_scores = np.mean([s.run_scores[r] for s, r in zip(samples, run_at, strict=True)], axis=0)
+    variance, freedom = between_runs(run_scores, runs, conditions)
+    aligned = list(zip(samples, at, strict=True))
     alone = np.isinf(freedom)
+    spread = np.mean([np.sqrt(s.seed_variance[c]) for s, c in aligned], axis=0)
+    least_freedom = np.min([s.freedom[c] for s, c in aligned], axis=0)
     return Sample(
         conditions=conditions,
-        scores=over(np.mean, "scores"),
-        draws=over(np.mean, "draws"),
-        seed_variance=np.where(alone, np.mean(spread, axis=0) ** 2, variance),
-        residual=over(np.mean, "residual") / len(samples),
-        freedom=np.where(alone, over(np.min, "freedom"), freedom),
-        seeds=over(np.min, "seeds"),
+        scores=np.mean([s.scores[c] for s, c in aligned], axis=0),
+        item_parts=np.concatenate([s.item_parts[:, c][:, :, c] for s, c in aligned]) / count**2,
+        item_freedom=np.concatenate([s.item_freedom for s in samples]),
+        seed_variance=np.where(alone, spread**2, variance),
+        residual=np.sum([s.residual[c] for s, c in aligned], axis=0) / count**2,
+        freedom=np.where(alone, least_freedom, freedom),
+        seeds=np.min([s.seeds[c] for s, c in aligned], axis=0),
         items=sum(s.items for s in samples),
         runs=runs,
         run_scores=run_scores,
@@ -117,12 +195,12 @@ def mean_over_targets(samples: list[Sample]) -> Sample:
 
 def _shared(lists: list[list]) -> tuple[list, list[list[int]]]:
     """What all lists have, in the first one's order, and where each list has it."""
-    places = [{each: place for place, each in enumerate(own)} for own in lists]
-    shared = [each for each in lists[0] if all(each in own for own in places)]
-    return shared, [[own[each] for each in shared] for own in places]
+    places = [{each: place for place, each in enumerate(one)} for one in lists]
+    shared = [each for each in lists[0] if all(each in one for one in places)]
+    return shared, [[one[each] for each in shared] for one in places]
 
 
-def pooled(run_scores: np.ndarray, runs: list, conditions: list[Condition]) -> tuple:
+def between_runs(run_scores: np.ndarray, runs: list, conditions: list[Condition]) -> tuple:
     """Variance between the runs of a condition, by `pools`, and its degrees of freedom."""
     variance = np.full(len(conditions), ASSUMED_SEED_SD**2)
     freedom = np.full(len(conditions), np.inf)
@@ -131,10 +209,10 @@ def pooled(run_scores: np.ndarray, runs: list, conditions: list[Condition]) -> t
     seeds = np.bincount(condition, minlength=len(conditions))
     means = np.bincount(condition, run_scores, len(conditions)) / np.maximum(seeds, 1)
     squares = np.bincount(condition, (run_scores - means[condition]) ** 2, len(conditions))
-    for of in pools(conditions):
-        degrees = np.maximum(seeds[of] - 1, 0).sum()
+    for pool in pools(conditions):
+        degrees = np.maximum(seeds[pool] - 1, 0).sum()
         if degrees:
-            variance[of], freedom[of] = sum(squares[of]) / degrees, degrees
+            variance[pool], freedom[pool] = squares[pool].sum() / degrees, degrees
     return variance, freedom
 
 
@@ -143,5 +221,5 @@ def pools(conditions: list[Condition]) -> list[np.ndarray]:
 
     A size's intermediate tasks; its baseline alone, for intermediate training steadies fine-tuning.
     """
-    pools = [(size, task == NONE) for size, task in conditions]
-    return [np.array([own == pool for own in pools]) for pool in dict.fromkeys(pools)]
+    kinds = [(size, task == NONE) for size, task in conditions]
+    return [np.array([kind == one for kind in kinds]) for one in dict.fromkeys(kinds)]
