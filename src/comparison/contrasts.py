@@ -87,12 +87,12 @@ def aligned(contrasts: list[Contrast], conditions: list[Condition]) -> np.ndarra
 def headline(contrasts: list[Contrast]) -> Contrast | None:
     """The contrast that answers the study's question, over all intermediate tasks.
 
-    The slope where there is one, else the scale effect of the last size against the first; None
-    for a study of one size.
+    The slope where there is one, else the scale effect of the last size against the first, else
+    the gain of the only size. None for a study without a gain.
     """
     tasks = {contrast.intermediate for contrast in contrasts if contrast.quantity == "gain"}
     over_all = [c for c in contrasts if c.intermediate == ALL or len(tasks) == 1]
-    for quantity in ("slope", "scale_effect"):
+    for quantity in ("slope", "scale_effect", "gain"):
         asked = [c for c in over_all if c.quantity == quantity]
         if asked:
             return asked[-1]

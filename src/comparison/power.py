@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
-from helpers.comparison import contrasts
-from helpers.comparison.contrasts import ALL, TESTED, Contrast
-from helpers.comparison.samples import ASSUMED_SEED_SD
-from helpers.study import ENGLISH, NONE, RUN, ZERO_SHOT, Study
+from comparison import contrasts
+from comparison.contrasts import TESTED, Contrast
+from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, Plan
+from comparison.variance import ASSUMED_SEED_SD
 
 SEED_SD = {"none": 2.0, "others": 1.0}
 """Points between seeds of a zero-shot score, assumed where the study has no earlier results."""
@@ -18,61 +18,81 @@ DISAGREEMENT = 0.25
 SHARED = 0.3
 """Correlation over languages of what models differ in, for parallel items: assumed."""
 ITEMS = 1_000
-"""Assumed items of a language where neither catalogue nor earlier results say."""
+"""Assumed items of a language where nobody says."""
 POWER = 0.8
 
 
 def detectable(
-    study: Study, seeds: Mapping[str, int], results: pd.DataFrame, parameters: Mapping[str, float]
+    plan: Plan,
+    seeds: Mapping[str, int],
+    items: Mapping[str, int] | None = None,
+    parallel: Mapping[str, bool] | None = None,
+    results: pd.DataFrame | None = None,
 ) -> dict[str, float]:
-    """The smallest true gain and headline (points) found with 80 % power at p < 0.05.
+    """The smallest true effects (points) found with 80 % power at p < 0.05.
 
-    Of the mean over tasks and targets on the zero-shot score. ``seeds`` has the numbers of "none"
-    and "others"; ``results`` is the study's earlier table, or empty. The standard error adds items
-    (two conditions differ in ``DISAGREEMENT`` of them, parallel languages share ``SHARED`` of that)
-    and seeds; both are multiplied by quantiles of Student's t (Cohen 1988, chapter 2).
+    Of gains, scale effects, slope and bend ("gain base", ...) of the mean over tasks and targets on
+    the zero-shot score. Quantiles of Student's t are those of the interval (Cohen 1988, chapter 2).
+
+    Parameters
+    ----------
+    plan
+        Sizes, tasks and targets with their languages.
+    seeds
+        How many "none" has, and the "others".
+    items
+        Test items of one language, by target.
+    parallel
+        Whether a target's languages are translations of the same items; False where not said.
+    results
+        `comparison.results` of earlier runs, for the noise between seeds and the items.
     """
-    grid = pd.DataFrame(study.runs(), columns=RUN)
-    spread, found = _seed_sd(results), {}
-    over = [task for task in grid["intermediate"].unique() if task != NONE]
-    named = ALL if len(over) > 1 else over[0] if over else ""
-    for contrast in contrasts.of(grid, parameters):
-        if contrast.quantity in TESTED and contrast.intermediate == named:
-            error, freedom = _error(contrast, study, seeds, spread, results)
-            effect = error * (stdtrit(freedom, 0.975) + stdtrit(freedom, POWER))
-            found[f"{contrast.quantity} {contrast.size}"] = float(effect)
-    return found
+    if results is None:
+        results = pd.DataFrame(columns=[*RUN, "language", "score", "n"])
+    spread = _seed_sd(results)
+    at_condition = _item_variance(plan, items or {}, parallel or {}, results)
+    over = ALL if len(plan.tasks) > 1 else "".join(plan.tasks)
+    return {
+        f"{contrast.quantity} {contrast.size}": _effect(contrast, seeds, spread, at_condition)
+        for contrast in contrasts.of(plan)
+        if contrast.quantity in TESTED and contrast.intermediate == over
+    }
 
 
-def _error(contrast: Contrast, study, seeds, spread, results) -> tuple[float, float]:
-    """Standard error of a contrast of zero-shot means over targets, and degrees of freedom."""
-    squares = {c: weight**2 for c, weight in contrast.weights.items()}
-    items = sum(squares.values()) * _item_variance(study, results)
+def _effect(contrast: Contrast, seeds: Mapping[str, int], spread, at_condition: float) -> float:
+    """The interval's half width and what power asks for beyond it."""
+    items = sum(weight**2 for weight in contrast.weights.values()) * at_condition
     pools: dict[tuple, list[float]] = {}
-    for (size, task), square in squares.items():
+    for (size, task), weight in contrast.weights.items():
         kind = "none" if task == NONE else "others"
         sd = spread[kind] if seeds[kind] > 1 else ASSUMED_SEED_SD
-        part = square * sd**2 / seeds[kind]
-        pools.setdefault((size, kind), []).append(part)
-    total = sum(map(sum, pools.values()))
+        pools.setdefault((size, kind), []).append(weight**2 * sd**2 / seeds[kind])
+    variance = sum(sum(parts) for parts in pools.values())
     uncertain = sum(
         sum(parts) ** 2 / (len(parts) * (seeds[kind] - 1))
         for (_, kind), parts in pools.items()
         if seeds[kind] > 1  # the spread of one seed is assumed, not estimated
     )
-    return float(np.sqrt(items + total)), (items + total) ** 2 / (uncertain or 1e-9)
+    freedom = variance**2 / max(uncertain, 1e-9)
+    return float(
+        sum(
+            np.hypot(ndtri(level) * np.sqrt(items), stdtrit(freedom, level) * np.sqrt(variance))
+            for level in (0.975, POWER)
+        )
+    )
 
 
-def _item_variance(study: Study, results: pd.DataFrame) -> float:
+def _item_variance(plan: Plan, items, parallel, results: pd.DataFrame) -> float:
     """Variance that items add to one condition's zero-shot mean over targets, in points squared."""
-    parts, names = [], [target.task for target in study.targets]
-    for name in names:
-        entry, languages = study.tasks[name], [c for c in study.languages(name) if c != ENGLISH]
+    parts = []
+    for name, target in plan.targets.items():
+        languages = [code for code in target.languages if code not in target.trained_in]
         seen = results[(results["target"] == name) & results["language"].isin(languages)]
-        items = seen["n"].mean() if len(seen) else entry.sizes.get(entry.evaluate, ITEMS)
-        count = max(1, len(languages))
-        shared = (1 + (count - 1) * SHARED * entry.parallel) / count
-        parts.append(100**2 * DISAGREEMENT / 2 / items * shared)
+        count = seen["n"].mean() if len(seen) else items.get(name, ITEMS)
+        spoken = max(1, len(languages))
+        correlation = SHARED if parallel.get(name) else 0.0
+        shared = (1 + (spoken - 1) * correlation) / spoken
+        parts.append(100**2 * DISAGREEMENT / 2 / count * shared)
     return sum(parts) / len(parts) ** 2
 
 
@@ -80,11 +100,9 @@ def _seed_sd(results: pd.DataFrame) -> dict[str, float]:
     """Points between seeds of the zero-shot score: as earlier results have it, else assumed."""
     scores = results[results["language"] == ZERO_SHOT]
     mean = scores.groupby([*RUN[:2], "seed"])["score"].mean().reset_index()
-    found = {}
-    for kind, own in (
-        ("none", mean["intermediate"] == NONE),
-        ("others", mean["intermediate"] != NONE),
-    ):
-        variance = mean[own].groupby(RUN[:2])["score"].var().mean()
-        found[kind] = SEED_SD[kind] if pd.isna(variance) else float(np.sqrt(variance))
-    return found
+    spread, baseline = dict(SEED_SD), mean["intermediate"] == NONE
+    for kind, rows in (("none", mean[baseline]), ("others", mean[~baseline])):
+        variance = rows.groupby(RUN[:2])["score"].var().mean()
+        if pd.notna(variance):
+            spread[kind] = float(np.sqrt(variance))
+    return spread
