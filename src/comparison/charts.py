@@ -110,7 +110,7 @@ def scaling(effects: pd.DataFrame, plan: Plan) -> alt.TopLevelMixin | None:
     params = ["show", "language", "analysis"]
     x = alt.X("parameters:Q").title("parameters without embeddings (log scale)")
     ticks = alt.Axis(values=list(plan.parameters.values()), format=".2~s")
-    x = x.scale(type="log", base=2, padding=24).axis(ticks)
+    x = x.scale(type="log", base=2, padding=24, nice=False).axis(ticks)
     names = list(dict.fromkeys([*plan.gained, *plan.intermediate]))
     layers = marks.lines_by_task(plan, names, x, "points", params)
     chart = marks.panels(marks.layer("scaling", *layers, height=250), "target", plan.judged)
@@ -181,8 +181,8 @@ def cost(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> alt.TopLevelM
     frame = rows.costs(effects, runs)
     if frame.empty:
         return None
-    x = alt.X("cost:Q").title("cost of one run with its intermediate training (log scale)")
-    x = x.scale(type="log", padding=30).axis(tickCount=5, format=".2~g")
+    x = alt.X("cost:Q").title("cost of one run (log scale)").scale(type="log", padding=30)
+    x = x.axis(tickCount=4, format=".2~g", labelOverlap="greedy")
     y = alt.Y("estimate:Q").title("zero-shot score (%)").scale(zero=False, padding=10)
     params = ["measure", "target", "analysis"]
     base = alt.Chart().transform_filter(marks.chosen(params)).encode(x, y)
@@ -193,7 +193,8 @@ def cost(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> alt.TopLevelM
     point = base.mark_point(filled=True, size=90, opacity=1).encode(color, shape, tooltip=tips)
     layers = [rule, point, marks.cross(base, dx=12)]
     chart = marks.panels(marks.layer("cost", *layers, height=230), "size", plan.sizes)
-    text = "95 % intervals; processor hours are measured: the seconds of all cores that a run used"
+    text = "95 % intervals; the cost of a run includes its intermediate training; processor time is "
+    text += "measured, over all cores"
     return finish(chart, plan, frame, "cost", "What a gain costs", text, params)
 
 

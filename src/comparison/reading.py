@@ -59,7 +59,7 @@ def read_study(folder: str | Path) -> Results:
     if record.get("layout") != LAYOUT:
         seen = f"layout {record['layout']}" if "layout" in record else "no study.json with a layout"
         raise ComparisonError(f"{folder}: found {seen}; expected study.json with layout {LAYOUT}")
-    settings = {name: entry["settings"] for name, entry in record["settings"].items()}
+    settings = record["settings"]
     plan = _plan(folder, record)
     rows, tables, curves = [], [], []
     trained = _Trainings(folder, settings)
@@ -71,7 +71,7 @@ def read_study(folder: str | Path) -> Results:
             continue
         for place in (home, home / "retry"):
             made = _json(place / "run.json")
-            if made.get("settings") != settings[f"{size}/{intermediate}/{target}"]:
+            if made.get("settings") != settings.get(f"{size}/{intermediate}/{target}"):
                 break
             scores, table = _json(place / "scores.json"), place / "predictions.parquet"
             if not scores or not table.exists():
@@ -134,7 +134,7 @@ class _Trainings:
             home = self.folder / size / task / f"seed-{seed}"
             made = _json(home / "run.json")
             selection = _json(home / "scores.json").get("selection", {})
-            same = made.get("settings") == self.settings[f"{size}/{task}"]
+            same = made.get("settings") == self.settings.get(f"{size}/{task}")
             made["collapsed"] = bool(selection.get("collapsed"))
             self.records[key] = made if same else None
         return self.records[key]

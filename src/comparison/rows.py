@@ -13,8 +13,8 @@ from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, Plan
 
 VALUES = ["estimate", "low", "high", "p", "p_corrected", "comparisons", "seeds", "n", "status"]
 KEYS = ["size", "intermediate", "target", "language", "analysis"]
-COSTS = {"processor hours": ("cpu_seconds", 3600), "hours": ("wall_seconds", 3600)}
-"""Unit -> column of the runs, and how much of it makes a unit."""
+COSTS = {"processor": "cpu_seconds", "wall-clock": "wall_seconds"}
+"""Kind of time -> column of the runs."""
 CURVE_POINTS = 40
 """Points of a training's line, at most."""
 CAPTION = 105
@@ -76,17 +76,25 @@ def costs(effects: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     condition = ["size", "intermediate", "target"]
     tables = []
-    for measure, (column, unit) in COSTS.items():
-        if column not in runs:
+    for kind, column in COSTS.items():
+        known = runs[runs[column] > 0] if column in runs else runs.head(0)
+        if known.empty:
             continue
-        known = runs[runs[column] > 0]
+        name, unit = _unit(known[column].median())
         spent = known.groupby(condition)[column].mean().div(unit).rename("cost").reset_index()
         mean = spent.groupby(condition[:2])["cost"].mean().reset_index().assign(target=ALL)
-        tables.append(pd.concat([spent, mean]).assign(measure=measure))
+        tables.append(pd.concat([spent, mean]).assign(measure=f"{kind} {name}"))
     if not tables:
         return pd.DataFrame()
     frame = of(effects, "score").query("language == @ZERO_SHOT").dropna(subset=["estimate"])
     return frame.merge(pd.concat(tables), on=condition)
+
+
+def _unit(seconds: float) -> tuple[str, int]:
+    """The unit in which a time has one to three digits, and its seconds."""
+    if seconds < 120:
+        return "seconds", 1
+    return ("minutes", 60) if seconds < 7200 else ("hours", 3600)
 
 
 def options(plan: Plan, frame: pd.DataFrame) -> dict[str, dict[str, str]]:

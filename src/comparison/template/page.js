@@ -1,35 +1,33 @@
-// Draws the page's charts from the specifications it carries, and lets one selection drive all of them.
+// Draws the page's charts, lets one selection drive all of them, and offers charts and tables as files.
 (() => {
   "use strict";
   const SHARED = ["language", "target", "analysis"];
-  const ERRORS = 1; // of Vega's log levels
   const NARROW = 760; // pixels below which panels stand under one another
   const bar = document.querySelector(".bar");
-  const figures = [...document.querySelectorAll("figure.live")];
-  let specs = []; // of the figures, once they are unpacked
+  const figures = [...document.querySelectorAll("figure[data-spec]")];
   const chosen = {};
+  let specs = [];
   let drawn = [];
 
-  const unpack = async () => {
-    const bytes = Uint8Array.from(atob(document.getElementById("specs").textContent), (byte) => byte.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    const byName = await new Response(stream).json();
-    return figures.map((figure) => byName[figure.id]);
+  const unpack = async (base64) => {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   };
+  const element = (parent, name, text, values) => parent.appendChild(Object.assign(document.createElement(name), { textContent: text }, values));
+  const save = (name, content) => Object.assign(document.createElement("a"), { download: name, href: content }).click();
 
-  const wrap = (lines, length) => [].concat(lines).flatMap((line) =>
+  // Titles are wrapped to the room there is; on a phone panels stand in one column.
+  const wrap = (lines, length) => [].concat(lines).join(" \n ").split(" \n ").flatMap((line) =>
     line.split(" ").reduce((rows, word) => {
       const last = rows[rows.length - 1];
       if (last !== undefined && (last + " " + word).length <= length) rows[rows.length - 1] = last + " " + word;
       else rows.push(word);
       return rows;
     }, []));
-
-  // A specification that fits the room: titles wrapped always, panels in one column on a phone.
   const fit = (spec, room) => {
-    if (spec.title && spec.title.subtitle) spec.title.subtitle = wrap(spec.title.subtitle, Math.max(30, room / 6));
+    spec.title.subtitle = wrap(spec.title.subtitle, Math.max(30, Math.floor((room - 30) / 6.2)));
     if (room >= NARROW) return spec;
-    if (spec.title) Object.assign(spec.title, { fontSize: 13, frame: "bounds" });
+    spec.title.fontSize = 13;
     const inner = spec.spec || spec;
     if (spec.spec) Object.assign(spec, { columns: 1, spacing: 34 });
     if (typeof inner.width === "number") inner.width = Math.max(150, Math.min(inner.width * 1.4, room - 165));
@@ -37,81 +35,98 @@
       inner.width = { step: Math.min(inner.width.step, 48) };
       for (const layer of inner.layer || []) Object.assign(layer.encoding.x.axis || {}, { labelAngle: -35, labelAlign: "left" });
     }
-    (spec.vconcat || []).forEach((part) => fit(part, room));
+    spec.config = spec.config || {};
+    spec.config.legend = Object.assign(spec.config.legend || {}, { columns: 2, titleOrient: "top" });
     return spec;
   };
 
-  const choose = (key, value) => {
-    chosen[key] = value;
-    const select = bar.querySelector(`select[name="${key}"]`);
-    if (select) select.value = value;
-    return Promise.all(drawn.filter((view) => view.keys.includes(key)).map((view) => view.view.signal(key, value).runAsync()));
+  const prepared = (i, room) => {
+    const spec = fit(structuredClone(specs[i]), room);
+    for (const param of spec.params || []) {
+      if (SHARED.includes(param.name) || param.bind.options.length < 2) delete param.bind;
+      if (param.name in chosen) param.value = chosen[param.name];
+    }
+    return spec;
+  };
+  const draw = async () => {
+    document.body.removeAttribute("data-ready");
+    drawn.forEach((view) => view.finalize());
+    drawn = [];
+    for (const [i, figure] of figures.entries()) {
+      const controls = figure.querySelector(".controls");
+      controls.replaceChildren();
+      const options = { renderer: "svg", actions: false, bind: controls, logLevel: 1 };
+      drawn.push((await vegaEmbed(figure.querySelector(".chart"), prepared(i, figure.clientWidth), options)).view);
+      element(controls, "span", "Save: ", { className: "save" });
+      for (const kind of ["svg", "png"]) for (const titled of [true, false]) {
+        const text = kind.toUpperCase() + (titled ? "" : " without title");
+        element(controls.lastChild, "button", text, { onclick: () => picture(i, kind, titled) });
+      }
+    }
+    document.body.dataset.ready = String(drawn.length);
+  };
+  const picture = async (i, kind, titled) => {
+    let view = drawn[i];
+    if (!titled) {
+      const spec = prepared(i, 1000);
+      for (const param of spec.params || []) param.value = view.signal(param.name);
+      delete spec.title;
+      view = (await vegaEmbed(document.createElement("div"), spec, { renderer: "none", actions: false })).view;
+    }
+    save(`${specs[i].usermeta.chart}.${kind}`, await view.toImageURL(kind, 3));
   };
 
   const addSelects = () => {
     for (const key of SHARED) {
-      const param = specs.flatMap((spec) => spec.params || []).find((candidate) => candidate.name === key);
-      if (!param || !param.bind || param.bind.options.length < 2) continue;
-      chosen[key] = param.value;
-      const label = document.createElement("label");
-      const select = document.createElement("select");
-      select.name = key;
-      param.bind.options.forEach((value, i) => select.add(new Option((param.bind.labels || [])[i] || value, value)));
-      select.value = param.value;
-      select.addEventListener("change", () => choose(key, select.value));
-      label.append(key, select);
-      bar.insertBefore(label, bar.querySelector("button"));
-    }
-  };
-
-  const draw = async () => {
-    delete document.body.dataset.ready;
-    drawn.forEach((view) => view.finalize());
-    drawn = [];
-    for (const [i, figure] of figures.entries()) {
-      await new Promise((resume) => setTimeout(resume)); // what is drawn is seen, and clicks are heard, before the next
-      const spec = fit(structuredClone(specs[i]), figure.clientWidth);
-      const keys = (spec.params || []).map((param) => param.name);
-      for (const param of spec.params || []) {
-        if (SHARED.includes(param.name) || (param.bind && param.bind.options.length < 2)) delete param.bind;
-        if (param.name in chosen) param.value = chosen[param.name];
-      }
-      const actions = { export: true, source: false, compiled: false, editor: false };
-      const options = { renderer: "svg", actions, bind: figure.querySelector(".controls"), downloadFileName: figure.id, logLevel: ERRORS };
-      figure.querySelector(".controls").replaceChildren();
-      const result = await vegaEmbed(figure.querySelector(".chart"), spec, options);
-      drawn.push({ view: result.view, keys, finalize: () => result.finalize() });
-      result.view.addEventListener("click", (event, item) => {
-        const language = item && item.datum && item.datum.language;
-        const select = bar.querySelector('select[name="language"]');
-        if (select && [...select.options].some((option) => option.value === language)) choose("language", language);
+      const params = specs.flatMap((spec) => spec.params || []).filter((param) => param.name === key);
+      const labels = new Map(params.flatMap((param) => param.bind.options.map((value, i) => [value, param.bind.labels[i]])));
+      if (labels.size < 2) continue;
+      const select = element(element(bar, "label", key + " "), "select", "", { name: key });
+      for (const [value, label] of labels) select.add(new Option(label, value));
+      select.addEventListener("change", () => {
+        chosen[key] = select.value;
+        drawn.forEach((view, i) => {
+          if ((specs[i].params || []).some((param) => param.name === key)) view.signal(key, select.value).runAsync();
+        });
       });
     }
-    document.body.dataset.ready = String(drawn.length);
   };
 
-  const addCopyButtons = () => {
-    for (const box of document.querySelectorAll(".table")) {
-      const button = document.createElement("button");
-      button.textContent = "Copy";
-      button.addEventListener("click", () => {
-        const range = document.createRange();
-        range.selectNode(box.querySelector("table"));
-        getSelection().removeAllRanges();
-        getSelection().addRange(range);
-        button.textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl+C";
-        setTimeout(() => (button.textContent = "Copy"), 1500);
-      });
-      box.querySelector(".tools").append(button);
+  // A table's link holds all of it as compressed CSV, also the rows that are not shown.
+  const cells = (csv) => csv.trimEnd().split("\n").map((line) =>
+    [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)].map((m) => m[1] === undefined ? m[2] : m[1].replaceAll('""', '"')));
+  const WRITERS = {
+    CSV: (csv) => csv,
+    LaTeX: (csv) => {
+      const [head, ...body] = cells(csv).map((row) => row.map((text) => text.replace(/[&%$#_{}]/g, "\\$&")).join(" & ") + " \\\\");
+      return [`\\begin{tabular}{${"l".repeat(cells(csv)[0].length)}}`, "\\hline", head, "\\hline", ...body, "\\hline", "\\end{tabular}", ""].join("\n");
+    },
+    Markdown: (csv) => {
+      const [head, ...body] = cells(csv).map((row) => "| " + row.map((text) => text.replaceAll("|", "\\|")).join(" | ") + " |");
+      return [head, "|" + " --- |".repeat(cells(csv)[0].length), ...body, ""].join("\n");
+    },
+  };
+  const ENDINGS = { CSV: "csv", LaTeX: "tex", Markdown: "md" };
+  for (const link of document.querySelectorAll(".table a[download]")) {
+    const name = link.download.split(".")[0];
+    const content = unpack(link.href.split(",")[1]);
+    for (const kind of Object.keys(WRITERS)) {
+      const onclick = async () => save(`${name}.${ENDINGS[kind]}`, URL.createObjectURL(new Blob([WRITERS[kind](await content)])));
+      element(link.parentNode, "button", kind, { onclick });
     }
-  };
+    link.remove();
+  }
+  for (const cell of document.querySelectorAll("td")) if (/^[−+\d][\d.,e+]*$|^–$/.test(cell.textContent)) cell.className = "n";
 
-  bar.querySelector("button").addEventListener("click", () => document.body.classList.toggle("show-code"));
-  addCopyButtons();
-  unpack().then((unpacked) => {
-    specs = unpacked;
+  for (const [i, heading] of document.querySelectorAll("main h2").entries()) {
+    heading.id = `section-${i}`;
+    const title = heading.textContent.replace("¶", "");
+    element(element(bar.querySelector("ol"), "li", ""), "a", title, { href: `#${heading.id}` });
+  }
+  Promise.all(figures.map((figure) => unpack(figure.dataset.spec))).then((texts) => {
+    specs = texts.map(JSON.parse);
     addSelects();
-    draw();
+    return draw();
   });
   let width = innerWidth;
   let timer;
