@@ -178,7 +178,9 @@ def main() -> None:
         for seeds in [case.seeds] if fixed else [(2, 2), (3, 3), (5, 5)]:
             cases[name, seeds] = replace(case, seeds=seeds)
     with ProcessPoolExecutor(int(os.environ.get("CORES", 2))) as pool:
-        found = dict(zip(cases, pool.map(rates, cases.values(), [studies] * len(cases)), strict=True))
+        found = dict(
+            zip(cases, pool.map(rates, cases.values(), [studies] * len(cases)), strict=True)
+        )
     lines = ["| studies | seeds | headline covers | gain covers | headline found | gain found |"]
     lines.append("|---|---|---|---|---|---|")
     for (name, seeds), row in found.items():

@@ -7,6 +7,7 @@ collapsed run enters carries a cross. Charts share the parameters `language`, `t
 """
 
 import json
+import textwrap
 
 import altair as alt
 import numpy as np
@@ -16,6 +17,9 @@ from comparison import marks, rows
 from comparison.plan import ALL, NONE, ZERO_SHOT, Plan
 from comparison.theme import FAINT, INK, tooltip
 from comparison.theme import enable as enable
+
+CAPTION = 105
+"""Letters of a caption's line in a notebook; a page wraps it to its own width."""
 
 
 def gains(effects: pd.DataFrame, plan: Plan) -> alt.TopLevelMixin | None:
@@ -172,7 +176,9 @@ def trainings(curves: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> alt.TopLe
     phase = "datum.phase == 'intermediate' || target == 'all' || datum.target == target"
     chart = chart.transform_filter(f"datum.measure == measure && ({phase})")
     chart = chart.resolve_scale(x="independent", y="independent")
-    text = "a line per training and seed; scores (%) are on the validation data that chooses a model"
+    text = (
+        "a line per training and seed; scores (%) are on the validation data that chooses a model"
+    )
     return finish(chart, plan, frame, "trainings", "Every training", text, ["measure", "target"])
 
 
@@ -193,7 +199,9 @@ def cost(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> alt.TopLevelM
     point = base.mark_point(filled=True, size=90, opacity=1).encode(color, shape, tooltip=tips)
     layers = [rule, point, marks.cross(base, dx=12)]
     chart = marks.panels(marks.layer("cost", *layers, height=230), "size", plan.sizes)
-    text = "95 % intervals; the cost of a run includes its intermediate training; processor time is "
+    text = (
+        "95 % intervals; the cost of a run includes its intermediate training; processor time is "
+    )
     text += "measured, over all cores"
     return finish(chart, plan, frame, "cost", "What a gain costs", text, params)
 
@@ -207,10 +215,14 @@ def beside_published(beside: pd.DataFrame, plan: Plan) -> alt.TopLevelMixin | No
     color, shape, _ = marks.by_size(plan)
     fields = ["size", "intermediate", "language", "value", "ours", "seeds", "source", "note"]
     y = alt.Y("row:N").title(None).sort(list(dict.fromkeys(frame["row"])))
-    base = alt.Chart(alt.NamedData("beside_published")).encode(y, color, tooltip=[
-        alt.Tooltip(f"{field}:{'Q' if field in ('value', 'ours', 'seeds') else 'N'}")
-        for field in fields
-    ])
+    base = alt.Chart(alt.NamedData("beside_published")).encode(
+        y,
+        color,
+        tooltip=[
+            alt.Tooltip(f"{field}:{'Q' if field in ('value', 'ours', 'seeds') else 'N'}")
+            for field in fields
+        ],
+    )
     theirs = alt.X("value:Q").title("score (%)").scale(zero=False)
     rule = base.mark_rule(opacity=0.5).encode(theirs, alt.X2("ours:Q"))
     tick = base.mark_tick(thickness=2, height=13).encode(theirs)
@@ -240,9 +252,12 @@ def finish(chart, plan, frame, name, title, text, params) -> alt.TopLevelMixin |
             words.append(f"{json.dumps(options[key])}[{key}]")
     lines = [json.dumps(title), *([" + ' · ' + ".join(words)] if words else [])]
     chart.params = shared or alt.Undefined
+    caption = rows.caption(text, plan, frame)
     chart.title = alt.TitleParams(
-        text=alt.ExprRef(f"[{', '.join(lines)}]"), subtitle=rows.caption(text, plan, frame)
+        text=alt.ExprRef(f"[{', '.join(lines)}]"),
+        subtitle=[part for line in caption for part in textwrap.wrap(line, CAPTION)],
     )
-    chart.description, chart.usermeta = f"{title}: {text}", {"chart": name}
+    chart.description = f"{title}: {text}"
+    chart.usermeta = {"chart": name, "caption": caption}
     chart.datasets = {name: rows.records(frame)}
     return chart

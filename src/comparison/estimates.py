@@ -81,7 +81,9 @@ def effects(
         places = {name: _languages(predictions, plan, name) for name in plan.targets}
         if len(plan.targets) > 1:
             samples[ALL] = _over_targets(list(samples.values()))
-            places[ALL] = [c for c in list(places.values())[0] if all(c in p for p in places.values())]
+            places[ALL] = [
+                c for c in list(places.values())[0] if all(c in p for p in places.values())
+            ]
         state = _State(plan, runs, kept)
         rows = [
             _rows(asked, target, language, samples[target], state)
@@ -159,7 +161,11 @@ class _State:
 
 
 def _rows(
-    asked: list[Contrast], target: str, language: str, samples: dict[Estimand, Sample], state: _State
+    asked: list[Contrast],
+    target: str,
+    language: str,
+    samples: dict[Estimand, Sample],
+    state: _State,
 ) -> pd.DataFrame:
     """All quantities of one target and language."""
     tables = []

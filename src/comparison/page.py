@@ -45,7 +45,7 @@ def overview(plan: Plan, runs: pd.DataFrame) -> HTML:
     collapsed = int(first["collapsed"].astype(bool).sum())
     if collapsed:
         early = int((first["collapsed_in"] == "intermediate").sum())
-        lines.append(f"Collapsed: {collapsed} runs, {early} of them in the intermediate training")
+        lines.append(f"Collapsed: {collapsed}, of which {early} in the intermediate training")
     for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least
         if name in runs and runs[name].nunique() > 1:
             counts = runs[name].value_counts().items()

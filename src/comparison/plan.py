@@ -84,7 +84,9 @@ class Plan:
         targets = {name: Target(trained_in=trained_in) for name in runs["target"].unique()}
         names = list(runs["intermediate"].unique())
         rows = list(runs[RUN].itertuples(index=False, name=None))
-        return cls(**{"sizes": sizes, "intermediate": names, "targets": targets, "runs": rows} | more)
+        return cls(
+            **{"sizes": sizes, "intermediate": names, "targets": targets, "runs": rows} | more
+        )
 
     @property
     def tasks(self) -> list[str]:

@@ -136,7 +136,7 @@ class _Trainings:
             selection = _json(home / "scores.json").get("selection", {})
             same = made.get("settings") == self.settings.get(f"{size}/{task}")
             made["collapsed"] = bool(selection.get("collapsed"))
-            self.records[key] = made if same else None
+            self.records[key] = made if same and selection else None
         return self.records[key]
 
 

@@ -1,7 +1,6 @@
 """Rows for charts, out of the tables of effects, runs and curves."""
 
 import json
-import textwrap
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,6 @@ COSTS = {"processor": "cpu_seconds", "wall-clock": "wall_seconds"}
 """Kind of time -> column of the runs."""
 CURVE_POINTS = 40
 """Points of a training's line, at most."""
-CAPTION = 105
-"""Letters of a caption's line."""
 
 
 def of(effects: pd.DataFrame, *quantities: str) -> pd.DataFrame:
@@ -125,7 +122,7 @@ def caption(text: str, plan: Plan, frame: pd.DataFrame) -> list[str]:
     lines = [text, f"{seeds}; {sizes}"]
     if "collapsed" in frame and frame["collapsed"].any():
         lines.append("×: with a collapsed run")
-    return [part for line in lines for part in textwrap.wrap(line, CAPTION)]
+    return lines
 
 
 def records(frame: pd.DataFrame) -> list[dict]:

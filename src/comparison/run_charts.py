@@ -30,7 +30,9 @@ def confusion(predictions: pd.DataFrame, labels: list[str], title: str) -> alt.F
     """Gold labels by rows, predictions by columns, a panel per language; shares of a row in %."""
     counts = predictions.groupby(["language", "label", "prediction"]).size().rename("items")
     frame = counts.reset_index()
-    frame["share"] = 100 * frame["items"] / frame.groupby(["language", "label"])["items"].transform("sum")
+    frame["share"] = (
+        100 * frame["items"] / frame.groupby(["language", "label"])["items"].transform("sum")
+    )
     x, y = (
         channel.sort(labels).scale(domain=labels)
         for channel in (alt.X("prediction:N"), alt.Y("label:N"))
@@ -74,9 +76,7 @@ def loss_curve(log: list[dict], title: str, majority: float | None = None) -> al
     return chart.properties(title=title, usermeta={"chart": title})
 
 
-def scores(
-    result: Mapping, title: str, trained_in: tuple[str, ...] = ("en",)
-) -> alt.LayerChart:
+def scores(result: Mapping, title: str, trained_in: tuple[str, ...] = ("en",)) -> alt.LayerChart:
     """A run's score in every language (`scores.json`), best first; the zero-shot score as a line."""
     frame = pd.DataFrame.from_dict(result["languages"], orient="index")
     frame = frame.rename_axis("language").reset_index()
@@ -91,7 +91,9 @@ def scores(
     )
     mean = alt.Chart(pd.DataFrame({"score": [result["zero_shot"]]}))
     rule = mean.mark_rule(strokeDash=[4, 3], color=theme.FAINT).encode(alt.X("score:Q"))
-    subtitle = f"dashed: the zero-shot score, {result['zero_shot']:.1f}, the mean of those marked so"
+    subtitle = (
+        f"dashed: the zero-shot score, {result['zero_shot']:.1f}, the mean of those marked so"
+    )
     return _titled(rule + base.mark_point(filled=True, size=90), title, subtitle)
 
 

@@ -17,7 +17,7 @@
   const save = (name, content) => Object.assign(document.createElement("a"), { download: name, href: content }).click();
 
   // Titles are wrapped to the room there is; on a phone panels stand in one column.
-  const wrap = (lines, length) => [].concat(lines).join(" \n ").split(" \n ").flatMap((line) =>
+  const wrap = (lines, length) => lines.flatMap((line) =>
     line.split(" ").reduce((rows, word) => {
       const last = rows[rows.length - 1];
       if (last !== undefined && (last + " " + word).length <= length) rows[rows.length - 1] = last + " " + word;
@@ -25,12 +25,12 @@
       return rows;
     }, []));
   const fit = (spec, room) => {
-    spec.title.subtitle = wrap(spec.title.subtitle, Math.max(30, Math.floor((room - 30) / 6.2)));
+    spec.title.subtitle = wrap(spec.usermeta.caption, Math.floor(Math.min(room - 30, 680) / 6.2));
     if (room >= NARROW) return spec;
     spec.title.fontSize = 13;
     const inner = spec.spec || spec;
     if (spec.spec) Object.assign(spec, { columns: 1, spacing: 34 });
-    if (typeof inner.width === "number") inner.width = Math.max(150, Math.min(inner.width * 1.4, room - 165));
+    if (typeof inner.width === "number") inner.width = Math.max(150, Math.min(inner.width * 1.4, room - 190));
     if (inner.width && inner.width.step) {
       inner.width = { step: Math.min(inner.width.step, 48) };
       for (const layer of inner.layer || []) Object.assign(layer.encoding.x.axis || {}, { labelAngle: -35, labelAlign: "left" });
@@ -57,7 +57,7 @@
       controls.replaceChildren();
       const options = { renderer: "svg", actions: false, bind: controls, logLevel: 1 };
       drawn.push((await vegaEmbed(figure.querySelector(".chart"), prepared(i, figure.clientWidth), options)).view);
-      element(controls, "span", "Save: ", { className: "save" });
+      element(controls, "span", "Save ", { className: "save" });
       for (const kind of ["svg", "png"]) for (const titled of [true, false]) {
         const text = kind.toUpperCase() + (titled ? "" : " without title");
         element(controls.lastChild, "button", text, { onclick: () => picture(i, kind, titled) });
