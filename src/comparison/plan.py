@@ -1,4 +1,4 @@
-"""What a study planned: its sizes, tasks and runs. Made from `study.json`, or from anybody's tables."""
+"""What a study planned: its sizes, tasks and runs; of `study.json`, or of anybody's tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,8 +28,8 @@ class Size:
 
     title: str
     encoder: str = ""
-    parameters: float | None = None
     layers: int | None = None
+    parameters: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,6 @@ class Target:
     trained_in: tuple[str, ...] = ("en",)
     variant_of: str | None = None
     train_examples: Mapping[str, int] | None = None  # by size
-    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,29 +63,17 @@ class Plan:
         runs: pd.DataFrame,
         parameters: Mapping[str, float] | None = None,
         trained_in: tuple[str, ...] = ("en",),
-        **more,
     ) -> "Plan":
         """The plan of a table of runs, in the order of its rows: what is there was planned.
 
-        Parameters
-        ----------
-        runs
-            Columns size, intermediate, target, seed.
-        parameters
-            Of each size, without embeddings: from three sizes on they give the slope.
-        trained_in
-            Languages of the targets' training data.
-        more
-            Other fields of the plan, such as ``margin``.
+        The `parameters` of three sizes or more, without embeddings, give the slope; `trained_in`
+        are the languages of the targets' training data.
         """
         known = parameters or {}
         sizes = {name: Size(name, parameters=known.get(name)) for name in runs["size"].unique()}
         targets = {name: Target(trained_in=trained_in) for name in runs["target"].unique()}
-        names = list(runs["intermediate"].unique())
         rows = list(runs[RUN].itertuples(index=False, name=None))
-        return cls(
-            **{"sizes": sizes, "intermediate": names, "targets": targets, "runs": rows} | more
-        )
+        return cls(sizes, list(runs["intermediate"].unique()), targets, rows)
 
     @property
     def tasks(self) -> list[str]:
@@ -101,14 +88,9 @@ class Plan:
     @property
     def judged(self) -> list[str]:
         """Targets, and before them their mean if there are several."""
-        names = list(self.targets)
-        return [ALL, *names] if len(names) > 1 else names
+        return [ALL, *self.targets] if len(self.targets) > 1 else list(self.targets)
 
     @property
     def parameters(self) -> dict[str, float]:
         """Parameters of the sizes whose number is known."""
         return {name: size.parameters for name, size in self.sizes.items() if size.parameters}
-
-    def seeds(self, baseline: bool) -> int:
-        """How many seeds the baseline has, or the tasks."""
-        return len({run[3] for run in self.runs if (run[1] == NONE) == baseline})

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from comparison.estimates import at_home
 from comparison.plan import RUN, ZERO_SHOT, ComparisonError, Plan
 
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -47,10 +48,9 @@ def beside_published(
     ``ours`` is missing and ``differs`` says what stands against it.
     """
     single = results[results["language"] != ZERO_SHOT].assign(languages=1)
-    trained = {(name, code) for name, target in plan.targets.items() for code in target.trained_in}
-    at_home = pd.MultiIndex.from_frame(single[["target", "language"]]).isin(trained)
-    with_home = single.assign(home=at_home).groupby(RUN)["home"].transform("any")
-    means = [(single[with_home], EVERY), (single[~at_home], ZERO_SHOT)]
+    home = pd.Series(at_home(single, plan), single.index)
+    with_home = home.groupby([single[name] for name in RUN]).transform("any")
+    means = [(single[with_home], EVERY), (single[~home], ZERO_SHOT)]
     both = pd.concat([single, *(_mean(rows).assign(language=name) for rows, name in means)])
     ours = both.groupby([*RUN[:3], "language", "languages"], as_index=False).agg(
         ours=("score", "mean"), seeds=("seed", "nunique"), collapsed=("collapsed", "sum")

@@ -1,8 +1,9 @@
 """What a study has made so far: `study.json` and the results of its finished runs, as tables."""
 
 import json
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,22 +33,11 @@ class Results(NamedTuple):
 def read_study(folder: str | Path) -> Results:
     """The plan of a study and its finished runs.
 
-    A result counts only if its `run.json` has the settings that `study.json` has.
-
-    Returns
-    -------
-    plan
-        What the study planned.
-    runs
-        One row a run: size, intermediate, target, seed, metric, collapsed, collapsed_in,
-        validation_score, wall_seconds, cpu_seconds, train_flops, repeats, and what it was made on.
-        A run has collapsed if its own training has or the intermediate one that it builds on;
-        collapsed_in says which ("target", "intermediate", or ""). Costs include the intermediate
-        training. repeats is the seed of the collapsed run that this one repeats, if any.
-    predictions
-        size, intermediate, target, seed, language, id, credit, out_of, group (may be missing).
-    curves
-        size, intermediate, target, seed, phase, step, loss, validation_score.
+    A result counts only if its `run.json` has the settings that `study.json` has. Each table begins
+    with size, intermediate, target, seed; `runs` has RUNS, `predictions` PREDICTIONS (group may be
+    missing), `curves` CURVES. A run has collapsed if its own training has or the intermediate one
+    that it builds on; collapsed_in says which ("target", "intermediate", or ""). Costs include the
+    intermediate training. repeats is the seed of the collapsed run that this one repeats, if any.
 
     Raises
     ------
@@ -59,96 +49,60 @@ def read_study(folder: str | Path) -> Results:
     if record.get("layout") != LAYOUT:
         seen = f"layout {record['layout']}" if "layout" in record else "no study.json with a layout"
         raise ComparisonError(f"{folder}: found {seen}; expected study.json with layout {LAYOUT}")
-    settings = record["settings"]
-    plan = _plan(folder, record)
-    rows, tables, curves = [], [], []
-    trained = _Trainings(folder, settings)
-    for run in plan.runs:
-        size, intermediate, target, seed = run
-        home = folder / size / intermediate / target / f"seed-{seed}"
-        before = trained.intermediate(size, intermediate, seed)
-        if before is None:
+    plan, rows, tables, curves = _plan(folder, record), [], [], []
+
+    @cache
+    def result(*place: str) -> dict:
+        """What one training left, if it is whole and has the settings of its condition."""
+        condition = "/".join(name for name in place if "seed-" not in name and name != "retry")
+        made, scores = (_json(folder.joinpath(*place, f)) for f in ("run.json", "scores.json"))
+        same = made.get("settings") == record["settings"].get(condition)
+        return made | {"scores": scores} if same and scores else {}
+
+    for size, task, target, seed in plan.runs:
+        before = {} if task == NONE else result(size, task, f"seed-{seed}")
+        if task != NONE and not before:
             continue
-        for place in (home, home / "retry"):
-            made = _json(place / "run.json")
-            if made.get("settings") != settings.get(f"{size}/{intermediate}/{target}"):
+        home = (size, task, target, f"seed-{seed}")
+        for place, repeats in ((home, None), ((*home, "retry"), seed)):
+            made, table = result(*place), folder.joinpath(*place, "predictions.parquet")
+            if not made or not table.exists():
                 break
-            scores, table = _json(place / "scores.json"), place / "predictions.parquet"
-            if not scores or not table.exists():
-                break
-            names = dict(zip(RUN, (size, intermediate, target, made["seed"]), strict=True))
-            repeats = None if place == home else seed
-            rows.append(names | _row(scores, made, before) | {"repeats": repeats})
+            names = dict(zip(RUN, (size, task, target, made["seed"]), strict=True))
+            rows.append(names | _row(made, before) | {"repeats": repeats})
             with parquet.ParquetFile(table) as file:
                 tables.append(file.read(columns=PREDICTIONS))
-            for phase, log in (("intermediate", before.get("log", [])), ("target", made["log"])):
-                curves += [names | {"phase": phase} | line for line in log]
+            for phase, training in (("intermediate", before), ("target", made)):
+                curves += [names | {"phase": phase} | line for line in training.get("log", [])]
     runs = pd.DataFrame(rows, columns=[*RUN, *RUNS])
     curves = pd.DataFrame(curves, columns=[*RUN, *CURVES])
     return Results(plan, runs, _together(runs[RUN], tables), curves)
 
 
 def _plan(folder: Path, record: dict) -> Plan:
-    sizes = {}
+    sizes, targets = {}, {}
     for name, entry in record["sizes"].items():
-        made = _json(folder / name / "encoder" / "run.json")
-        count = made.get("parameters_without_embeddings")
-        sizes[name] = Size(entry["title"], entry["encoder"], count, entry.get("layers"))
-    targets = {
-        name: Target(
-            metric=entry["metric"],
-            languages=tuple(entry["languages"]),
-            trained_in=tuple(entry["trained_in"]),
-            variant_of=entry.get("variant_of"),
-            train_examples=entry.get("train_examples"),
-            labels=tuple(entry.get("labels") or ()),
-        )
-        for name, entry in record["targets"].items()
-    }
-    return Plan(
-        sizes=sizes,
-        intermediate=record["intermediate"],
-        targets=targets,
-        runs=[tuple(run[key] for key in RUN) for run in record["runs"]],
-        name=record["name"],
-        description=record.get("description", ""),
-        margin=record.get("margin", 1.0),
-        recipes=record.get("recipes", []),
-        sweep=record.get("sweep", []),
-    )
+        count = _json(folder / name / "encoder/run.json").get("parameters_without_embeddings")
+        sizes[name] = Size(entry["title"], entry["encoder"], entry.get("layers"), count)
+    for name, entry in record["targets"].items():
+        languages, trained = tuple(entry["languages"]), tuple(entry["trained_in"])
+        variant, amounts = entry.get("variant_of"), entry.get("train_examples")
+        targets[name] = Target(entry["metric"], languages, trained, variant, amounts)
+    runs = [tuple(run[key] for key in RUN) for run in record["runs"]]
+    fields = ("name", "description", "margin", "recipes", "sweep")
+    more = {key: record[key] for key in fields if key in record}
+    return Plan(sizes, record["intermediate"], targets, runs, **more)
 
 
-class _Trainings:
-    """Records of intermediate trainings, each read once."""
-
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.folder, self.settings = folder, settings
-        self.records: dict[tuple, dict | None] = {}
-
-    def intermediate(self, size: str, task: str, seed: int) -> dict | None:
-        """`run.json` with "collapsed"; empty for `none`; None where it has other settings."""
-        if task == NONE:
-            return {}
-        key = (size, task, seed)
-        if key not in self.records:
-            home = self.folder / size / task / f"seed-{seed}"
-            made = _json(home / "run.json")
-            selection = _json(home / "scores.json").get("selection", {})
-            same = made.get("settings") == self.settings.get(f"{size}/{task}")
-            made["collapsed"] = bool(selection.get("collapsed"))
-            self.records[key] = made if same and selection else None
-        return self.records[key]
-
-
-def _row(scores: dict, made: dict, before: dict) -> dict:
+def _row(made: dict, before: dict) -> dict:
     """What the table of runs says of one, apart from its names."""
-    selection = scores["selection"]
+    selection = made["scores"]["selection"]
     collapsed_in = "target" if selection["collapsed"] else ""
-    if before.get("collapsed"):
+    if before and before["scores"]["selection"].get("collapsed"):
         collapsed_in = "intermediate"
     facts = made | made.get("hardware", {}) | made.get("versions", {})
     return {
-        "metric": scores["metric"],
+        "metric": made["scores"]["metric"],
         "collapsed": collapsed_in != "",
         "collapsed_in": collapsed_in,
         "validation_score": selection["score"],

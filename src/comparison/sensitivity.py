@@ -1,5 +1,8 @@
 """What the headline depends on: the same question asked in other ways (docs/statistics.md)."""
 
+from collections.abc import Collection
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
@@ -15,18 +18,16 @@ from comparison.variance import Sample, mean_over_targets
 COLUMNS = ["check", "detail", "estimate", "low", "high", "unit"]
 _INSIDE = 0.1
 """Points from 0 and 100 at which a score is held, for its logit to be finite."""
-_DRAWS = 4_000
 
 
 def sensitivity(
     predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None = None
 ) -> pd.DataFrame:
     """The headline on the logit scale, without each target, language and task, and with languages
-    and targets as a sample; and how surely the smallest size's best task is the largest's too.
+    and targets as a sample.
 
     Columns: check, detail, estimate, low, high (95 %), unit. Empty where the study has no headline:
-    no gain, or a run that it needs is missing. Runs that repeat a collapsed one are left out, as in
-    the headline.
+    no gain, or a run that it needs is missing. Runs that repeat a collapsed one are left out.
     """
     runs, plan = checked(predictions, runs, plan)
     headline = contrasts.headline(contrasts.of(plan))
@@ -39,13 +40,13 @@ def sensitivity(
         for name, rows in predictions.groupby("target", sort=False)
     }
     languages = sorted({code for target in targets.values() for code in target.languages})
-    if not languages:
+    if not all(target.languages for target in targets.values()):
         return pd.DataFrame(columns=COLUMNS)
-    logits = mean_over_targets([_on_logits(target.sample()) for target in targets.values()])
+    means = [_mean({name: target}, languages) for name, target in targets.items()]
+    logits = mean_over_targets([_on_logits(mean) for mean in means])
     rows = [_row("logit scale", "", headline, logits, "log odds")]
     rows += _leave_out(headline, targets, languages, plan)
-    rows += _random_effects(headline, targets, languages)
-    rows += _best_task(list(plan.sizes), _mean(targets))
+    rows += _as_a_sample(headline, targets, languages)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -57,19 +58,16 @@ class _Target:
         self.scores = scores
         self.languages = [code for code in scores.languages if code not in trained]
 
-    def weights(self, without: str = "", only: str = "") -> np.ndarray:
-        """What makes the zero-shot score of the languages, or of some of them [languages]."""
-        used = [code for code in self.languages if code != without and only in ("", code)]
-        return np.isin(self.scores.languages, used) / max(1, len(used))
-
-    def sample(self, **languages: str) -> Sample:
-        return variance.sample(self.scores, self.weights(**languages))
+    def weights(self, languages: Collection[str]) -> np.ndarray:
+        """What makes the mean score of those of some languages that it has [languages]."""
+        used = np.isin(self.scores.languages, [c for c in self.languages if c in languages])
+        return used / max(1, used.sum())
 
 
-def _mean(targets: dict[str, _Target], **languages: str) -> Sample:
-    """The zero-shot score, mean over the targets that have such languages."""
-    some = [target for target in targets.values() if target.weights(**languages).any()]
-    return mean_over_targets([target.sample(**languages) for target in some])
+def _mean(targets: dict[str, _Target], languages: Collection[str]) -> Sample:
+    """The mean over the targets that have some of these languages."""
+    weights = [(target.scores, target.weights(languages)) for target in targets.values()]
+    return mean_over_targets([variance.sample(scores, w) for scores, w in weights if w.any()])
 
 
 def _row(check: str, detail: str, contrast: Contrast, sample: Sample, unit="points") -> tuple:
@@ -78,7 +76,7 @@ def _row(check: str, detail: str, contrast: Contrast, sample: Sample, unit="poin
 
 
 def _on_logits(sample: Sample) -> Sample:
-    """A sample of scores as one of their log odds."""
+    """A sample of scores as one of their log odds, by the delta method."""
 
     def logit(points: np.ndarray) -> np.ndarray:
         inside = np.clip(points, _INSIDE, 100 - _INSIDE)
@@ -86,26 +84,33 @@ def _on_logits(sample: Sample) -> Sample:
 
     inside = np.clip(sample.scores, _INSIDE, 100 - _INSIDE)
     slope = 100 / (inside * (100 - inside))
-    return sample.rescaled(logit(sample.scores), logit(sample.run_scores), slope)
+    return replace(
+        sample,
+        scores=logit(sample.scores),
+        run_scores=logit(sample.run_scores),
+        item_parts=sample.item_parts * np.outer(slope, slope),
+        seed_variance=sample.seed_variance * slope**2,
+        residual=sample.residual * slope**2,
+    )
 
 
 def _leave_out(headline: Contrast, targets: dict, languages: list[str], plan: Plan) -> list[tuple]:
     rows = []
     for target in targets if len(targets) > 1 else ():
         rest = {name: scores for name, scores in targets.items() if name != target}
-        if any(scores.languages for scores in rest.values()):
-            rows.append(_row("without target", target, headline, _mean(rest)))
+        rows.append(_row("without target", target, headline, _mean(rest, languages)))
     for code in languages if len(languages) > 1 else ():
-        rows.append(_row("without language", code, headline, _mean(targets, without=code)))
+        rest = [other for other in languages if other != code]
+        rows.append(_row("without language", code, headline, _mean(targets, rest)))
     baseline = {size: -weight for (size, task), weight in headline.weights.items() if task == NONE}
     for task in plan.tasks if len(plan.tasks) > 1 else ():
         rest = [name for name in plan.tasks if name != task]
         fewer = headline._replace(weights=contrasts.over_tasks(baseline, rest))
-        rows.append(_row("without intermediate task", task, fewer, _mean(targets)))
+        rows.append(_row("without intermediate task", task, fewer, _mean(targets, languages)))
     return rows
 
 
-def _random_effects(headline: Contrast, targets: dict, languages: list[str]) -> list[tuple]:
+def _as_a_sample(headline: Contrast, targets: dict, languages: list[str]) -> list[tuple]:
     """The headline with languages, or targets, as a sample of those that there are.
 
     To its own uncertainty comes the variance between them over their number, estimated as by
@@ -113,54 +118,30 @@ def _random_effects(headline: Contrast, targets: dict, languages: list[str]) -> 
     Student's t. A language's own sampling error is that of its difference to the mean: seeds and
     items are shared.
     """
-    *_, whole_low, whole_high, _ = _row("", "", headline, _mean(targets))
-    one_each, apart = [], []
+    whole = _row("", "", headline, _mean(targets, languages))
+    apart = []
     for code in languages:
         having = [target for target in targets.values() if code in target.languages]
-        one_each.append(mean_over_targets([target.sample(only=code) for target in having]))
-        differences = [(t.scores, t.weights(only=code) - t.weights()) for t in having]
-        apart.append(mean_over_targets([variance.sample(*each) for each in differences]))
-    by_target = [target.sample() for target in targets.values() if target.languages]
+        weights = [target.weights([code]) - target.weights(languages) for target in having]
+        samples = [variance.sample(t.scores, w) for t, w in zip(having, weights, strict=True)]
+        apart.append(mean_over_targets(samples))
+    by_language = [_mean(targets, [code]) for code in languages]
+    by_target = [_mean({name: target}, languages) for name, target in targets.items()]
     rows = []
-    for name, samples, errors in (
-        ("languages", one_each, apart),
-        ("targets", by_target, by_target),
-    ):
+    kinds = (("languages", by_language, apart), ("targets", by_target, by_target))
+    for name, samples, errors in kinds:
         count = len(samples)
         if count < 2:
             continue
         effects = np.array([_row("", "", headline, sample)[2] for sample in samples])
-        low, high = np.array([_row("", "", headline, error)[3:5] for error in errors]).T
-        variances = np.maximum(_variance(low, high), 1e-6)
-        between = combine_effects(effects, variances, method_re="iterated").tau2
-        half = stdtrit(count - 1, 0.975) * np.sqrt(
-            _variance(whole_low, whole_high) + between / count
-        )
-        mean = effects.mean()
-        rows.append(
-            (f"{name} as a sample", f"{count} {name}", mean, mean - half, mean + half, "points")
-        )
+        variances = np.array([_variance(_row("", "", headline, error)) for error in errors])
+        between = combine_effects(effects, np.maximum(variances, 1e-6), method_re="iterated").tau2
+        half = stdtrit(count - 1, 0.975) * np.sqrt(_variance(whole) + between / count)
+        ends = (effects.mean(), effects.mean() - half, effects.mean() + half)
+        rows.append((f"{name} as a sample", f"{count} {name}", *ends, "points"))
     return rows
 
 
-def _variance(low, high):
+def _variance(row: tuple) -> float:
     """The variance of what has this 95 % interval, taken as normal."""
-    return ((high - low) / (2 * ndtri(0.975))) ** 2
-
-
-def _best_task(sizes: list[str], sample: Sample) -> list[tuple]:
-    """In how many draws from the scores' covariance is one task best at both ends?"""
-    tasks = list(dict.fromkeys(task for _, task in sample.conditions if task != NONE))
-    if len(sizes) < 2 or len(tasks) < 2:
-        return []
-    covariance = sample.item_parts.sum(0) + np.diag(sample.seed_variance / sample.seeds)
-    draws = np.random.default_rng(0).multivariate_normal(
-        sample.scores, covariance, _DRAWS, method="eigh"
-    )
-    at = {condition: column for condition, column in zip(sample.conditions, draws.T, strict=True)}
-    small, large = (
-        np.argmax([at[size, task] for task in tasks], axis=0) for size in (sizes[0], sizes[-1])
-    )
-    share = 100 * (small == large).mean()
-    detail = f"{len(tasks)} tasks, {sizes[0]} and {sizes[-1]}"
-    return [("same best task", detail, share, np.nan, np.nan, "% of draws")]
+    return ((row[4] - row[3]) / (2 * ndtri(0.975))) ** 2

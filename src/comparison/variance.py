@@ -3,7 +3,7 @@
 All in closed form; docs/statistics.md works an example and gives the reasons.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import elementwise
@@ -44,72 +44,45 @@ class Sample:
     def sums(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Weighted sums over conditions: estimate, low, high (95 %), low_90, high_90, p, seeds.
 
-        Parameters
-        ----------
-        weights
-            Of the conditions [sums, conditions].
+        `weights` are those of the conditions [sums, conditions].
         """
-        estimate = weights @ self.scores
         parts = np.einsum("ki,bij,kj->kb", weights, self.item_parts, weights)
         items, item_freedom = _welch(parts, self.item_freedom)
         # Items and seeds are crossed, so the variance of items has the item-by-seed part that the
         # variance between runs has too (Owen 2007, Annals of Applied Statistics 1).
         items = np.maximum(items - weights**2 @ (self.residual / self.seeds), 0)
-        parts = weights**2 * (self.seed_variance / self.seeds)
-        pooled = [(parts[:, pool].sum(1), self.freedom[pool][0]) for pool in pools(self.conditions)]
-        by_pool, freedom = (np.stack(column, -1) for column in zip(*pooled, strict=True))
-        seeds, seed_freedom = _welch(by_pool, freedom)
-        spread = _Spread(items, item_freedom, seeds, seed_freedom)
-        half, half_90 = spread.half_width(0.05), spread.half_width(0.10)
+        parts, groups = weights**2 * self.seed_variance / self.seeds, pools(self.conditions)
+        by_pool = np.stack([parts[:, pool].sum(1) for pool in groups], axis=1)
+        seeds, seed_freedom = _welch(by_pool, np.array([self.freedom[pool][0] for pool in groups]))
+        spread, estimate = (items, item_freedom, seeds, seed_freedom), weights @ self.scores
+        half, half_90 = _half_width(0.05, *spread), _half_width(0.10, *spread)
         return {
             "estimate": estimate,
             "low": estimate - half,
             "high": estimate + half,
             "low_90": estimate - half_90,
             "high_90": estimate + half_90,
-            "p": spread.p(np.abs(estimate)),
+            "p": _touching(np.abs(estimate), *spread),
             "seeds": np.where(weights != 0, self.seeds, self.seeds.max()).min(1),
         }
 
-    def rescaled(self, scores: np.ndarray, run_scores: np.ndarray, slope: np.ndarray) -> "Sample":
-        """The same on another scale, whose slope at each score is known (the delta method)."""
-        return replace(
-            self,
-            scores=scores,
-            run_scores=run_scores,
-            item_parts=self.item_parts * np.outer(slope, slope),
-            seed_variance=self.seed_variance * slope**2,
-            residual=self.residual * slope**2,
-        )
+
+def _half_width(p, items, item_freedom, seeds, seed_freedom) -> np.ndarray:
+    """Of the interval that misses with probability p: both half widths in quadrature."""
+    of_items = items * stdtrit(item_freedom, 1 - p / 2) ** 2
+    return np.sqrt(of_items + seeds * stdtrit(seed_freedom, 1 - p / 2) ** 2)
 
 
-@dataclass(frozen=True)
-class _Spread:
-    """Two variances of the same estimates with their degrees of freedom, each [estimates]."""
+def _touching(distance: np.ndarray, *spread: np.ndarray) -> np.ndarray:
+    """The p at which the half width is a distance from zero, at least 1e-12."""
 
-    items: np.ndarray
-    item_freedom: np.ndarray
-    seeds: np.ndarray
-    seed_freedom: np.ndarray
+    def beyond(log_p, distance, *spread):
+        return _half_width(np.exp(log_p), *spread) - distance
 
-    def half_width(self, p: float | np.ndarray) -> np.ndarray:
-        """Of the interval that misses with probability p: both half widths in quadrature."""
-        items = self.items * stdtrit(self.item_freedom, 1 - p / 2) ** 2
-        return np.sqrt(items + self.seeds * stdtrit(self.seed_freedom, 1 - p / 2) ** 2)
-
-    def p(self, distance: np.ndarray) -> np.ndarray:
-        """The p at which the interval just touches zero, at least 1e-12."""
-        bracket = np.full_like(distance, np.log(_LEAST_P)), np.zeros_like(distance)
-        at_least = self.half_width(_LEAST_P) <= distance
-        spread = (self.items, self.item_freedom, self.seeds, self.seed_freedom)
-        root = elementwise.find_root(_beyond, bracket, args=(distance, *spread))
-        p = np.where(at_least, _LEAST_P, np.exp(root.x))
-        return np.where(distance == 0, 1.0, p)
-
-
-def _beyond(log_p, distance, *spread):
-    """By how much an interval reaches beyond zero."""
-    return _Spread(*spread).half_width(np.exp(log_p)) - distance
+    bracket = np.full_like(distance, np.log(_LEAST_P)), np.zeros_like(distance)
+    root = elementwise.find_root(beyond, bracket, args=(distance, *spread)).x
+    far = _half_width(_LEAST_P, *spread) <= distance
+    return np.where(distance == 0, 1.0, np.where(far, _LEAST_P, np.exp(root)))
 
 
 def _welch(parts: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
