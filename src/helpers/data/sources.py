@@ -1,4 +1,4 @@
-"""Rows as their source holds them: the hub, a mirror folder of it, own files, or a generator."""
+"""Rows as their source holds them: the hub, a mirror folder of it, or own files."""
 
 import csv
 import os
@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers.data import mini
 from helpers.study import StudyError, Task
 from helpers.study.architectures import MIRROR
 from helpers.study.catalogue import Source
@@ -30,8 +29,6 @@ def rows(task: Task, source: Source, split: str, language: str, folder: Path | N
     StudyError
         The source has no such split, or is not there, or cannot be read.
     """
-    if source.generator:
-        return mini.examples(source.generator, split, language)
     where = f"task {task.name}"
     if split not in source.splits:
         given = ", ".join(source.splits) or "none given"

@@ -1,4 +1,4 @@
-"""In: a hub id, a folder or the bundled encoder. Out: an encoder and a tokenizer as a study uses
+"""In: a hub id or a folder. Out: an encoder and a tokenizer as a study uses
 them: cut to its lower layers, its vocabulary trimmed, the states of its frozen layers cached.
 """
 

@@ -18,11 +18,10 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from helpers import data, tasks
-from helpers.encoders import adapters, bundled, families, hardware, hidden_states
+from helpers.encoders import adapters, families, hardware, hidden_states
 from helpers.encoders.trimming import trim, used_tokens
 from helpers.study import NONE, Size, Study, StudyError, opening
 from helpers.study.architectures import MIRROR, local_folder
-from helpers.study.catalogue import PIP
 from helpers.study.files import read_json, write_json, write_whole
 
 disable_progress_bar()
@@ -39,16 +38,11 @@ def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     Raises
     ------
     StudyError
-        The package, folder or hub model is missing or broken or of an unknown architecture, its
+        The folder or hub model is missing or broken or of an unknown architecture, its
         tokenizer has more tokens than it has, or it has fewer layers than the size asks for.
     """
-    where, bundle = f"encoder {size.encoder}", f"{PIP}{bundled.PACKAGE}"
-    if size.encoder == bundle:
-        model, tokenizer = bundled.convert(bundled.locate())
-    elif size.encoder.startswith(PIP):
-        raise StudyError(f"{where}: unknown package; expected {bundle}")
-    else:
-        model, tokenizer = load(_source(size.encoder))
+    where = f"encoder {size.encoder}"
+    model, tokenizer = load(_source(size.encoder))
     tokens, rows = len(tokenizer), len(families.words(model))
     if tokens > rows:
         wrong = f"its tokenizer has {tokens} tokens; expected at most the model's {rows}"

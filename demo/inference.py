@@ -8,12 +8,12 @@ that contradicts it, so that the hypothesis alone says nothing about the label.
 import random
 from itertools import cycle, islice
 
-from helpers.data.mini.words import Lexicon, read
+from lexicon import Lexicon, read
 
 LABELS = ("entailment", "neutral", "contradiction")
 
 
-def rows(lexicon: Lexicon, count: int, seed: int) -> list[dict]:
+def rows(lexicon: Lexicon, count: int, seed: int) -> list[dict[str, str]]:
     """``count`` shuffled pairs; the patterns of patterns.yaml take turns, those with objects three
     times as often as those with groups.
 
@@ -26,7 +26,8 @@ def rows(lexicon: Lexicon, count: int, seed: int) -> list[dict]:
     patterns = read("patterns.yaml")
     turns = [("objects", pattern) for pattern in patterns["objects"]] * 3
     turns += [("groups", pattern) for pattern in patterns["groups"]]
-    made, seen = [], set()
+    pairs: list[dict[str, str]] = []
+    used = set()
     for role, pattern in islice(cycle(turns), 100 * count):
         words = _words(role, lexicon, draw)
         person = lexicon.person(draw)
@@ -34,27 +35,27 @@ def rows(lexicon: Lexicon, count: int, seed: int) -> list[dict]:
         hypothesis = _statement(pattern["hypothesis"], words)
         # Told apart by their keys, not their texts, so that all languages have the same items.
         key = (hypothesis, person if role == "objects" else "nobody is named")
-        if key not in seen:
-            seen.add(key)
-            form = hypothesis[0].partition(".")[2]
-            text_b, *texts = (
-                lexicon.say(lexicon.sentences[sentence], person, *nouns)
-                for sentence, *nouns in (hypothesis, *premises)
-            )
-            made += [
-                {"text_a": text_a, "text_b": text_b, "label": label, "tag": form}
-                for label, text_a in enumerate(texts)
-            ]
-        if len(made) >= count:
-            made = made[:count]
-            draw.shuffle(made)
-            return made
-    raise ValueError(f"the lexicon allows {len(made)} pairs, not {count}")
+        if key not in used:
+            used.add(key)
+            for label, premise in zip(LABELS, premises, strict=True):
+                pairs.append(
+                    {
+                        "premise": _text(premise, lexicon, person),
+                        "hypothesis": _text(hypothesis, lexicon, person),
+                        "label": label,
+                        "form": hypothesis[0].partition(".")[2],
+                    }
+                )
+        if len(pairs) >= count:
+            pairs = pairs[:count]
+            draw.shuffle(pairs)
+            return pairs
+    raise ValueError(f"the lexicon allows {len(pairs)} pairs, not {count}")
 
 
 def _words(role: str, lexicon: Lexicon, draw: random.Random) -> dict[str, str]:
     """A random word for every letter of the patterns."""
-    verbs = {"objects": lexicon.objects, "groups": lexicon.groups}[role]
+    verbs = lexicon.objects if role == "objects" else lexicon.groups
     verb = draw.choice(sorted(verbs))
     kind = draw.choice(verbs[verb])
     noun, sibling = draw.sample(lexicon.classes[kind], 2)
@@ -67,7 +68,12 @@ def _words(role: str, lexicon: Lexicon, draw: random.Random) -> dict[str, str]:
     return words
 
 
-def _statement(written: str, words: dict[str, str]) -> tuple[str, ...]:
+def _statement(pattern: str, words: dict[str, str]) -> tuple[str, ...]:
     """The key of a sentence and its nouns: "v one n" becomes ("buy.one", "apple")."""
-    verb, form, *nouns = written.split()
+    verb, form, *nouns = pattern.split()
     return f"{words[verb]}.{form}", *(words[noun] for noun in nouns)
+
+
+def _text(statement: tuple[str, ...], lexicon: Lexicon, person: tuple[str, int]) -> str:
+    sentence, *nouns = statement
+    return lexicon.say(lexicon.sentences[sentence], person, *nouns)

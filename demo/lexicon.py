@@ -1,4 +1,4 @@
-"""The authored words and sentences in ``data/``, and the one way in which a sentence is filled."""
+"""The authored words and sentences in ``words/``, and the one way in which a sentence is filled."""
 
 import random
 import re
@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 LANGUAGES = ("en", "de", "es", "zh", "id", "sw", "ru", "tr")
-DATA = Path(__file__).parent / "data"
+WORDS = Path(__file__).parent / "words"
 _SLOT = re.compile(r"<([a-zA-Z](?:\.\w+)?)>")
 _BAR = re.compile(r" *\| *")
 _BY_GENDER = re.compile(r"\[([^|\]]*)\|([^|\]]*)\]")
@@ -55,14 +55,14 @@ class Lexicon(BaseModel):
 
 @cache
 def read(file: str) -> dict:
-    """One data file as it stands."""
-    return yaml.safe_load((DATA / file).read_text(encoding="utf-8"))
+    """One file of words as it stands."""
+    return yaml.safe_load((WORDS / file).read_text(encoding="utf-8"))
 
 
 @cache
-def language(code: str) -> Lexicon:
+def of_test_sets(language: str) -> Lexicon:
     """The lexicon of the test sets in one language; what they combine is the same in all."""
-    content = read("design.yaml") | read(f"{code}.yaml")
+    content = read("design.yaml") | read(f"{language}.yaml")
     forms = _BAR.split(content["forms"])
     nouns = {
         noun: dict(zip(forms, _BAR.split(row), strict=True))
@@ -72,15 +72,16 @@ def language(code: str) -> Lexicon:
 
 
 @cache
-def english(task: str, split: str) -> Lexicon:
+def of_training(task: str, split: str) -> Lexicon:
     """The lexicon of an English training or validation set."""
     content = read(f"{task}.yaml")[split]
-    irregular, nouns = content.get("plurals", {}), {}
+    plurals = content.get("plurals", {})  # the irregular ones
+    nouns = {}
     for kind, members in content.get("classes", {}).items():
         for noun in (kind, *members):
-            plural = irregular.get(noun, f"{noun}s")
             article = "an" if noun[0] in "aeiou" else "a"
-            nouns[noun] = {"sg": noun, "pl": plural, "one": f"{article} {noun}"}
+            forms = {"sg": noun, "pl": plurals.get(noun, f"{noun}s"), "one": f"{article} {noun}"}
+            nouns[noun] = forms
     return Lexicon(**content, nouns=nouns)
 
 
@@ -89,5 +90,5 @@ def fill(sentence: str, gender: str, slots: dict[str, str]) -> str:
     the one for the gender.
     """
     sentence = _BY_GENDER.sub(r"\1" if gender == "m" else r"\2", sentence)
-    sentence = _SLOT.sub(lambda found: slots[found[1]], sentence)
+    sentence = _SLOT.sub(lambda slot: slots[slot[1]], sentence)
     return sentence[0].upper() + sentence[1:]

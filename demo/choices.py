@@ -8,20 +8,34 @@ import random
 from collections import Counter
 from itertools import combinations, product
 
-from helpers.data.mini.words import Lexicon
+from lexicon import Lexicon
 
+LABELS = ("choice1", "choice2")
 # Per question what the two branches of a family offer: the places of the context's sentences, and
 # the place of the right choice. A family of events is cause, effect, cause, effect; one of stories
 # is beginning, continuation, ending, continuation, ending.
 CAUSES = {"effect": (((0,), 1), ((2,), 3)), "cause": (((1,), 0), ((3,), 2))}
-STORIES = {"": (((0, 1), 2), ((0, 3), 4))}
+STORIES = {"how does it end": (((0, 1), 2), ((0, 3), 4))}
 
 Branch = tuple[str, int]
 """Family and which of its two branches, 0 or 1."""
 
 
-def rows(questions: dict[str, tuple], lexicon: Lexicon, count: int, seed: int) -> list[dict]:
-    """``count`` shuffled choices: per pair of branches and question, one for which either is right.
+def cause_rows(lexicon: Lexicon, count: int, seed: int) -> list[dict[str, str]]:
+    """``count`` shuffled items of mini_xcopa: what was the cause, or the effect?"""
+    return _rows(CAUSES, lexicon, count, seed)
+
+
+def story_rows(lexicon: Lexicon, count: int, seed: int) -> list[dict[str, str]]:
+    """``count`` shuffled items of mini_stories, which all ask the same: how does it end?"""
+    rows = _rows(STORIES, lexicon, count, seed)
+    for row in rows:
+        del row["question"]
+    return rows
+
+
+def _rows(questions: dict[str, tuple], lexicon: Lexicon, count: int, seed: int) -> list[dict]:
+    """Per pair of branches and question two items: either choice is right in one of them.
 
     Raises
     ------
@@ -29,25 +43,32 @@ def rows(questions: dict[str, tuple], lexicon: Lexicon, count: int, seed: int) -
         The lexicon does not give exactly so many pairs of branches.
     """
     draw = random.Random(seed)
-    made, seen = [], set()
+    rows, used = [], set()
     for pair in _pairs(lexicon, count // (2 * len(questions)), draw):
         person = lexicon.person(draw)
-        while (pair, person) in seen:
+        while (pair, person) in used:
             person = lexicon.person(draw)
-        seen.add((pair, person))
+        used.add((pair, person))
         for question, places in questions.items():
-            contexts, choices = [], []
+            contexts, endings = [], []
             for family, branch in pair:
-                told = [lexicon.say(sentence, person) for sentence in lexicon.events[family]]
-                context, choice = places[branch]
-                contexts.append(" ".join(told[place] for place in context))
-                choices.append(told[choice])
+                sentences = [lexicon.say(sentence, person) for sentence in lexicon.events[family]]
+                context, ending = places[branch]
+                contexts.append(" ".join(sentences[place] for place in context))
+                endings.append(sentences[ending])
             order = draw.choice(((0, 1), (1, 0)))
             for right, context in enumerate(contexts):
-                shown = {"question": question, "choices": [choices[i] for i in order]}
-                made.append({"context": context, **shown, "label": order.index(right)})
-    draw.shuffle(made)
-    return made
+                rows.append(
+                    {
+                        "context": context,
+                        "question": question,
+                        "choice1": endings[order[0]],
+                        "choice2": endings[order[1]],
+                        "label": LABELS[order.index(right)],
+                    }
+                )
+    draw.shuffle(rows)
+    return rows
 
 
 def _pairs(lexicon: Lexicon, count: int, draw: random.Random) -> list[tuple[Branch, Branch]]:
@@ -65,13 +86,13 @@ def _pairs(lexicon: Lexicon, count: int, draw: random.Random) -> list[tuple[Bran
         for left, right in product((0, 1), repeat=2)
     ]
     draw.shuffle(across)
-    used: Counter[Branch] = Counter()
+    uses: Counter[Branch] = Counter()
     for most in range(1, len(across)):
         for pair in list(across):
             if len(pairs) == count:
                 return pairs
-            if all(used[branch] < most for branch in pair):
-                used.update(pair)
+            if all(uses[branch] < most for branch in pair):
+                uses.update(pair)
                 pairs.append(pair)
                 across.remove(pair)
     raise ValueError(f"{count} pairs of branches wanted, but the lexicon gives {len(pairs)}")
