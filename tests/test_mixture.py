@@ -166,7 +166,9 @@ def test_about_fifteen_percent_of_the_tokens_are_hidden(study):
     made = prepare(study(mixture={"mlm": {"files": ["text/sw.txt"]}}))
     tokenizer = encoders.load(made.encoder_folder("base"))[1]
     found = examples(made, steps=200)
-    masked = [item for batch in found.batches if batch["component"] == MLM for item in batch["batch"]]
+    masked = [
+        item for batch in found.batches if batch["component"] == MLM for item in batch["batch"]
+    ]
     labels = np.concatenate([item["labels"][0] for item in masked])
     ids = np.concatenate([item["input_ids"][0] for item in masked])
     hidden = labels != -100

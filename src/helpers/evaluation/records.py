@@ -56,9 +56,7 @@ def write_run(
     return result
 
 
-def _write_records(
-    condition: Condition, attempt: Attempt, trained: Training, result: dict
-) -> None:
+def _write_records(condition: Condition, attempt: Attempt, trained: Training, result: dict) -> None:
     """Write run.json, which is needed to trust and repeat a training, and then scores.json."""
     folder = attempt.folder
     (folder / "scores.json").unlink(missing_ok=True)  # of other settings than the new run.json

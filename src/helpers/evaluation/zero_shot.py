@@ -17,6 +17,8 @@ class Items:
     """What a target is evaluated on, in all languages, and the features that a model reads."""
 
     task: Task
+    trained_on: Task
+    """The task whose labels the model's outputs have."""
     examples: list[dict]
     features: list[dict]
 
@@ -36,7 +38,8 @@ def items(condition: Condition, tokenizer) -> Items:
         for row in data.examples(condition.data, entry, split, code)
     ]
     length = condition.hyperparameters.max_length
-    return Items(task, examples, formats.of(task).features(task, examples, tokenizer, length))
+    last = list(condition.stages[-1].tasks.values())[-1] if condition.stages else task
+    return Items(task, last, examples, formats.of(task).features(task, examples, tokenizer, length))
 
 
 def predict(trained: Training, evaluated: Items) -> pd.DataFrame:
@@ -46,6 +49,7 @@ def predict(trained: Training, evaluated: Items) -> pd.DataFrame:
     with tqdm(total=count, desc=f"predicting {task.name}", leave=False, mininterval=1) as bar:
         pad = trained.tokenizer.pad_token_id
         logits = predict_logits(trained.model, evaluated.features, pad, bar.update)
+    logits = formats.reorder(evaluated.trained_on, task, logits)
     table = pd.DataFrame(formats.of(task).decode(task, examples, evaluated.features, logits))
     ids = [row["id"] if task.parallel else f"{row['language']}/{row['id']}" for row in examples]
     table.insert(0, "language", [row["language"] for row in examples])

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from helpers.study import catalogue, rules, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.condition import Condition, Stage
-from helpers.study.files import project, read_json, sha256, write_json
+from helpers.study.files import project, read_json, write_json
 from helpers.study.params import (
     Hyperparameters,
     Mixture,
@@ -194,7 +194,7 @@ class Study(Strict):
     def _trained_cells(self, name: str) -> list[tuple[str, str, str]]:
         task = self.tasks[name]
         cells = [*product([name], ["train"], task.trained_in)]
-        return cells + [*product([name], ["validation"], task.selected_in)]
+        return [*cells, *product([name], ["validation"], task.selected_in)]
 
     def _evaluated_cells(self, name: str) -> list[tuple[str, str, str]]:
         task = self.tasks[name]
@@ -366,16 +366,12 @@ class Study(Strict):
                 trained["mixture"] = mixture.model_dump(mode="json", exclude_defaults=True)
                 trained["max_lengths"] = self._stage(size, name, values).max_lengths
                 cells += mixture.texts(self.tasks)
-                trained["files"] = self._text_digests(mixture)
+                texts = mixture.mlm.files if mixture.mlm else []
+                read = read_json(self.data / "summary.json").get("texts", {})
+                trained["files"] = {file: read[file]["digest"] for file in texts}
         if self.sizes[size].tuning == "lora":
             trained["lora"] = self.sizes[size].lora.model_dump(mode="json")
         return trained | {"examples": self.digests(cells)}
-
-    def _text_digests(self, mixture: Mixture) -> dict[str, str]:
-        """The SHA-256 of each own text file of a mixture."""
-        names = mixture.mlm.files if mixture.mlm else []
-        paths = {name: (self.files_folder or Path()) / name for name in names}
-        return {name: sha256(path) for name, path in paths.items() if path.is_file()}
 
     def _scored(self, name: str) -> dict:
         """What of a catalogue entry matters beside its examples."""

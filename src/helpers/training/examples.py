@@ -193,9 +193,8 @@ def _lines(condition: Condition, stage: Stage, tokenizer) -> list[str]:
             rows = data.examples(condition.data, stage.text, "train", language)
             lines += [row["text"] for row in rows]
     for file in mixture.mlm.files:
-        path = (condition.data_dir or Path()) / file
-        lines += [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if line]
+        lines += data.lines((condition.data_dir or Path()) / file)
+    return lines
 
 
 def _stream(items: list[dict], size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:

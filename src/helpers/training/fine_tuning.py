@@ -122,7 +122,6 @@ def build(
         model: EncoderModel = EncoderWithHeads(encoder, heads)
     else:
         model = EncoderWithHead(encoder, *shapes[stage.name], pooling, values.dropout)
-    model.precision = hardware.precision(condition.precision, condition.data.parent)
     encoder.get_input_embeddings().weight.requires_grad_(values.train_embeddings)
     model.freeze(values.frozen_layers)
     return model
@@ -138,12 +137,11 @@ def untrained(
     size, task = condition.encoder, condition.evaluated
     assert task is not None
     depth = len(families.layers(encoder))
-    layer = encoders.retrieval_layer(depth, size.retrieval_layer or task.layer)
+    layer = encoders.retrieval_layer(depth, size.retrieval_layer, task.layer)
     precision = hardware.precision(condition.precision, condition.data.parent)
-    encoders.adapt(encoder.requires_grad_(False), size, precision, train=False)
+    encoders.adapt(encoder, size, precision, train=False)
     above = layer if layer < depth else None  # nothing follows: the model's own output
     model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, above)
-    model.precision = precision
     selection = dict.fromkeys(("task", "split", "language", "score", "majority")) | {"n": 0}
     record = {"seed": attempt.seed, "precision": precision, "layer": layer, "train_flops": 0.0}
     return Training(

@@ -7,9 +7,9 @@ NEIGHBOURS = 4
 _ROWS = 1024
 
 
-def nearest(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index and cosine of each source's nearest target; all unit vectors (sentences, hidden)."""
-    index, cosine = neighbours(source, target, 1)
+def nearest(queries: np.ndarray, searched: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index and cosine of each query's nearest vector; all unit vectors (sentences, hidden)."""
+    index, cosine = neighbours(queries, searched, 1)
     return index[:, 0], cosine[:, 0]
 
 

@@ -1,8 +1,8 @@
 """Classify a pair of texts or a single one: natural language inference, paraphrase, topics."""
 
+from helpers.formats import labels
+from helpers.formats.texts import cut, joined, text
 from helpers.study import Task
-from helpers.tasks import labels
-from helpers.tasks.texts import text
 
 constant, counts = labels.constant, labels.counts
 loss, decode = labels.loss, labels.decode
@@ -20,11 +20,9 @@ def texts(example: dict) -> list[str]:
 
 def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
     sides = map(list, zip(*map(texts, examples), strict=True))
-    cut = tokenizer(*sides, truncation="longest_first", max_length=max_length)["input_ids"]
-    return [
-        {"input_ids": [ids], "labels": example["label"]}
-        for ids, example in zip(cut, examples, strict=True)
-    ]
+    sequences = cut(tokenizer, max_length, *sides)
+    pairs = zip(sequences, examples, strict=True)
+    return [joined([sequence], example["label"]) for sequence, example in pairs]
 
 
 def head(task: Task) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """Text without labels, which a mixture may model beside its tasks."""
 
+from helpers.formats.texts import text
 from helpers.study import Task
-from helpers.tasks.texts import text
 
 CHARACTERS = 4000
 """Characters of a text that are kept: more than a training reads of it."""

@@ -6,14 +6,14 @@ from the text by character offsets.
 """
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import softmax
 
+from helpers.formats import answers, labels
+from helpers.formats.texts import items, special_tokens, text
 from helpers.study import Task
-from helpers.tasks import answers, labels
-from helpers.tasks.texts import special_tokens, text
 
 if TYPE_CHECKING:
     import torch
@@ -29,19 +29,36 @@ BEST = 20
 
 
 def normalise(task: Task, row: dict) -> dict:
-    given = {name: text(name, row[name]) for name in ("context", "question")}
-    golds = list(row["answers"]["text"])
-    starts = [int(at) for at in row["answers"]["answer_start"]]
+    example = {name: text(name, row[name]) for name in ("context", "question")}
+    golds, starts = _golds(row["answers"])
     if not golds and not task.unanswerable:
         hint = "a task with questions that have none says unanswerable: true"
         raise ValueError(f"no answer; expected one ({hint})")
     for answer, at in zip(golds, starts, strict=True):
-        found = given["context"][at : at + len(text("answer", answer))]
-        if found != answer:
-            raise ValueError(
-                f"answer {answer[:60]!r} at {at}; the context has {found[:60]!r} there"
-            )
-    return {"id": row["id"], **given, "answers": {"text": golds, "answer_start": starts}}
+        there = example["context"][at : at + len(answer)]
+        if there != answer:
+            shown = f"the context has {there[:60]!r} there"
+            raise ValueError(f"answer {answer[:60]!r} at {at}; {shown}")
+    return {"id": row["id"], **example, "answers": {"text": golds, "answer_start": starts}}
+
+
+def _golds(answers: Any) -> tuple[list[str], list[int]]:
+    """Answers and where they begin: SQuAD's list of both, or the hub's two lists."""
+    if isinstance(answers, dict) and {"text", "answer_start"} <= answers.keys():
+        names = ("text", "answer_start")
+        golds, starts = (items(f"answers.{name}", answers[name]) for name in names)
+    elif isinstance(answers, list) and all(isinstance(one, dict) for one in answers):
+        golds = [answer.get("text") for answer in answers]
+        starts = [answer.get("answer_start") for answer in answers]
+    else:
+        expected = "expected text and answer_start, or a list of them"
+        raise ValueError(f"answers is {answers!r:.80}; {expected}")
+    if len(golds) != len(starts):
+        raise ValueError(f"{len(golds)} answers and {len(starts)} starts; expected as many of both")
+    for start in starts:
+        if not isinstance(start, int) or start < 0:
+            raise ValueError(f"answer_start is {start!r}; expected a number of characters")
+    return [text("answer", gold) for gold in golds], starts
 
 
 def texts(example: dict) -> list[str]:
@@ -55,20 +72,31 @@ def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> li
     contexts: dict[str, tuple] = {}
     for context in dict.fromkeys(e["context"] for e in examples):  # many questions share one
         contexts[context] = _tokens(tokenizer, [context])[0]
-    out = []
+    features, segments = [], _segments(tokenizer)
     for example, (question, _) in zip(examples, questions, strict=True):
         tokens, offsets = contexts[example["context"]]
         begin = np.concatenate([before, question, between])
         bounds = _windows(len(tokens), max_length - len(begin) - len(after))
-        out.append(
-            {
-                "input_ids": [np.concatenate([begin, tokens[a:b], after]) for a, b in bounds],
-                "labels": [_mark(example, offsets, *window, len(begin)) for window in bounds],
-                "offsets": [offsets[a:b] for a, b in bounds],
-                "begin": len(begin),
-            }
-        )
-    return out
+        feature = {
+            "input_ids": [np.concatenate([begin, tokens[a:b], after]) for a, b in bounds],
+            "labels": [_mark(example, offsets, *window, len(begin)) for window in bounds],
+            "offsets": [offsets[a:b] for a, b in bounds],
+            "begin": len(begin),
+        }
+        if segments:
+            lengths = [(len(begin), b - a + len(after)) for a, b in bounds]
+            feature["token_type_ids"] = [np.repeat(np.int32(segments), pair) for pair in lengths]
+        features.append(feature)
+    return features
+
+
+def _segments(tokenizer) -> list[int]:
+    """The segment ids of a pair's two texts; none where the tokenizer has none."""
+    pair = tokenizer("a", "a")
+    if "token_type_ids" not in pair:
+        return []
+    inside = zip(pair.sequence_ids(0), pair["token_type_ids"], strict=True)
+    return list({text: segment for text, segment in inside if text is not None}.values())
 
 
 def head(task: Task) -> tuple[str, int]:
@@ -82,10 +110,10 @@ def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
 def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:
     tokens, rows = answers.RULES[task.answers], []
     for example, feature, scores in zip(examples, features, logits, strict=True):
-        said, probabilities = _answer(task, example, feature, scores)
+        answer, probabilities = _answer(task, example, feature, scores)
         golds = example["answers"]["text"]
-        exact, f1 = answers.credit(said, golds, tokens, example.get("language", "en"))
-        row = labels.row(golds[0] if golds else "", said, probabilities, f1)
+        exact, f1 = answers.credit(answer, golds, tokens, example.get("language", "en"))
+        row = labels.row(golds[0] if golds else "", answer, probabilities, f1)
         rows.append(row | {"exact_match": exact})
     return rows
 

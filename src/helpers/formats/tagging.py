@@ -9,19 +9,19 @@ import warnings
 import numpy as np
 from scipy.special import softmax
 
+from helpers.formats import labels
+from helpers.formats.labels import IGNORED
+from helpers.formats.texts import items, special_tokens
 from helpers.study import Task
-from helpers.tasks import labels
-from helpers.tasks.labels import IGNORED
-from helpers.tasks.texts import special_tokens
 
 counts, loss = labels.counts, labels.loss
 
 
 def normalise(task: Task, row: dict) -> dict:
-    words, tags = list(row["tokens"]), list(row["labels"])
+    words, tags = (items(name, row[name]) for name in ("tokens", "labels"))
     if len(words) != len(tags):
-        found = f"{len(words)} words and {len(tags)} labels"
-        raise ValueError(f"{found}; expected as many labels as words")
+        numbers = f"{len(words)} words and {len(tags)} labels"
+        raise ValueError(f"{numbers}; expected as many labels as words")
     if not words:
         raise ValueError("no words; expected a sentence")
     for word in words:
@@ -51,7 +51,7 @@ def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> li
             marks[-1] += [label] + [IGNORED] * (len(tokens) - 1)
         ids = [before + tokens + after for tokens in windows]
         edges = [IGNORED] * len(before), [IGNORED] * len(after)
-        out.append({"input_ids": ids, "labels": [edges[0] + own + edges[1] for own in marks]})
+        out.append({"input_ids": ids, "labels": [edges[0] + inner + edges[1] for inner in marks]})
     return out
 
 
@@ -88,8 +88,8 @@ def _credit(task: Task, predicted: list[str], gold: list[str]) -> tuple[float, f
 
 def entity_credit(predicted: list[str], gold: list[str]) -> tuple[float, float]:
     """(2 x true positives, predicted + gold entities); their sums' quotient is the micro F1."""
-    said, wanted = _entities(predicted), _entities(gold)
-    return 2.0 * len(said & wanted), float(len(said) + len(wanted))
+    named, wanted = _entities(predicted), _entities(gold)
+    return 2.0 * len(named & wanted), float(len(named) + len(wanted))
 
 
 def _entities(tags: list[str]) -> set[tuple[str, int, int]]:

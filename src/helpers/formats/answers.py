@@ -32,8 +32,10 @@ def mlqa_tokens(answer: str, language: str) -> list[str]:
     """Lower case, no punctuation of any script, no articles of the language, cut at white space.
 
     Chinese characters are tokens of their own. Lewis et al. 2020 (the evaluation script of MLQA); a
-    language that MLQA does not have is cut at white space and keeps its articles.
+    language that MLQA does not have is cut at white space and keeps its articles. A region or
+    script behind the language, as in zh-CN, changes nothing.
     """
+    language = re.split("[-_]", language)[0].lower()
     text = "".join(c for c in answer.lower() if not _punctuation(c))
     if language in _ARTICLES:
         text = re.sub(_ARTICLES[language], " ", text)
@@ -51,16 +53,16 @@ def credit(
     No golds mean that there is no answer: an empty one is right exactly there (Rajpurkar et al.
     2018, SQuAD 2.0).
     """
-    said = tokens(prediction, language)
+    predicted = tokens(prediction, language)
     wanted = [w for w in (tokens(gold, language) for gold in golds) if w] or [[]]
-    return max(float(said == w) for w in wanted), max(_f1(said, w) for w in wanted)
+    return max(float(predicted == w) for w in wanted), max(_f1(predicted, w) for w in wanted)
 
 
-def _f1(said: list[str], wanted: list[str]) -> float:
-    if not said or not wanted:
-        return float(said == wanted)
-    shared = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * shared / (len(said) + len(wanted))
+def _f1(predicted: list[str], wanted: list[str]) -> float:
+    if not predicted or not wanted:
+        return float(predicted == wanted)
+    shared = sum((Counter(predicted) & Counter(wanted)).values())
+    return 2 * shared / (len(predicted) + len(wanted))
 
 
 def _punctuation(character: str) -> bool:
