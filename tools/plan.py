@@ -103,7 +103,9 @@ def trained(study: Study, phase, size: str, name: str) -> tuple[int, int]:
             for task, share in shares.items():
                 drawn = settings.total_steps(total) * batch * share
                 examples += round(drawn)
-                tokens += round(drawn * tokens_of(study.tasks[task], settings.max_length))
+                cut_as = task if mixture and task in mixture.tasks else name
+                length = study.hyperparameters(phase, size, cut_as).max_length
+                tokens += round(drawn * tokens_of(study.tasks[task], length))
     return examples, tokens
 
 
@@ -276,11 +278,11 @@ def show(study: Study) -> Iterator[str]:
     shown["disk"] /= 1e9
     shown.loc["all", "longest"] = shown["longest"][:-1].max()
     shown = shown.rename(
-        columns={"hours": "GPU-hours", "disk": "disk, GB", "longest": "longest, min"}
+        columns={"hours": "GPU-hours", "disk": "disk, GB", "longest": "longest seed, min"}
     )
     digits = [f"{{:,.{n}f}}".format for n in (0, 0, 0, 1, 1, 0)]
     yield shown.to_string(formatters=dict(zip(shown, digits, strict=True)))
-    yield f"estimated with {GPU_FLOPS:.2g} FLOP/s a GPU (40 % of an A100 in bf16); longest: one seed"
+    yield f"estimated with {GPU_FLOPS:.2g} FLOP/s a GPU (40 % of an A100 in bf16)"
     yield from warnings(study, table)
     needs = memory(study)
     cards = [[str(card) for card in CARDS if total <= USABLE * card] for total in needs["total"]]
