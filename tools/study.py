@@ -60,10 +60,11 @@ def locked_log(study: Study) -> IO[str]:
     Snakemake, its notebooks and their kernels write to it, so it stays locked until the last of
     them has ended, even if this process is killed.
     """
-    record = read_json(study.folder / "study.json")
-    if record.get("layout") != LAYOUT and any(study.folder.glob("*/encoder")):
-        wrong = "results of an earlier version"
-        raise StudyError(f"{study.folder}: found {wrong}, expected none: move or delete the folder")
+    records = [read_json(path) for path in study.folder.glob("*/encoder/run.json")]
+    layout = read_json(study.folder / "study.json").get("layout", LAYOUT)
+    if layout != LAYOUT or not all("settings" in record for record in records):
+        expected = f"expected layout {LAYOUT}: move or delete the folder"
+        raise StudyError(f"{study.folder}: found results of another version, {expected}")
     study.folder.mkdir(parents=True, exist_ok=True)
     log = (study.folder / "snakemake.log").open("a", encoding="utf-8")
     try:
