@@ -8,11 +8,11 @@ and never imported; only its weight file is read. Where there is a hub,
 The file is little-endian: header, tokenizer, normaliser, table of tensors, tensors.
 """
 
+import argparse
 import hashlib
 import importlib.metadata
 import os
 import struct
-import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -172,6 +172,8 @@ def dequantise(content: bytes) -> np.ndarray:
 
 if __name__ == "__main__":
     disable_progress_bar()
-    chosen = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
-    write(chosen, package_file())
-    print(chosen)
+    parser = argparse.ArgumentParser(description="Write the demo's encoder as a model folder.")
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
+    folder = parser.parse_args().folder
+    write(folder, package_file())
+    print(folder)

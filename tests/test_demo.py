@@ -160,8 +160,7 @@ def _y(row: dict) -> list:
 
 
 @pytest.mark.parametrize(
-    ("task", "most"),
-    [("nli", 63), ("xnli", 59), ("stories", 55), ("xcopa", 66), ("paraphrase", 68)],
+    ("task", "most"), zip(generate.ROWS, (63, 55, 68, 59, 66), strict=True), ids=str
 )
 def test_who_sees_only_negation_and_shared_words_learns_little(task, most):
     """In percent; of the inferences, ruling out one label and guessing gets 50 (docs/demo.md)."""
@@ -174,10 +173,7 @@ def test_who_sees_only_negation_and_shared_words_learns_little(task, most):
             values += [bool(DENIED.search(text)) for text in (first(row), second)]
         return values
 
-    train, rows = (
-        table(f"mini_{task}", "train"),
-        table(f"mini_{task}", EVALUATED_ON[f"mini_{task}"]),
-    )
+    train, rows = table(task, "train"), table(task, EVALUATED_ON[task])
     tree = DecisionTreeClassifier(max_leaf_nodes=16, random_state=0)
     tree.fit([features(row) for row in train], [row["label"] for row in train])
     right = tree.predict([features(row) for row in rows]) == [row["label"] for row in rows]
@@ -229,8 +225,7 @@ def test_nfkc_stands_in_for_the_files_own_normaliser():
             table[chr(sign)] = "".join(map(chr, encoder.unpack(file, f"{length}I")))
     differing = [sign for sign in table if unicodedata.normalize("NFKC", sign) != table[sign]]
     assert len(table) > 4_000
-    # Only controls, separators and the mark for a space differ: the file drops them or makes them
-    # spaces.
+    # Controls, separators and the mark for a space differ: the file has a space or nothing.
     assert len(differing) == 45 and all(not table[sign].strip() for sign in differing)
 
 

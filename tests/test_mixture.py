@@ -159,6 +159,7 @@ def test_an_edited_text_file_changes_what_depends_on_it(study, sources):
     before = made.condition("base", "both").settings
     with (sources / "files/text/sw.txt").open("a", encoding="utf-8") as file:
         file.write("samaki anakula\n")
+    data.prepare(made)
     assert made.condition("base", "both").settings != before
 
 

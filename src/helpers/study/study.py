@@ -110,8 +110,8 @@ class Study(Strict):
 
     @property
     def files_folder(self) -> Path | None:
-        """What own files are relative to: the environment's DATA_DIR, or the key data_dir."""
-        folder = os.environ.get("DATA_DIR") or self.data_dir
+        """What own files are relative to: the key data_dir, or the environment's DATA_DIR."""
+        folder = self.data_dir or os.environ.get("DATA_DIR")
         return Path(folder).expanduser() if folder else None
 
     def target(self, name: str) -> Target:
@@ -169,16 +169,13 @@ class Study(Strict):
             return self.seeds
         return self.seeds["none" if intermediate == NONE else "others"]
 
-    def trainings(self) -> list[tuple[Phase, str]]:
-        """Phase and task of every training of a size: what hyperparameters are asked for."""
+    def trainings(self, untrained: bool = False) -> list[tuple[Phase, str]]:
+        """Phase and task of every training of a size; also of targets that may do without one."""
         before: list[tuple[Phase, str]] = [
-            ("intermediate", i) for i in self.intermediate if i != NONE
+            ("intermediate", name) for name in self.intermediate if name != NONE
         ]
-        return before + [("target", t.task) for t in self.targets if self.train_on(t.task)]
-
-    def readings(self) -> list[tuple[Phase, str]]:
-        """Phase and task of all that reads texts: trainings, and targets that may do without."""
-        return [*self.trainings(), *(("target", target.task) for target in self.targets)]
+        targets = [target.task for target in self.targets]
+        return before + [("target", name) for name in targets if untrained or self.train_on(name)]
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
@@ -330,7 +327,10 @@ class Study(Strict):
     def encoder_settings(self, size: str) -> dict:
         """What the encoder that phase 1 prepares depends on: its texts give its vocabulary."""
         encoder = self.sizes[size].model_dump(mode="json", exclude={"title"})
-        used = [self.hyperparameters(phase, size, task) for phase, task in self.readings()]
+        used = [
+            self.hyperparameters(phase, size, task)
+            for phase, task in self.trainings(untrained=True)
+        ]
         frozen = min(values.frozen_layers for values in used)
         texts = self.digests(self.needed())
         return {"encoder": encoder, "trim": self.trim, "frozen_layers": frozen, "texts": texts}

@@ -34,6 +34,8 @@ def train(
     trainer.remove_callback(PrinterCallback)
     with checkpoints.signals():
         trainer.train(resume_from_checkpoint=resumed)
+    if checkpoints.saved is None:
+        checkpoints.remove()  # an empty folder, which the library made
     model.load_state_dict(checkpoints.weights, strict=False)
     return log_lines(trainer.state.log_history)
 

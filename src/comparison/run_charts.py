@@ -1,22 +1,23 @@
 """Small charts of a single run, for the notebooks of phases 1 to 3. No torch."""
 
+from collections.abc import Mapping
+
 import altair as alt
 import pandas as pd
 
-from helpers.report import theme
-from helpers.study import ENGLISH
+from comparison import theme
 
 theme.enable()
-_BLUE = theme.COLOURS[1]
+_BLUE = theme.TASKS[0]
 
 
-def settings(values) -> pd.DataFrame:
-    """Settings (a pydantic model) as a table of those that are given."""
-    given = {key: str(value) for key, value in values.model_dump().items() if value is not None}
-    return pd.DataFrame(given.items(), columns=["setting", "value"]).set_index("setting")
+def settings(values: Mapping[str, object]) -> pd.DataFrame:
+    """Settings as a table of those that have a value."""
+    known = {key: str(value) for key, value in values.items() if value is not None}
+    return pd.DataFrame(known.items(), columns=["setting", "value"]).set_index("setting")
 
 
-def bars(values: dict[str, float], what: str, title: str, subtitle: str = "") -> alt.LayerChart:
+def bars(values: Mapping[str, float], what: str, title: str, subtitle: str = "") -> alt.LayerChart:
     """One bar for every entry of `values`, longest first; `what` names the numbers and unit."""
     frame = pd.DataFrame(values.items(), columns=["name", "value"])
     y = alt.Y("name:N").sort("-x").title(None)
@@ -29,8 +30,9 @@ def confusion(predictions: pd.DataFrame, labels: list[str], title: str) -> alt.F
     """Gold labels by rows, predictions by columns, a panel per language; shares of a row in %."""
     counts = predictions.groupby(["language", "label", "prediction"]).size().rename("items")
     frame = counts.reset_index()
-    of = frame.groupby(["language", "label"])["items"].transform("sum")
-    frame["share"] = 100 * frame["items"] / of
+    frame["share"] = (
+        100 * frame["items"] / frame.groupby(["language", "label"])["items"].transform("sum")
+    )
     x, y = (
         channel.sort(labels).scale(domain=labels)
         for channel in (alt.X("prediction:N"), alt.Y("label:N"))
@@ -74,11 +76,12 @@ def loss_curve(log: list[dict], title: str, majority: float | None = None) -> al
     return chart.properties(title=title, usermeta={"chart": title})
 
 
-def scores(result: dict, title: str) -> alt.LayerChart:
-    """A run's score in every language, best first; the zero-shot score as a line."""
+def scores(result: Mapping, title: str, trained_in: tuple[str, ...] = ("en",)) -> alt.LayerChart:
+    """A run's score in every language (`scores.json`), best first; the zero-shot score as a line."""
     frame = pd.DataFrame.from_dict(result["languages"], orient="index")
     frame = frame.rename_axis("language").reset_index()
-    frame["role"] = frame["language"].map(_role)
+    at_home = frame["language"].isin(trained_in)
+    frame["role"] = at_home.map({True: "trained on", False: "zero-shot"})
     y = alt.Y("language:N").sort("-x").title(None)
     x = alt.X("score:Q").title(f"{result['metric']} (%)").scale(domain=[0, 100]).axis(tickCount=5)
     shape = alt.Shape("role:N").title(None)
@@ -88,13 +91,10 @@ def scores(result: dict, title: str) -> alt.LayerChart:
     )
     mean = alt.Chart(pd.DataFrame({"score": [result["zero_shot"]]}))
     rule = mean.mark_rule(strokeDash=[4, 3], color=theme.FAINT).encode(alt.X("score:Q"))
-    mean_of = "mean over the languages other than English"
-    subtitle = f"dashed: the zero-shot score, {result['zero_shot']:.1f} ({mean_of})"
+    subtitle = (
+        f"dashed: the zero-shot score, {result['zero_shot']:.1f}, the mean of those marked so"
+    )
     return _titled(rule + base.mark_point(filled=True, size=90), title, subtitle)
-
-
-def _role(language: str) -> str:
-    return "trained on" if language == ENGLISH else "zero-shot"
 
 
 def _titled(chart: alt.LayerChart, title: str, subtitle: str) -> alt.LayerChart:

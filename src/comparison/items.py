@@ -1,6 +1,6 @@
 """One target's predictions as arrays of units by runs.
 
-A unit is what is resampled at a time: an item, or all items that share a passage or a premise.
+A unit is what counts as one draw: an item, or all items that share a passage or a premise.
 """
 
 from dataclasses import dataclass
@@ -11,17 +11,16 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from helpers.study import ENGLISH, ZERO_SHOT, StudyError
+from comparison.contrasts import Condition
+from comparison.plan import ZERO_SHOT, ComparisonError
 
-Condition = tuple[str, str]
-"""(size, intermediate)."""
 Estimand = tuple[str, str]
 """What is estimated: ("score" or "gap", a language or "zero-shot")."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Languages of one target that share units, so that these are resampled together.
+    """Languages of one target that share units, so that these are drawn together.
 
     `credit` is 0 where a language lacks a unit; `out_of` has one run where all runs have the same.
     """
@@ -38,9 +37,32 @@ class Block:
 
     @cached_property
     def influence(self) -> np.ndarray:
-        """What units add to a score, linearised, mean 0 [units, languages, runs], in points."""
+        """What units add to a score, linearised [units, languages, runs], in points.
+
+        A unit that is a share h of its language pulls the score towards itself; dividing by
+        sqrt(1 - h) makes good for it. Where units count alike that is n / (n - 1) in the variance
+        (HC2 of MacKinnon and White 1985, Journal of Econometrics 29).
+        """
         expected = self.run_scores.astype(np.float32) * self.out_of
-        return (100 * self.credit - expected) / self.out_of.mean(0, dtype=float).astype(np.float32)
+        mean = self.out_of.mean(0, dtype=float).astype(np.float32)
+        return (100 * self.credit - expected) / mean / np.sqrt(1 - self.share)
+
+    @cached_property
+    def share(self) -> np.ndarray:
+        """What part of its language a unit is [units, languages, runs or 1]; 0 for all of it."""
+        share = self.out_of / self.out_of.sum(0)
+        return np.where(share < 1, share, 0).astype(np.float32)
+
+    def freedom(self, weights: np.ndarray) -> float:
+        """Degrees of freedom of the item variance of a weighted sum over languages [languages].
+
+        Units minus one, or fewer where some units weigh more than others, as those of a language
+        with few items do: Satterthwaite's, for units whose variances go with their squared weights
+        (Bell and McCaffrey 2002, Survey Methodology 28).
+        """
+        squares = (weights * self.share.mean(2)) ** 2
+        part = squares.sum(1, dtype=float)
+        return max(1.0, part.sum() ** 2 / (part**2).sum() - 1)
 
 
 @dataclass(frozen=True)
@@ -64,23 +86,24 @@ class ItemScores:
     @cached_property
     def mean(self) -> np.ndarray:
         """What averages runs to conditions [runs, conditions]."""
-        own = [[run[:2] == condition for condition in self.conditions] for run in self.runs]
-        return own / self.seeds.astype(np.float32)
+        member = [[run[:2] == condition for condition in self.conditions] for run in self.runs]
+        return member / self.seeds
 
-    @cached_property
-    def estimands(self) -> dict[Estimand, np.ndarray]:
-        """Scores and gaps to English, by language and for the mean of the others.
+    def estimands(self, trained_in: tuple[str, ...]) -> dict[Estimand, np.ndarray]:
+        """Scores by language and their zero-shot mean, and the gaps from the trained languages.
 
         Each is a weighted sum over languages; these are the weights [languages].
         """
         one = dict(zip(self.languages, np.eye(len(self.languages)), strict=True))
-        others = [weights for language, weights in one.items() if language != ENGLISH]
+        trained = [one[code] for code in self.languages if code in trained_in]
+        others = [one[code] for code in self.languages if code not in trained_in]
         if others:
             one[ZERO_SHOT] = np.mean(others, axis=0)
         weights = {("score", language): w for language, w in one.items()}
-        if ENGLISH in one:
-            english = one.pop(ENGLISH)
-            weights |= {("gap", language): english - w for language, w in one.items()}
+        if trained:
+            home = np.mean(trained, axis=0)
+            gaps = {code: home - w for code, w in one.items() if code not in trained_in}
+            weights |= {("gap", code): gap for code, gap in gaps.items()}
         return weights
 
 
@@ -91,7 +114,7 @@ def arrange(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> ItemS
 
     Raises
     ------
-    StudyError
+    ComparisonError
         A run whose items are not those of the target's first run: the comparison is paired.
     """
     key = ["size", "intermediate", "seed"]
@@ -122,11 +145,11 @@ def _same_items(target: str, runs, run, place, languages: list[str], ids: int) -
     times = np.bincount(at * len(runs) + run, minlength=np.prod(shape)).reshape(shape)
     for k, p in np.argwhere(((times != times[:, :1]) | (times > 1)).T):
         size, intermediate, seed = runs[k]
-        own = times[places // ids == places[p] // ids]
-        raise StudyError(
+        language = times[places // ids == places[p] // ids]
+        raise ComparisonError(
             f"predictions of {size}/{intermediate}/{target}/seed-{seed}: language "
-            f"{languages[places[p] // ids]}: found {own[:, k].sum()} items; "
-            f"expected the target's {(own[:, 0] > 0).sum()}, each once"
+            f"{languages[places[p] // ids]}: found {language[:, k].sum()} items; "
+            f"expected the target's {(language[:, 0] > 0).sum()}, each once"
         )
 
 
