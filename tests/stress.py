@@ -83,7 +83,7 @@ def until_quiet(name: str, limit: float = 60) -> float | None:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """What a study found out, by file; of run.json what no clock and no machine decides."""
+    """What a study found out, by file; of run.json what no clock decides, nor where it stopped."""
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -93,7 +93,8 @@ def results(folder: Path) -> dict[str, bytes]:
             files[name] = path.read_bytes()
         elif path.name == "run.json":
             record = json.loads(path.read_text(encoding="utf-8"))
-            kept = {key: record.get(key) for key in ("settings", "seed", "log")}
+            kept = {key: record.get(key) for key in ("settings", "seed")}
+            kept["log"] = [row for row in record.get("log", []) if "loss" not in row]
             files[name] = json.dumps(kept).encode()
     return files
 

@@ -87,7 +87,7 @@ def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str
         if report:
             from comparison import page
 
-            page.write(output)
+            page.write(output, output.with_name("report.html"))
     except papermill.PapermillExecutionError as error:
         if error.ename in ("KeyboardInterrupt", "Stopped"):  # the kernel got a signal of its own
             raise KeyboardInterrupt from error

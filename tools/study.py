@@ -23,7 +23,6 @@ from run_notebook import GPUS
 
 from helpers.study import Study, StudyError, sweeps
 from helpers.study.files import read_json, write_json
-from helpers.study.study import LAYOUT
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,11 +59,7 @@ def locked_log(study: Study) -> IO[str]:
     Snakemake, its notebooks and their kernels write to it, so it stays locked until the last of
     them has ended, even if this process is killed.
     """
-    records = [read_json(path) for path in study.folder.glob("*/encoder/run.json")]
-    layout = read_json(study.folder / "study.json").get("layout", LAYOUT)
-    if layout != LAYOUT or not all("settings" in record for record in records):
-        expected = f"expected layout {LAYOUT}: move or delete the folder"
-        raise StudyError(f"{study.folder}: found results of another version, {expected}")
+    study.check_layout()
     study.folder.mkdir(parents=True, exist_ok=True)
     log = (study.folder / "snakemake.log").open("a", encoding="utf-8")
     try:
@@ -88,7 +83,7 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
         status = snakemake(study, "sweeps", log, arguments, more)
     if status == 0:
         write_settings(study)
-        write_changed(study.folder / "study.json", study.record())
+        study.write_record()
         status = snakemake(study, "all", log, arguments, more)
     report = study.folder / "report.html"
     if status == 0:

@@ -430,20 +430,24 @@ class Study(Strict):
             "labels": task.labels,
         }
 
-    def write_record(self) -> None:
-        """Write study.json; outputs of another layout are refused.
+    def check_layout(self) -> None:
+        """Refuse outputs of another layout.
 
         Raises
         ------
         StudyError
             The study's folder was made by a version with another layout.
         """
-        path = self.folder / "study.json"
-        layout = read_json(path).get("layout")
+        layout = read_json(self.folder / "study.json").get("layout")
         old = layout is None and any(self.folder.glob("*/encoder/run.json"))
         if old or layout not in (None, LAYOUT):
             expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
+
+    def write_record(self) -> None:
+        """Write study.json; outputs of another layout are refused."""
+        self.check_layout()
+        path = self.folder / "study.json"
         if read_json(path) != (record := self.record()):
             write_json(path, record)
 
