@@ -430,20 +430,24 @@ class Study(Strict):
             "labels": task.labels,
         }
 
-    def write_record(self) -> None:
-        """Write study.json; outputs of another layout are refused.
+    def check_layout(self) -> None:
+        """Refuse outputs of another layout.
 
         Raises
         ------
         StudyError
             The study's folder was made by a version with another layout.
         """
-        path = self.folder / "study.json"
         encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
         is_old = any("settings" not in record for record in encoders)
-        if is_old or read_json(path).get("layout", LAYOUT) != LAYOUT:
+        if is_old or read_json(self.folder / "study.json").get("layout", LAYOUT) != LAYOUT:
             expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
+
+    def write_record(self) -> None:
+        """Write study.json; outputs of another layout are refused."""
+        self.check_layout()
+        path = self.folder / "study.json"
         if read_json(path) != (record := self.record()):
             write_json(path, record)
 
