@@ -158,7 +158,9 @@ def _texts(study: Study) -> dict[str, dict]:
             try:
                 count = len(sources.lines(file))
             except StudyError as error:
-                raise StudyError(f"{study.path}: mixtures.{mixture_name}.mlm.files: {error}") from None
+                raise StudyError(
+                    f"{study.path}: mixtures.{mixture_name}.mlm.files: {error}"
+                ) from None
             texts[name] = {"lines": count, "digest": _source_digest([file])}
     return texts
 

@@ -85,7 +85,7 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
     size = study.sizes[name]
     model, tokenizer = pretrained(size)
     adapters.targets(model, size)  # what is wrong there is said now
-    for phase, task in study.readings():
+    for phase, task in study.trainings(untrained=True):
         settings = study.hyperparameters(phase, name, task)
         families.check(model, settings, f"{study.path}: {phase} {task}, size {name}")
     settings = study.encoder_settings(name)

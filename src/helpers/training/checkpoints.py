@@ -55,7 +55,7 @@ class Checkpoints(TrainerCallback):
     """The best weights and the checkpoint of a fine-tuning of one or more stages.
 
     SIGINT and SIGTERM save a checkpoint at the end of the running step and raise
-    :class:`Stopped`; a second signal does not wait for that.
+    :class:`Stopped`; the same signal again does not wait for that.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class Checkpoints(TrainerCallback):
         """Note SIGINT and SIGTERM, for the end of the running step."""
 
         def note(number, _):
-            if self.signal:
+            if self.signal == number:  # the other kind: a cluster asks a kernel and papermill to end
                 raise KeyboardInterrupt
             self.signal = signal.Signals(number)
 

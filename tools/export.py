@@ -1,5 +1,4 @@
-"""Write a study's predictions in the folders that XTREME's evaluation reads: ``python -m
-helpers.evaluation.export STUDY``.
+"""Write a study's predictions as XTREME's evaluation reads them: ``python tools/export.py STUDY``.
 
 One folder a run, ``outputs/STUDY/xtreme/SIZE/INTERMEDIATE/seed-S/TASK/test-LANGUAGE.tsv``: a
 label a line; for tagging a tag a line and an empty line after every sentence; for BUCC mined pairs
@@ -12,9 +11,10 @@ import json
 import shutil
 from pathlib import Path
 
+import command
 import pandas as pd
 
-from helpers.study import Study, StudyError, Task, command
+from helpers.study import Study, StudyError, Task
 from helpers.study.files import write_text
 
 FOLDERS = {
@@ -40,19 +40,22 @@ def export(study: Study, folder: Path | None = None) -> list[Path]:
     if twice := {name for name in names if names.count(name) > 1}:
         wrong = f"several are XTREME's '{min(twice)}'; expected one, for they share a folder"
         raise StudyError(f"{study.path}: targets: {wrong}")
-    written = []
+    written: list[Path] = []
     for run in study.runs():
-        predictions = study.run_folder(run) / "predictions.parquet"
-        if not predictions.exists():
+        condition = study.condition(run.size, run.intermediate, run.target)
+        results = condition.seed_folder(run.seed)
+        if not condition.is_finished(results):
             continue
-        chosen = folder / run.size / run.intermediate / f"seed-{run.seed}"
+        home = folder / run.size / run.intermediate / f"seed-{run.seed}"
         task = study.tasks[run.target]
-        target = chosen / FOLDERS.get(run.target, run.target)
+        target = home / FOLDERS.get(run.target, run.target)
         shutil.rmtree(target, ignore_errors=True)
-        for language, rows in pd.read_parquet(predictions).groupby("language", sort=False):
+        for language, rows in pd.read_parquet(results / "predictions.parquet").groupby(
+            "language", sort=False
+        ):
             suffix, text = page(task, str(language), rows)
             write_text(target / f"test-{language}.{suffix}", text)
-        written.append(chosen)
+        written.append(home)
     if not written:
         raise StudyError(
             f"{study.path}: no run is finished; expected predictions in {study.folder}"
@@ -63,23 +66,23 @@ def export(study: Study, folder: Path | None = None) -> list[Path]:
 def page(task: Task, language: str, rows: pd.DataFrame) -> tuple[str, str]:
     """The predictions of one language as XTREME's evaluation reads them: file suffix and text."""
     begin = "" if task.parallel else f"{language}/"
-    said = list(rows["prediction"])
-    by_id = dict(zip((i.removeprefix(begin) for i in rows["id"]), said, strict=True))
+    answers = list(rows["prediction"])
+    by_id = dict(zip((i.removeprefix(begin) for i in rows["id"]), answers, strict=True))
     if task.format == "span_extraction":
         return "json", json.dumps(by_id, ensure_ascii=False) + "\n"
     if task.candidates:
-        ranked = {i: found.split(" ") for i, found in by_id.items()}
+        ranked = {i: best.split(" ") for i, best in by_id.items()}
         return "json", json.dumps(ranked, ensure_ascii=False) + "\n"
     if task.format == "multiple_choice":
-        numbers = [{"label": task.labels.index(label)} for label in said]
+        numbers = [{"label": task.labels.index(label)} for label in answers]
         return "jsonl", "".join(json.dumps(number) + "\n" for number in numbers)
     if task.format == "tagging":
-        return "tsv", "".join("\n".join(tags.split(" ")) + "\n\n" for tags in said)
+        return "tsv", "".join("\n".join(tags.split(" ")) + "\n\n" for tags in answers)
     if task.metric == "mining_f1":
-        return "tsv", "".join(f"{i}\t{found}\n" for i, found in by_id.items() if found)
+        return "tsv", "".join(f"{i}\t{pair}\n" for i, pair in by_id.items() if pair)
     names = LABELS.get(task.name, {})
-    return "tsv", "".join(f"{names.get(label, label)}\n" for label in said)
+    return "tsv", "".join(f"{names.get(label, label)}\n" for label in answers)
 
 
 if __name__ == "__main__":
-    command.run("helpers.evaluation.export", __doc__, export)
+    command.run(__doc__, export)
