@@ -21,7 +21,7 @@ def bars(values: Mapping[str, float], what: str, title: str, subtitle: str = "")
     """One bar for every entry of `values`, longest first; `what` names the numbers and unit."""
     frame = pd.DataFrame(values.items(), columns=["name", "value"])
     y = alt.Y("name:N").sort("-x").title(None)
-    base = alt.Chart(frame).encode(alt.X("value:Q").title(what), y, tooltip=_tooltip(frame))
+    base = alt.Chart(frame).encode(alt.X("value:Q").title(what), y, tooltip=theme.tooltip(frame))
     text = base.mark_text(align="left", dx=4).encode(alt.Text("value:Q").format(",.4~s"))
     return _titled(base.mark_bar(color=_BLUE, height=12) + text, title, subtitle)
 
@@ -37,7 +37,7 @@ def confusion(predictions: pd.DataFrame, labels: list[str], title: str) -> alt.F
         channel.sort(labels).scale(domain=labels)
         for channel in (alt.X("prediction:N"), alt.Y("label:N"))
     )
-    base = alt.Chart(frame).encode(x, y, tooltip=_tooltip(frame))
+    base = alt.Chart(frame).encode(x, y, tooltip=theme.tooltip(frame))
     colour = alt.Color("share:Q").title("% of the label").scale(scheme="blues", domain=[0, 100])
     text = base.mark_text().encode(
         alt.Text("share:Q").format(".0f"),
@@ -55,7 +55,7 @@ def loss_curve(log: list[dict], title: str, majority: float | None = None) -> al
     frame = pd.DataFrame(log, columns=["task", "step", "loss", "validation_score"])
     steps = [0, max((line["step"] for line in log), default=1)]
     x = alt.X("step:Q").title("optimiser step").scale(domain=steps)  # the same above and below
-    base = alt.Chart(frame).encode(x, alt.Detail("task:N"), tooltip=_tooltip(frame))
+    base = alt.Chart(frame).encode(x, alt.Detail("task:N"), tooltip=theme.tooltip(frame))
 
     def line(column: str, axis: str, color: str, point: dict, **look) -> alt.Chart:
         known = base.transform_filter(f"isValid(datum.{column})")
@@ -77,7 +77,7 @@ def loss_curve(log: list[dict], title: str, majority: float | None = None) -> al
 
 
 def scores(result: Mapping, title: str, trained_in: tuple[str, ...] = ("en",)) -> alt.LayerChart:
-    """A run's `scores.json`: the score in every language, best first; a line for the mean."""
+    """A run's score in every language (`scores.json`), best first; the zero-shot score as a line."""
     frame = pd.DataFrame.from_dict(result["languages"], orient="index")
     frame = frame.rename_axis("language").reset_index()
     at_home = frame["language"].isin(trained_in)
@@ -87,7 +87,7 @@ def scores(result: Mapping, title: str, trained_in: tuple[str, ...] = ("en",)) -
     shape = alt.Shape("role:N").title(None)
     color = alt.Color("role:N").title(None).scale(range=[theme.INK, _BLUE])
     base = alt.Chart(frame).encode(
-        x, y, shape, color, tooltip=_tooltip(["language", "score", "n"])
+        x, y, shape, color, tooltip=theme.tooltip(["language", "score", "n"])
     )
     mean = alt.Chart(pd.DataFrame({"score": [result["zero_shot"]]}))
     rule = mean.mark_rule(strokeDash=[4, 3], color=theme.FAINT).encode(alt.X("score:Q"))
@@ -100,7 +100,3 @@ def scores(result: Mapping, title: str, trained_in: tuple[str, ...] = ("en",)) -
 def _titled(chart: alt.LayerChart, title: str, subtitle: str) -> alt.LayerChart:
     titles = alt.TitleParams(title, subtitle=subtitle)
     return chart.properties(title=titles, width=600, height=alt.Step(20), usermeta={"chart": title})
-
-
-def _tooltip(fields) -> list[alt.Tooltip]:
-    return [alt.Tooltip(field) for field in fields]

@@ -7,6 +7,7 @@ as a picture.
 
 import json
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import altair as alt
@@ -70,6 +71,11 @@ def slots(names: list[str]) -> dict[str, int]:
             slot = (slot + 1) % len(TASKS)
         taken[name] = slot
     return taken
+
+
+def tooltip(fields: Iterable[str]) -> list[alt.Tooltip]:
+    """A tooltip of these fields."""
+    return [alt.Tooltip(field) for field in fields]
 
 
 def bundle(spec: dict, **_) -> dict:
