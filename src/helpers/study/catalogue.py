@@ -157,7 +157,7 @@ class Task(Source):
     threshold: Split | None = None
     candidates: list[Name] = []
     layer: Annotated[int, Field(ge=1)] | None = None
-    group: str | None = None
+    group: str | list[str] | None = None
     values: dict[str, dict[str, str]] = {}
     languages: list[Language] = [ENGLISH]
     codes: dict[str, str] = {}
