@@ -104,7 +104,7 @@ def _file(where: str, path: Path, separator: str = ",") -> list[Row]:
                 return _derivations(_lines(path))
     except StudyError as error:
         raise StudyError(f"{where}: {error}") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise StudyError(f"{where}: cannot read {path}: {_short(error)}") from None
     expected = f"expected one of {', '.join(_KINDS)}"
     raise StudyError(f"{where}: {path} ends in '{path.suffix}'; {expected}")
