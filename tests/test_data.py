@@ -214,7 +214,7 @@ def other_label(row: dict) -> dict:
         ),
         (
             lambda r: [{**row, "pair": f"{row['pair']}.0"} for row in r],
-            "found id '200.0' in sw, ex",
+            "found id '200.0' in sw; expected",
         ),
     ],
 )

@@ -83,20 +83,20 @@ def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> li
             "offsets": [offsets[a:b] for a, b in bounds],
             "begin": len(begin),
         }
-        if segments:
+        if segments is not None:
             lengths = [(len(begin), b - a + len(after)) for a, b in bounds]
-            feature["token_type_ids"] = [np.repeat(np.int32(segments), pair) for pair in lengths]
+            feature["token_type_ids"] = [np.repeat(segments, pair) for pair in lengths]
         features.append(feature)
     return features
 
 
-def _segments(tokenizer) -> list[int]:
-    """The segment ids of a pair's two texts; none where the tokenizer has none."""
+def _segments(tokenizer) -> np.ndarray | None:
+    """The segment ids of a pair's two texts (2,); None where the tokenizer has none."""
     pair = tokenizer("a", "a")
     if "token_type_ids" not in pair:
-        return []
-    inside = zip(pair.sequence_ids(0), pair["token_type_ids"], strict=True)
-    return list({text: segment for text, segment in inside if text is not None}.values())
+        return None
+    first, second = (pair.sequence_ids(0).index(text) for text in (0, 1))
+    return np.array(pair["token_type_ids"], np.int32)[[first, second]]
 
 
 def head(task: Task) -> tuple[str, int]:
