@@ -1,9 +1,6 @@
-"""Phase 1: the stand-in's conversion, lower layers, and a trimming that loses nothing."""
+"""Phase 1: lower layers, and a trimming that loses nothing."""
 
-import copy
 import json
-import struct
-import unicodedata
 
 import numpy as np
 import pytest
@@ -11,78 +8,8 @@ import torch
 from conftest import write_study
 from transformers import AutoModel, AutoTokenizer
 
-from helpers import data, encoders, evaluation, training
-from helpers.encoders import bundled
+from helpers import data, encoders, training
 from helpers.study import Run, Size, Study, StudyError
-
-
-@pytest.fixture(scope="module")
-def converted():
-    return bundled.convert(bundled.locate())
-
-
-def test_the_stand_in_has_the_shape_it_is_documented_with(converted):
-    model, tokenizer = converted
-    assert (model.config.num_hidden_layers, model.config.hidden_size, len(tokenizer)) == (
-        12,
-        384,
-        250_002,
-    )
-    assert (
-        tokenizer("a", "b")["input_ids"][0] == 0 and tokenizer("a", "b")["input_ids"].count(2) == 3
-    )
-    assert tokenizer.mask_token_id == 250_001
-
-
-def test_translations_lie_near_each_other(converted):
-    model, tokenizer = converted
-    english = [
-        "The dog sleeps in the garden.",
-        "I have no money left.",
-        "She reads the newspaper every morning.",
-    ]
-    german = [
-        "Der Hund schläft im Garten.",
-        "Ich habe kein Geld mehr.",
-        "Sie liest jeden Morgen die Zeitung.",
-    ]
-    vectors = [
-        encoders.embed(model, tokenizer, [f"query: {t}" for t in texts])[-1]
-        for texts in (german, english)
-    ]
-    assert evaluation.retrieval_accuracy(*vectors) == 100
-
-
-def test_nfkc_stands_in_for_the_files_own_normaliser():
-    with bundled.locate().open("rb") as file:
-        file.seek(bundled.HEADER)
-        bundled.vocabulary(file)
-        count, length = bundled.read(file, "iI")
-        blob, at, table = file.read(length), 0, {}
-    for _ in range(count):
-        point, k = struct.unpack_from("<IB", blob, at)
-        table[chr(point)] = "".join(map(chr, struct.unpack_from(f"<{k}I", blob, at + 5)))
-        at += 5 + 4 * k
-    differing = [c for c, to in table.items() if unicodedata.normalize("NFKC", c) != to]
-    assert len(table) > 4_000
-    # Only controls, separators and the mark for a space itself differ: the file drops them or makes
-    # them spaces.
-    assert len(differing) == 45 and all(not table[c].strip() for c in differing)
-
-
-def test_a_file_cut_short_is_one_line(tmp_path):
-    (tmp_path / "cut.bin").write_bytes(bundled.locate().read_bytes()[:1_000_000])
-    with pytest.raises(StudyError, match=r"cut\.bin: found 1000000 bytes, expected 71622400"):
-        bundled.convert(tmp_path / "cut.bin")
-
-
-def test_another_file_of_the_same_length_is_refused(tmp_path):
-    content = bytearray(bundled.locate().read_bytes())
-    content[-1] ^= 1
-    (tmp_path / "other.bin").write_bytes(content)
-    with pytest.raises(StudyError, match="SHA-256"):
-        bundled.convert(tmp_path / "other.bin")
-
 
 TEXTS = ["dog sleeps 201", "Hund ist nicht da", "ndege hayupo", "samaki anakula", "xyz dog ~ 7"]
 
@@ -102,9 +29,9 @@ def test_trimming_cuts_every_text_as_before_and_changes_no_logit(tiny_sources):
             assert torch.equal(small(input_ids=torch.tensor([new])).last_hidden_state, state)
 
 
-def test_trimming_the_stand_in_keeps_the_segmentation_of_the_mini_benchmark(converted):
+def test_trimming_the_stand_in_keeps_the_segmentation_of_the_mini_benchmark():
     study = Study.load("params/demo.yaml")
-    model, tokenizer = copy.deepcopy(converted)
+    model, tokenizer = encoders.load("demo/encoder")
     texts = [
         row["text_a"]
         for language in study.languages("mini_xnli")

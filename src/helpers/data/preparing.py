@@ -42,10 +42,14 @@ def prepare(study: Study) -> dict:
         Any source or row is bad; items that are said to be parallel are not; or something that is
         evaluated is also trained on and not dropped (``on_leak``).
     """
+    targets = [target.task for target in study.targets]
     summary_file = study.data / "summary.json"
     summary, settings = read_json(summary_file), _settings(study)
     if summary.get("settings") == settings and _is_current(study, summary):
         return summary
+    for target in targets:
+        for name in study.train_on(target)[-1:]:
+            formats.check_match(study.tasks[name], study.tasks[target])
     summary_file.unlink(missing_ok=True)  # what it says does not hold for what is written now
     for task in (study.tasks[name] for name in sorted({name for name, *_ in study.needed()})):
         if task.unseen_label:
@@ -54,7 +58,6 @@ def prepare(study: Study) -> dict:
     trained: dict[Name, dict[str, str]] = {}
     evaluated: dict[Name, dict[str, str]] = {}
     compared: dict[str, dict[str, Cell]] = defaultdict(dict)
-    targets = [target.task for target in study.targets]
     for name, split, language in study.needed():
         task = labelled(study.data, study.tasks[name])
         cell = _read(study, task, split, language)
@@ -153,13 +156,16 @@ def _counts(task: Task, rows: list[dict]) -> dict:
 def _texts(study: Study) -> dict[str, dict]:
     """Lines and digest of the text files that the study's mixtures model."""
     texts: dict[str, dict] = {}
-    for mixture in (study.mixtures[i] for i in study.intermediate if i in study.mixtures):
+    for mixture_name in (name for name in study.intermediate if name in study.mixtures):
+        mixture = study.mixtures[mixture_name]
         for name in mixture.mlm.files if mixture.mlm else []:
             file = Path(study.files_folder or "") / name
             try:
                 count = len(sources.lines(file))
             except StudyError as error:
-                raise StudyError(f"{study.path}: mixtures.mlm.files: {error}") from None
+                raise StudyError(
+                    f"{study.path}: mixtures.{mixture_name}.mlm.files: {error}"
+                ) from None
             texts[name] = {"lines": count, "digest": _source_digest([file])}
     return texts
 

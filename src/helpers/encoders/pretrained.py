@@ -1,8 +1,8 @@
 """Phase 1: get an encoder, keep its lower layers, trim its vocabulary, save it as a folder."""
 
-import inspect
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,18 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoTokenizer,
+    MT5EncoderModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 from transformers.utils.logging import disable_progress_bar
 
-from helpers import data, tasks
-from helpers.encoders import adapters, bundled, families, hardware, hidden_states
-from helpers.encoders.trimming import trim, used_tokens
-from helpers.study import NONE, Size, Study, StudyError, opening
-from helpers.study.architectures import MIRROR, local_folder
-from helpers.study.catalogue import PIP
+from helpers import data, formats
+from helpers.encoders import adapters, families, frozen, hardware
+from helpers.encoders.batches import SEGMENTS
+from helpers.encoders.trimming import trim
+from helpers.study import Size, Study, StudyError
+from helpers.study.architectures import MIRROR, is_path, local_folder
 from helpers.study.files import read_json, write_json, write_whole
 
 disable_progress_bar()
@@ -39,65 +40,93 @@ def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     Raises
     ------
     StudyError
-        The package, folder or hub model is missing or broken or of an unknown architecture, its
-        tokenizer has more tokens than it has, or it has fewer layers than the size asks for.
+        The folder or hub model is missing or broken or of an unknown architecture, its tokenizer
+        has more tokens than it has, or it has fewer layers than the size asks for.
     """
-    where, bundle = f"encoder {size.encoder}", f"{PIP}{bundled.PACKAGE}"
-    if size.encoder == bundle:
-        model, tokenizer = bundled.convert(bundled.locate())
-    elif size.encoder.startswith(PIP):
-        raise StudyError(f"{where}: unknown package; expected {bundle}")
-    else:
-        model, tokenizer = load(_source(size.encoder))
+    where, folder = f"encoder {size.encoder}", local_folder(size.encoder)
+    if not folder and (os.environ.get(MIRROR) or is_path(size.encoder)):
+        expected = "expected a model folder or a hub id"
+        if size.encoder == "demo/encoder":
+            expected = "`python demo/encoder.py` makes it"
+        raise StudyError(f"{where}: no folder with a config.json there; {expected}")
+    model, tokenizer = load(folder or size.encoder)
     tokens, rows = len(tokenizer), len(families.words(model))
     if tokens > rows:
         wrong = f"its tokenizer has {tokens} tokens; expected at most the model's {rows}"
         raise StudyError(f"{where}: {wrong}")
-    found = len(families.layers(model))
-    for asked, there in ((size.layers, found), (size.retrieval_layer, size.layers or found)):
+    depth = len(families.layers(model))
+    for asked, there in ((size.layers, depth), (size.retrieval_layer, size.layers or depth)):
         if asked and asked > there:
             raise StudyError(f"{where}: has {there} layers, the study asks for {asked}")
     if size.layers is not None:
         families.keep_lower(model, size.layers)
+    if _lowers_capitals(tokenizer):
+        rule = "tokenizer_config.json with do_lower_case: false would keep them"
+        message = f"{where}: tokens have capitals, but texts are lower-cased; {rule}"
+        warnings.warn(message, stacklevel=2)
     return model, tokenizer
 
 
-def prepare(study: Study, name: str) -> dict:
-    """Phase 1 for one size: get the encoder, keep its lower layers, trim and save it.
+def _lowers_capitals(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether texts lose their capitals though the vocabulary has some."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    if normalizer is None or normalizer.normalize_str("A") != "a":
+        return False
+    words = tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()
+    return any(word != word.lower() for word in words if not word.startswith("["))
+
+
+def prepare(study: Study, name: str, folder: Path) -> dict:
+    """Phase 1 for one size: get the encoder, keep its lower layers, trim it, save it in ``folder``.
 
     Returns what the notebook shows: parameters before and after by part, tokens, and notes on what
     could not be done.
     """
-    model, tokenizer = pretrained(study.sizes[name])
-    adapters.targets(model, study.sizes[name])  # what is wrong there is said now
-    for phase, task in study.readings():
+    size = study.sizes[name]
+    model, tokenizer = pretrained(size)
+    adapters.targets(model, size)  # what is wrong there is said now
+    for phase, task in study.trainings(untrained=True):
         settings = study.hyperparameters(phase, name, task)
         families.check(model, settings, f"{study.path}: {phase} {task}, size {name}")
+    settings = study.encoder_settings(name)
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
-    report["tokens before"], texts, kept = len(tokenizer), _texts(study), None
-    used = used_tokens(tokenizer, texts)
+    texts, kept = _texts(study), None
+    cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    used = np.unique(np.concatenate(cut).astype(int))
+    report |= {"tokens before": len(tokenizer), "tokens in the texts": len(used)}
     if study.trim:
+        unknown = tokenizer.unk_token_id  # a word that was unknown might not be among fewer tokens
+        checked = [text for text, ids in zip(texts, cut, strict=True) if unknown in ids]
+        checked += texts[:: max(1, len(texts) // _CHECKED)]
         try:
-            some = texts[:: max(1, len(texts) // _CHECKED)]
-            model, tokenizer, kept = trim(model, tokenizer, used, some)
+            model, tokenizer, kept = trim(model, tokenizer, used, checked)
         except StudyError as error:
             report["notes"].append(f"{error}: the vocabulary stays whole")
-    report |= {"tokens in the texts": len(used), "tokens": len(tokenizer)}
-    report |= {"parameters": parameters(model), "precision": hardware.precision(study)}
-    total = report["parameters"]["total"]
+    precision = hardware.precision(study.precision, study.folder)
+    report |= {"tokens": len(tokenizer), "parameters": parameters(model), "precision": precision}
     tables = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding)]
-    record = {"parameters": study.settings(name), "texts": study.texts(), "made": report}
-    record |= {"parameters_all": total, "parameters_without_embeddings": total - sum(tables)}
+    total = report["parameters"]["total"]
+    record = {"settings": settings, "made": report, "parameters_all": total}
+    record["parameters_without_embeddings"] = total - sum(tables)
 
-    def write(folder: Path) -> None:
-        save(model, tokenizer, folder, kept)
-        cached = hidden_states.write(study, name, model, tokenizer, folder)
-        if hidden_states.depth(study, name) and not cached:
+    def write(beside: Path) -> None:
+        save(model, tokenizer, beside, kept)
+        if settings["frozen_layers"] and not frozen.write(study, name, model, tokenizer, beside):
             report["notes"].append("every run computes the states of the frozen layers anew")
-        write_json(folder / "run.json", record)
+        write_json(beside / "run.json", record)
 
-    write_whole(study.encoder_folder(name, new=True), write)
+    write_whole(folder, write)
     return report
+
+
+def _texts(study: Study) -> list[str]:
+    """Every text of the study, training and evaluation, every language, and its prefixes."""
+    texts = [size.retrieval_prefix for size in study.sizes.values() if size.retrieval_prefix]
+    for name, split, language in study.needed():
+        task = study.tasks[name]
+        rows = data.examples(study.data, task, split, language)
+        texts += [text for row in rows for text in formats.of(task).texts(row)]
+    return texts
 
 
 def load(
@@ -113,30 +142,35 @@ def load(
     StudyError
         Nothing can be loaded from there, or the architecture is not one of the package's.
     """
-    if adapters.is_in(folder):
+    if adapters.are_in(folder):
         base = read_json(Path(folder) / adapters.CONFIG)["base_model_name_or_path"]
-        model, whole = load(base, dropout)
-        return adapters.merge(model, Path(folder)), whole
+        model, tokenizer = load(base, dropout)
+        return adapters.merge(model, Path(folder)), tokenizer
     try:
         config = AutoConfig.from_pretrained(folder)
-        names = families.family(config).dropout
-        config.update({} if dropout is None else dict.fromkeys(names, dropout))
-        auto = AutoModel._model_mapping
-        kind: Any = families.CLASSES.get(config.model_type) or auto[type(config)]
+        family = families.family(config)
+        if dropout is not None:
+            config.update(dict.fromkeys(family.dropout, dropout))
         options = {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
-        if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
+        if family.pooler:
             options["add_pooling_layer"] = False
-        model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
+        kind: Any = MT5EncoderModel if config.model_type == "mt5" else AutoModel
+        model, info = kind.from_pretrained(folder, output_loading_info=True, **options)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise ValueError(f"its tokenizer is a {type(tokenizer).__name__}; expected a fast one")
+        if tokenizer.pad_token_id is None:
+            raise ValueError("its tokenizer has no padding token; expected one")
     except StudyError as error:
         raise StudyError(f"encoder {folder}: {error}") from None
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise StudyError(f"encoder {folder}: cannot be loaded: {reason}") from error
-    if lost := sorted(found["missing_keys"]):  # the library would begin with random ones
+    if lost := sorted(info["missing_keys"]):  # the library would begin with random ones
         raise StudyError(f"encoder {folder}: {len(lost)} weights are missing, {lost[0]} among them")
+    if getattr(config, "type_vocab_size", 0) < 2:  # the model cannot tell a pair's texts apart
+        names = tokenizer.model_input_names
+        tokenizer.model_input_names = [name for name in names if name != SEGMENTS]
     return model, tokenizer
 
 
@@ -153,54 +187,32 @@ def save(
         write_json(folder / VOCABULARY, kept)
 
 
-def _texts(study: Study) -> list[str]:
-    """Every text of the study, training and evaluation, every language, and its prefixes."""
-    texts = [size.retrieval_prefix for size in study.sizes.values() if size.retrieval_prefix]
-    for task, split, language in study.needed():
-        rows = data.examples(study, task, split, language)
-        texts += [text for row in rows for text in tasks.of(study.tasks[task]).texts(row)]
-    return texts
+def start(
+    home: Path, after: Path | None, dropout: float | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The encoder that a training starts from, and its tokenizer.
 
-
-def initial_encoder(study: Study, size: str, intermediate: str, seed: int, dropout: float):
-    """The encoder that a target training starts from, and its tokenizer; a person's notebook makes
-    the pretrained one where it is not there.
-
-    The vocabulary is always the size's own. Where it has grown since the intermediate task was
-    trained (a task was added to the study), the tokens that are new keep their pretrained rows.
+    ``home`` is the size's pretrained encoder, ``after`` what an intermediate training left. The
+    vocabulary is always that of ``home``: where it has grown since (a task was added to the
+    study), the tokens that are new keep their pretrained rows.
     """
-    if not (study.encoder_folder(size) / "config.json").exists() and opening.is_interactive():
-        prepare(study, size)
-    home = _made(study, size)
-    folder = _made(study, size, intermediate, seed)
-    old, new, adapted = kept_ids(folder), kept_ids(home), adapters.is_in(folder)
-    if old == new and not adapted:
-        return load(folder, dropout)
+    for folder, notebook in ((home, "1_encoder"), (after, "2_intermediate")):
+        if folder and not ((folder / "config.json").is_file() or adapters.are_in(folder)):
+            raise StudyError(f"{folder}: no encoder there; run notebook {notebook} first")
     model, tokenizer = load(home, dropout)
-    if adapted:
-        return adapters.merge(model, folder), tokenizer
-    trained, _ = load(folder)
-    if old and new:
+    if after is None:
+        return model, tokenizer
+    if adapters.are_in(after):
+        return adapters.merge(model, after), tokenizer
+    trained, _ = load(after)
+    old, new = kept_ids(after), kept_ids(home)
+    if old != new and old and new:
         rows = families.words(model).detach().clone()
         _, here, there = np.intersect1d(new, old, return_indices=True)
         rows[here] = families.words(trained).detach()[there]
         trained.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
     model.load_state_dict(trained.state_dict())
     return model, tokenizer
-
-
-def _made(study: Study, size: str, intermediate: str = NONE, seed: int | None = None) -> Path:
-    """The folder of an encoder; where it is not there, the error says which notebook makes it."""
-    folder = study.encoder_folder(size, intermediate, seed)
-    if (folder / "config.json").exists() or adapters.is_in(folder):
-        return folder
-    notebook, given = "1_encoder", {"study": study.path, "outputs": study.outputs, "size": size}
-    if intermediate != NONE:
-        notebook, given = "2_intermediate", {**given, "task": intermediate, "seed": seed}
-    asked = " ".join(f"-p {name} {value}" for name, value in given.items())
-    command = f"papermill notebooks/{notebook}.ipynb {folder.parent}/notebook.ipynb {asked}"
-    first = f"run notebook {notebook} first: open it, set these parameters and run all cells"
-    raise StudyError(f"{folder}: not there; {first}, or: {command}")
 
 
 def kept_ids(folder: Path) -> list[int] | None:
@@ -216,12 +228,3 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
     total = sum(p.numel() for p in model.parameters())
     rest = total - words - layers
     return {"word embeddings": words, "layers": layers, "other": rest, "total": total}
-
-
-def _source(encoder: str) -> str:
-    """The folder or hub id that a study's name of an encoder stands for."""
-    folder = local_folder(encoder)
-    if not folder and (os.environ.get(MIRROR) or encoder.startswith((".", "/"))):
-        expected = "expected a model folder or a hub id"
-        raise StudyError(f"encoder {encoder}: no folder with a config.json there; {expected}")
-    return str(folder or encoder)

@@ -133,7 +133,9 @@ class Condition:
                 raise StudyError(f"{self.study}: {unknown('seed', seed, self.seeds)}")
         return chosen
 
-    def attempts(self, seeds: int | list[int] | None = None, again: bool = False) -> Iterator[Attempt]:
+    def attempts(
+        self, seeds: int | list[int] | None = None, again: bool = False
+    ) -> Iterator[Attempt]:
         """The trainings to do, one after the other: finished ones only ``again``.
 
         A training that turns out to have collapsed is followed by its repetition, if the study

@@ -1,6 +1,5 @@
 """Files that appear under their final name only when they are whole; what is wrong with others."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -60,9 +59,3 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

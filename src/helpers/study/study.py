@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from helpers.study import catalogue, rules, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.condition import Condition, Stage
-from helpers.study.files import project, read_json, sha256, write_json
+from helpers.study.files import project, read_json, write_json
 from helpers.study.params import (
     Hyperparameters,
     Mixture,
@@ -110,8 +110,8 @@ class Study(Strict):
 
     @property
     def files_folder(self) -> Path | None:
-        """What own files are relative to: the environment's DATA_DIR, or the key data_dir."""
-        folder = os.environ.get("DATA_DIR") or self.data_dir
+        """What own files are relative to: the key data_dir, or the environment's DATA_DIR."""
+        folder = self.data_dir or os.environ.get("DATA_DIR")
         return Path(folder).expanduser() if folder else None
 
     def target(self, name: str) -> Target:
@@ -169,16 +169,13 @@ class Study(Strict):
             return self.seeds
         return self.seeds["none" if intermediate == NONE else "others"]
 
-    def trainings(self) -> list[tuple[Phase, str]]:
-        """Phase and task of every training of a size: what hyperparameters are asked for."""
+    def trainings(self, untrained: bool = False) -> list[tuple[Phase, str]]:
+        """Phase and task of every training of a size; also of targets that may do without one."""
         before: list[tuple[Phase, str]] = [
-            ("intermediate", i) for i in self.intermediate if i != NONE
+            ("intermediate", name) for name in self.intermediate if name != NONE
         ]
-        return before + [("target", t.task) for t in self.targets if self.train_on(t.task)]
-
-    def readings(self) -> list[tuple[Phase, str]]:
-        """Phase and task of all that reads texts: trainings, and targets that may do without."""
-        return [*self.trainings(), *(("target", target.task) for target in self.targets)]
+        targets = [target.task for target in self.targets]
+        return before + [("target", name) for name in targets if untrained or self.train_on(name)]
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
@@ -194,7 +191,7 @@ class Study(Strict):
     def _trained_cells(self, name: str) -> list[tuple[str, str, str]]:
         task = self.tasks[name]
         cells = [*product([name], ["train"], task.trained_in)]
-        return cells + [*product([name], ["validation"], task.selected_in)]
+        return [*cells, *product([name], ["validation"], task.selected_in)]
 
     def _evaluated_cells(self, name: str) -> list[tuple[str, str, str]]:
         task = self.tasks[name]
@@ -330,7 +327,10 @@ class Study(Strict):
     def encoder_settings(self, size: str) -> dict:
         """What the encoder that phase 1 prepares depends on: its texts give its vocabulary."""
         encoder = self.sizes[size].model_dump(mode="json", exclude={"title"})
-        used = [self.hyperparameters(phase, size, task) for phase, task in self.readings()]
+        used = [
+            self.hyperparameters(phase, size, task)
+            for phase, task in self.trainings(untrained=True)
+        ]
         frozen = min(values.frozen_layers for values in used)
         texts = self.digests(self.needed())
         return {"encoder": encoder, "trim": self.trim, "frozen_layers": frozen, "texts": texts}
@@ -366,16 +366,12 @@ class Study(Strict):
                 trained["mixture"] = mixture.model_dump(mode="json", exclude_defaults=True)
                 trained["max_lengths"] = self._stage(size, name, values).max_lengths
                 cells += mixture.texts(self.tasks)
-                trained["files"] = self._text_digests(mixture)
+                texts = mixture.mlm.files if mixture.mlm else []
+                read = read_json(self.data / "summary.json").get("texts", {})
+                trained["files"] = {file: read[file]["digest"] for file in texts}
         if self.sizes[size].tuning == "lora":
             trained["lora"] = self.sizes[size].lora.model_dump(mode="json")
         return trained | {"examples": self.digests(cells)}
-
-    def _text_digests(self, mixture: Mixture) -> dict[str, str]:
-        """The SHA-256 of each own text file of a mixture."""
-        names = mixture.mlm.files if mixture.mlm else []
-        paths = {name: (self.files_folder or Path()) / name for name in names}
-        return {name: sha256(path) for name, path in paths.items() if path.is_file()}
 
     def _scored(self, name: str) -> dict:
         """What of a catalogue entry matters beside its examples."""
@@ -434,20 +430,24 @@ class Study(Strict):
             "labels": task.labels,
         }
 
-    def write_record(self) -> None:
-        """Write study.json; outputs of another layout are refused.
+    def check_layout(self) -> None:
+        """Refuse outputs of another layout.
 
         Raises
         ------
         StudyError
             The study's folder was made by a version with another layout.
         """
-        path = self.folder / "study.json"
-        layout = read_json(path).get("layout")
-        old = layout is None and any(self.folder.glob("*/encoder/run.json"))
-        if old or layout not in (None, LAYOUT):
+        encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
+        is_old = any("settings" not in record for record in encoders)
+        if is_old or read_json(self.folder / "study.json").get("layout", LAYOUT) != LAYOUT:
             expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
+
+    def write_record(self) -> None:
+        """Write study.json; outputs of another layout are refused."""
+        self.check_layout()
+        path = self.folder / "study.json"
         if read_json(path) != (record := self.record()):
             write_json(path, record)
 
