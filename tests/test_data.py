@@ -142,13 +142,23 @@ def test_a_bad_label_or_text_names_the_row(tiny_study, sources, tmp_path):
 def test_a_text_file_of_a_mixture_is_read_before_anything_runs(tiny_study, sources, tmp_path):
     mixture = {"tasks": ["choices"], "mlm": {"files": ["text.txt"]}}
     change_study(tiny_study, mixtures={"mix": mixture}, intermediate=["none", "mix"])
-    expect(tiny_study, tmp_path, "mixtures.mlm.files: no such file", "text.txt")
+    expect(tiny_study, tmp_path, "mixtures.mix.mlm.files: no such file", "text.txt")
     (sources / "files/text.txt").write_bytes("gr\xfcn".encode("latin-1"))
     expect(tiny_study, tmp_path, "text.txt: found byte 0xfc, expected text in UTF-8")
     (sources / "files/text.txt").write_text("grün\n\n blau \n", encoding="utf-8")
     study, _ = prepared(tiny_study, tmp_path)
     assert json.loads((study.data / "summary.json").read_text())["texts"]["text.txt"]["lines"] == 2
     assert data.lines(sources / "files/text.txt") == ["grün", "blau"]
+
+
+def test_labels_of_another_name_than_those_trained_on_stop_the_study(tiny_study, tmp_path):
+    catalogue = yaml.safe_load((tiny_study.parent / "tasks.yaml").read_text())
+    trained = {**catalogue["tasks"]["pairs"], "labels": LABELS[::-1]}
+    change_task(tiny_study, "trained", **trained)
+    change_task(tiny_study, "pairs", train_on=["trained"])
+    prepared(tiny_study, tmp_path)
+    change_task(tiny_study, "trained", labels=[*LABELS[:2], "other"])
+    expect(tiny_study, tmp_path / "other", "task pairs: trained on trained: found labels entail")
 
 
 # ---- Leaks ----
