@@ -195,8 +195,8 @@ def test_what_cannot_be_read_is_one_line(tmp_path, task, content, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"skip_labels": ["_"]}, "k: skip_labels: found for tagging, expected where"),
-        ({"unseen_label": True}, "k: unseen_label: expected for tagging without labels"),
+        ({"skip_labels": ["_"]}, "k: skip_labels: not for tagging"),
+        ({"unseen_label": True}, "k: unseen_label: expected for tagging alone"),
         ({"labels": ["O", "O"]}, "names something twice"),
         ({"known_differences": {"text": ["en"]}}, "known_differences"),
     ],

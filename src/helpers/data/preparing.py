@@ -13,16 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers import formats
-from helpers.data import sources
-from helpers.data.reading import (
-    Cell,
-    examples,
-    labelled,
-    labels_file,
-    path,
-    read,
-    read_labels,
-)
+from helpers.data import reading, sources
+from helpers.data.reading import Cell, examples, labelled, labels_file, path, read
 from helpers.study import ENGLISH, Study, StudyError, Task
 from helpers.study.architectures import MIRROR
 from helpers.study.files import read_json, write_json, write_whole
@@ -53,7 +45,8 @@ def prepare(study: Study) -> dict:
     summary_file.unlink(missing_ok=True)  # what it says does not hold for what is written now
     for task in (study.tasks[name] for name in sorted({name for name, *_ in study.needed()})):
         if task.unseen_label:
-            write_json(labels_file(study.data, task), read_labels(task, study.files_folder))
+            labels = reading.read_labels(task, study.files_folder)
+            write_json(labels_file(study.data, task), labels)
     cells: dict[str, dict] = {}
     trained: dict[Name, dict[str, str]] = {}
     evaluated: dict[Name, dict[str, str]] = {}

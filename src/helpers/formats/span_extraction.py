@@ -44,15 +44,13 @@ def normalise(task: Task, row: dict) -> dict:
 
 def _golds(answers: Any) -> tuple[list[str], list[int]]:
     """Answers and where they begin: SQuAD's list of both, or the hub's two lists."""
-    if isinstance(answers, dict) and {"text", "answer_start"} <= answers.keys():
-        names = ("text", "answer_start")
-        golds, starts = (items(f"answers.{name}", answers[name]) for name in names)
-    elif isinstance(answers, list) and all(isinstance(one, dict) for one in answers):
-        golds = [answer.get("text") for answer in answers]
-        starts = [answer.get("answer_start") for answer in answers]
-    else:
+    names = ("text", "answer_start")
+    if isinstance(answers, list) and all(isinstance(one, dict) for one in answers):
+        answers = {name: [one.get(name) for one in answers] for name in names}
+    if not isinstance(answers, dict) or not answers.keys() >= {*names}:
         expected = "expected text and answer_start, or a list of them"
         raise ValueError(f"answers is {answers!r:.80}; {expected}")
+    golds, starts = (items(f"answers.{name}", answers[name]) for name in names)
     if len(golds) != len(starts):
         raise ValueError(f"{len(golds)} answers and {len(starts)} starts; expected as many of both")
     for start in starts:

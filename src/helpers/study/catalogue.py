@@ -203,12 +203,10 @@ class Task(Source):
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
         if self.skip_labels and self.format not in ("sentence_pair", "multiple_choice"):
             raise ValueError(
-                f"skip_labels: found for {self.format}, expected where an example has one label"
+                f"skip_labels: not for {self.format}, whose examples have no one label"
             )
         if self.unseen_label and (self.format != "tagging" or self.labels):
-            raise ValueError(
-                "unseen_label: expected for tagging without labels, which the training data gives"
-            )
+            raise ValueError("unseen_label: expected for tagging alone, and without labels")
         return self
 
     @property
