@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -12,16 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers import formats
-from helpers.data import sources
-from helpers.data.reading import (
-    Cell,
-    examples,
-    labelled,
-    labels_file,
-    path,
-    read,
-    read_labels,
-)
+from helpers.data import reading, sources
+from helpers.data.reading import Cell, examples, labelled, labels_file, path, read
 from helpers.study import ENGLISH, Study, StudyError, Task
 from helpers.study.architectures import MIRROR
 from helpers.study.files import read_json, write_json, write_whole
@@ -52,7 +45,8 @@ def prepare(study: Study) -> dict:
     summary_file.unlink(missing_ok=True)  # what it says does not hold for what is written now
     for task in (study.tasks[name] for name in sorted({name for name, *_ in study.needed()})):
         if task.unseen_label:
-            write_json(labels_file(study.data, task), read_labels(task, study.files_folder))
+            labels = reading.read_labels(task, study.files_folder)
+            write_json(labels_file(study.data, task), labels)
     cells: dict[str, dict] = {}
     trained: dict[Name, dict[str, str]] = {}
     evaluated: dict[Name, dict[str, str]] = {}
@@ -118,13 +112,17 @@ def _read(study: Study, task: Task, split: str, language: str) -> Cell:
     skip = study.on_bad_row == "skip"
     if not task.parts:
         return read(task, split, language, study.files_folder, study.check_sizes, skip)
-    pooled = Cell([], [], 0, [])
+    cells = []
     for part in (study.tasks[name] for name in task.parts):
         cell = read(part, split, language, study.files_folder, study.check_sizes, skip)
         rows = [row | {"id": f"{part.name}/{row['id']}"} for row in cell.examples]
-        more = cell._replace(examples=rows)
-        pooled = Cell(*(a + b for a, b in zip(pooled, more, strict=True)))
-    return pooled
+        cells.append(cell._replace(examples=rows))
+    return Cell(
+        examples=[row for cell in cells for row in cell.examples],
+        skipped=[wrong for cell in cells for wrong in cell.skipped],
+        rows=sum(cell.rows for cell in cells),
+        files=[file for cell in cells for file in cell.files],
+    )
 
 
 def _keep(study: Study, name: Name, task: Task, cell: Cell) -> dict:
@@ -173,38 +171,40 @@ def _check_parallel(study: Study, task: Task, cells: dict[str, Cell]) -> None:
     StudyError
         Names the item and both languages.
     """
-    where = f"{study.path}: task {task.name}, {task.evaluate}"
-    hint = "(parallel: false in the catalogue if the languages have items of their own)"
-    (first, reference), *others = sorted(cells.items(), key=lambda cell: -cell[1].rows)
+    for wrong in (*_unlike_ids(task, cells), *_unlike_items(task, cells)):
+        where = f"{study.path}: task {task.name}, {task.evaluate}"
+        hint = "(parallel: false in the catalogue if the languages have items of their own)"
+        raise StudyError(f"{where}: {wrong} {hint}")
+
+
+def _unlike_ids(task: Task, cells: dict[str, Cell]) -> Iterator[str]:
+    (first, most), *others = sorted(cells.items(), key=lambda cell: -cell[1].rows)
+    known = {row["id"] for row in most.examples}
     for language, cell in others:
-        if "id" not in task.columns and cell.rows != reference.rows:
-            raise StudyError(
-                f"{where}: found {reference.rows} rows in {first} and {cell.rows} in {language}, "
-                f"and no column of ids; expected equally many, or ids {hint}"
-            )
-        ids, known = ({row["id"]: row for row in some.examples} for some in (cell, reference))
-        if lacking := ids.keys() - known.keys():
-            one = next(row["id"] for row in cell.examples if row["id"] in lacking)
-            if len(lacking) == len(ids) or len(ids) == len(known):
-                expected = f"ids that {first} has, such as {reference.examples[0]['id']!r}"
-                raise StudyError(
-                    f"{where}: found id {one!r} in {language}, expected {expected} {hint}"
-                )
+        if "id" not in task.columns and cell.rows != most.rows:
+            counts = f"{most.rows} rows in {first} and {cell.rows} in {language}"
+            yield f"found {counts}, and no column of ids; expected equally many, or ids"
+        lacking = [row["id"] for row in cell.examples if row["id"] not in known]
+        if lacking and len(cell.examples) in (len(lacking), len(known)):
+            expected = f"expected those of {first}, such as {most.examples[0]['id']!r}"
+            yield f"found id {lacking[0]!r} in {language}; {expected}"
+
+
+def _unlike_items(task: Task, cells: dict[str, Cell]) -> Iterator[str]:
     for name in ("label", "question"):
         if name == "question" and name not in task.values:
             continue  # it is translated
-        names, seen = task.labels, {}
+        seen: dict[str, tuple] = {}
         exempt = task.known_differences.get(name, [])
         for language, cell in cells.items():
             for row in cell.examples if language not in exempt else []:
                 value = row.get(name)
+                if name == "label" and value is not None:
+                    value = task.labels[value]
                 other, before = seen.setdefault(row["id"], (language, value))
                 if before != value:
-                    shown = [names[v] if name == "label" else v for v in (before, value)]
-                    raise StudyError(
-                        f"{where}: id {row['id']} has {name} {shown[0]!r} in {other} and "
-                        f"{shown[1]!r} in {language}; expected the same {hint}"
-                    )
+                    both = f"{before!r} in {other} and {value!r} in {language}"
+                    yield f"id {row['id']} has {name} {both}; expected the same"
 
 
 def _keys(task: Task, rows: list[dict]) -> dict[str, str]:
