@@ -86,6 +86,7 @@ def simulated_study(
                 "seed": seed,
                 "metric": "accuracy",
                 "collapsed": k in down,
+                "cpu_seconds": 1.9 * seconds.get(size, 100.0) + seed,
                 "wall_seconds": seconds.get(size, 100.0) + seed,
                 "train_flops": seconds.get(size, 100.0) * 1e12,
             }

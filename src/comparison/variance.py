@@ -6,6 +6,7 @@ All in closed form; docs/statistics.md works an example and gives the reasons.
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import elementwise
 from scipy.special import stdtrit
 
@@ -31,8 +32,8 @@ class Sample:
 
     conditions: list[Condition]
     scores: np.ndarray  # means over seeds [conditions]
-    item_parts: np.ndarray  # covariance of the scores, by block of items [blocks, c, c]
-    item_freedom: np.ndarray  # [blocks]
+    item_parts: np.ndarray  # covariance of the scores, by target [targets, c, c]
+    item_freedom: np.ndarray  # [targets]
     seed_variance: np.ndarray  # [conditions]
     residual: np.ndarray  # [conditions]
     freedom: np.ndarray  # [conditions]
@@ -99,35 +100,24 @@ def welch(parts: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def sample(scores: ItemScores, weights: np.ndarray) -> Sample:
     """What one target says of a weighted sum over its languages [languages]."""
-    mean, seeds = scores.mean, scores.seeds
-    run_scores, squares = np.zeros(len(scores.runs)), np.zeros(len(seeds))
-    parts, freedom, items = [], [], 0
-    for block in scores.blocks:
-        used = weights[block.at] != 0
-        if not used.any():
-            continue
-        over = weights[block.at]
-        run_scores += over @ block.run_scores
-        influence = np.einsum("ulr,l->ur", block.influence[:, used], over[used]) / len(block.credit)
-        at_condition = influence @ mean
-        parts.append(at_condition.T @ at_condition)
-        freedom.append(block.freedom(over))
-        within = (influence**2).sum(0) @ mean - (at_condition**2).sum(0)
-        squares += within * seeds
-        items += int(block.items[:, used].max(1).sum())
-    variance, degrees = between_runs(run_scores, scores.runs, scores.conditions)
+    mean, seeds, by_unit = scores.mean, scores.seeds, scores.by_unit(weights)
+    at_condition = by_unit @ mean
+    residual = ((by_unit**2).sum(0) @ mean - (at_condition**2).sum(0)) * seeds
     for pool in pools(scores.conditions):
-        squares[pool] = squares[pool].sum() / max(1, (seeds[pool] - 1).sum())
+        residual[pool] = residual[pool].sum() / max(1, (seeds[pool] - 1).sum())
+    run_scores = weights @ scores.run_scores
+    variance, freedom = between_runs(run_scores, scores.runs, scores.conditions)
+    used = weights[scores.language] != 0
     return Sample(
         conditions=scores.conditions,
         scores=run_scores @ mean,
-        item_parts=np.array(parts),
-        item_freedom=np.array(freedom),
+        item_parts=(at_condition.T @ at_condition)[None],
+        item_freedom=np.array([scores.freedom(weights)]),
         seed_variance=variance,
-        residual=squares,
-        freedom=degrees,
+        residual=residual,
+        freedom=freedom,
         seeds=seeds,
-        items=items,
+        items=int(pd.Series(scores.items[used]).groupby(scores.unit[used]).max().sum()),
         runs=scores.runs,
         run_scores=run_scores,
     )
