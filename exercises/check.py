@@ -53,7 +53,12 @@ def small_study(
     catalogue = yaml.safe_load((study.path.parent / study.catalogue).read_text(encoding="utf-8"))
     raw = yaml.safe_load(study.path.read_text(encoding="utf-8"))
     size = size or next(iter(raw["sizes"]))
-    phase = raw["phases"]["target"] | {"steps": steps, "evaluations": 1}
+    phase = dict(raw["phases"]["target"])
+    for override in raw.get("overrides", []):
+        fits = override.get("size") in (None, size) and override.get("phase") in (None, "target")
+        if fits and "task" not in override:
+            phase |= override["set"]
+    phase |= {"steps": steps, "evaluations": 1}
     raw |= {"name": name, "catalogue": "tasks.yaml", "seeds": [1]}
     raw |= {"sizes": {size: raw["sizes"][size]}, "overrides": [], "intermediate": [NONE]}
     raw |= {"phases": {"intermediate": phase, "target": phase}, "keep_models": False, **changes}
