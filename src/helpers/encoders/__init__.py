@@ -15,7 +15,7 @@ from helpers.encoders.model import (
     predict,
     retrieval_layer,
 )
-from helpers.encoders.pretrained import (
+from helpers.encoders.loading import (
     kept_ids,
     load,
     parameters,
