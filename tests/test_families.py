@@ -268,7 +268,7 @@ def test_segments_of_pairs_reach_the_models_that_know_them(loaded):
 
 
 def test_masked_words_are_learned_where_embeddings_are_narrower_than_states_too(loaded):
-    encoder, tokenizer, inputs = loaded
+    encoder, _, inputs = loaded
     model = encoders.EncoderWithHeads(encoder, {"mlm": encoders.MaskedHead(encoder)})
     chosen = inputs["attention_mask"] == 1
     logits = model(**inputs, chosen=chosen)

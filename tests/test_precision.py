@@ -1,4 +1,4 @@
-"""Precision is a setting; auto is measured once per study, and whatever is adapted computes in it."""
+"""Precision is a setting; auto is measured once per study, and what is adapted computes in it."""
 
 import json
 
