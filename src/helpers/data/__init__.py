@@ -1,32 +1,28 @@
 """In: a study. Out: the checked examples of every task, split and language that it reads, kept as
-parquet, and their token ids.
+parquet in a folder. What comes later is handed that folder and reads nothing else, so a study that
+has started needs no source and no network.
 """
 
+from helpers.data.preparing import prepare
 from helpers.data.reading import (
-    drawn,
+    evaluated,
     examples,
-    held_out,
     labelled,
-    prepare,
     read,
     sample,
-    token_cache,
+    table,
     trained_on,
 )
-from helpers.data.tables import evaluated, table
-from helpers.data.tokens import tokenise
+from helpers.data.sources import lines
 
 __all__ = [
-    "drawn",
     "evaluated",
     "examples",
-    "held_out",
     "labelled",
+    "lines",
     "prepare",
     "read",
     "sample",
     "table",
-    "token_cache",
-    "tokenise",
     "trained_on",
 ]

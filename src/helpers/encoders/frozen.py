@@ -117,7 +117,6 @@ def _texts(study: Study, name: str, tokenizer: PreTrainedTokenizerFast) -> list[
             rows = data.sample(data.trained_on(study.data, task, split), most, seed)
         else:
             rows = data.examples(study.data, task, split, language)
-        task = data.labelled(study.data, task)
         for feature in formats.of(task).features(task, rows, tokenizer, length):
             texts.update((tuple(np.asarray(ids).tolist()), None) for ids in feature["input_ids"])
     return list(texts)

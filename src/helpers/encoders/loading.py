@@ -23,7 +23,7 @@ from helpers.encoders import adapters, families, frozen, hardware
 from helpers.encoders.batches import SEGMENTS
 from helpers.encoders.trimming import trim
 from helpers.study import Size, Study, StudyError
-from helpers.study.architectures import MIRROR, local_folder
+from helpers.study.architectures import MIRROR, is_path, local_folder
 from helpers.study.files import read_json, write_json, write_whole
 
 disable_progress_bar()
@@ -44,8 +44,10 @@ def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         has more tokens than it has, or it has fewer layers than the size asks for.
     """
     where, folder = f"encoder {size.encoder}", local_folder(size.encoder)
-    if not folder and (os.environ.get(MIRROR) or size.encoder.startswith((".", "/", "~"))):
+    if not folder and (os.environ.get(MIRROR) or is_path(size.encoder)):
         expected = "expected a model folder or a hub id"
+        if size.encoder == "demo/encoder":
+            expected = "`python demo/encoder.py` makes it"
         raise StudyError(f"{where}: no folder with a config.json there; {expected}")
     model, tokenizer = load(folder or size.encoder)
     tokens, rows = len(tokenizer), len(families.words(model))
@@ -83,7 +85,7 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
     size = study.sizes[name]
     model, tokenizer = pretrained(size)
     adapters.targets(model, size)  # what is wrong there is said now
-    for phase, task in study.readings():
+    for phase, task in study.trainings(untrained=True):
         settings = study.hyperparameters(phase, name, task)
         families.check(model, settings, f"{study.path}: {phase} {task}, size {name}")
     settings = study.encoder_settings(name)

@@ -52,6 +52,14 @@ def local_folder(encoder: str) -> Path | None:
     return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 
+def is_path(encoder: str) -> bool:
+    """Whether an encoder's name is a path on this machine rather than a hub id.
+
+    ``demo/encoder`` could be either: it is a path where a folder ``demo`` is here.
+    """
+    return encoder.startswith((".", "/", "~")) or Path(encoder).parts[0] in os.listdir()
+
+
 def faults(encoder: str) -> Iterator[str]:
     """What is wrong with an encoder as far as files on this machine tell, in a few words each."""
     folder = local_folder(encoder)

@@ -1,0 +1,217 @@
+"""Scores, gains and scale effects of a study, with intervals and tests (docs/statistics.md).
+
+Tables in, tables out. `predictions` has a row per run, language and item (size, intermediate,
+target, seed, language, id, credit, out_of, optional group); `runs` one per finished run (size,
+intermediate, target, seed, optional metric, collapsed, repeats). A score is 100 * sum(credit) /
+sum(out_of), in points.
+"""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+
+from comparison import contrasts, items, variance
+from comparison.contrasts import TESTED, Contrast, aligned
+from comparison.items import Estimand
+from comparison.plan import ALL, RUN, ZERO_SHOT, ComparisonError, Plan
+from comparison.variance import Sample, mean_over_targets
+
+ANALYSES = ("all runs", "without collapsed")
+NAMES = ["quantity", "size", "intermediate", "target", "language"]
+ENDS = ["estimate", "low", "high", "low_90", "high_90", "p"]
+COLUMNS = [*NAMES, *ENDS, "p_corrected", "comparisons", "seeds", "n", "status", "analysis"]
+COMPLETE, CROSSED = "complete", "with a collapsed run"
+FALLEN, UNFINISHED = "only collapsed runs", "not finished"
+UNEVALUATED, UNASKED = "not evaluated", "not asked for"
+
+
+def results(
+    predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None = None
+) -> pd.DataFrame:
+    """Scores of every run and language, and "zero-shot": the mean of those not trained in.
+
+    Columns: size, intermediate, target, seed, language, score (points), n (items), metric,
+    collapsed.
+    """
+    runs, plan = checked(predictions, runs, plan)
+    sums = predictions.groupby([*RUN, "language"], observed=True)
+    table = sums[["credit", "out_of"]].sum().assign(n=sums.size()).reset_index()
+    table["score"] = 100 * table["credit"] / table["out_of"]
+    others = table[~at_home(table, plan)].groupby(RUN)
+    mean = others.agg(score=("score", "mean"), n=("n", "sum")).reset_index()
+    both = pd.concat([table, mean.assign(language=ZERO_SHOT)])[[*RUN, "language", "score", "n"]]
+    both = both.merge(runs[[*RUN, "metric", "collapsed"]], on=RUN)
+    return both.sort_values([*RUN, "language"], ignore_index=True)
+
+
+def at_home(table: pd.DataFrame, plan: Plan) -> np.ndarray:
+    """Whether each row's target was trained in its language."""
+    trained = [(name, code) for name, target in plan.targets.items() for code in target.trained_in]
+    return pd.MultiIndex.from_frame(table[["target", "language"]]).isin(trained)
+
+
+def effects(
+    predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None = None
+) -> pd.DataFrame:
+    """Every score, transfer gap and gain, and what size does to gains, with intervals and p-values.
+
+    Columns are COLUMNS: low and high bound the 95 % interval, low_90 and high_90 the 90 % one, in
+    points. Intermediate and target may be "all", the mean of all. Everything planned has its row;
+    one that lacks a run or a language it needs has nan and seeds 0, and `status` says why: no mean
+    is formed over what happens to be there. Where some runs collapsed, everything is there twice:
+    analysis "all runs", without the runs that repeat a collapsed one, and "without collapsed",
+    where they stand in.
+
+    Raises
+    ------
+    ComparisonError
+        A table that lacks a column or has a run twice, or runs of one target on different items.
+    """
+    runs, plan = checked(predictions, runs, plan)
+    asked, tables = contrasts.of(plan), []
+    for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
+        kept, predicted = analysed(analysis, predictions, runs)
+        samples = {name: _estimands(predicted, kept, plan, name) for name in plan.targets}
+        if len(samples) > 1:
+            every = list(samples.values())
+            shared = [name for name in every[0] if all(name in one for one in every)]
+            samples[ALL] = {n: mean_over_targets([one[n] for one in every]) for n in shared}
+        rows, states = [], _states(plan, runs, kept)
+        for target in plan.judged:
+            targets = list(plan.targets) if target == ALL else [target]
+            status = [_status(contrast, targets, states) for contrast in asked]
+            for language in [*_languages(predictions, plan, target), ZERO_SHOT]:
+                rows.append(_rows(asked, status, target, language, samples[target]))
+        tables.append(_corrected(pd.concat(rows, ignore_index=True)).assign(analysis=analysis))
+    return pd.concat(tables, ignore_index=True)[COLUMNS]
+
+
+def analysed(
+    analysis: str, predictions: pd.DataFrame, runs: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Runs and predictions of an analysis; a repetition takes the seed of the run it replaces."""
+    repeats = runs["repeats"]
+    kept = repeats.isna() if analysis == ANALYSES[0] else ~runs["collapsed"]
+    if repeats.isna().all():
+        return runs[kept], predictions
+    runs = runs.assign(counts_as=repeats.fillna(runs["seed"]).astype(int))[kept]
+    predictions = predictions.merge(runs[[*RUN, "counts_as"]], on=RUN)
+    new = {"counts_as": "seed"}
+    return tuple(t.drop(columns="seed").rename(columns=new) for t in (runs, predictions))
+
+
+def _estimands(predictions, runs, plan: Plan, target: str) -> dict[Estimand, Sample]:
+    """What one target's finished runs say of every language; nothing without runs."""
+    runs = runs[runs["target"] == target]
+    if runs.empty:
+        return {}
+    scores = items.arrange(target, predictions[predictions["target"] == target], runs)
+    estimands = scores.estimands(plan.targets[target].trained_in)
+    return {name: variance.sample(scores, weights) for name, weights in estimands.items()}
+
+
+def _languages(predictions: pd.DataFrame, plan: Plan, target: str) -> list[str]:
+    """Languages of a target, or those that all targets have."""
+    if target == ALL:
+        each = [set(_languages(predictions, plan, name)) for name in plan.targets]
+        return sorted(set.intersection(*each))
+    seen = predictions.loc[predictions["target"] == target, "language"].unique()
+    return sorted(plan.targets[target].languages or seen)
+
+
+def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, str]:
+    """What there is of every planned (size, intermediate, target)."""
+    states = {run[:3]: UNFINISHED for run in plan.runs}
+    fallen = kept[kept["collapsed"]]
+    for table, state in ((runs, FALLEN), (kept, COMPLETE), (fallen, CROSSED)):
+        names = table[RUN[:3]].itertuples(index=False, name=None)
+        states |= dict.fromkeys(names, state)
+    return states
+
+
+def _status(contrast: Contrast, targets: list[str], states: dict[tuple, str]) -> str:
+    """The worst of what a contrast needs."""
+    needed = [(*condition, target) for condition, target in product(contrast.weights, targets)]
+    worst_first = [UNASKED, UNFINISHED, FALLEN, CROSSED, COMPLETE]
+    return min((states.get(name, UNASKED) for name in needed), key=worst_first.index)
+
+
+def _rows(
+    asked: list[Contrast], status: list[str], target: str, language: str, samples: dict
+) -> pd.DataFrame:
+    """All quantities of one target and language."""
+    table = pd.DataFrame([(*c[:3], target, language) for c in asked], columns=NAMES)
+    table = table.assign(status=status, seeds=0, n=0, **dict.fromkeys(ENDS, np.nan))
+    gaps = table["quantity"] == "transfer_gap"
+    for kind, rows in (("gap", gaps), ("score", ~gaps)):
+        sample = samples.get((kind, language))
+        if sample is None and samples:
+            table.loc[rows & table["status"].isin([COMPLETE, CROSSED]), "status"] = UNEVALUATED
+        if sample is None:
+            continue
+        conditions = set(sample.conditions)
+        known = rows & np.array([contrast.weights.keys() <= conditions for contrast in asked])
+        table.loc[rows, "n"] = sample.items
+        if known.any():
+            weights = aligned([asked[i] for i in np.flatnonzero(known)], sample.conditions)
+            sums = sample.sums(weights)
+            table.loc[known, [*ENDS, "seeds"]] = np.stack([sums[e] for e in [*ENDS, "seeds"]], 1)
+    table.loc[~table["quantity"].isin(TESTED), "p"] = np.nan
+    score = table["quantity"] == "score"
+    table.loc[score, ENDS[1:5]] = table.loc[score, ENDS[1:5]].clip(0, 100)
+    at_home = gaps & (language != ZERO_SHOT) & (("gap", language) not in samples)
+    return table[~at_home].astype({"seeds": int})  # no gap between a language and itself
+
+
+def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
+    """Benjamini-Hochberg within a family: a quantity's tests, averages and single languages apart.
+
+    The headline is a family of its own: one number, named before the study ran.
+    """
+    family = rows["quantity"] + np.where(rows["language"] == ZERO_SHOT, " averages", " languages")
+    family[headline(rows)] = "headline"
+    rows = rows.assign(p_corrected=np.nan, comparisons=0)
+    for _, index in rows[rows["p"].notna()].groupby(family).groups.items():
+        rows.loc[index, "p_corrected"] = false_discovery_control(rows.loc[index, "p"])
+        rows.loc[index, "comparisons"] = len(index)
+    return rows
+
+
+def headline(effects: pd.DataFrame) -> pd.Series:
+    """The row that answers the study's question, as a mask.
+
+    On the zero-shot score, over all intermediate tasks and targets: the slope where there is one,
+    else the scale effect of the last size against the first, or the gain of a single size.
+    """
+    sizes = effects.loc[effects["quantity"] == "score", "size"].unique()
+    quantity, size = "gain", sizes[-1]
+    if (effects["quantity"] == "slope").any():
+        quantity, size = "slope", contrasts.DOUBLING
+    elif len(sizes) > 1:
+        quantity, size = "scale_effect", f"{sizes[-1]} - {sizes[0]}"
+    rows = (effects["quantity"] == quantity) & (effects["size"] == size)
+    rows &= effects["language"] == ZERO_SHOT
+    for column in ("intermediate", "target"):
+        rows &= (effects[column] == ALL) | (effects.loc[rows, column].nunique() == 1)
+    return rows
+
+
+def checked(
+    predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
+) -> tuple[pd.DataFrame, Plan]:
+    """Runs with every column that the comparison needs, and the plan, which may be made of them."""
+    needed = {"predictions": [*RUN, "language", "id", "credit", "out_of"], "runs": RUN}
+    for (name, columns), table in zip(needed.items(), (predictions, runs), strict=True):
+        lacking = ", ".join(column for column in columns if column not in table)
+        if lacking:
+            expected = ", ".join(columns)
+            raise ComparisonError(f"{name}: found no column {lacking}; expected {expected}")
+    for size, intermediate, target, seed in runs.loc[runs.duplicated(RUN), RUN].to_numpy():
+        run = f"{size}/{intermediate}/{target}/seed-{seed}"
+        raise ComparisonError(f"runs: {run} is there twice; expected once")
+    defaults = {"metric": "score", "collapsed": False, "repeats": np.nan}
+    runs = runs.assign(**{name: value for name, value in defaults.items() if name not in runs})
+    runs = runs.assign(collapsed=runs["collapsed"].astype(bool))
+    return runs, plan or Plan.of(runs[runs["repeats"].isna()])

@@ -1,0 +1,170 @@
+"""What a notebook shows beside charts, and the notebook as one HTML page that needs no network.
+
+nbconvert makes the page by the template in ``template/``. The page carries Vega once, and forbids
+itself every request.
+"""
+
+import base64
+import gzip
+import html
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import vl_convert
+from IPython.display import HTML
+from nbconvert import HTMLExporter
+from pandas.api.types import is_float_dtype
+
+from comparison.plan import Plan
+from comparison.reading import MADE_ON
+from comparison.theme import MIME
+
+PARTS = Path(__file__).parent / "template"
+ROWS = 200
+"""Rows of a table that are shown; its files have them all."""
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+COURSE = "course"
+"""Tag of cells that stand in the notebook only."""
+
+
+def statement(text: str) -> HTML:
+    """A sentence, or several lines, set apart; its text is escaped."""
+    lines = [f"<p>{html.escape(line)}</p>" for line in text.splitlines() if line.strip()]
+    style = "border-left:4px solid #0057A0;padding:.4em 1em"
+    return HTML(f'<div class="statement" style="{style}">{"".join(lines)}</div>')
+
+
+def overview(plan: Plan, runs: pd.DataFrame) -> HTML:
+    """The study's title, what was compared, on which encoders, and how much of it is there."""
+    sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
+    first = runs[runs["repeats"].isna()] if "repeats" in runs else runs
+    lines = [f"Encoders: {sizes}", f"Runs: {len(first)} of {len(plan.runs)} finished"]
+    collapsed = int(first["collapsed"].astype(bool).sum())
+    if collapsed:
+        early = int((first["collapsed_in"] == "intermediate").sum())
+        lines.append(f"Collapsed: {collapsed}, of which {early} in the intermediate training")
+    for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least
+        if name in runs and runs[name].nunique() > 1:
+            counts = runs[name].value_counts().items()
+            lines.append(f"Runs differ in {name}: " + ", ".join(f"{n} on {x}" for x, n in counts))
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    title, description = html.escape(plan.name), html.escape(plan.description)
+    return HTML(f"<h1>{title}</h1><p>{description}</p><ul>{items}</ul>")
+
+
+def table(frame: pd.DataFrame, name: str, digits: int = 1) -> HTML | None:
+    """A table with a link that saves all of it; None without rows.
+
+    Parameters
+    ----------
+    frame
+        What to show, its first `ROWS`. Values are escaped.
+    name
+        Of the file. A page offers it as CSV, LaTeX and Markdown.
+    digits
+        Decimals shown; the files have the numbers in full.
+    """
+    if frame.empty:
+        return None
+    shown = frame.head(ROWS)
+    text = pd.DataFrame({column: _text(shown[column], digits) for column in shown})
+    packed = base64.b64encode(gzip.compress(frame.to_csv(index=False).encode())).decode()
+    first = f"first {ROWS} of " if len(frame) > ROWS else ""
+    count = f"{first}{len(frame)} row{'' if len(frame) == 1 else 's'}"
+    link = f'<a download="{name}.csv.gz" href="data:application/gzip;base64,{packed}">save</a>'
+    rows = text.to_html(index=False, border=0, justify="left", escape=True)
+    return HTML(
+        f'<div class="table"><div class="tools">{count} {link}</div>'
+        f'<div class="scroll" style="overflow:auto;max-height:26rem">{rows}</div></div>'
+    )
+
+
+def _text(column: pd.Series, digits: int) -> pd.Series:
+    """A column as text."""
+
+    def number(x: float) -> str:
+        small = x != 0 and abs(x) < 10**-digits / 2
+        shown = f"{x:.2g}" if small or abs(x) >= 1e6 else f"{x:.{digits}f}"
+        return shown.replace("-", "−")
+
+    text = column.map(number if is_float_dtype(column) else str).astype(object)
+    return text.where(column.notna(), "–")
+
+
+def save(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as parquet, whole or not at all."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.part")
+    frame.to_parquet(beside, index=False)
+    beside.replace(path)
+
+
+def write(notebook: str | Path, page: str | Path) -> Path:
+    """Write an executed notebook as a page, whole or not at all.
+
+    Cells tagged "course" are left out, and so is a section whose cells show nothing. The title is
+    that of `overview`.
+    """
+    content = nbformat.read(notebook, as_version=4)
+    content.cells = _with_content(content.cells)
+    exporter = HTMLExporter(
+        template_name=PARTS.name,
+        extra_template_basedirs=[str(PARTS.parent)],
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
+    kinds = [MIME, "text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
+    exporter.config.NbConvertBase.display_data_priority = kinds
+    exporter.register_filter("packed", _packed)
+    script = (PARTS / "page.js").read_text(encoding="utf-8")
+    text, _ = exporter.from_notebook_node(
+        content,
+        resources={
+            "title": _title(content.cells) or Path(notebook).stem,
+            "style": (PARTS / "page.css").read_text(encoding="utf-8"),
+            "scripts": [_closed(vl_convert.javascript_bundle()), script],
+            "chart_type": MIME,
+        },
+    )
+    page = Path(page)
+    beside = page.with_name(f".{page.name}.part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(page)
+    return page
+
+
+def _with_content(cells: list) -> list:
+    """The cells of a report: none of the course, no section without output."""
+    sections: list[list] = [[]]
+    for cell in cells:
+        if COURSE in cell.metadata.get("tags", []):
+            continue
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            sections.append([])
+        sections[-1].append(cell)
+    shown = [s for s in sections if any(cell.get("outputs") for cell in s)]
+    return [cell for section in shown for cell in section]
+
+
+def _title(cells: list) -> str:
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            heading = re.search("<h1>(.*?)</h1>", output.get("data", {}).get("text/html", ""))
+            if heading:
+                return html.unescape(heading.group(1))
+    return ""
+
+
+def _packed(spec: dict) -> str:
+    """A chart with its rows, a tenth as long: gzip in Base64."""
+    text = json.dumps(spec | {"$schema": SCHEMA})
+    return base64.b64encode(gzip.compress(text.encode())).decode()
+
+
+def _closed(script: str) -> str:
+    """A script as a page can carry it: a parser would end it at a closing tag."""
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")

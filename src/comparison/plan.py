@@ -1,0 +1,96 @@
+"""What a study planned: its sizes, tasks and runs; of `study.json`, or of anybody's tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+RUN = ["size", "intermediate", "target", "seed"]
+"""What names a run: the columns of every table of runs."""
+NONE = "none"
+"""The baseline: no intermediate task."""
+ALL = "all"
+"""In the place of a task: the mean over all of them."""
+ZERO_SHOT = "zero-shot"
+"""In the place of a language: the mean of those that the target was not trained in."""
+
+
+class ComparisonError(ValueError):
+    """Tables or a folder that cannot be compared; the message is the one line a user needs."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"ComparisonError: {self}"]  # all that a notebook shows, without the calls between
+
+
+@dataclass(frozen=True)
+class Size:
+    """One encoder. `parameters` do not count embeddings; `layers` is set where it was cut."""
+
+    title: str
+    encoder: str = ""
+    layers: int | None = None
+    parameters: float | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """One target task. Without `languages`, those are evaluated that predictions have."""
+
+    metric: str = "score"
+    languages: tuple[str, ...] = ()
+    trained_in: tuple[str, ...] = ("en",)
+    variant_of: str | None = None
+    train_examples: Mapping[str, int] | None = None  # by size
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as the comparison sees it; sizes from the smallest to the largest."""
+
+    sizes: dict[str, Size]
+    intermediate: list[str]
+    targets: dict[str, Target]
+    runs: list[tuple[str, str, str, int]]
+    name: str = "study"
+    description: str = ""
+    margin: float = 1.0
+    recipes: list[dict] = field(default_factory=list)
+    sweep: list[dict] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        runs: pd.DataFrame,
+        parameters: Mapping[str, float] | None = None,
+        trained_in: tuple[str, ...] = ("en",),
+    ) -> "Plan":
+        """The plan of a table of runs, in the order of its rows: what is there was planned.
+
+        The `parameters` of three sizes or more, without embeddings, give the slope; `trained_in`
+        are the languages of the targets' training data.
+        """
+        known = parameters or {}
+        sizes = {name: Size(name, parameters=known.get(name)) for name in runs["size"].unique()}
+        targets = {name: Target(trained_in=trained_in) for name in runs["target"].unique()}
+        rows = list(runs[RUN].itertuples(index=False, name=None))
+        return cls(sizes, list(runs["intermediate"].unique()), targets, rows)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Intermediate tasks without the baseline."""
+        return [name for name in self.intermediate if name != NONE]
+
+    @property
+    def gained(self) -> list[str]:
+        """What has a gain: the mean of all tasks if there are several, and the tasks."""
+        return [ALL, *self.tasks] if len(self.tasks) > 1 else self.tasks
+
+    @property
+    def judged(self) -> list[str]:
+        """Targets, and before them their mean if there are several."""
+        return [ALL, *self.targets] if len(self.targets) > 1 else list(self.targets)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Parameters of the sizes whose number is known."""
+        return {name: size.parameters for name, size in self.sizes.items() if size.parameters}

@@ -1,0 +1,130 @@
+"""The study in at most three short sentences.
+
+The rules behind them were fixed before any study ran; they stand in docs/statistics.md.
+"""
+
+import pandas as pd
+
+from comparison.estimates import ANALYSES, headline
+from comparison.plan import ALL, NONE, Plan
+from comparison.reading import missing_runs
+from comparison.variance import ASSUMED_SEED_SD
+
+
+def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None = None) -> str:
+    """What the study says of its question.
+
+    The headline is one number, over all intermediate tasks and targets, with all runs: from three
+    sizes on, what a doubling of the parameters adds to the zero-shot gain; of two, what the larger
+    one adds; of one, its gain. It is called a difference only if its interval leaves out zero,
+    there are two seeds or more, and it is found without collapsed runs too.
+    """
+    plan = plan or Plan.of(runs)
+    rows = effects[headline(effects)].dropna(subset=["estimate"]).set_index("analysis")
+    missing = len(missing_runs(plan, runs))
+    unfinished = f"{missing} of {len(plan.runs)} runs are not finished" if missing else ""
+    if ANALYSES[0] not in rows.index:
+        if unfinished:
+            return f"There is no answer yet: {unfinished}, and a mean is formed only of all runs."
+        needs = f"`{NONE}`, an intermediate task and a language that the target was not trained in"
+        return f"The study has no zero-shot gain: that takes {needs}."
+    row, without = rows.loc[ANALYSES[0]], None
+    if ANALYSES[1] in rows.index:
+        without = rows.loc[ANALYSES[1]]
+    same = ["intermediate", "target", "language", "analysis"]
+    alike = effects[(effects[same] == rows.reset_index()[same].iloc[0]).all(axis=1)]
+    collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
+    notes = [_without_collapsed(collapsed, len(runs), without), _bend(alike), unfinished]
+    notes = "; ".join(note for note in notes if note)
+    sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
+    sentences += [notes[0].upper() + notes[1:]] if notes else []
+    return " ".join(f"{sentence}." for sentence in sentences)
+
+
+def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
+    """The headline with its interval, and each size's gain."""
+    titles = [size.title for size in plan.sizes.values()]
+    what = f"intermediate training on {_over(row['intermediate'], plan.tasks, 'tasks')} gains"
+    where = f"zero-shot on {_over(row['target'], list(plan.targets), 'targets')}"
+    if row["quantity"] == "gain":
+        return f"With {titles[0]}, {what} {_points(row)} {where}"
+    gains = alike[alike["quantity"] == "gain"].set_index("size")["estimate"]
+    gains = ", ".join(f"{_number(gains[size], '+')} at {size}" for size in plan.sizes)
+    each = ", for each doubling of the parameters" if row["quantity"] == "slope" else ""
+    more = "more" if row["estimate"] >= 0 else "fewer"
+    ends = f"From {titles[0]} to {titles[-1]}"
+    return f"{ends}, {what} {_points(row, more)} {where}{each} (gains: {gains})"
+
+
+def _over(name: str, names: list[str], kind: str) -> str:
+    """A task by its name, or how many and which."""
+    return f"{len(names)} {kind} ({', '.join(names)})" if name == ALL else name
+
+
+def _points(row: pd.Series, more: str = "") -> str:
+    """An estimate with its interval; of "fewer" points, turned to count that way."""
+    turn, sign = -1 if more == "fewer" else 1, "" if more else "+"
+    low, high = sorted((turn * row["low"], turn * row["high"]))
+    word = f"{more} points" if more else "points"
+    return f"{_number(turn * row['estimate'], sign)} {word} [{_number(low)}, {_number(high)}]"
+
+
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}z.1f}".replace("-", "−")
+
+
+def differs(row: pd.Series) -> bool:
+    """Whether the 95 % interval leaves out zero, which is p < 0.05."""
+    return bool(row["low"] > 0 or row["high"] < 0)
+
+
+def _conclusion(row: pd.Series | None, margin: float) -> str:
+    """Difference; equivalence, by two one-sided tests at 5 %; or neither."""
+    if row is None:
+        return "open"
+    if differs(row):
+        return "more" if row["estimate"] > 0 else "less"
+    return "small" if -margin < row["low_90"] and row["high_90"] < margin else "open"
+
+
+def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: float) -> str:
+    if row["seeds"] < 2:
+        return f"With one seed this is only a hint: {ASSUMED_SEED_SD:g} points of noise are assumed"
+    conclusion, one_size = _conclusion(row, margin), row["quantity"] == "gain"
+    if conclusion != "open" and collapsed and conclusion != _conclusion(without, margin):
+        return "This holds only if collapsed runs are counted, so nothing follows from it"
+    if conclusion == "small":
+        unit = f"{margin:g} point{'' if margin == 1 else 's'}"
+        return f"{'The gain' if one_size else 'The difference'} is smaller than {unit} either way"
+    if conclusion == "open" and one_size:
+        return "This is not distinguishable from zero"
+    if conclusion == "open":
+        return "This is not distinguishable from zero: the larger encoder may gain more or less"
+    if one_size:
+        return "It helps" if conclusion == "more" else "It harms"
+    return f"The larger encoder gains {conclusion}"
+
+
+def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series | None) -> str:
+    """How many runs collapsed, and what the headline is without them."""
+    if collapsed.empty:
+        return ""
+    note = f"{len(collapsed)} of {count} runs collapsed"
+    if "collapsed_in" in collapsed and (collapsed["collapsed_in"] == "intermediate").any():
+        early = (collapsed["collapsed_in"] == "intermediate").sum()
+        note += f" ({early} in the intermediate training)"
+    if without is None:
+        return f"{note}, and without them too few remain to tell"
+    return f"{note}, and leaving {'it' if len(collapsed) == 1 else 'them'} out gives {_points(without)}"
+
+
+def _bend(alike: pd.DataFrame) -> str:
+    """Whether the curve bends."""
+    bends = alike[alike["quantity"] == "bend"].dropna(subset=["estimate"])
+    if bends.empty:
+        return ""
+    bend = bends.iloc[0]
+    if not differs(bend):
+        return f"we see no difference between the first and the last doubling ({_points(bend)})"
+    more = "more" if bend["estimate"] > 0 else "less"
+    return f"the last doubling brings {more} than the first ({_points(bend)})"

@@ -1,0 +1,95 @@
+"""The look that all charts share, and the way a notebook shows them.
+
+A size keeps its colour, shape and dash in every picture; so does a task, across studies too.
+Importing this module sets Altair's theme; `enable` makes notebooks store each chart both live and
+as a picture.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import altair as alt
+import vl_convert
+
+from comparison.plan import ALL, NONE, Plan
+
+# Okabe and Ito (2008), a palette for all kinds of colour vision; the first two also differ in
+# lightness, so that a copy in black and white still tells base from large.
+SIZES = ["#E69F00", "#0057A0", "#009E73", "#CC79A7", "#56B4E9"]
+TASKS = ["#0057A0", "#D55E00", "#009E73", "#CC79A7", "#8A7A00", "#56B4E9"]
+TASKS += ["#7B3FA0", "#E69F00", "#B0123A", "#7A4A2B", "#4D7C0F", "#5B6FD6"]
+USUAL = ["mnli", "squad_v1", "siqa", "qqp", "hellaswag", "snli", "sick", "mlm_en", "cosmosqa"]
+"""Tasks that studies often have, each with a colour of its own."""
+SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down"]
+DASHES = [[5, 3], [1, 0], [2, 2], [8, 2, 2, 2], [10, 4]]
+INK, FAINT, WARNING, GREY = "#222222", "#666666", "#A3123A", "#8A8A8A"
+
+# JupyterLab 4 draws this type by itself, without a network (its vega5-extension); it knows none of
+# Vega-Lite 6, while charts here use nothing that Vega-Lite 5.6 lacks.
+MIME = "application/vnd.vegalite.v5+json"
+SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+
+
+@alt.theme.register("transfer study", enable=True)
+def theme() -> alt.theme.ThemeConfig:
+    """Vega-Lite configuration of every chart: quiet axes, titles at the left, white for print."""
+    return json.loads(Path(__file__).with_name("theme.json").read_text(encoding="utf-8"))
+
+
+def by_size(plan: Plan) -> tuple:
+    """Colour, shape and dash of the sizes, the same in every chart."""
+    names = list(plan.sizes)
+    looks = ((alt.Color, SIZES), (alt.Shape, SHAPES), (alt.StrokeDash, DASHES))
+    return tuple(
+        channel("size:N").scale(domain=names, range=(styles * len(names))[: len(names)])
+        for channel, styles in looks
+    )
+
+
+def by_task(names: list[str]) -> tuple:
+    """Colour and shape of intermediate tasks; their mean is black, the baseline grey."""
+    places = slots([name for name in names if name not in (ALL, NONE)])
+    looks = {name: (TASKS[slot], SHAPES[slot % len(SHAPES)]) for name, slot in places.items()}
+    looks |= {ALL: (INK, "diamond"), NONE: (GREY, "circle")}
+    legend = alt.Legend(title="intermediate task", symbolOpacity=1, columns=6)
+    return tuple(
+        channel("intermediate:N")
+        .scale(domain=names, range=[looks[n][i] for n in names])
+        .legend(legend)
+        for i, channel in enumerate((alt.Color, alt.Shape))
+    )
+
+
+def slots(names: list[str]) -> dict[str, int]:
+    """A place in the palette for each task, by its name alone unless two names want the same."""
+    taken: dict[str, int] = {}
+    for name in sorted(names, key=lambda name: (name not in USUAL, name)):
+        slot = USUAL.index(name) if name in USUAL else zlib.crc32(name.encode()) % len(TASKS)
+        while slot in taken.values() and len(taken) < len(TASKS):
+            slot = (slot + 1) % len(TASKS)
+        taken[name] = slot
+    return taken
+
+
+def tooltip(fields: Iterable[str]) -> list[alt.Tooltip]:
+    """A tooltip of these fields."""
+    return [alt.Tooltip(field) for field in fields]
+
+
+def bundle(spec: dict, **_) -> dict:
+    """A chart for a notebook, by MIME type; the picture is drawn on this machine.
+
+    Live for JupyterLab, a picture where no JavaScript runs, text as a last resort.
+    """
+    title = (spec.get("usermeta") or {}).get("chart", "chart")
+    picture = vl_convert.vegalite_to_svg(json.dumps(spec))
+    live = spec | {"$schema": SCHEMA}
+    return {MIME: live, "image/svg+xml": picture, "text/plain": f"<chart: {title}>"}
+
+
+def enable() -> None:
+    """Let the notebook that calls this show charts with `bundle`, without a network."""
+    alt.renderers.register("transfer study", bundle)
+    alt.renderers.enable("transfer study")

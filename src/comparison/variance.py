@@ -1,0 +1,198 @@
+"""How sure scores are: the variance of their items, the variance between seeds, and intervals.
+
+All in closed form; docs/statistics.md works an example and gives the reasons.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import elementwise
+from scipy.special import stdtrit
+
+from comparison.contrasts import Condition
+from comparison.items import ItemScores
+from comparison.plan import NONE
+
+ASSUMED_SEED_SD = 3.0
+"""Points between seeds, assumed where no condition of a pool has two seeds: wide on purpose."""
+_CERTAIN = 1e8
+"""Degrees of freedom that stand for infinitely many."""
+_LEAST_P = 1e-12
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one target, or the mean over targets, says of one estimand, in points.
+
+    The seed variance is that of single runs' scores, pooled over the intermediate tasks of a size;
+    the baseline has its own. `residual` is the part of it that is item by seed. Its degrees of
+    freedom are infinite where it is assumed.
+    """
+
+    conditions: list[Condition]
+    scores: np.ndarray  # means over seeds [conditions]
+    item_parts: np.ndarray  # covariance of the scores, by block of items [blocks, c, c]
+    item_freedom: np.ndarray  # [blocks]
+    seed_variance: np.ndarray  # [conditions]
+    residual: np.ndarray  # [conditions]
+    freedom: np.ndarray  # [conditions]
+    seeds: np.ndarray  # how many [conditions]
+    items: int
+    runs: list[tuple[str, str, int]]  # (size, intermediate, seed)
+    run_scores: np.ndarray  # [runs]
+
+    def sums(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Weighted sums over conditions: estimate, low, high (95 %), low_90, high_90, p, seeds.
+
+        `weights` are those of the conditions [sums, conditions].
+        """
+        parts = np.einsum("ki,bij,kj->kb", weights, self.item_parts, weights)
+        items, item_freedom = welch(parts, self.item_freedom)
+        # Items and seeds are crossed, so the variance of items has the item-by-seed part that the
+        # variance between runs has too (Owen 2007, Annals of Applied Statistics 1).
+        items = np.maximum(items - weights**2 @ (self.residual / self.seeds), 0)
+        parts, groups = weights**2 * self.seed_variance / self.seeds, pools(self.conditions)
+        by_pool = np.stack([parts[:, pool].sum(1) for pool in groups], axis=1)
+        seeds, seed_freedom = welch(by_pool, np.array([self.freedom[pool][0] for pool in groups]))
+        spread, estimate = (items, item_freedom, seeds, seed_freedom), weights @ self.scores
+        half, half_90 = _half_width(0.05, *spread), _half_width(0.10, *spread)
+        return {
+            "estimate": estimate,
+            "low": estimate - half,
+            "high": estimate + half,
+            "low_90": estimate - half_90,
+            "high_90": estimate + half_90,
+            "p": _touching(np.abs(estimate), *spread),
+            "seeds": np.where(weights != 0, self.seeds, self.seeds.max()).min(1),
+        }
+
+
+def _half_width(p, items, item_freedom, seeds, seed_freedom) -> np.ndarray:
+    """Of the interval that misses with probability p: both half widths in quadrature."""
+    of_items = items * stdtrit(item_freedom, 1 - p / 2) ** 2
+    return np.sqrt(of_items + seeds * stdtrit(seed_freedom, 1 - p / 2) ** 2)
+
+
+def _touching(distance: np.ndarray, *spread: np.ndarray) -> np.ndarray:
+    """The p at which the half width is a distance from zero, at least 1e-12."""
+
+    def beyond(log_p, distance, *spread):
+        return _half_width(np.exp(log_p), *spread) - distance
+
+    bracket = np.full_like(distance, np.log(_LEAST_P)), np.zeros_like(distance)
+    root = elementwise.find_root(beyond, bracket, args=(distance, *spread)).x
+    far = _half_width(_LEAST_P, *spread) <= distance
+    return np.where(distance == 0, 1.0, np.where(far, _LEAST_P, np.exp(root)))
+
+
+def welch(parts: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of variances [sums, parts] and its degrees of freedom.
+
+    By Welch and Satterthwaite (Satterthwaite 1946, Biometrics Bulletin 2).
+    """
+    total = parts.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inverse = ((parts / total[:, None]) ** 2 / freedom).sum(1)
+        degrees = np.where((total > 0) & (inverse > 0), 1 / inverse, _CERTAIN)
+    return total, np.minimum(degrees, _CERTAIN)
+
+
+def sample(scores: ItemScores, weights: np.ndarray) -> Sample:
+    """What one target says of a weighted sum over its languages [languages]."""
+    mean, seeds = scores.mean, scores.seeds
+    run_scores, squares = np.zeros(len(scores.runs)), np.zeros(len(seeds))
+    parts, freedom, items = [], [], 0
+    for block in scores.blocks:
+        used = weights[block.at] != 0
+        if not used.any():
+            continue
+        over = weights[block.at]
+        run_scores += over @ block.run_scores
+        influence = np.einsum("ulr,l->ur", block.influence[:, used], over[used]) / len(block.credit)
+        at_condition = influence @ mean
+        parts.append(at_condition.T @ at_condition)
+        freedom.append(block.freedom(over))
+        within = (influence**2).sum(0) @ mean - (at_condition**2).sum(0)
+        squares += within * seeds
+        items += int(block.items[:, used].max(1).sum())
+    variance, degrees = between_runs(run_scores, scores.runs, scores.conditions)
+    for pool in pools(scores.conditions):
+        squares[pool] = squares[pool].sum() / max(1, (seeds[pool] - 1).sum())
+    return Sample(
+        conditions=scores.conditions,
+        scores=run_scores @ mean,
+        item_parts=np.array(parts),
+        item_freedom=np.array(freedom),
+        seed_variance=variance,
+        residual=squares,
+        freedom=degrees,
+        seeds=seeds,
+        items=items,
+        runs=scores.runs,
+        run_scores=run_scores,
+    )
+
+
+def mean_over_targets(samples: list[Sample]) -> Sample:
+    """The unweighted mean of targets, over the conditions that all of them have.
+
+    Targets have independent items. Their seeds are paired: runs of a seed share their intermediate
+    encoder, so the seed variance is that of runs averaged over targets. Without such replicates,
+    targets count as wholly dependent.
+    """
+    if len(samples) == 1:
+        return samples[0]
+    count = len(samples)
+    conditions, at = _shared([s.conditions for s in samples])
+    runs, run_at = _shared([s.runs for s in samples])
+    run_scores = np.mean([s.run_scores[r] for s, r in zip(samples, run_at, strict=True)], axis=0)
+    variance, freedom = between_runs(run_scores, runs, conditions)
+    aligned = list(zip(samples, at, strict=True))
+    alone = np.isinf(freedom)
+    spread = np.mean([np.sqrt(s.seed_variance[c]) for s, c in aligned], axis=0)
+    least_freedom = np.min([s.freedom[c] for s, c in aligned], axis=0)
+    return Sample(
+        conditions=conditions,
+        scores=np.mean([s.scores[c] for s, c in aligned], axis=0),
+        item_parts=np.concatenate([s.item_parts[:, c][:, :, c] for s, c in aligned]) / count**2,
+        item_freedom=np.concatenate([s.item_freedom for s in samples]),
+        seed_variance=np.where(alone, spread**2, variance),
+        residual=np.sum([s.residual[c] for s, c in aligned], axis=0) / count**2,
+        freedom=np.where(alone, least_freedom, freedom),
+        seeds=np.min([s.seeds[c] for s, c in aligned], axis=0),
+        items=sum(s.items for s in samples),
+        runs=runs,
+        run_scores=run_scores,
+    )
+
+
+def _shared(lists: list[list]) -> tuple[list, list[list[int]]]:
+    """What all lists have, in the first one's order, and where each list has it."""
+    places = [{each: place for place, each in enumerate(one)} for one in lists]
+    shared = [each for each in lists[0] if all(each in one for one in places)]
+    return shared, [[one[each] for each in shared] for one in places]
+
+
+def between_runs(run_scores: np.ndarray, runs: list, conditions: list[Condition]) -> tuple:
+    """Variance between the runs of a condition, by `pools`, and its degrees of freedom."""
+    variance = np.full(len(conditions), ASSUMED_SEED_SD**2)
+    freedom = np.full(len(conditions), np.inf)
+    place = {condition: i for i, condition in enumerate(conditions)}
+    condition = np.array([place[run[:2]] for run in runs], int)
+    seeds = np.bincount(condition, minlength=len(conditions))
+    means = np.bincount(condition, run_scores, len(conditions)) / np.maximum(seeds, 1)
+    squares = np.bincount(condition, (run_scores - means[condition]) ** 2, len(conditions))
+    for pool in pools(conditions):
+        degrees = np.maximum(seeds[pool] - 1, 0).sum()
+        if degrees:
+            variance[pool], freedom[pool] = squares[pool].sum() / degrees, degrees
+    return variance, freedom
+
+
+def pools(conditions: list[Condition]) -> list[np.ndarray]:
+    """Conditions whose seed variance is estimated together, as masks.
+
+    A size's intermediate tasks; its baseline alone, for intermediate training steadies fine-tuning.
+    """
+    kinds = [(size, task == NONE) for size, task in conditions]
+    return [np.array([kind == one for kind in kinds]) for one in dict.fromkeys(kinds)]

@@ -1,0 +1,253 @@
+"""All that a study reads, once: every cell checked by itself and against the others, and kept."""
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from helpers import formats
+from helpers.data import sources
+from helpers.data.reading import (
+    Cell,
+    examples,
+    labelled,
+    labels_file,
+    path,
+    read,
+    read_labels,
+)
+from helpers.study import ENGLISH, Study, StudyError, Task
+from helpers.study.architectures import MIRROR
+from helpers.study.files import read_json, write_json, write_whole
+
+Name = tuple[str, str, str]
+"""Task, split and language of a cell."""
+
+
+def prepare(study: Study) -> dict:
+    """Read, check and keep all that the study reads; returns and writes ``data/summary.json``.
+
+    Nothing is read again while params, catalogue and sources are as they were.
+
+    Raises
+    ------
+    StudyError
+        Any source or row is bad; items that are said to be parallel are not; or something that is
+        evaluated is also trained on and not dropped (``on_leak``).
+    """
+    targets = [target.task for target in study.targets]
+    summary_file = study.data / "summary.json"
+    summary, settings = read_json(summary_file), _settings(study)
+    if summary.get("settings") == settings and _is_current(study, summary):
+        return summary
+    for target in targets:
+        for name in study.train_on(target)[-1:]:
+            formats.check_match(study.tasks[name], study.tasks[target])
+    summary_file.unlink(missing_ok=True)  # what it says does not hold for what is written now
+    for task in (study.tasks[name] for name in sorted({name for name, *_ in study.needed()})):
+        if task.unseen_label:
+            write_json(labels_file(study.data, task), read_labels(task, study.files_folder))
+    cells: dict[str, dict] = {}
+    trained: dict[Name, dict[str, str]] = {}
+    evaluated: dict[Name, dict[str, str]] = {}
+    compared: dict[str, dict[str, Cell]] = defaultdict(dict)
+    for name, split, language in study.needed():
+        task = labelled(study.data, study.tasks[name])
+        cell = _read(study, task, split, language)
+        cells[f"{name}/{split}/{language}"] = _keep(study, (name, split, language), task, cell)
+        if split == "train":
+            trained[name, split, language] = _keys(task, cell.examples)
+        if name in targets and split == task.evaluate:
+            evaluated[name, split, language] = _keys(task, cell.examples)
+            if task.parallel:
+                compared[name][language] = cell
+    for name, languages in compared.items():
+        _check_parallel(study, study.tasks[name], languages)
+    for leaking, keys in _leaks(study, trained, evaluated).items():
+        cells["/".join(leaking)] |= _drop(study, leaking, keys)
+    summary = {"settings": settings, "cells": cells, "texts": _texts(study)}
+    write_json(summary_file, summary)
+    return summary
+
+
+def _settings(study: Study) -> dict:
+    """All that what is kept depends on, but for the content of the sources."""
+    cells = study.needed()
+    names = {name for task, *_ in cells for name in (task, *study.tasks[task].parts)}
+    prose = {"licence", "citation", "obtain"}
+    tasks = {n: study.tasks[n].model_dump(mode="json", exclude=prose) for n in sorted(names)}
+    return {
+        "cells": ["/".join(cell) for cell in cells],
+        "tasks": tasks,
+        "data_dir": str(study.files_folder),
+        "mirror": os.environ.get(MIRROR),
+        "check_sizes": study.check_sizes,
+        "on_bad_row": study.on_bad_row,
+        "on_leak": study.on_leak,
+        "targets": [[target.task, *study.languages(target.task)] for target in study.targets],
+    }
+
+
+def _is_current(study: Study, summary: dict) -> bool:
+    """Whether everything is kept, and no source has changed; one that is gone has not."""
+    if not all(path(study.data, *cell).is_file() for cell in study.needed()):
+        return False
+    for cell in summary["cells"].values():
+        files = [Path(file) for file in cell["files"]]
+        if all(file.is_file() for file in files) and cell["source"] != _source_digest(files):
+            return False
+    return summary["texts"] == _texts(study)
+
+
+def _source_digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _read(study: Study, task: Task, split: str, language: str) -> Cell:
+    """Examples as the study wants them read; a pooled task is its parts one after the other."""
+    skip = study.on_bad_row == "skip"
+    if not task.parts:
+        return read(task, split, language, study.files_folder, study.check_sizes, skip)
+    pooled = Cell([], [], 0, [])
+    for part in (study.tasks[name] for name in task.parts):
+        cell = read(part, split, language, study.files_folder, study.check_sizes, skip)
+        rows = [row | {"id": f"{part.name}/{row['id']}"} for row in cell.examples]
+        more = cell._replace(examples=rows)
+        pooled = Cell(*(a + b for a, b in zip(pooled, more, strict=True)))
+    return pooled
+
+
+def _keep(study: Study, name: Name, task: Task, cell: Cell) -> dict:
+    """Write a cell's examples; what data/summary.json says of them."""
+    rows = pa.Table.from_pylist(cell.examples)
+    write_whole(path(study.data, *name), partial(pq.write_table, rows))
+    about = _counts(task, cell.examples)
+    about |= {"source": _source_digest(cell.files), "files": [str(file) for file in cell.files]}
+    return about | ({"skipped": cell.skipped} if cell.skipped else {})
+
+
+def _counts(task: Task, rows: list[dict]) -> dict:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True).encode())
+    return {
+        "rows": len(rows),
+        "distinct": len({tuple(formats.of(task).texts(row)) for row in rows}),
+        "labels": formats.label_counts(task, rows),
+        "digest": digest.hexdigest(),
+    }
+
+
+def _texts(study: Study) -> dict[str, dict]:
+    """Lines and digest of the text files that the study's mixtures model."""
+    texts: dict[str, dict] = {}
+    for mixture_name in (name for name in study.intermediate if name in study.mixtures):
+        mixture = study.mixtures[mixture_name]
+        for name in mixture.mlm.files if mixture.mlm else []:
+            file = Path(study.files_folder or "") / name
+            try:
+                count = len(sources.lines(file))
+            except StudyError as error:
+                raise StudyError(
+                    f"{study.path}: mixtures.{mixture_name}.mlm.files: {error}"
+                ) from None
+            texts[name] = {"lines": count, "digest": _source_digest([file])}
+    return texts
+
+
+def _check_parallel(study: Study, task: Task, cells: dict[str, Cell]) -> None:
+    """Check that the same id is the same item in every language.
+
+    Raises
+    ------
+    StudyError
+        Names the item and both languages.
+    """
+    where = f"{study.path}: task {task.name}, {task.evaluate}"
+    hint = "(parallel: false in the catalogue if the languages have items of their own)"
+    (first, reference), *others = sorted(cells.items(), key=lambda cell: -cell[1].rows)
+    for language, cell in others:
+        if "id" not in task.columns and cell.rows != reference.rows:
+            raise StudyError(
+                f"{where}: found {reference.rows} rows in {first} and {cell.rows} in {language}, "
+                f"and no column of ids; expected equally many, or ids {hint}"
+            )
+        ids, known = ({row["id"]: row for row in some.examples} for some in (cell, reference))
+        if lacking := ids.keys() - known.keys():
+            one = next(row["id"] for row in cell.examples if row["id"] in lacking)
+            if len(lacking) == len(ids) or len(ids) == len(known):
+                expected = f"ids that {first} has, such as {reference.examples[0]['id']!r}"
+                raise StudyError(
+                    f"{where}: found id {one!r} in {language}, expected {expected} {hint}"
+                )
+    for name in ("label", "question"):
+        if name == "question" and name not in task.values:
+            continue  # it is translated
+        names, seen = task.labels, {}
+        exempt = task.known_differences.get(name, [])
+        for language, cell in cells.items():
+            for row in cell.examples if language not in exempt else []:
+                value = row.get(name)
+                other, before = seen.setdefault(row["id"], (language, value))
+                if before != value:
+                    shown = [names[v] if name == "label" else v for v in (before, value)]
+                    raise StudyError(
+                        f"{where}: id {row['id']} has {name} {shown[0]!r} in {other} and "
+                        f"{shown[1]!r} in {language}; expected the same {hint}"
+                    )
+
+
+def _keys(task: Task, rows: list[dict]) -> dict[str, str]:
+    """What makes each row the item that it is, and its id."""
+    if task.format == "tagging":  # short sentences recur between a treebank's splits
+        return {}
+    return {formats.key(task, row): row["id"] for row in rows}
+
+
+def _leaks(study: Study, trained: dict, evaluated: dict) -> dict[Name, set]:
+    """Keys of each training set that an evaluated item, or what it translates, has as well.
+
+    Raises unless the study drops them.
+    """
+    sets = {f"{' '.join(name[:2])} in {name[2]}": keys for name, keys in evaluated.items()}
+    for task in (study.tasks[target.task] for target in study.targets):
+        if origin := task.translates.get(task.evaluate):
+            name, split = origin.split("/")
+            original = study.tasks[name]
+            cell = _read(study, original, split, ENGLISH)
+            sets[f"{origin} (translated in {task.name})"] = _keys(original, cell.examples)
+    leaks: dict[Name, set] = defaultdict(set)
+    for (title, items), (cell, others) in product(sets.items(), trained.items()):
+        if not (shared := items.keys() & others.keys()):
+            continue
+        if study.on_leak == "error":
+            first = f"the first has id {items[min(shared)]}"
+            place = f"the training set of {cell[0]} in {cell[2]}"
+            raise StudyError(
+                f"{study.path}: {len(shared)} items of {title} ({first}) are in {place}; expected "
+                "no evaluated item, nor its translation, in any training set (on_leak: drop leaves "
+                "them out of training)"
+            )
+        leaks[cell] |= shared
+    return leaks
+
+
+def _drop(study: Study, cell: Name, keys: set) -> dict:
+    """Keep a training set without the items of these keys; what data/summary.json says of it."""
+    task = labelled(study.data, study.tasks[cell[0]])
+    rows = examples(study.data, task, *cell[1:])
+    left = [row for row in rows if formats.key(task, row) not in keys]
+    if not left:
+        raise StudyError(f"{study.path}: on_leak: drop leaves nothing of {cell[0]} to train on")
+    write_whole(path(study.data, *cell), partial(pq.write_table, pa.Table.from_pylist(left)))
+    return _counts(task, left) | {"dropped": len(rows) - len(left)}
