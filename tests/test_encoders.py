@@ -32,21 +32,6 @@ def prepared(tiny_study, tmp_path) -> Study:
     return study
 
 
-def test_trimming_cuts_every_text_as_before_and_changes_no_logit(tiny_sources):
-    full, tokenizer = encoders.load(tiny_sources / "encoder")
-    before = [tokenizer(text)["input_ids"] for text in TEXTS]
-    with torch.inference_mode():
-        states = [full(input_ids=torch.tensor([ids])).last_hidden_state for ids in before]
-    used = {i for ids in before for i in ids}
-    small, small_tokenizer, kept = encoders.trim(full, tokenizer, used)
-    assert len(kept) < len(tokenizer) and small.get_input_embeddings().num_embeddings == len(kept)
-    for text, ids, state in zip(TEXTS, before, states, strict=True):
-        new = small_tokenizer(text)["input_ids"]
-        assert [kept[i] for i in new] == ids
-        with torch.inference_mode():
-            assert torch.equal(small(input_ids=torch.tensor([new])).last_hidden_state, state)
-
-
 def test_a_trimmed_encoder_learns_what_the_whole_one_does(tiny_sources):
     """Over fifty steps: the same losses, and the same weights in the layers and in kept rows."""
     encoder, tokenizer = encoders.load(tiny_sources / "encoder", dropout=0.0)

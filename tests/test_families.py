@@ -278,21 +278,15 @@ def test_masked_words_are_learned_where_embeddings_are_narrower_than_states_too(
 
 
 @torch.no_grad()
-def test_dropout_of_a_study_replaces_the_models_own(folder):
-    """No dropout in the study, and training's forward is evaluation's."""
+def test_a_studys_dropout_replaces_the_models_own_and_frozen_layers_have_none(folder):
     encoder, tokenizer = encoders.load(folder, dropout=0.0)
     inputs = batch(tokenizer, TEXTS)
     train, evaluate = (encoder.train(mode)(**inputs).last_hidden_state for mode in (True, False))
     assert torch.allclose(train, evaluate, atol=1e-6)
-
-
-@torch.no_grad()
-def test_frozen_layers_run_without_dropout(folder):
     encoder, tokenizer = encoders.load(folder, dropout=0.5)
     model = encoders.EncoderWithHead(encoder, "sequence", 2, "mean", 0.0)
     model.freeze(2)
     model.train()
-    inputs = batch(tokenizer, TEXTS)
     assert torch.equal(*(families.states_after(encoder, 2, **inputs) for _ in range(2)))
     assert not torch.equal(model(**inputs), model(**inputs))
 
