@@ -135,13 +135,13 @@ def _keep(study: Study, name: Name, task: Task, cell: Cell) -> dict:
 
 
 def _counts(task: Task, rows: list[dict]) -> dict:
-    digest = hashlib.sha256()
+    shape, digest = formats.of(task), hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, sort_keys=True).encode())
     return {
         "rows": len(rows),
-        "distinct": len({tuple(formats.of(task).texts(row)) for row in rows}),
-        "labels": formats.label_counts(task, rows),
+        "distinct": len({tuple(shape.texts(row)) for row in rows}),
+        "labels": shape.counts(task, rows),
         "digest": digest.hexdigest(),
     }
 
