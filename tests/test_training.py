@@ -243,7 +243,7 @@ def test_settings_follow_the_examples_that_were_read(study):
 
 def test_a_run_that_starts_before_its_intermediate_training_says_what_to_run_first(study):
     condition = study.condition("large", "choices", "pairs")
-    with pytest.raises(Exception, match=r"not there; .*2_intermediate"):
+    with pytest.raises(Exception, match="no encoder there; run notebook 2_inter"):
         encoders.start(condition.home, condition.before.encoder_folder(7), 0.0)
 
 
