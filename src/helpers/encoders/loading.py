@@ -46,8 +46,6 @@ def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     where, folder = f"encoder {size.encoder}", local_folder(size.encoder)
     if not folder and (os.environ.get(MIRROR) or is_path(size.encoder)):
         expected = "expected a model folder or a hub id"
-        if size.encoder == "demo/encoder":
-            expected = "`python demo/encoder.py` makes it"
         raise StudyError(f"{where}: no folder with a config.json there; {expected}")
     model, tokenizer = load(folder or size.encoder)
     tokens, rows = len(tokenizer), len(families.words(model))
