@@ -9,37 +9,37 @@ BIN     := .venv/bin
 CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
     retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
 
-demo: ## the embedded study: no network, no GPU
+demo: demo/encoder/config.json ## the embedded study: no network, no GPU
 	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
 
-demo-record: .venv/installed ## run the demo anew and write its figures into docs and README
+demo-record: demo/encoder/config.json ## run the demo anew and write its figures into docs and README
 	rm -rf outputs/demo
 	$(BIN)/python docs/write_demo.py
 
-study: .venv/installed ## one study: make study STUDY=params/NAME.yaml [PROFILE=profiles/slurm]
-	$(BIN)/python -m helpers.batch $(STUDY) --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE))
+study: .venv/installed $(if $(shell grep -s demo/encoder "$(STUDY)"),demo/encoder/config.json) ## one study: make study STUDY=params/NAME.yaml [PROFILE=profiles/slurm]
+	$(BIN)/python tools/study.py "$(STUDY)" --cores $(CORES) $(if $(PROFILE),--profile "$(PROFILE)")
 
 fetch: .venv/installed ## a study's data sets and models into a mirror: make fetch STUDY=params/NAME.yaml HUB_MIRROR=DIR
-	$(BIN)/python -m helpers.batch.fetch $(STUDY) $(HUB_MIRROR)
+	$(BIN)/python tools/fetch.py "$(STUDY)" "$(HUB_MIRROR)"
 
 plan: .venv/installed ## what a study takes, before anything runs: make plan STUDY=params/NAME.yaml
-	$(BIN)/python -m helpers.batch.plan $(STUDY)
+	$(BIN)/python tools/plan.py "$(STUDY)"
 
 export: .venv/installed ## a study's predictions as XTREME's evaluation reads them
-	$(BIN)/python -m helpers.evaluation.export $(STUDY)
+	$(BIN)/python tools/export.py "$(STUDY)"
 
 results: .venv/installed ## tables, charts and page of the studies on real data: docs/results
 	$(BIN)/python docs/write_results.py
 
-test: .venv/installed ## everything
+test: demo/encoder/config.json ## everything
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
-test-fast: .venv/installed ## ruff, and all tests but the longest files and mypy
+test-fast: demo/encoder/config.json ## ruff, and all tests but the longest files and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
 
-test-precision: .venv/installed ## the core's tests with float32 forced, then with bf16
+test-precision: demo/encoder/config.json ## the core's tests with float32 forced, then with bf16
 	TEST_PRECISION=fp32 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(CORE)
 	TEST_PRECISION=bf16 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(CORE)
 
@@ -49,18 +49,23 @@ test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this ma
 bench: .venv/installed ## this project beside transformers' own example: RUN_XNLI=/path/run_xnli.py make bench
 	$(BIN)/python benchmarks/throughput.py
 
-lab: .venv/installed ## the notebooks in JupyterLab, with params and outputs beside them
+lab: demo/encoder/config.json ## the notebooks in JupyterLab, with params and outputs beside them
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/0_start_here.ipynb
 
 slides: .venv/installed ## the start and compare notebooks as slides that open offline: outputs/NAME/slides.html
 	$(BIN)/pip install --quiet --no-deps sphinx-revealjs==3.2.1 # for its copy of reveal.js
-	$(BIN)/python docs/write_slides.py $(STUDY)
+	$(BIN)/python docs/write_slides.py "$(STUDY)"
+
+demo/encoder/config.json: demo/encoder.py | .venv/installed
+	$(BIN)/python demo/encoder.py demo/encoder
 
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	@"$(PYTHON)" -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+	    "found Python " + sys.version.split()[0] + ", expected 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	"$(PYTHON)" -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	-git config filter.notebook.clean "$(BIN)/nbstripout --keep-id --extra-keys metadata.language_info"
 	touch $@
 
 clean:
-	rm -rf .venv outputs/*/
+	rm -rf .venv demo/encoder outputs/*/

@@ -1,132 +1,107 @@
-# What runs, and after what. Everything else is in params/ and src/helpers.
+# What runs, and after what: the table of contents of a study. `make study` starts it (tools/study.py), after it has
+# read the data and written every settings.json. A notebook is made again when its settings are newer than it; what it
+# builds on is `ancient`, for what depends on that has other settings too. The seeds' results are no outputs here,
+# since Snakemake removes those of a job that failed, and checkpoints with them.
 import re
-from pathlib import Path
+import shlex
+import sys
 
-from helpers.batch import execute
-from helpers.study import NONE, Study, sweeps
+from helpers.study import NONE, Study
 
-study = Study.load(config["study"], config.get("outputs", "outputs"))
-folder, intermediate = study.folder.as_posix(), [i for i in study.intermediate if i != NONE]
+study = Study.load(config["study"], config["outputs"])
+folder = study.folder.as_posix()
 names = lambda values: "|".join(map(re.escape, values))
-memory = lambda phase: lambda wildcards, attempt: round(1000 * attempt * study.needs(phase).memory_gb)
-minutes = lambda phase: lambda wildcards, attempt: attempt * study.needs(phase).minutes
-choice = lambda size: [sweeps.file(study, size)] if study.sweep else []
-execute.serve_snakemake()
+
+
+def notebook(name, *parameters, more="-p join true"):
+    """The command that executes notebooks/NAME.ipynb; ``exec``, so that Snakemake is its parent."""
+    source = f"{workflow.basedir}/notebooks/{name}.ipynb"
+    program = [sys.executable, f"{workflow.basedir}/tools/run_notebook.py", source]
+    places = ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
+    begin, end = (re.sub("([{}])", r"\1\1", shlex.join(words)) for words in (program, places))
+    wildcards = " ".join(f"-p {parameter}" for parameter in parameters)
+    return f"exec {begin} {{output[0]:q}} --gpus {{resources.gpu}} {end} {more} {wildcards}"
+
+
+def needs(phase, trainings=lambda wildcards: 1):
+    """What a job asks of a cluster: so much memory, and minutes for each of its trainings."""
+    asked = study.needs(phase)
+    return {
+        "gpu": asked.gpus,
+        "mem_mb": lambda wildcards, attempt: round(1000 * attempt * asked.memory_gb),
+        "runtime": lambda wildcards, attempt: attempt * asked.minutes * trainings(wildcards),
+    }
+
+
+def seeds(wildcards):
+    return len(study.seeds_of(wildcards.intermediate))
+
+
+def encoder(wildcards):
+    """The pretrained encoder and, where the study sweeps, the choice of its learning rate."""
+    size = f"{folder}/{wildcards.size}"
+    return ancient([f"{size}/notebook.ipynb", *[f"{size}/sweep/notebook.ipynb"] * bool(study.sweep)])
+
+
+def start(wildcards):
+    """What a target's training starts from."""
+    if wildcards.intermediate == NONE:
+        return encoder(wildcards)
+    return ancient(f"{folder}/{wildcards.size}/{wildcards.intermediate}/notebook.ipynb")
 
 
 wildcard_constraints:
     size=names(study.sizes),
     intermediate=names(study.intermediate),
-    target=names(t.task for t in study.targets),
-    seed=r"\d+",
-    rate=r"[\d.e+-]+",
+    target=names(target.task for target in study.targets),
 
 
-localrules:
-    all,
-    data,
-    choice,
-    sweep,
-    compare,
+localrules: all, sweeps, compare
 
 
 rule all:
-    input:
-        f"{folder}/report.html",
-        study.results(),
+    input: f"{folder}/4_compare.ipynb"
 
 
-rule data:
-    output:
-        f"{folder}/data/summary.json",
-    run:
-        from helpers.data import prepare
-
-        prepare(study)
+rule sweeps:
+    input: [f"{folder}/{size}/sweep/notebook.ipynb" for size in study.sizes]
 
 
 rule encoder:
-    input:
-        ancient(rules.data.output),
-    output:
-        f"{folder}/{{size}}/encoder/run.json",
-    resources:
-        gpu=study.needs("encoder").gpus,
-        mem_mb=memory("encoder"),
-        runtime=minutes("encoder"),
-    run:
-        written = study.folder / wildcards.size / "notebook.ipynb"
-        execute.notebook("1_encoder", written, study, size=wildcards.size)
-
-
-rule trial:
-    input:
-        ancient(rules.encoder.output),
-    output:
-        f"{folder}/{{size}}/sweep/{{rate}}/{{target}}/seed-{{seed}}/notebook.ipynb",
-        f"{folder}/{{size}}/sweep/{{rate}}/{{target}}/seed-{{seed}}/scores.json",
-    resources:
-        gpu=study.needs("target").gpus,
-        mem_mb=memory("target"),
-        runtime=minutes("target"),
-    run:
-        given = {"size": wildcards.size, "target": wildcards.target, "seed": int(wildcards.seed)}
-        execute.notebook("sweep", output[0], study, **given, rate=float(wildcards.rate))
-
-
-rule choice:
-    input:
-        lambda w: [t.run_folder(run) / "scores.json" for t, run in sweeps.trials(study, w.size)],
-    output:
-        f"{folder}/{{size}}/sweep.json",
-    run:
-        sweeps.choose(study, wildcards.size)
+    input: f"{folder}/{{size}}/settings.json"
+    output: f"{folder}/{{size}}/notebook.ipynb"
+    resources: **needs("encoder")
+    shell: notebook("1_encoder", "size {wildcards.size}")
 
 
 rule sweep:
     input:
-        [choice(size) for size in study.sizes],
+        f"{folder}/{{size}}/sweep/settings.json",
+        ancient(rules.encoder.output),
+    output: f"{folder}/{{size}}/sweep/notebook.ipynb"
+    resources: **needs("target")
+    shell: notebook("sweep", "size {wildcards.size}")
 
 
 rule intermediate:
-    input:
-        ancient(rules.encoder.output),
-        lambda w: ancient(choice(w.size)),
-    output:
-        f"{folder}/{{size}}/{{intermediate}}/seed-{{seed}}/scores.json",
-    resources:
-        gpu=study.needs("intermediate").gpus,
-        mem_mb=memory("intermediate"),
-        runtime=minutes("intermediate"),
-    run:
-        given = {"size": wildcards.size, "task": wildcards.intermediate}
-        written = Path(output[0]).with_name("notebook.ipynb")
-        execute.notebook("2_intermediate", written, study, **given, seed=int(wildcards.seed))
+    input: f"{folder}/{{size}}/{{intermediate}}/settings.json", encoder
+    output: f"{folder}/{{size}}/{{intermediate}}/notebook.ipynb"
+    resources: **needs("intermediate", seeds)
+    shell: notebook("2_intermediate", "size {wildcards.size}", "task {wildcards.intermediate}")
 
 
 rule target:
-    input:
-        lambda w: ancient(
-            rules.encoder.output if w.intermediate == NONE else rules.intermediate.output
-        ),
-        lambda w: ancient(choice(w.size)),
-    output:
-        f"{folder}/{{size}}/{{intermediate}}/{{target}}/seed-{{seed}}/scores.json",
-    resources:
-        gpu=study.needs("target").gpus,
-        mem_mb=memory("target"),
-        runtime=minutes("target"),
-    run:
-        given = {**dict(wildcards.items()), "seed": int(wildcards.seed)}
-        written = Path(output[0]).with_name("notebook.ipynb")
-        execute.notebook("3_target", written, study, **given)
+    input: f"{folder}/{{size}}/{{intermediate}}/{{target}}/settings.json", start
+    output: f"{folder}/{{size}}/{{intermediate}}/{{target}}/notebook.ipynb"
+    resources: **needs("target", seeds)
+    shell:
+        notebook("3_target", *(f"{name} {{wildcards.{name}}}" for name in ("size", "intermediate", "target")))
 
 
 rule compare:
     input:
-        [study.run_folder(run) / "scores.json" for run in study.runs()],
-    output:
-        f"{folder}/4_compare.ipynb",
-        f"{folder}/report.html",
-    run:
-        execute.notebook("4_compare", output[0], study, report=True)
+        f"{folder}/study.json",
+        [f"{folder}/{run.size}/{run.intermediate}/{run.target}/notebook.ipynb" for run in study.runs()],
+    output: f"{folder}/4_compare.ipynb", f"{folder}/report.html"
+    resources: gpu=0
+    shell: notebook("4_compare", more="--report")

@@ -7,18 +7,17 @@ import tempfile
 import time
 from contextlib import redirect_stdout
 from io import StringIO
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
 
-from helpers import encoders
+from helpers import data, encoders
 from helpers.batch import run
-from helpers.data import mini
-from helpers.encoders import bundled, hardware
+from helpers.encoders import hardware
 from helpers.encoders.model import EncoderWithHead, predict
+from helpers.study import Study
 from helpers.tasks import sentence_pair
 
 ENCODER = "12 layers, hidden size 384"
@@ -45,7 +44,7 @@ def growth(precision: str) -> list[dict]:
 def attention(rounds: int = 3) -> list[dict]:
     """Time of a forward and backward pass with eager attention as a multiple of SDPA's."""
     rows = []
-    encoder, tokenizer = bundled.convert(bundled.locate())
+    encoder, tokenizer = encoders.load("demo/encoder")
     encoder, *_ = encoders.trim(encoder, tokenizer, range(1000))
     for length in (16, 32, 64, 128, 256, 512):
         inputs = {
@@ -67,14 +66,16 @@ def attention(rounds: int = 3) -> list[dict]:
 
 def examples(precision: str) -> list[tuple[int, float]]:
     """Prediction of more and more English items."""
-    rows = mini.examples("mini_xnli", "test", "en")
+    rows = data.examples(Study.load("params/demo.yaml"), "mini_xnli", "test")
     return _predictions({count: rows[:count] for count in (75, 150, 225, 300)}, precision)
 
 
 def languages(precision: str) -> list[tuple[int, float]]:
     """Prediction of the same 100 items in more and more languages."""
-    each = [mini.examples("mini_xnli", "test", language)[:100] for language in mini.LANGUAGES]
-    rows = list(chain.from_iterable(each))
+    study = Study.load("params/demo.yaml")
+    rows = []
+    for language in study.languages("mini_xnli"):
+        rows += data.examples(study, "mini_xnli", "test", language)[:100]
     return _predictions({n: rows[: 100 * n] for n in (1, 2, 4, 8)}, precision)
 
 
@@ -117,10 +118,10 @@ def _named(rows: list[tuple[str, float, str]]) -> list[dict]:
 
 
 def _predictions(sets: dict[int, list[dict]], precision: str) -> list[tuple[int, float]]:
-    encoder, tokenizer = bundled.convert(bundled.locate())
+    encoder, tokenizer = encoders.load("demo/encoder")
     encoder, tokenizer, _ = encoders.trim(encoder, tokenizer, range(1000))
     model = EncoderWithHead(encoder, "sequence", 3, "mean", 0.0).to(hardware.device())
-    model.precision = precision
+    model.encoder.precision = precision
     points = []
     for _ in range(2):
         for count, rows in sets.items():

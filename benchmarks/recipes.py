@@ -53,7 +53,7 @@ def main() -> None:
     set_seed(SEED)
     encoder, tokenizer = encoders.load(given.folder / "trimmed")
     model = EncoderWithHead(encoder, "sequence", 3, "cls", 0.1)
-    model.precision = given.precision
+    model.encoder.precision = given.precision
     if given.profile:
         with profile(activities=[ProfilerActivity.CPU]) as found:
             train(model, tokenizer, given.folder, given.steps)
@@ -80,7 +80,7 @@ def main() -> None:
 def features(model: EncoderWithHead, tokenizer, file: Path, steps: int = 1):
     """The training set of pairs in a file."""
     pairs = json.loads(file.read_text(encoding="utf-8"))
-    named = {"name": "pairs", "generator": "pairs", "licence": "", "citation": ""}
+    named = {"name": "pairs", "files": "pairs.json", "licence": "", "citation": ""}
     task = Task(format="sentence_pair", labels=["0", "1", "2"], **named)
     return training_set.of_task(task, pairs, pairs[:2], tokenizer, settings(steps))
 

@@ -33,7 +33,7 @@ from growth import ENCODER, attention, growth
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from helpers import data, encoders
-from helpers.encoders import bundled, hardware
+from helpers.encoders import hardware
 from helpers.report import theme
 from helpers.study.catalogue import load
 
@@ -102,7 +102,7 @@ def pairs(texts: str) -> list[dict]:
     names = ("sick", second) if real else ("mini_nli", "mini_stories")
     both = []
     for name in names:
-        rows = data.read(tasks[name], "train", "en", Path(folder) if real else None)
+        rows = data.read(tasks[name], "train", "en", Path(folder if real else "demo/data"))
         both.append([as_pair(row, n) for n, row in enumerate(rows[: PAIRS // 2])])
     return list(chain.from_iterable(zip(*both, strict=True)))
 
@@ -120,7 +120,7 @@ def prepare(folder: Path, size: str, texts: str) -> Path:
     if folder.exists():
         return folder
     rows = pairs(texts)
-    model, tokenizer = bundled.convert(bundled.locate())  # its tokenizer is XLM-R's
+    model, tokenizer = encoders.load("demo/encoder")  # its tokenizer is XLM-R's
     if size == "base":
         torch.manual_seed(0)
         config = XLMRobertaConfig(

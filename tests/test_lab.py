@@ -1,6 +1,5 @@
 """The demo in miniature, offline; with it the course, by itself and in a real JupyterLab."""
 
-import copy
 import json
 import math
 import os
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -22,7 +20,6 @@ import pytest
 import torch
 
 from helpers import comparison
-from helpers.encoders import bundled
 from helpers.report import theme
 from helpers.study import Study
 
@@ -32,21 +29,13 @@ EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_conversion():
-    """The stand-in's file is converted once for all tests of this process."""
-    convert = cache(bundled.convert)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundled, "convert", lambda path: copy.deepcopy(convert(path)))
-        yield
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A copy of the project's folder with the smoke study finished in it."""
     root = tmp_path_factory.mktemp("lab") / "project"
     for name in ("notebooks", "exercises", "params"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "demo").symlink_to(ROOT / "demo")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     for name in ("HUB_MIRROR", "DATA_DIR", "HF_ENDPOINT"):
         environment.pop(name, None)
@@ -86,15 +75,16 @@ def test_the_smoke_study_runs_through_offline(project):
 
 
 def test_the_mini_benchmark_and_the_stand_in_open_no_connection(monkeypatch):
-    from helpers import data
+    from helpers import data, encoders
 
     def refuse(*_):
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    study = Study.load(ROOT / "params/smoke.yaml")
+    monkeypatch.chdir(ROOT)
+    study = Study.load("params/smoke.yaml")
     assert len(data.examples(study, "mini_xcopa", "test", "zh")) == 300
-    assert bundled.locate().is_file()
+    assert encoders.load(study.sizes["base"].encoder)
 
 
 @pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.stem)

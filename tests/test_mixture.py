@@ -9,12 +9,13 @@ import pytest
 import torch
 import yaml
 from conftest import TASKS, write_rows, write_study
+from running import prepare, run, train
 
-from helpers import data, encoders, evaluation, training
+from helpers import data, encoders, training
 from helpers.encoders import batches
-from helpers.study import Study, StudyError
+from helpers.study import Condition, Study, StudyError
 from helpers.study.params import Mixture
-from helpers.training import fine_tuning, mixture
+from helpers.training.examples import MLM
 
 
 @pytest.fixture
@@ -65,82 +66,73 @@ def test_a_temperature_flattens_the_shares_of_what_the_cap_leaves():
     assert list(hot.values()) == pytest.approx([1 / 3] * 3, abs=1e-4)
 
 
+def examples(study: Study, **values) -> training.Examples:
+    """The examples of the mixture's one training, with other hyperparameters."""
+    condition = study.condition("base", "both")
+    changed = condition.hyperparameters.model_copy(update=values)
+    condition = Condition(**{**vars(condition), "hyperparameters": changed})
+    (found,) = training.english(condition, encoders.load(condition.home)[1], 1)
+    return found
+
+
 def test_an_update_mixes_tasks_and_a_batch_does_not(study):
-    made = study()
-    encoders.prepare(made, "base")
-    tokenizer = encoders.load(made.encoder_folder("base"))[1]
-    settings = made.hyperparameters("intermediate", "base", "both").model_copy(update={"steps": 50})
-    drawn_from = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
-    drawn = [item["component"] for item in drawn_from.items]
-    assert len(drawn) == 50 * 4
-    assert drawn.count("pairs") / len(drawn) == pytest.approx(
-        16 / 28, abs=0.1
-    )  # 24 capped at 16, and 12
-    updates = [set(drawn[at : at + 4]) for at in range(0, len(drawn), 4)]
+    made = prepare(study())
+    drawn = examples(made, steps=50).batches
+    components = [batch["component"] for batch in drawn]
+    assert len(components) == 50 * 4
+    share = components.count("pairs") / len(components)
+    assert share == pytest.approx(16 / 28, abs=0.1)  # 24 capped at 16, and 12
+    updates = [set(components[at : at + 4]) for at in range(0, len(components), 4)]
     assert sum(len(tasks) == 2 for tasks in updates) > 30
-    assert all(len(item["batch"]) <= 4 for item in drawn_from.items)
-    again = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
-    assert [i["component"] for i in again.items] == drawn and repr(again.items[7]) == repr(
-        drawn_from.items[7]
-    )
+    assert all(len(batch["batch"]) <= 4 for batch in drawn)
+    again = examples(made, steps=50).batches
+    assert [batch["component"] for batch in again] == components
+    assert repr(again[7]) == repr(drawn[7])
 
 
 def test_micro_batches_are_of_their_task_and_hold_all_of_it(study, monkeypatch):
-    made = study()
-    encoders.prepare(made, "base")
-    tokenizer = encoders.load(made.encoder_folder("base"))[1]
-    settings = made.hyperparameters("intermediate", "base", "both")
-    drawn_from = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
+    found = examples(prepare(study()))
     monkeypatch.setitem(batches.TRAINING_BUDGET, "cpu", 30)
-    for item in drawn_from.items:
-        parts = drawn_from.micro_batches([item])
-        assert len(parts) > 1 and {part["component"] for part in parts} == {item["component"]}
+    for batch in found.batches:
+        parts = training.training_parts(found, batch)
+        assert len(parts) > 1 and {part["component"] for part in parts} == {batch["component"]}
         rows = [
             ids[mask == 1].tolist()
             for part in parts
             for ids, mask in zip(part["input_ids"], part["attention_mask"], strict=True)
         ]
-        drawn = [list(ids) for row in item["batch"] for ids in row["input_ids"]]
+        drawn = [list(ids) for row in batch["batch"] for ids in row["input_ids"]]
         assert sorted(rows) == sorted(drawn)
 
 
 def test_every_head_and_the_one_encoder_learn(study):
-    made = study()
-    encoders.prepare(made, "base")
-    before = encoders.load(made.encoder_folder("base"))[0].state_dict()
-    trained = training.intermediate(made, "base", "both", 1)
+    condition = prepare(study()).condition("base", "both")
+    before = encoders.load(condition.home)[0].state_dict()
+    trained = train(condition)
     after = trained.model.encoder.state_dict()
     assert any(not torch.equal(before[key], after[key]) for key in before if "layer" in key)
     assert set(trained.model.names) == {"pairs", "choices"}
     assert trained.selection["task"] == "both" and trained.selection["n"] == 24 + 12
-    evaluation.write_intermediate(made, "base", "both", 1, trained)
-    handed, _ = encoders.initial_encoder(made, "base", "both", 1, 0.0)
+    run(condition)
+    handed, _ = encoders.start(condition.home, condition.encoder_folder(1), 0.0)
     assert all(torch.equal(handed.state_dict()[key], after[key]) for key in after)
-    assert made.settings("base", "both")["intermediate"]["mixture"]["cap"] == 16
+    assert condition.settings["intermediate"]["mixture"]["cap"] == 16
 
 
 def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
-    made = study(mixture={"mlm": {"files": ["text/sw.txt"]}})
+    made = prepare(study(mixture={"mlm": {"files": ["text/sw.txt"]}}))
     assert not made.trim and study().trim
-    encoders.prepare(made, "base")
-    encoder, tokenizer = encoders.load(made.encoder_folder("base"))
-    settings = made.hyperparameters("intermediate", "base", "both").model_copy(update={"steps": 20})
-    drawn_from = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
-    at = [i for i, (component, _) in enumerate(drawn_from.items.plan) if component == mixture.MLM]
-    assert at
-    item = drawn_from.items[at[0]]["batch"][0]
-    ids, labels = np.array(item["input_ids"][0]), np.array(item["labels"][0])
-    assert (labels != -100).any() and labels[0] == labels[
-        -1
-    ] == -100  # special pieces are never hidden
-    assert np.array_equal(
-        drawn_from.items[at[0]]["batch"][0]["input_ids"][0], ids
-    )  # nor others when it is asked again
-    model = fine_tuning._model(made, "base", "both", settings, encoder)
-    [part] = drawn_from.micro_batches([drawn_from.items[at[0]]])
-    loss = drawn_from.loss(model, part)
+    found = examples(made, steps=20)
+    masked = [batch for batch in found.batches if batch["component"] == MLM]
+    ids, labels = (np.array(masked[0]["batch"][0][key][0]) for key in ("input_ids", "labels"))
+    assert (labels != -100).any()
+    assert labels[0] == labels[-1] == -100  # special tokens are never hidden
+    condition = made.condition("base", "both")
+    encoder, tokenizer = encoders.load(condition.home)
+    model = training.build(condition, condition.stages[0], encoder)
+    loss = training.loss(model, training.training_parts(found, masked[0])[0], found)
     assert 0 < loss.item() < 3 * np.log(len(tokenizer))
-    assert training.intermediate(made, "base", "both", 1).log
+    assert train(condition).log
 
 
 def test_text_beside_the_tasks_may_be_a_catalogue_entry_in_some_languages(
@@ -153,33 +145,39 @@ def test_text_beside_the_tasks_may_be_a_catalogue_entry_in_some_languages(
         rows = [{"id": f"{language}{i}", "text": f"{language} dog {i}"} for i in range(6)]
         write_rows(sources / f"files/text/{language}.jsonl", rows)
     made = study(mixture={"mlm": {"task": "wiki", "languages": ["sw", "de"]}, "cap": 8})
-    assert [cell for cell in made.needed() if cell[0] == "wiki"] == [
-        ("wiki", "train", "sw"),
-        ("wiki", "train", "de"),
-    ]
-    data.prepare(made)
+    cells = [("wiki", "train", "sw"), ("wiki", "train", "de")]
+    assert [cell for cell in made.needed() if cell[0] == "wiki"] == cells
+    prepare(made)
     shutil.rmtree(sources / "files/text")  # later phases read what was kept
-    encoders.prepare(made, "base")
+    components = [batch["component"] for batch in examples(made, steps=50).batches]
+    assert components.count(MLM) / len(components) == pytest.approx(1 / 3, abs=0.1)
+    assert "wiki/train/sw" in made.condition("base", "both").settings["intermediate"]["examples"]
+
+
+def test_an_edited_text_file_changes_what_depends_on_it(study, sources):
+    made = prepare(study(mixture={"mlm": {"files": ["text/sw.txt"]}}))
+    before = made.condition("base", "both").settings
+    with (sources / "files/text/sw.txt").open("a", encoding="utf-8") as file:
+        file.write("samaki anakula\n")
+    data.prepare(made)
+    assert made.condition("base", "both").settings != before
+
+
+def test_about_fifteen_percent_of_the_tokens_are_hidden(study, sources):
+    line = "mbwa analala paka anakula farasi anakimbia " * 4
+    (sources / "files/text/sw.txt").write_text(4 * f"{line}\n", encoding="utf-8")
+    made = prepare(study(mixture={"mlm": {"files": ["text/sw.txt"]}}))
     tokenizer = encoders.load(made.encoder_folder("base"))[1]
-    settings = made.hyperparameters("intermediate", "base", "both").model_copy(update={"steps": 50})
-    drawn_from = mixture.of_mixture(made, "base", "both", tokenizer, settings, 1)
-    drawn = [item["component"] for item in drawn_from.items]
-    assert drawn_from.examples == 8 + 8 + 8
-    assert drawn.count(mixture.MLM) / len(drawn) == pytest.approx(1 / 3, abs=0.1)
-    assert "wiki" not in made.settings("base", "both")["intermediate"]["trained_on"]
-    assert made.settings("base", "both")["intermediate"]["text"]["files"] == entry["files"]
-
-
-def test_about_fifteen_percent_of_the_pieces_are_hidden(study):
-    tokenizer = encoders.load(study().sizes["base"].encoder)[1]
-    item, generator = {"input_ids": [[0, *range(10, 40), 2] * 1]}, np.random.default_rng(0)
-    masked = [mixture._mask(item, tokenizer, generator) for _ in range(400)]
-    labels = np.array([m["labels"][0] for m in masked])
-    ids = np.array([m["input_ids"][0] for m in masked])
+    found = examples(made, steps=200)
+    masked = [
+        item for batch in found.batches if batch["component"] == MLM for item in batch["batch"]
+    ]
+    labels = np.concatenate([item["labels"][0] for item in masked])
+    ids = np.concatenate([item["input_ids"][0] for item in masked])
     hidden = labels != -100
-    assert hidden[:, 1:-1].mean() == pytest.approx(0.15, abs=0.02)
-    assert (ids[hidden] == tokenizer.mask_token_id).mean() == pytest.approx(0.8, abs=0.04)
-    assert (ids[~hidden] == np.array([item["input_ids"][0]] * 400)[~hidden]).all()
+    free = hidden | ~np.isin(ids, tokenizer.all_special_ids)
+    assert hidden.sum() / free.sum() == pytest.approx(0.15, abs=0.03)
+    assert (ids[hidden] == tokenizer.mask_token_id).mean() == pytest.approx(0.8, abs=0.05)
 
 
 def test_translated_data_is_a_task_that_is_trained_in_another_language(sources, tmp_path):
@@ -194,7 +192,8 @@ def test_translated_data_is_a_task_that_is_trained_in_another_language(sources, 
     made = Study.load(path, tmp_path / "outputs")
     cells = [cell[1:] for cell in made.needed() if cell[0] == "translated"]
     assert cells == [("train", "de"), ("train", "sw"), ("validation", "en")]
-    rows = data.trained_on(made, "translated", "train")
+    data.prepare(made)
+    rows = data.trained_on(made.data, made.tasks["translated"], "train")
     assert (
         len(rows) == 48
         and rows[0]["text_a"].startswith("Hund")
@@ -230,8 +229,6 @@ def test_a_mixture_of_what_is_not_there_is_named(sources, tmp_path, monkeypatch,
     assert all(part in str(error.value) for part in parts)
 
 
-def test_missing_text_is_named(study, sources):
-    made = study(mixture={"mlm": {"files": ["text/none.txt"]}})
-    encoders.prepare(made, "base")
-    with pytest.raises(StudyError, match=r"mixtures.mlm.files: no such file .*none.txt"):
-        training.intermediate(made, "base", "both", 1)
+def test_missing_text_is_named_before_anything_runs(study):
+    with pytest.raises(StudyError, match=r"mixtures.both.mlm.files: no such file .*none.txt"):
+        data.prepare(study(mixture={"mlm": {"files": ["text/none.txt"]}}))

@@ -1,8 +1,6 @@
 """Names stay inside the outputs, strings stay data, and nothing runs that a params file says."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,6 @@ from conftest import TASKS, write_study
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from helpers.batch import recovery
 from helpers.study import Study, StudyError
 
 ROOT = Path(__file__).parents[1]
@@ -53,18 +50,6 @@ def test_no_language_leads_out_of_the_outputs(tiny_sources, tmp_path, language):
         Study.load(params, tmp_path / "outputs")
 
 
-@pytest.mark.parametrize("link", ["tiny", "tiny/base", "tiny/base/none/pairs"])
-def test_no_link_leads_out_of_the_outputs(tiny_sources, tmp_path, link):
-    study = Study.load(write_study(tmp_path / "params", tiny_sources), tmp_path / "outputs")
-    (tmp_path / "elsewhere").mkdir()
-    path = study.outputs / link
-    path.parent.mkdir(parents=True)
-    path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StudyError, match="leads out"), recovery.only_one(study):
-        pass
-    assert list((tmp_path / "elsewhere").iterdir()) == []
-
-
 @pytest.mark.parametrize(
     "text", ['"; raise SystemExit #', "'''\nimport os\n'''", "\\", "{study}", "a\nb", "$(id)"]
 )
@@ -77,23 +62,10 @@ def test_strings_reach_notebooks_as_data(text):
     assert names["study"] == names["target"] == text
 
 
-def test_paths_reach_snakemake_as_data_and_no_rule_has_a_shell(tiny_sources, tmp_path):
-    odd = tmp_path / "it's; $(touch gone) & `x`"
-    params, outputs = write_study(odd, tiny_sources), odd / "outputs"
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["-n", "--cores", "1", "--config", f"study={params}", f"outputs={outputs}"]
-    plan = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert plan.returncode == 0, plan.stderr
-    said = plan.stdout + plan.stderr
-    assert said.count(f"output: {outputs}/tiny") >= 5 and said.count("rule target:") == 4
-    assert not (tmp_path / "gone").exists()
-    assert not re.search(r"^ *(shell|script|wrapper):", (ROOT / "Snakefile").read_text(), re.M)
-
-
 def test_nothing_in_the_package_loads_or_runs_what_it_reads():
     forbidden = r"shell=True|os\.system|os\.popen|trust_remote_code=True|\bpickle\b\."
     forbidden += r"|yaml\.load\(|(?<![\w.])(eval|exec)\("
-    for path in (ROOT / "src/helpers").rglob("*.py"):
+    for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(forbidden, text), path
         for call in re.findall(r"torch\.load\([^)]*\)", text):

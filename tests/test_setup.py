@@ -70,6 +70,13 @@ def test_the_page_of_the_public_api_is_what_the_docstrings_say(monkeypatch):
     )
 
 
+def test_the_sheet_of_samples_for_speakers_is_current(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from write_mini_samples import SHEET, sample_sheet
+
+    assert SHEET.read_text(encoding="utf-8") == sample_sheet(), "python docs/write_mini_samples.py"
+
+
 def test_imports_go_one_way(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     from write_api import PACKAGES

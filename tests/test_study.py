@@ -1,5 +1,6 @@
 """Params: what a study says, and what is said when it says nonsense."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 from conftest import TASKS, write_study
 
-from helpers.batch import plan
+from helpers import data
 from helpers.study import NONE, Study, StudyError
 
 FEW = {"steps": 2, "batch_size": 4, "max_length": 32, "learning_rate": 1e-3}
@@ -53,9 +54,43 @@ def test_variants_are_one_task_under_several_names_with_overrides_of_their_own(s
 
 
 def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp_path):
-    one = Study.load(write_study(tmp_path / "a", sources))
-    two = Study.load(write_study(tmp_path / "b", sources, targets=["pairs", "choices"]))
-    assert one.settings("base", "choices", "pairs") == two.settings("base", "choices", "pairs")
+    settings = []
+    for name, targets in (("a", ["pairs"]), ("b", ["pairs", "choices"])):
+        path = write_study(tmp_path / name, sources, targets=targets)
+        study = Study.load(path, tmp_path / name)
+        data.prepare(study)
+        settings.append(study.condition("base", "choices", "pairs").settings)
+    assert settings[0] == settings[1]
+
+
+def test_the_record_of_a_study_holds_the_settings_of_every_condition(tiny_study, tmp_path):
+    study = Study.load(tiny_study, tmp_path / "outputs")
+    data.prepare(study)
+    study.write_record()
+    record = json.loads((study.folder / "study.json").read_text())
+    names = {f"{size}/{task}" for size in ("base", "large") for task in ("none", "choices")}
+    expected = {"base", "large", "base/choices", "large/choices", *(f"{n}/pairs" for n in names)}
+    assert set(record["settings"]) == expected
+    condition = study.condition("large", "choices", "pairs")
+    assert record["settings"]["large/choices/pairs"] == condition.settings
+    assert len(record["runs"]) == len(study.runs())
+
+
+def test_outputs_of_another_version_are_refused_in_one_line(tiny_study, tmp_path):
+    study = Study.load(tiny_study, tmp_path / "outputs")
+    data.prepare(study)
+    (study.encoder_folder("base")).mkdir(parents=True)
+    (study.encoder_folder("base") / "run.json").write_text("{}")
+    with pytest.raises(StudyError, match=r"another version .*; expected layout 0.3; remove"):
+        study.write_record()
+
+
+def test_sizes_may_have_numbers_as_names(sources, tmp_path):
+    """papermill reads `-p size 12` as a number."""
+    size = {"encoder": str(sources / "encoder"), "title": "a number", "pooling": "mean"}
+    study = Study.load(write_study(tmp_path / "p", sources, sizes={"12": size}), tmp_path / "o")
+    data.prepare(study)
+    assert study.condition(12, "none", "pairs").size == "12"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +153,6 @@ def test_settings_of_a_run_do_not_change_when_another_task_is_added(sources, tmp
             {"phases": {"intermediate": FEW, "target": {**FEW, "learning_rate": None}}},
             "phases.target.learning_rate: found None, expected a number or a sweep",
         ),
-        ({"rate": 1.0}, "rate: unknown key"),
         ({"name": "../elsewhere"}, "name: String should match pattern"),
         (
             {"sizes": {"base": {"encoder": "x", "title": "x", "pooling": "max"}}},
@@ -177,7 +211,7 @@ def test_a_study_is_read_where_its_encoder_is_not(tiny_study, sources):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"files": None}, "expected exactly one of the keys hub, files, generator and parts"),
+        ({"files": None}, "expected exactly one of the keys hub, files and parts"),
         ({"metric": "f1"}, "metric 'f1' of format sentence_pair; expected ['accuracy']"),
         ({"trained_in": ["fr"]}, "trained_in: unknown language 'fr'; expected one of de, en, sw"),
         ({"label_values": [0, 1]}, "label_values has 2 entries, labels has 3"),
@@ -205,8 +239,5 @@ def test_an_unknown_name_is_said_with_the_known_ones(tiny_study):
 
 
 @pytest.mark.parametrize("name", sorted({p.stem for p in Path("params").glob("*")} - {"tasks"}))
-def test_the_studies_that_come_with_the_project_are_valid_and_can_be_planned(name):
-    study = Study.load(f"params/{name}.yaml")
-    phases = plan.plan(study)
-    assert study.name == name and name in plan.show(study, phases)
-    assert phases.loc["target", "runs"] == len(study.runs())
+def test_the_studies_that_come_with_the_project_are_valid(name):
+    assert Study.load(f"params/{name}.yaml").name == name

@@ -1,8 +1,8 @@
-"""Low-rank adapters (LoRA, Hu et al. 2022), by the ``peft`` library.
+"""How an encoder's weights are held in training: adapters, bf16, gradient checkpointing.
 
-An encoder's own weights stay as they are; each linear layer learns a product of two small matrices
-that is added to its own. What is handed on from an intermediate task is these matrices, which
-the next training finds added to the weights.
+Low-rank adapters (LoRA, Hu et al. 2022) are the ``peft`` library's: an encoder's own weights stay
+as they are, and each linear layer learns a product of two small matrices that is added to its own.
+What is handed on from an intermediate task is these matrices.
 """
 
 import warnings
@@ -21,6 +21,26 @@ CONFIG = "adapter_config.json"
 """In a folder that holds an adapter, as the library names it."""
 
 
+def adapt(encoder: PreTrainedModel, size: Size, precision: str, train: bool = True) -> None:
+    """Prepare an encoder for training as its size says, or (``train`` false) for reading alone.
+
+    Precision, adapters and rounded weights are set here together: what computes with the encoder
+    reads its ``precision``. Linear layers that are not trained keep their weights in bf16 where
+    products are in bf16: autocast rounds them for every product anyway, so no state changes.
+    """
+    encoder.precision = precision
+    if not train:
+        encoder.requires_grad_(False)
+    elif size.tuning == "lora":
+        _add(encoder, size)
+    if precision == "bf16" and (size.tuning == "lora" or not train):
+        for module in families.layers(encoder).modules():
+            if isinstance(module, nn.Linear) and not module.weight.requires_grad:
+                module.to(torch.bfloat16)
+    if train and size.gradient_checkpointing:
+        families.checkpoint_gradients(encoder)
+
+
 def targets(encoder: PreTrainedModel, size: Size) -> list[str]:
     """Names, within a layer, of the linear layers that get an adapter.
 
@@ -29,16 +49,16 @@ def targets(encoder: PreTrainedModel, size: Size) -> list[str]:
     modules = families.layers(encoder)[0].named_modules()
     linear = [name for name, module in modules if isinstance(module, nn.Linear)]
     chosen = []
-    for asked in size.lora.targets:
-        found = [name for name in linear if f".{name}".endswith(f".{asked}")]
-        if not found:
-            wrong = f"lora.targets: no linear layer '{asked}'; expected some of {', '.join(linear)}"
-            raise StudyError(f"encoder {size.encoder}: {wrong}")
-        chosen += found
+    for ending in size.lora.targets:
+        fitting = [name for name in linear if f".{name}".endswith(f".{ending}")]
+        if not fitting:
+            wrong = f"lora.targets: no linear layer '{ending}'; expected some of"
+            raise StudyError(f"encoder {size.encoder}: {wrong} {', '.join(linear)}")
+        chosen += fitting
     return chosen or linear
 
 
-def add(encoder: PreTrainedModel, size: Size) -> None:
+def _add(encoder: PreTrainedModel, size: Size) -> None:
     """Freeze an encoder's weights and give its linear layers adapters, in float32."""
     from peft import LoraConfig  # here, since few studies need what it imports
 
@@ -52,16 +72,6 @@ def add(encoder: PreTrainedModel, size: Size) -> None:
     config.base_model_name_or_path = str(Path(str(encoder.name_or_path)).resolve())
 
 
-def round_frozen(encoder: PreTrainedModel) -> None:
-    """Keep the weights of linear layers that are not trained in bf16.
-
-    Autocast rounds them for every product, so that no state changes; the memory is half.
-    """
-    for module in families.layers(encoder).modules():
-        if isinstance(module, nn.Linear) and not module.weight.requires_grad:
-            module.to(torch.bfloat16)
-
-
 def merge(encoder: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Add the adapter in ``folder`` to an encoder's weights, in float32."""
     from peft import PeftModel
@@ -69,6 +79,6 @@ def merge(encoder: PreTrainedModel, folder: Path) -> PreTrainedModel:
     return PeftModel.from_pretrained(encoder, folder).merge_and_unload()
 
 
-def is_in(folder: str | Path) -> bool:
+def are_in(folder: str | Path) -> bool:
     """Whether a folder holds an adapter rather than a whole encoder."""
     return (Path(folder) / CONFIG).is_file()

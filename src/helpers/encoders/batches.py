@@ -6,7 +6,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from helpers.encoders import hardware
-from helpers.tasks.labels import IGNORED
+from helpers.formats.labels import IGNORED
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384}
 """Tokens, padding included, that one batch of predictions holds at the most: what a core's share of
@@ -17,14 +17,22 @@ TRAINING_BUDGET = {"cpu": 512, "cuda": 65536}
 micro-batches whose gradients add up to its own. On two cores XLM-R base's shape learns 1.4 times as
 fast in micro-batches of 512 tokens as in ones of 2,048, with 1.4 GB less: what is in use stays in
 the cache, and no memory is asked of the system anew."""
+SEGMENTS = "token_type_ids"
+"""In features for models that tell the texts of a pair apart by segments (BERT)."""
 
 
 def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
-    """All sequences, padded to the longest: input_ids and attention_mask (sequences, tokens)."""
+    """All sequences, padded to the longest: what a model is called with, (sequences, tokens) each.
+
+    ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where the features have them.
+    """
     sequences = [ids for feature in features for ids in feature["input_ids"]]
     ids, lengths = _padded(sequences, pad), torch.tensor(list(map(len, sequences)))
     mask = torch.arange(ids.shape[1]) < lengths[:, None]
-    return {"input_ids": ids, "attention_mask": mask.long()}
+    inputs = {"input_ids": ids, "attention_mask": mask.long()}
+    if SEGMENTS in features[0]:
+        inputs[SEGMENTS] = _padded([ids for f in features for ids in f[SEGMENTS]], 0)
+    return inputs
 
 
 def collate_labels(features: list[dict]) -> torch.Tensor:
@@ -39,16 +47,19 @@ def _padded(rows: list, fill: int) -> torch.Tensor:
     return pad_sequence(tensors, batch_first=True, padding_value=fill)
 
 
+def single_sequences(features: list[dict]) -> list[dict]:
+    """Features of one sequence each, with its labels if sequences have labels of their own."""
+    names = [n for n in ("input_ids", SEGMENTS, "labels") if isinstance(features[0].get(n), list)]
+    rows = (zip(*(feature[name] for name in names), strict=True) for feature in features)
+    return [{n: [v] for n, v in zip(names, row, strict=True)} for some in rows for row in some]
+
+
 def training_items(features: list[dict]) -> list[dict]:
     """Features as a training draws them: a sequence with labels of its own is an item."""
-    items = []
-    for feature in features:
-        if isinstance(feature["labels"], list):
-            pairs = zip(feature["input_ids"], feature["labels"], strict=True)
-            items += [{"input_ids": [ids], "labels": [marks]} for ids, marks in pairs]
-        else:
-            items.append({"input_ids": feature["input_ids"], "labels": feature["labels"]})
-    return [{**item, "length": length(item)} for item in items]
+    if features and isinstance(features[0]["labels"], list):
+        features = single_sequences(features)
+    names = ("input_ids", SEGMENTS, "labels")
+    return [{n: f[n] for n in names if n in f} | {"length": length(f)} for f in features]
 
 
 def length(feature: dict) -> int:
@@ -74,5 +85,5 @@ def batches(features: list[dict], budget: int) -> Iterator[list[int]]:
 
 def micro_batches(items: list[dict]) -> list[list[dict]]:
     """A training batch in micro-batches of like length; one within the budget stays as it is."""
-    found = list(batches(items, TRAINING_BUDGET[hardware.device().type]))
-    return [[items[i] for i in part] for part in found] if len(found) > 1 else [items]
+    parts = list(batches(items, TRAINING_BUDGET[hardware.device().type]))
+    return [[items[i] for i in part] for part in parts] if len(parts) > 1 else [items]

@@ -12,16 +12,17 @@ from typing import cast
 
 import torch
 from torch import nn
-from transformers import MT5EncoderModel, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
-from helpers.encoders import hardware
 from helpers.study import Hyperparameters, StudyError
 from helpers.study.architectures import FAMILIES, Family
 from helpers.study.catalogue import unknown
 
-CLASSES = {"mt5": MT5EncoderModel}
-"""Classes of architectures whose ``AutoModel`` has a decoder too."""
+CROSSOVER = 256
+"""Tokens from which SDPA is the faster attention on a processor: a forward and backward pass with
+eager attention took 0.99 times as long as one with SDPA at 16 tokens, 1.03 at 128, 1.08 at 256 and
+1.54 at 512 (docs/cost.md)."""
 
 
 def family(config: PretrainedConfig) -> Family:
@@ -38,7 +39,7 @@ def layers(encoder: PreTrainedModel) -> nn.ModuleList:
 
 
 def words(encoder: PreTrainedModel) -> nn.Parameter:
-    """An encoder's word embeddings (tokens, hidden)."""
+    """An encoder's word embeddings (tokens, size of an embedding)."""
     return encoder.get_input_embeddings().get_parameter("weight")
 
 
@@ -71,23 +72,6 @@ def lower_parameters(encoder: PreTrainedModel, count: int) -> dict[str, nn.Param
     return {name: p for name, p in encoder.named_parameters() if id(p) not in upper}
 
 
-def longest(encoder: PreTrainedModel) -> float:
-    """Tokens of the longest text that an encoder has positions for; inf where it learned none."""
-    for name, module in encoder.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            unused = [] if module.padding_idx is None else range(module.padding_idx + 1)  # RoBERTa
-            return module.num_embeddings - len(unused)
-    return math.inf
-
-
-def check(encoder: PreTrainedModel, settings: Hyperparameters, where: str) -> None:
-    """Raise :class:`StudyError` where hyperparameters ask for more than an encoder has."""
-    known = {"max_length": longest(encoder), "frozen_layers": len(layers(encoder))}
-    for key, most in known.items():
-        if (found := getattr(settings, key)) > most:
-            raise StudyError(f"{where}: {key}: found {found}, expected at most {most}")
-
-
 def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
     """Train neither the embeddings nor the lowest ``count`` layers; returns these modules."""
     if not count:
@@ -100,6 +84,23 @@ def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
     return [m for name, m in modules if not around.startswith(name) and id(m) not in upper]
 
 
+def longest(encoder: PreTrainedModel) -> float:
+    """Tokens of the longest text that an encoder has positions for; inf where it learned none."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa
+            return module.num_embeddings - unused
+    return math.inf
+
+
+def check(encoder: PreTrainedModel, settings: Hyperparameters, where: str) -> None:
+    """Raise :class:`StudyError` where hyperparameters ask for more than an encoder has."""
+    most = {"max_length": longest(encoder), "frozen_layers": len(layers(encoder))}
+    for key, limit in most.items():
+        if (value := getattr(settings, key)) > limit:
+            raise StudyError(f"{where}: {key}: found {value}, expected at most {limit}")
+
+
 def checkpoint_gradients(encoder: PreTrainedModel) -> None:
     """Have an encoder's layers compute their states anew for the gradients, and keep only inputs.
 
@@ -110,19 +111,26 @@ def checkpoint_gradients(encoder: PreTrainedModel) -> None:
     encoder.disable_input_require_grads()
 
 
-def choose_attention(encoder: PreTrainedModel, length: int) -> None:
-    """Have an encoder use the fastest attention for sequences of ``length`` tokens.
+def choose_attention(encoder: PreTrainedModel, length: int, bf16: bool) -> None:
+    """Have an encoder use the fastest attention that it has for sequences of ``length`` tokens.
 
-    That is FlashAttention on a GPU where it is installed and products are in bf16, SDPA on any
-    other GPU and for long sequences on a processor; of these what the architecture has.
+    FlashAttention on a GPU where it is installed (it has no float32), else SDPA, which on a
+    processor pays for long sequences only.
     """
-    gpu, kind = torch.cuda.is_available(), "eager"
-    if (gpu or length >= hardware.CROSSOVER) and encoder._supports_sdpa:
+    kind = "eager"
+    if torch.cuda.is_available():
+        kind = "flash_attention_2" if bf16 and is_flash_attn_2_available() else "sdpa"
+    elif length >= CROSSOVER:
         kind = "sdpa"
-    if is_flash_attn_2_available() and torch.is_autocast_enabled("cuda"):  # it has no float32
-        kind = "flash_attention_2" if encoder._supports_flash_attn else kind
-    if encoder.config._attn_implementation != kind:
-        encoder.set_attn_implementation(kind)
+    if getattr(encoder, "attention", None) == kind:
+        return
+    for next_best in dict.fromkeys([kind, "sdpa", "eager"]):
+        try:
+            encoder.set_attn_implementation(next_best)
+            break
+        except (ValueError, ImportError):  # not every architecture has every kind
+            continue
+    encoder.attention = kind
 
 
 class _Stand(nn.Module):
@@ -141,12 +149,12 @@ class _Stand(nn.Module):
 
 @contextmanager
 def _exchanged(encoder: PreTrainedModel, new: list[nn.Module]) -> Iterator[None]:
-    own = list(layers(encoder))
+    before = list(layers(encoder))
     set_layers(encoder, new)
     try:
         yield
     finally:
-        set_layers(encoder, own)
+        set_layers(encoder, before)
 
 
 def states_after(encoder: PreTrainedModel, depth: int, **inputs) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """What this machine's processor and GPU can do, and the settings that follow."""
 
 import json
-import math
 import os
 import platform
 import re
@@ -12,18 +11,10 @@ from pathlib import Path
 import torch
 from torch.utils.benchmark import Timer
 
-from helpers.study import Study
 from helpers.study.files import read_json
 
-CROSSOVER = 256
-"""Tokens from which SDPA is the faster attention on a processor: a forward and backward pass with
-eager attention took 0.99 times as long as one with SDPA at 16 tokens, 1.03 at 128, 1.08 at 256 and
-1.54 at 512 (docs/cost.md)."""
-MEASURED = "precision.{device}.json"
-"""In a study's folder: what was measured for ``precision: auto``, for each kind of device."""
 _SHAPE = (256, 768, 3072)
 """Tokens, inputs and outputs of the product that is timed: a feed-forward layer of XLM-R base."""
-_ROUNDS = 3
 _MARGIN = 1.2
 """bf16 must be this many times as fast: autocast converts weights, which the product does not show.
 """
@@ -34,19 +25,19 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def precision(study: Study) -> str:
-    """``fp32`` or ``bf16``: what the study says, or for ``auto`` the faster one here.
+def precision(asked: str, folder: Path) -> str:
+    """``fp32`` or ``bf16``: what is ``asked`` for, or for ``auto`` the faster one here.
 
-    Each kind of device is measured once a study, in a fraction of a second; what is found is kept
-    with the study and decides for all its runs, on whatever machine they are made.
+    Each kind of device is measured once per study, in a fraction of a second; the measurement is
+    kept in ``folder`` and decides for all runs, on whatever machine they are made.
     """
-    if study.precision != "auto":
-        return study.precision
-    path = study.folder / MEASURED.format(device=device().type)
+    if asked != "auto":
+        return asked
+    path = folder / f"precision.{device().type}.json"
     if not path.exists():
         rates = product_rates()
         chosen = "bf16" if rates["bf16"] > _MARGIN * rates["fp32"] else "fp32"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f"{path.name}.{os.getpid()}")
         beside.write_text(json.dumps({"precision": chosen, "gflops": rates}), encoding="utf-8")
         with suppress(FileExistsError):  # sizes are prepared side by side: the first decides
@@ -56,19 +47,17 @@ def precision(study: Study) -> str:
 
 
 def product_rates(seconds: float = 0.2) -> dict[str, float]:
-    """GFLOP/s of a linear layer in float32 and in bf16 on this device, best of several rounds."""
+    """GFLOP/s of a linear layer in float32 and in bf16 on this device, best of three rounds."""
     tokens, inputs, outputs = _SHAPE
-    states, weight = torch.randn(tokens, inputs), torch.randn(outputs, inputs)
-    timers = {}
-    for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        given = {"states": states.to(device(), kind), "weight": weight.to(device(), kind)}
-        code = "torch.nn.functional.linear(states, weight)"
-        timers[name] = Timer(code, globals=given, num_threads=torch.get_num_threads())
-    best, share = dict.fromkeys(timers, math.inf), seconds / len(timers) / _ROUNDS
-    for _ in range(_ROUNDS):  # in turns: what else runs here slows both down
-        for name, timer in timers.items():
-            best[name] = min(best[name], *timer.blocked_autorange(min_run_time=share).times)
-        if best["bf16"] > 4 * best["fp32"]:  # emulated: no round would change that
+    code = "torch.nn.functional.linear(states, weight)"
+    best: dict[str, float] = {}
+    for name, kind in 3 * (("fp32", torch.float32), ("bf16", torch.bfloat16)):  # in turns
+        tensors = {"states": torch.randn(tokens, inputs), "weight": torch.randn(outputs, inputs)}
+        tensors = {key: tensor.to(device(), kind) for key, tensor in tensors.items()}
+        timer = Timer(code, globals=tensors, num_threads=torch.get_num_threads())
+        took = min(timer.blocked_autorange(min_run_time=seconds / 6).times)
+        best[name] = min(took, best.get(name, took))
+        if took > 4 * best["fp32"]:  # bf16 is emulated: no other round would change that
             break
     return {name: 2e-9 * tokens * inputs * outputs / took for name, took in best.items()}
 

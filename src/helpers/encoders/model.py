@@ -1,7 +1,6 @@
 """An encoder with a head, and its predictions: what every format trains and evaluates."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch.nn import functional
 from transformers import PretrainedConfig, PreTrainedModel
 
 from helpers.encoders import families
-from helpers.encoders.batches import TOKEN_BUDGET, batches, collate
+from helpers.encoders.batches import SEGMENTS, TOKEN_BUDGET, batches, collate, single_sequences
 
 
 class Head(nn.Module):
@@ -51,14 +50,18 @@ class Head(nn.Module):
 
 
 class MaskedHead(nn.Module):
-    """Logits over the vocabulary: a transform that begins as the identity, then the embeddings."""
+    """Logits over the vocabulary: a transform that begins as the identity, then the embeddings.
+
+    ELECTRA's embeddings are narrower than its states: there the transform begins as a cut.
+    """
 
     def __init__(self, encoder: PreTrainedModel):
         super().__init__()
         config, self.words = encoder.config, families.words(encoder)
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=getattr(config, "layer_norm_eps", 1e-5))
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        tokens, width = self.words.shape
+        self.dense = nn.Linear(config.hidden_size, width)
+        self.norm = nn.LayerNorm(width, eps=getattr(config, "layer_norm_eps", 1e-5))
+        self.bias = nn.Parameter(torch.zeros(tokens))
         nn.init.eye_(self.dense.weight)
         nn.init.zeros_(self.dense.bias)
 
@@ -71,21 +74,26 @@ class MaskedHead(nn.Module):
 class EncoderModel(nn.Module):
     """An encoder whose lowest layers may be frozen; its states, or those after ``layer`` layers.
 
-    ``precision`` is ``fp32`` or ``bf16``, the type of matrix products (autocast).
     ``cached_states``, where set, finds the states of sequences after the lowest layers
-    (:class:`helpers.encoders.hidden_states.States`), which are then not computed again.
+    (:class:`helpers.encoders.frozen.States`), which are then not computed again.
     ``shape`` is the level and width of its head, as a format's ``head`` says them.
-    ``asked`` and ``spared`` count, in prediction, tokens times layers: what the texts have, and
-    what of it was not computed because it was known, or is above ``layer``.
     """
 
     def __init__(self, encoder: PreTrainedModel, layer: int | None = None):
         super().__init__()
-        self.encoder, self.layer, self.precision = encoder, layer, "fp32"
+        self.encoder, self.layer = encoder, layer
         self.cached_states: Any = None
         self.shape: tuple[str, int] | None = None
-        self.asked = self.spared = 0
         self._frozen: list[nn.Module] = []
+
+    @property
+    def precision(self) -> str:
+        """``fp32`` or ``bf16``, the type of matrix products: as the encoder was adapted."""
+        return getattr(self.encoder, "precision", "fp32")
+
+    def in_use(self) -> nn.Module | None:
+        """The head that reads the states, if there is one."""
+        return None
 
     def freeze(self, layers: int) -> None:
         """Leave the embeddings and the lowest ``layers`` as they are, without dropout too.
@@ -107,22 +115,35 @@ class EncoderModel(nn.Module):
             return nullcontext()
         return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def states(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """States (sequences, tokens, hidden) of the layer that is read."""
-        families.choose_attention(self.encoder, input_ids.shape[1])
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        cached, layers = self.cached_states, len(families.layers(self.encoder))
         if self.layer is not None:  # without what follows the last, such as a norm
-            self._spare(layers - self.layer, attention_mask)
             return families.states_after(self.encoder, self.layer, **inputs)
-        if cached is not None and (found := cached.find(**inputs)) is not None:
-            self._spare(cached.depth, attention_mask)
-            return families.states_from(self.encoder, cached.depth, found, **inputs)
+        cached = self.cached_states
+        if cached is not None and (states := cached.find(**inputs)) is not None:
+            return families.states_from(self.encoder, cached.depth, states, **inputs)
         return self.encoder(**inputs).last_hidden_state
 
-    def _spare(self, layers: int, attention_mask: torch.Tensor) -> None:
-        if not self.training:  # where a compiled model would be compiled anew for each count
-            self.spared += layers * int(attention_mask.sum())
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+        chosen: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """States, or the head's logits: (sequences, width) or (sequences, tokens, width), float32.
+
+        ``chosen`` (sequences, tokens) are the tokens that the head reads, else all that are there.
+        """
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:  # not every model takes them
+            inputs[SEGMENTS] = token_type_ids
+        families.choose_attention(self.encoder, input_ids.shape[1], self.precision == "bf16")
+        with self.autocast():
+            states, head = self.states(inputs), self.in_use()
+            if head is not None:
+                states = head(states, attention_mask if chosen is None else chosen)
+        return states.float()
 
 
 class EncoderWithHead(EncoderModel):
@@ -142,29 +163,14 @@ class EncoderWithHead(EncoderModel):
         self.shape = (level, width)
 
     def in_use(self) -> nn.Module:
-        """The head that reads the states."""
         return self.head
 
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        chosen: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Logits in float32: (sequences, width) or (sequences, tokens, width).
 
-        ``chosen`` (sequences, tokens) are the tokens that the head reads, else all that are there.
-        """
-        with self.autocast():
-            states = super().forward(input_ids, attention_mask)
-            return self.in_use()(states, attention_mask if chosen is None else chosen).float()
-
-
-class EncoderWithHeads(EncoderWithHead):
+class EncoderWithHeads(EncoderModel):
     """An encoder and a head per component of a mixture; ``component`` says which one is in use."""
 
     def __init__(self, encoder: PreTrainedModel, heads: dict[str, nn.Module]):
-        EncoderModel.__init__(self, encoder)
+        super().__init__(encoder)
         self.component = next(iter(heads))
         self.names = {name: f"head_{i}" for i, name in enumerate(heads)}
         self.heads = nn.ModuleDict({self.names[name]: head for name, head in heads.items()})
@@ -181,49 +187,48 @@ def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
     return (states * mask).sum(1) / mask.sum(1)
 
 
+def retrieval_layer(depth: int, size: int | None = None, task: int | None = None) -> int:
+    """The layer after which an encoder of ``depth`` layers is read to find translations.
+
+    The layer that the size names, else the one that the task does, else that of jiant, the code of
+    Phang et al. (2020): 8 of 12, 14 of 24. XTREME's script reads Tatoeba there too.
+    """
+    return size or min(task or depth // 2 + 2, depth)
+
+
 def predict(
     model: EncoderModel,
     features: list[dict],
     pad: int,
     advance: Callable[[int], object] | None = None,
 ) -> list[np.ndarray]:
-    """Logits of every feature, in the order given; a text that occurs several times runs once.
+    """Logits of every feature, in the order given.
 
     Each is (sequences, width) or (sequences, tokens, width), tokens as many as the batch's longest.
     ``advance`` is told how many sequences are done.
     """
-    apart = model.shape == ("vector", 0)  # there a feature's sequences know nothing of each other
-    texts = [f["input_ids"] for f in features]
-    places: dict[tuple, list[int]] = defaultdict(list)
-    units = [[ids] for text in texts for ids in text] if apart else texts
-    for at, text in enumerate(units):
-        places[tuple(np.asarray(ids, np.int32).tobytes() for ids in text)].append(at)
-    once = [{"input_ids": [np.frombuffer(ids, np.int32) for ids in text]} for text in places]
-    copies, layers = list(places.values()), len(families.layers(model.encoder))
-    found: dict[int, np.ndarray] = {}
-    for index, logits in _logits(model, once, pad):
-        same, sequences = copies[index], once[index]["input_ids"]
-        found |= dict.fromkeys(same, logits)
-        tokens = layers * sum(map(len, sequences))
-        model.asked += len(same) * tokens
-        model.spared += (len(same) - 1) * tokens
-        if advance:
-            advance(len(same) * len(sequences))
-    rows = (found[at] for at in range(len(found)))
-    return [np.concatenate([next(rows) for _ in text]) if apart else next(rows) for text in texts]
+    if features and model.shape == ("vector", 0):  # its sequences know nothing of each other
+        rows = iter(_logits(model, single_sequences(features), pad, advance))
+        return [np.concatenate([next(rows) for _ in f["input_ids"]]) for f in features]
+    return _logits(model, features, pad, advance)
 
 
-def _logits(model: EncoderModel, features: list[dict], pad: int) -> Iterator[tuple]:
-    """(index, logits) of every feature, in batches of like length."""
+def _logits(model: EncoderModel, features: list[dict], pad: int, advance) -> list[np.ndarray]:
+    """Logits of features, computed in batches of like length."""
     device, training = next(model.parameters()).device, model.training
+    by_index: dict[int, np.ndarray] = {}
     model.eval()
-    for batch in batches(features, TOKEN_BUDGET[device.type]):
-        inputs = collate([features[i] for i in batch], pad)
-        with torch.inference_mode(), model.autocast():
+    with torch.inference_mode(), model.autocast():  # one context: weights are rounded once
+        for batch in batches(features, TOKEN_BUDGET[device.type]):
+            inputs = collate([features[i] for i in batch], pad)
             logits = model(**{name: value.to(device) for name, value in inputs.items()})
-        counts = [len(features[i]["input_ids"]) for i in batch]
-        yield from zip(batch, (x.numpy() for x in logits.float().cpu().split(counts)), strict=True)
+            counts = [len(features[i]["input_ids"]) for i in batch]
+            parts = logits.float().cpu().split(counts)
+            by_index |= {i: part.numpy() for i, part in zip(batch, parts, strict=True)}
+            if advance:
+                advance(sum(counts))
     model.train(training)
+    return [by_index[i] for i in range(len(features))]
 
 
 class _AllLayers(EncoderModel):
@@ -231,20 +236,19 @@ class _AllLayers(EncoderModel):
 
     pooling: str
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        families.choose_attention(self.encoder, input_ids.shape[1])
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    def states(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         states = self.encoder(**inputs, output_hidden_states=True).hidden_states
-        return torch.stack([pool(s, attention_mask, self.pooling) for s in states], 1)
+        return torch.stack([pool(s, inputs["attention_mask"], self.pooling) for s in states], 1)
 
 
 def embed(
     encoder: PreTrainedModel, tokenizer, texts: list[str], pooling: str = "mean"
 ) -> np.ndarray:
     """Unit vectors (1 + layers, texts, hidden): a text's embeddings, then each layer's states."""
-    model = _AllLayers(encoder)
+    model = _AllLayers(encoder).eval()
     model.pooling = pooling
-    cut = tokenizer(texts, truncation=True, max_length=128)["input_ids"]
-    rows = predict(model, [{"input_ids": [ids]} for ids in cut], tokenizer.pad_token_id)
-    vectors = np.concatenate(rows).swapaxes(0, 1)
+    cut = tokenizer(texts, truncation=True, max_length=128)
+    names = [name for name in ("input_ids", SEGMENTS) if name in cut]
+    features = [{name: [cut[name][i]] for name in names} for i in range(len(texts))]
+    vectors = np.concatenate(predict(model, features, tokenizer.pad_token_id)).swapaxes(0, 1)
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

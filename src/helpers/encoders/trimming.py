@@ -4,15 +4,13 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from helpers import data, tasks
 from helpers.encoders import families
-from helpers.study import Study, StudyError
+from helpers.study import StudyError
 
 _KINDS = ("Unigram", "WordPiece", "BPE")
 _SINGLE = re.compile(r"(?:##|[▁Ġ])?.?|<0x[0-9A-F]{2}>", re.DOTALL)
@@ -83,7 +81,7 @@ def _trimmed(
     small = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)),
         model_max_length=tokenizer.model_max_length,
-        model_input_names=["input_ids", "attention_mask"],
+        model_input_names=tokenizer.model_input_names,
         **tokenizer.special_tokens_map,
     )
     return small, sorted(kept)
@@ -118,18 +116,7 @@ def _renumbered(processor, new: dict[int, int]):
     return processor
 
 
-def used_tokens(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.ndarray:
-    """Ids of the tokens that occur in any of ``texts``, sorted."""
+def fertility(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> float:
+    """Mean number of tokens of a text."""
     cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return np.unique(np.concatenate(cut).astype(int))
-
-
-def fertility(study: Study, tokenizer: PreTrainedTokenizerFast, task: str) -> dict[str, float]:
-    """Mean number of tokens of an evaluated item's texts, by language."""
-    entry, means = study.tasks[task], {}
-    for language in study.languages(task):
-        rows = data.examples(study, task, entry.evaluate, language)
-        texts = [text for row in rows for text in tasks.of(entry).texts(row)]
-        cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        means[language] = sum(map(len, cut)) / len(texts)
-    return means
+    return sum(map(len, cut)) / len(texts)

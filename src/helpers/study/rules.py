@@ -1,7 +1,7 @@
 """What must hold between the parts of a study and the catalogue, and no single field can state."""
 
 from collections.abc import Iterator
-from itertools import pairwise, product
+from itertools import product
 
 from helpers.study import architectures
 from helpers.study.catalogue import NONE, StudyError, unknown
@@ -115,14 +115,6 @@ def _frozen_layers(study) -> Iterator[str]:
         if size.layers and found > size.layers:  # of a whole encoder phase 1 knows
             wrong = f"found {found} for size {name}, expected at most its {size.layers} layers"
             yield f"frozen_layers ({phase}, {task}): {wrong}"
-
-
-def order(study, counts: dict[str, int]) -> Iterator[str]:
-    """A warning of every size that has fewer parameters than the one before it in the study."""
-    for one, other in pairwise(name for name in study.sizes if counts.get(name)):
-        if counts[other] < counts[one]:
-            found = f"found {counts[one]:,} parameters in '{one}' before {counts[other]:,}"
-            yield f"warning: sizes: {found} in '{other}'; expected them to grow"
 
 
 def _targets(study) -> Iterator[str]:

@@ -1,15 +1,18 @@
 """A study: one params file, validated once. It lists the runs and knows where every output lies."""
 
+import os
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from IPython import get_ipython
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from helpers.study import catalogue, prepared, rules, settings, sweeps
+from helpers.study import catalogue, rules, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
-from helpers.study.files import project, read_json
+from helpers.study.condition import Condition, Stage
+from helpers.study.files import project, read_json, write_json
 from helpers.study.params import (
     Hyperparameters,
     Mixture,
@@ -25,16 +28,14 @@ from helpers.study.params import (
     Values,
 )
 
-RUN = ["size", "intermediate", "target", "seed"]
-"""What names a run: the columns of every table of runs."""
-REPETITION = "retry"
-"""Beside a collapsed run's results: those of its repetition under the next seed."""
-MODEL = "model.safetensors"
-"""Beside a run's results where the study keeps models: the weights that were trained."""
+LAYOUT = "0.3"
+"""Version of the layout of the outputs; results of another one are refused."""
+BY_HAND = "interactive"
+"""In a study's folder: what notebooks write that do not join the batch's results."""
 
 
 class Study(Strict):
-    """One params file; ``workspace`` is where in its folder a person's notebooks write."""
+    """One params file."""
 
     name: Name
     description: str
@@ -62,25 +63,28 @@ class Study(Strict):
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
-    workspace: Path = Path()
-    rate: PositiveFloat | None = None
-    """The learning rate that the sweep tries; see :meth:`at`."""
 
     @classmethod
-    def load(cls, path: str | Path, outputs: str | Path = "outputs") -> "Study":
+    def load(cls, path: "str | Path | Study", outputs: str | Path = "outputs") -> "Study":
         """Read and check a study file and the catalogue that it names.
+
+        The project's folder becomes the working folder, for params name files relative to it and
+        JupyterLab runs notebooks in their own.
 
         Raises
         ------
         StudyError
             One line: the file, the key, what was found and what was expected.
         """
-        root = project(path)  # JupyterLab runs notebooks in their folder, batches in the project's
-        path = root / path
+        if isinstance(path, Study):  # a notebook's cell that is run again
+            return path
+        path = Path(path).expanduser()
+        if not path.is_absolute():
+            os.chdir(project(path))
         raw = catalogue.read_yaml(path)
-        for key in raw.keys() & {"path", "outputs", "tasks", "rate", "workspace"}:
+        for key in raw.keys() & {"path", "outputs", "tasks"}:
             raise StudyError(f"{path}: {key}: unknown key")
-        raw |= {"path": path, "outputs": root / outputs, "tasks": {}}
+        raw |= {"path": path, "outputs": Path(str(outputs)).expanduser(), "tasks": {}}
         study = validate(cls, raw, path)
         tasks = catalogue.load(path.parent / study.catalogue)
         for wrong in rules.variants(study.variants, tasks):
@@ -99,6 +103,17 @@ class Study(Strict):
         """Where everything that the study makes lies."""
         return self.outputs / self.name
 
+    @property
+    def data(self) -> Path:
+        """Where the study keeps the examples that it read."""
+        return self.folder / "data"
+
+    @property
+    def files_folder(self) -> Path | None:
+        """What own files are relative to: the key data_dir, or the environment's DATA_DIR."""
+        folder = self.data_dir or os.environ.get("DATA_DIR")
+        return Path(folder).expanduser() if folder else None
+
     def target(self, name: str) -> Target:
         """The study's use of the target task ``name``."""
         targets = {target.task: target for target in self.targets}
@@ -113,6 +128,11 @@ class Study(Strict):
     def languages(self, target: str) -> list[str]:
         """Languages that ``target`` is evaluated in."""
         return self.target(target).languages or self.tasks[target].languages
+
+    def trained_in(self, target: str) -> list[str]:
+        """Languages of a target's training data; English where it is scored without training."""
+        codes = {code for name in self.train_on(target) for code in self.tasks[name].trained_in}
+        return sorted(codes) or self.tasks[target].trained_in
 
     def components(self, intermediate: str) -> list[str]:
         """Tasks that an intermediate training draws from: a mixture's, or the task itself."""
@@ -131,14 +151,8 @@ class Study(Strict):
         if self.sizes[size].tuning == "lora":
             values["train_embeddings"] = False
         if self.sweep:
-            values["learning_rate"] = self.rate or sweeps.chosen(self, size)
+            values["learning_rate"] = sweeps.chosen(self, size)
         return validate(Hyperparameters, values, self.path, f"phases.{phase}")
-
-    def dropped(self, names: Iterable[str]) -> dict[str, int]:
-        """Items left out of these tasks' training data because a target evaluates them."""
-        splits = prepared.summary(self).get("splits", {})
-        found = {cell: split["dropped"] for cell, split in splits.items() if "dropped" in split}
-        return {cell: count for cell, count in found.items() if cell.split("/")[0] in names}
 
     def runs(self) -> list[Run]:
         """Every (size, intermediate, target, seed) of the study."""
@@ -155,95 +169,293 @@ class Study(Strict):
             return self.seeds
         return self.seeds["none" if intermediate == NONE else "others"]
 
-    def trainings(self) -> list[tuple[Phase, str]]:
-        """Phase and task of every training of a size: what hyperparameters are asked for."""
-        trained: list[tuple[Phase, str]] = [
-            ("intermediate", i) for i in self.intermediate if i != NONE
-        ]
-        return trained + [("target", t.task) for t in self.targets if self.train_on(t.task)]
-
-    def readings(self) -> list[tuple[Phase, str]]:
-        """Phase and task of all that reads texts: trainings, and targets that may do without."""
-        return [*self.trainings(), *(("target", target.task) for target in self.targets)]
-
-    def at(self, rate: float) -> "Study":
-        """The study as the sweep tries it: with this learning rate, its runs in other folders."""
-        return self.model_copy(update={"rate": rate})
+    def trainings(self, untrained: bool = False) -> list[tuple[Phase, str]]:
+        """Phase and task of every training of a size; also of targets that may do without one."""
+        trained: list[tuple[Phase, str]] = []
+        trained += [("intermediate", name) for name in self.intermediate if name != NONE]
+        targets = [target.task for target in self.targets]
+        return trained + [("target", name) for name in targets if untrained or self.train_on(name)]
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
         trained = {name for i in self.intermediate if i != NONE for name in self.components(i)}
         trained |= {name for target in self.targets for name in self.train_on(target.task)}
-        needed: list[tuple[str, str, str]] = []
-        for name in sorted(trained):
-            needed += product([name], ["train"], self.tasks[name].trained_in)
-            needed += product([name], ["validation"], self.tasks[name].selected_in)
+        cells = [cell for name in sorted(trained) for cell in self._trained_cells(name)]
         for mixture in (self.mixtures[i] for i in self.intermediate if i in self.mixtures):
-            needed += mixture.texts(self.tasks)
+            cells += mixture.texts(self.tasks)
         for target in self.targets:
-            entry = self.tasks[target.task]
-            splits = [split for split in (entry.threshold, entry.evaluate) if split]
-            for language in self.languages(entry.name):
-                needed += product([entry.name], splits, [language])
-            for pool in (self.tasks[name] for name in entry.candidates):
-                needed += product([pool.name], [pool.evaluate], pool.languages)
-        return list(dict.fromkeys(needed))
+            cells += self._evaluated_cells(target.task)
+        return list(dict.fromkeys(cells))
 
-    def texts(self) -> list[str]:
-        """Names of everything that the study reads: what an encoder's vocabulary must cover."""
-        return ["/".join(names) for names in self.needed()]
+    def _trained_cells(self, name: str) -> list[tuple[str, str, str]]:
+        task = self.tasks[name]
+        cells = [*product([name], ["train"], task.trained_in)]
+        return [*cells, *product([name], ["validation"], task.selected_in)]
 
-    def encoder_folder(
-        self, size: str, intermediate: str = NONE, seed: int | None = None, new: bool = False
-    ) -> Path:
-        """The folder of a pretrained encoder, or of one after an intermediate task.
-
-        A person's notebook reads its own if that was made under the present settings, else the
-        batch's; a ``new`` one is its own.
-        """
-        trained = [intermediate] if intermediate != NONE else []
-        names = [size, *trained, *(f"seed-{seed}" for _ in trained), "encoder"]
-        own, batch = self.folder.joinpath(self.workspace, *names), self.folder.joinpath(*names)
-        if new or own == batch:
-            return own
-        record = read_json((own.parent if trained else own) / "run.json")
-        current = record.get("parameters") == self.settings(size, *trained)
-        return own if current else batch
+    def _evaluated_cells(self, name: str) -> list[tuple[str, str, str]]:
+        task = self.tasks[name]
+        splits = [split for split in (task.threshold, task.evaluate) if split]
+        cells = [(name, split, code) for code in self.languages(name) for split in splits]
+        for pool in (self.tasks[other] for other in task.candidates):
+            cells += product([pool.name], [pool.evaluate], pool.languages)
+        return cells
 
     def needs(self, phase: Notebook) -> Needs:
         """What a notebook of ``phase`` asks of a cluster; for the encoder no GPU, if not said."""
         return self.cluster.get(phase) or Needs(gpus=int(phase != "encoder"))
 
-    def run_folder(self, run: Run) -> Path:
-        """Where a run's predictions.parquet, scores.json, run.json and notebook.ipynb lie."""
-        within = f"sweep/{self.rate}" if self.rate else run.intermediate
-        names = run.size, within, run.target, f"seed-{run.seed}"
-        return self.folder.joinpath(self.workspace, *names)
+    def condition(
+        self, size: str, intermediate: str = NONE, target: str | None = None, join: bool = True
+    ) -> Condition:
+        """What the notebook of phase 2 (no ``target``) or 3 trains.
 
-    def keeps_model(self, target: str) -> bool:
-        """Whether the model of a run on ``target`` is kept; retrieval may train none."""
-        return self.keep_models and bool(self.train_on(target))
+        Parameters
+        ----------
+        join
+            Whether its results take their place among the batch's. Else they go to a folder of
+            their own, and start from what was made by hand, if that is there, or from the batch's.
 
-    def results(self) -> list[Path]:
-        """The file of every phase of every run that appears last: those missing are still to do."""
-        paths = [self.encoder_folder(size) / "run.json" for size in self.sizes]
-        paths += [tried.run_folder(run) / "scores.json" for tried, run in sweeps.trials(self)]
-        for run in self.runs():
-            if run.intermediate != NONE:
-                encoder = self.encoder_folder(run.size, run.intermediate, run.seed)
-                paths.append(encoder.with_name("scores.json"))
-            paths.append(self.run_folder(run) / "scores.json")
-        return list(dict.fromkeys(paths))
-
-    def next_seed(self, seed: int) -> int:
-        """The seed under which a collapsed run is repeated: one that the study has not used."""
-        return seed + max(run.seed for run in self.runs()) + 1
-
-    def settings(
-        self, size: str, intermediate: str | None = None, target: str | None = None
-    ) -> dict:
-        """Everything that the result of a phase depends on, as plain data.
-
-        Two equal settings mean that a result may be kept; a result is never shown under others.
+        Raises
+        ------
+        StudyError
+            The study has no such size, task or target, or its data has not been read.
         """
-        return settings.of(self, size, intermediate, target)
+        size = str(size)  # papermill reads the name 12 as a number
+        targets = [entry.task for entry in self.targets]
+        known = {"size": self.sizes, "intermediate task": self.intermediate, "target": targets}
+        chosen = (size, intermediate, targets[0] if target is None else target)
+        for (kind, names), name in zip(known.items(), chosen, strict=True):
+            if name not in names:
+                raise StudyError(f"{self.path}: {unknown(kind, name, names)}")
+        if target is None and intermediate == NONE:
+            raise StudyError(f"{self.path}: 'none' is no training; expected an intermediate task")
+        before = None
+        if target is not None and intermediate != NONE:
+            before = self._made(self.condition(size, intermediate), join)
+        names = [size, intermediate, *([target] if target else [])]
+        phase: Phase = "target" if target else "intermediate"
+        return self._condition(
+            phase, size, intermediate, target, seeds=self.seeds_of(intermediate), before=before,
+            folder=self._root(join).joinpath(*names),
+        )  # fmt: skip
+
+    def trial(self, size: str, target: str, rate: float, join: bool = True) -> Condition:
+        """A training of the sweep: a target from the pretrained encoder, with this rate."""
+        condition = self._condition(
+            "target", size, NONE, target, seeds=self.sweep.seeds, before=None,
+            folder=self._root(join) / size / "sweep" / f"{rate:g}" / target,
+        )  # fmt: skip
+        values = condition.hyperparameters.model_copy(update={"learning_rate": rate})
+        settings = self._settings(size, NONE, target, values) | {"languages": []}
+        changes: dict[str, Any] = {"hyperparameters": values, "settings": settings}
+        changes |= {"evaluated": None, "languages": [], "keep_models": False}
+        return Condition(**{**vars(condition), **changes, "retry_collapsed": False})
+
+    def _condition(
+        self, phase: Phase, size: str, intermediate: str, target: str | None, **places: Any
+    ) -> Condition:
+        name = target or intermediate
+        values = self.hyperparameters(phase, size, name)
+        used = self.train_on(target) if target else [intermediate]
+        return Condition(
+            study=str(self.path),
+            size=size,
+            encoder=self.sizes[size],
+            intermediate=intermediate,
+            target=target,
+            next_seed=max(run.seed for run in self.runs()) + 1,
+            hyperparameters=values,
+            stages=[self._stage(size, task, values) for task in used],
+            evaluated=self.labelled(target) if target else None,
+            languages=self.languages(target) if target else [],
+            candidates=[self.tasks[pool] for pool in self.tasks[name].candidates] if target else [],
+            trained_in=self.trained_in(target) if target else [],
+            settings=self._settings(size, intermediate, target, values),
+            home=self.encoder_folder(size),
+            data=self.data,
+            data_dir=self.files_folder,
+            precision=self.precision,
+            checkpoint_minutes=self.checkpoint_minutes,
+            retry_collapsed=self.retry_collapsed,
+            keep_models=self.keep_models,
+            **places,
+        )
+
+    def _stage(self, size: str, name: str, values: Hyperparameters) -> Stage:
+        mixture = self.mixtures.get(name)
+        if mixture is None:
+            return Stage(name, {name: self.labelled(name)}, {name: values.max_length})
+        tasks = {task: self.labelled(task) for task in mixture.tasks}
+        lengths = {t: self.hyperparameters("intermediate", size, t).max_length for t in tasks}
+        text = self.tasks[mixture.mlm.task] if mixture.mlm and mixture.mlm.task else None
+        return Stage(name, tasks, lengths, mixture, text)
+
+    def labelled(self, name: str) -> Task:
+        """A catalogue entry with its labels: of ``unseen_label``, those that its data has."""
+        task = self.tasks[name]
+        if not task.unseen_label:
+            return task
+        return task.model_copy(update={"labels": read_json(self.data / name / "labels.json") or []})
+
+    def _root(self, join: bool) -> Path:
+        return self.folder if join else self.folder / BY_HAND
+
+    def _made(self, condition: Condition, join: bool) -> Condition:
+        """A condition with the folder that its results are read from."""
+        folder = self._root(join) / condition.size / condition.intermediate
+        by_hand = Condition(**{**vars(condition), "folder": folder})
+        if any(by_hand.is_finished(by_hand.seed_folder(seed)) for seed in by_hand.seeds):
+            return by_hand
+        return condition
+
+    def encoder_folder(self, size: str, join: bool = True) -> Path:
+        """The pretrained encoder of a size, as phase 1 prepared it.
+
+        Raises :class:`StudyError` where the study has no such size.
+        """
+        if size not in self.sizes:
+            raise StudyError(f"{self.path}: {unknown('size', size, self.sizes)}")
+        return self._root(join) / size / "encoder"
+
+    def conditions(self) -> list[Condition]:
+        """Every condition of phases 2 and 3."""
+        before = [self.condition(s, i) for s in self.sizes for i in self.intermediate if i != NONE]
+        names = product(self.sizes, self.intermediate, [target.task for target in self.targets])
+        return before + [self.condition(*triple) for triple in names]
+
+    def encoder_settings(self, size: str) -> dict:
+        """What the encoder that phase 1 prepares depends on: its texts give its vocabulary."""
+        encoder = self.sizes[size].model_dump(mode="json", exclude={"title"})
+        used = [
+            self.hyperparameters(phase, size, task)
+            for phase, task in self.trainings(untrained=True)
+        ]
+        frozen = min(values.frozen_layers for values in used)
+        texts = self.digests(self.needed())
+        return {"encoder": encoder, "trim": self.trim, "frozen_layers": frozen, "texts": texts}
+
+    def _settings(
+        self, size: str, intermediate: str, target: str | None, values: Hyperparameters
+    ) -> dict:
+        """All that a result depends on, as plain data: two equal ones mean that it may be kept."""
+        other = {"title", "tuning", "lora", "gradient_checkpointing"}
+        encoder = self.sizes[size].model_dump(mode="json", exclude=other)
+        settings: dict[str, Any] = {"encoder": encoder, "trim": self.trim}
+        if self.precision != "auto":  # what auto has measured is kept with the study
+            settings["precision"] = self.precision
+        if intermediate != NONE:
+            before = self.hyperparameters("intermediate", size, intermediate)
+            settings["intermediate"] = self._trained(size, [intermediate], before)
+        if target is not None:
+            settings["target"] = self._trained(size, self.train_on(target), values)
+            settings["evaluated"] = self._scored(target)
+            settings["examples"] = self.digests(self._evaluated_cells(target))
+            settings["languages"] = self.languages(target)
+        return settings
+
+    def _trained(self, size: str, names: list[str], values: Hyperparameters) -> dict:
+        tasks = [task for name in names for task in self.components(name)]
+        cells = [cell for task in tasks for cell in self._trained_cells(task)]
+        trained: dict[str, Any] = {
+            "hyperparameters": values.model_dump(mode="json"),
+            "on": {task: self._scored(task) for task in tasks},
+        }
+        for name in names:
+            if mixture := self.mixtures.get(name):
+                trained["mixture"] = mixture.model_dump(mode="json", exclude_defaults=True)
+                trained["max_lengths"] = self._stage(size, name, values).max_lengths
+                cells += mixture.texts(self.tasks)
+                texts = mixture.mlm.files if mixture.mlm else []
+                read = read_json(self.data / "summary.json").get("texts", {})
+                trained["files"] = {file: read[file]["digest"] for file in texts}
+        if self.sizes[size].tuning == "lora":
+            trained["lora"] = self.sizes[size].lora.model_dump(mode="json")
+        return trained | {"examples": self.digests(cells)}
+
+    def _scored(self, name: str) -> dict:
+        """What of a catalogue entry matters beside its examples."""
+        keys = {"format", "labels", "unseen_label", "unanswerable", "answers", "pooling"}
+        keys |= {"threshold", "candidates", "layer", "evaluate", "parallel", "group", "metric"}
+        return self.tasks[name].model_dump(mode="json", include=keys, exclude_defaults=True)
+
+    def digests(self, cells: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+        """The digest of the examples of each (task, split, language), as they were read.
+
+        Raises
+        ------
+        StudyError
+            They have not been read yet.
+        """
+        known = read_json(self.data / "summary.json").get("cells", {})
+        names = ["/".join(cell) for cell in cells]
+        for name in names:
+            if name not in known:
+                wrong = f"{self.data / 'summary.json'}: no {name}; expected all examples to be read"
+                first = f"run notebook 1_encoder or `make study STUDY={self.path}` first"
+                raise StudyError(f"{wrong}: {first}")
+        return {name: known[name]["digest"] for name in names}
+
+    def record(self) -> dict:
+        """The study as plain data: what the comparison reads (study.json)."""
+        settings = {size: self.encoder_settings(size) for size in self.sizes}
+        settings |= {_path(condition): condition.settings for condition in self.conditions()}
+        kept = {"title", "encoder", "layers"}
+        return {
+            "layout": LAYOUT,
+            "name": self.name,
+            "description": self.description,
+            "margin": self.margin,
+            "params": str(self.path),
+            "sizes": {n: s.model_dump(mode="json", include=kept) for n, s in self.sizes.items()},
+            "intermediate": self.intermediate,
+            "targets": {target.task: self._target_record(target.task) for target in self.targets},
+            "runs": [run._asdict() for run in self.runs()],
+            "settings": settings,
+            "recipes": sweeps.recipes(self),
+            "sweep": sweeps.choices(self),
+        }
+
+    def _target_record(self, name: str) -> dict:
+        task, amounts = self.tasks[name], {}
+        for size in self.sizes:
+            amounts[size] = self.hyperparameters("target", size, name).train_examples
+        return {
+            "format": task.format,
+            "metric": task.metric,
+            "languages": self.languages(name),
+            "trained_in": self.trained_in(name),
+            "variant_of": self.variants.get(name),
+            "train_examples": amounts if any(amounts.values()) else None,
+            "labels": task.labels,
+        }
+
+    def check_layout(self) -> None:
+        """Refuse outputs of another layout.
+
+        Raises
+        ------
+        StudyError
+            The study's folder was made by a version with another layout.
+        """
+        encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
+        is_old = any("settings" not in record for record in encoders)
+        if is_old or read_json(self.folder / "study.json").get("layout", LAYOUT) != LAYOUT:
+            expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
+            raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
+
+    def write_record(self) -> None:
+        """Write study.json; outputs of another layout are refused."""
+        self.check_layout()
+        path = self.folder / "study.json"
+        if read_json(path) != (record := self.record()):
+            write_json(path, record)
+
+
+def _path(condition: Condition) -> str:
+    names = condition.size, condition.intermediate, condition.target
+    return "/".join(name for name in names if name)
+
+
+def is_interactive() -> bool:
+    """Whether a person runs this notebook: the kernel's client would answer ``input()``."""
+    return getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False)

@@ -5,14 +5,11 @@ pretrained encoder with each rate, under seeds of the sweep's own; the rate with
 score is the size's in all its trainings. No text in another language is read.
 """
 
-import itertools
+from itertools import product
 from pathlib import Path
 
-import pandas as pd
-
-from helpers.study.catalogue import NONE
+from helpers.study.condition import Condition
 from helpers.study.files import read_json, write_json
-from helpers.study.params import Run
 
 SCORE = "English validation"
 """A column: the mean over targets and seeds, in points."""
@@ -20,17 +17,14 @@ SCORE = "English validation"
 
 def file(study, size: str) -> Path:
     """The choice for a size: its rate, what was tried, and the scores."""
-    return study.folder / size / "sweep.json"
+    return study.folder / size / "sweep" / "sweep.json"
 
 
-def trials(study, size: str | None = None) -> list[tuple]:
-    """Every training of the sweep, or of its share of one size: a study and its run."""
-    found = []
-    for name in ([size] if size else study.sizes) if study.sweep else []:
-        tried = _tried(study, name)
-        for rate, target, seed in itertools.product(*tried.values()):
-            found.append((study.at(rate), Run(name, NONE, target, seed)))
-    return found
+def trials(study, size: str, join: bool = True) -> list[Condition]:
+    """The sweep's share of one size: a condition for each rate and target."""
+    tried = _tried(study, size)
+    pairs = product(tried["learning_rates"], tried["targets"])
+    return [study.trial(size, target, rate, join) for rate, target in pairs]
 
 
 def _tried(study, size: str) -> dict[str, list]:
@@ -45,36 +39,41 @@ def chosen(study, size: str) -> float | None:
     return record["learning_rate"] if record.get("tried") == _tried(study, size) else None
 
 
-def choose(study, size: str) -> None:
+def choose(study, size: str, conditions: list[Condition]) -> None:
     """Write the choice, the smallest of rates that are equally good, from the trials' scores."""
-    rows = []
-    for tried, run in trials(study, size):
-        selection = read_json(tried.run_folder(run) / "scores.json")["selection"]
-        rows.append((tried.rate, selection["score"], selection["collapsed"]))
-    table = pd.DataFrame(rows, columns=["learning_rate", SCORE, "collapsed"])
-    means = table.groupby("learning_rate").agg({SCORE: "mean", "collapsed": "sum"})
-    best = means[SCORE].idxmax()
-    scores = means.reset_index().to_dict("records")
-    content = {"learning_rate": best, "tried": _tried(study, size), "scores": scores}
+    scores: dict[float, list[float]] = {}
+    collapsed: dict[float, int] = {}
+    for condition in conditions:
+        rate = condition.hyperparameters.learning_rate or 0.0
+        for seed in condition.seeds:
+            selection = read_json(condition.seed_folder(seed) / "scores.json")["selection"]
+            scores.setdefault(rate, []).append(selection["score"])
+            collapsed[rate] = collapsed.get(rate, 0) + selection["collapsed"]
+    rows = [
+        {"learning_rate": rate, SCORE: sum(scores[rate]) / len(scores[rate]),
+         "collapsed": collapsed[rate]}
+        for rate in sorted(scores)
+    ]  # fmt: skip
+    best = max(rows, key=lambda row: row[SCORE])["learning_rate"]
+    content = {"learning_rate": best, "tried": _tried(study, size), "scores": rows}
     write_json(file(study, size), content)
 
 
-def choices(study) -> pd.DataFrame:
+def choices(study) -> list[dict]:
     """Every size and rate with its mean score in points, and which was chosen."""
     rows = []
-    for size in study.sizes:
+    for size in study.sizes if study.sweep else []:
         record = read_json(file(study, size))
         for row in record.get("scores", []):
-            chosen = row["learning_rate"] == record["learning_rate"]
-            shown = {"learning rate": f"{row.pop('learning_rate'):g}", **row}
-            rows.append({"size": size, **shown, "chosen": chosen})
-    return pd.DataFrame(rows)
+            is_chosen = row["learning_rate"] == record["learning_rate"]
+            rows.append({"size": size, **row, "chosen": is_chosen})
+    return rows
 
 
-def recipes(study) -> pd.DataFrame:
+def recipes(study) -> list[dict]:
     """The hyperparameters of every size in every training."""
     rows = []
-    for (phase, task), (name, size) in itertools.product(study.trainings(), study.sizes.items()):
-        used = study.hyperparameters(phase, name, task).model_dump()
-        rows.append({"phase": phase, "task": task, "size": name, "tuning": size.tuning, **used})
-    return pd.DataFrame(rows).dropna(axis=1, how="all").astype(str)
+    for (phase, task), (name, size) in product(study.trainings(), study.sizes.items()):
+        values = study.hyperparameters(phase, name, task).model_dump(exclude_none=True)
+        rows.append({"phase": phase, "task": task, "size": name, "tuning": size.tuning, **values})
+    return rows

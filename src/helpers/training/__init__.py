@@ -2,7 +2,19 @@
 English validation data, and a record of its training.
 """
 
-from helpers.training.fine_tuning import begin, finished, intermediate, target
-from helpers.training.fitting import Training
+from helpers.training.checkpoints import Stopped, trained_weights
+from helpers.training.examples import Examples, english
+from helpers.training.fine_tuning import Training, build, fine_tune
+from helpers.training.trainer import loss, training_parts
 
-__all__ = ["Training", "begin", "finished", "intermediate", "target"]
+__all__ = [
+    "Examples",
+    "Stopped",
+    "Training",
+    "build",
+    "english",
+    "fine_tune",
+    "loss",
+    "trained_weights",
+    "training_parts",
+]

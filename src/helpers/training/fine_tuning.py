@@ -1,212 +1,152 @@
 """Phases 2 and 3: fine-tune an encoder on English tasks, one after the other."""
 
-import time
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Any
 
-from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-from helpers import data, encoders, tasks
-from helpers.encoders import adapters, families, hardware, hidden_states
-from helpers.encoders.model import (
-    EncoderModel,
-    EncoderWithHead,
-    EncoderWithHeads,
-    Head,
-    MaskedHead,
-)
-from helpers.study import NONE, Hyperparameters, Run, Study, StudyError, sweeps
-from helpers.study.files import damage, read_json
-from helpers.study.study import MODEL, REPETITION
-from helpers.training import mixture, training_set
-from helpers.training.checkpoints import Checkpoints
-from helpers.training.fitting import Training, fit
-from helpers.training.training_set import MLM, TrainingSet
+from helpers import encoders, formats
+from helpers.encoders import families, hardware
+from helpers.encoders.model import EncoderModel, EncoderWithHead, EncoderWithHeads, Head, MaskedHead
+from helpers.study import Attempt, Condition, Stage, StudyError
+from helpers.training.checkpoints import Checkpoints, Clock
+from helpers.training.examples import MLM, Examples
+from helpers.training.trainer import train
 
 
-def intermediate(
-    study: Study, size: str, task: str, seed: int, repetition: int | None = None
+@dataclass
+class Training:
+    """A fine-tuned model, and what its training was like."""
+
+    model: EncoderModel
+    tokenizer: PreTrainedTokenizerFast
+    selection: dict
+    """English validation data, its scores, and whether the training collapsed."""
+    log: list[dict] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+    """What run.json says of it."""
+    clock: Clock = field(default_factory=Clock)
+    checkpoints: Checkpoints | None = None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether it learned next to nothing."""
+        return self.selection["collapsed"]
+
+
+def fine_tune(
+    condition: Condition,
+    attempt: Attempt,
+    encoder: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: list[Examples],
 ) -> Training:
-    """Phase 2: fine-tune a size's pretrained encoder on an English intermediate task or mixture.
+    """Train an encoder on the stages of a condition, one after the other.
 
-    ``repetition`` is a seed that replaces ``seed`` in this training: a collapsed one is repeated.
-    """
-    settings = study.hyperparameters("intermediate", size, task)
-    start = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
-    folder = study.encoder_folder(size, task, seed, new=True).parent
-    checkpoints = _checkpoints(study, folder, study.settings(size, task), seed, repetition)
-    return _fine_tune(study, size, [task], settings, start, checkpoints)
-
-
-def begin(study: Study, size: str, task: str, seed: int) -> tuple[EncoderModel, TrainingSet]:
-    """The model that an intermediate training begins with and a few of its examples, to look at."""
-    few = {"train_examples": 32, "validation_examples": 32}
-    settings = study.hyperparameters("intermediate", size, task).model_copy(update=few)
-    encoder, tokenizer = encoders.initial_encoder(study, size, NONE, seed, settings.dropout)
-    set_seed(seed)
-    _adapt(study, size, encoder)
-    model = _model(study, size, task, settings, encoder).to(hardware.device())
-    model.freeze(settings.frozen_layers)
-    return model, _training_set(study, size, task, settings, seed, tokenizer)
-
-
-def target(study: Study, run: Run, seed: int | None = None) -> Training:
-    """Phase 3: fine-tune the encoder after the intermediate task on the target's English tasks.
-
-    ``seed`` replaces the run's own for this training alone: a collapsed run is repeated from the
-    same encoder, with checkpoints in a folder of its own.
-    """
-    settings = study.hyperparameters("target", run.size, run.target)
-    if not study.train_on(run.target):  # retrieval alone may go without
-        return _untrained(study, run, settings)
-    start = encoders.initial_encoder(study, *run[:2], run.seed, settings.dropout)
-    folder, depends_on = study.run_folder(run), study.settings(*run[:3])
-    checkpoints = _checkpoints(study, folder, depends_on, run.seed, seed)
-    return _fine_tune(study, run.size, study.train_on(run.target), settings, start, checkpoints)
-
-
-def finished(study: Study, run: Run) -> Training:
-    """A finished run's fine-tuned model, as the study kept it (``keep_models``).
+    The head is made anew for the first stage and kept while the next has the same outputs. The
+    weights that score best on English validation data are the ones returned. A training that was
+    stopped goes on from its checkpoint.
 
     Raises
     ------
     StudyError
-        Its trained layers are not there.
+        The learning rate has not been chosen yet, or the encoder has not what is asked of it.
+    Stopped
+        A signal came; a checkpoint was written.
     """
-    settings = study.hyperparameters("target", run.size, run.target)
-    if not study.train_on(run.target):
-        return _untrained(study, run, settings)
-    folder = study.run_folder(run)
-    if wrong := damage(folder / MODEL):
-        keep = "set keep_models: true in the study and run it again"
-        raise StudyError(f"{folder / MODEL}: {wrong}; expected trained layers: {keep}")
-    encoder, tokenizer = encoders.initial_encoder(study, *run[:2], run.seed, 0.0)
-    _adapt(study, run.size, encoder)
-    model = _model(study, run.size, study.train_on(run.target)[-1], settings, encoder)
-    model.load_state_dict(load_file(folder / MODEL), strict=False)
-    selection = read_json(folder / "scores.json")["selection"]
-    model.precision, length = hardware.precision(study), settings.max_length
-    return Training(model.to(hardware.device()), tokenizer, run.seed, selection, length)
-
-
-def _untrained(study: Study, run: Run, settings: Hyperparameters) -> Training:
-    """What a retrieval target is scored with: the encoder as it is, read at one layer.
-
-    The layer is the size's, else the task's, else the one above the middle: 7 of 12, 13 of 24, as
-    XTREME has it (Hu et al. 2020).
-    """
-    started = time.perf_counter()
-    encoder, tokenizer = encoders.initial_encoder(study, *run[:2], run.seed, 0.0)
-    size, task = study.sizes[run.size], study.tasks[run.target]
-    depth = len(families.layers(encoder))
-    _adapt(study, run.size, encoder.requires_grad_(False), train=False)
-    layer = size.retrieval_layer or min(task.layer or depth // 2 + 1, depth)
-    above = layer if layer < depth else None  # nothing follows: the model's own output
-    model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, above)
-    model.precision = hardware.precision(study)
-    return Training(
-        model=model.to(hardware.device()),
-        tokenizer=tokenizer,
-        seed=run.seed,
-        selection=dict.fromkeys(("task", "split", "language", "score", "majority")) | {"n": 0},
-        max_length=settings.max_length,
-        seconds=time.perf_counter() - started,
-        notes={"layer": layer, "precision": model.precision},
-        prefix=size.retrieval_prefix,
-    )
-
-
-def _checkpoints(
-    study: Study, folder: Path, depends_on: dict, seed: int, repetition: int | None
-) -> Checkpoints:
-    """Checkpoints beside the results in ``folder``; a repetition's, under its own seed, below."""
-    if repetition is not None:
-        folder, seed = folder / REPETITION, repetition
-    settings, at_end = {"seed": seed, **depends_on}, study.retry_collapsed
-    return Checkpoints(folder, settings, study.checkpoint_minutes, at_end)
-
-
-def _fine_tune(
-    study: Study,
-    size: str,
-    names: list[str],
-    settings: Hyperparameters,
-    start: tuple[PreTrainedModel, PreTrainedTokenizerFast],
-    checkpoints: Checkpoints,
-) -> Training:
-    """Train on English tasks, one after the other, from ``start``.
-
-    The head is made anew for the first task and kept while the next has the same outputs. The
-    weights that score best on English validation data are the ones returned.
-    """
-    if settings.learning_rate is None:
-        wrong = "not there or of another sweep; expected the batch to run the sweep first"
-        raise StudyError(f"{sweeps.file(study, size)}: {wrong}")
-    started, log, seed = time.time(), checkpoints.log, checkpoints.settings["seed"]
-    set_seed(seed)
-    encoder, tokenizer = start
-    families.check(encoder, settings, str(study.path))
-    cached = hidden_states.load(study.encoder_folder(size), encoder, settings.frozen_layers)
-    _adapt(study, size, encoder)
-    model = None
-    for stage, name in enumerate(names):
-        model = _model(study, size, name, settings, encoder, model)
-        model.precision = hardware.precision(study)
-        if stage < checkpoints.stage:  # a later task's checkpoint holds what this one taught
+    values = condition.hyperparameters
+    if not examples:
+        return untrained(condition, attempt, encoder, tokenizer)
+    if values.learning_rate is None:
+        wrong = "no learning rate yet; expected the sweep to run first (notebook sweep)"
+        raise StudyError(f"{condition.study}: {condition.title}: {wrong}")
+    settings = {**condition.settings, "seed": attempt.seed}
+    checkpoints = Checkpoints(attempt.folder, settings, condition.checkpoint_minutes)
+    states = encoders.frozen_states(condition.home, encoder, values.frozen_layers)
+    model, log = None, list(checkpoints.log)
+    for number, part in enumerate(examples):
+        set_seed(attempt.seed)
+        model = build(condition, part.stage, encoder, model)
+        if checkpoints.finished(number):
             continue
-        model.cached_states = cached
-        drawn_from = _training_set(study, size, name, settings, seed, tokenizer)
-        training = fit(model, tokenizer, drawn_from, settings, seed, checkpoints, stage, log)
-        log = log + [{"task": name, **line} for line in training.log]
-    training.log, training.started = log, started
-    trained = [part for name in names for part in study.components(name)]
-    training.notes["dropped"] = study.dropped(trained)
-    return training
+        model.cached_states = states
+        resumed = checkpoints.begin(number)
+        lines = train(
+            model, part, values, attempt.seed, checkpoints, str(resumed) if resumed else None
+        )
+        log += [{"task": part.stage.name, **line} for line in lines]
+        checkpoints.log = log
+    assert model is not None
+    wall, _ = checkpoints.clock.seconds()
+    last = [line["validation_score"] for line in log if "validation_score" in line][-1]
+    selection = examples[-1].selection | {"score": checkpoints.score, "last_score": last}
+    seen = sum(len(numbers) for part in examples for _, numbers in part.batches.plan)
+    record = {"seed": attempt.seed, "precision": model.precision, "best_step": checkpoints.step}
+    record |= {"train_seconds": wall, "examples_per_second": seen / wall}
+    selection["collapsed"] = is_collapsed((checkpoints.score + last) / 2, selection["majority"])
+    return Training(model, tokenizer, selection, log, record, checkpoints.clock, checkpoints)
 
 
-def _adapt(study: Study, name: str, encoder: PreTrainedModel, train: bool = True) -> None:
-    """Give an encoder to ``train`` the size's adapters; save memory where no result changes."""
-    size = study.sizes[name]
-    if size.tuning == "lora" and train:
-        adapters.add(encoder, size)
-    if size.tuning == "lora" and hardware.precision(study) == "bf16":
-        adapters.round_frozen(encoder)
-    if size.gradient_checkpointing:
-        families.checkpoint_gradients(encoder)
-
-
-def _model(
-    study: Study,
-    size: str,
-    name: str,
-    settings: Hyperparameters,
+def build(
+    condition: Condition,
+    stage: Stage,
     encoder: PreTrainedModel,
     before: EncoderModel | None = None,
 ) -> EncoderModel:
-    """A model for a task or mixture: that of the task ``before`` where it has the same outputs."""
-    pooling, dropout = study.sizes[size].pooling, settings.dropout
-    entries = [data.labelled(study, part) for part in study.components(name)]
-    shapes: list[tuple[str, int]] = [tasks.of(entry).head(entry) for entry in entries]
-    if mixture := study.mixtures.get(name):
-        heads: dict[str, nn.Module] = {
-            entry.name: Head(encoder.config, *shape, pooling, dropout)
-            for entry, shape in zip(entries, shapes, strict=True)
-        }
-        if mixture.mlm:
-            heads[MLM] = MaskedHead(encoder)
-        return EncoderWithHeads(encoder, heads)
-    if before and before.shape == shapes[0]:
+    """A model for a stage: that of the stage ``before`` where it has the same outputs."""
+    values, pooling = condition.hyperparameters, condition.encoder.pooling
+    shapes = {name: formats.of(task).head(task) for name, task in stage.tasks.items()}
+    shape = shapes.get(stage.name)
+    if before and shape and before.shape == shape:
         return before
-    return EncoderWithHead(encoder, *shapes[0], pooling, dropout)
+    if before is None:
+        precision = hardware.precision(condition.precision, condition.data.parent)
+        encoders.adapt(encoder, condition.encoder, precision)
+    config = encoder.config
+    if stage.mixture:
+        heads: dict[str, nn.Module] = {
+            name: Head(config, *one, pooling, values.dropout) for name, one in shapes.items()
+        }
+        if stage.mixture.mlm:
+            heads[MLM] = MaskedHead(encoder)
+        model: EncoderModel = EncoderWithHeads(encoder, heads)
+    else:
+        model = EncoderWithHead(encoder, *shapes[stage.name], pooling, values.dropout)
+    encoder.get_input_embeddings().weight.requires_grad_(values.train_embeddings)
+    model.freeze(values.frozen_layers)
+    return model
 
 
-def _training_set(
-    study: Study, size: str, name: str, settings: Hyperparameters, seed: int, tokenizer
-) -> TrainingSet:
-    if name in study.mixtures:
-        return mixture.of_mixture(study, size, name, tokenizer, settings, seed)
-    train = data.drawn(study, name, settings, seed)
-    validation = data.held_out(study, name, settings)
-    task, cache = data.labelled(study, name), data.token_cache(study)
-    return training_set.of_task(task, train, validation, tokenizer, settings, cache)
+def untrained(
+    condition: Condition,
+    attempt: Attempt,
+    encoder: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+) -> Training:
+    """What a retrieval target is scored with: the encoder as it is, read at one layer."""
+    size, task = condition.encoder, condition.evaluated
+    assert task is not None
+    depth = len(families.layers(encoder))
+    layer = encoders.retrieval_layer(depth, size.retrieval_layer, task.layer)
+    precision = hardware.precision(condition.precision, condition.data.parent)
+    encoders.adapt(encoder, size, precision, train=False)
+    above = layer if layer < depth else None  # nothing follows: the model's own output
+    model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, above)
+    selection = dict.fromkeys(("task", "split", "language", "score", "majority")) | {"n": 0}
+    record = {"seed": attempt.seed, "precision": precision, "layer": layer}
+    return Training(
+        model.to(hardware.device()), tokenizer, {**selection, "collapsed": False}, [], record
+    )
+
+
+LEARNED = 0.1
+
+
+def is_collapsed(score: float, majority: float) -> bool:
+    """Whether a training learned next to nothing, by English validation data alone (points).
+
+    The mean of the selected and the last weights' scores makes less than a tenth (``LEARNED``) of
+    the errors of the best constant answer good. docs/statistics.md argues for it.
+    """
+    return score < majority + LEARNED * (100 - majority)

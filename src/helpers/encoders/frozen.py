@@ -1,0 +1,124 @@
+"""States after the layers that a study never trains, computed once for all runs."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from helpers import data, formats
+from helpers.encoders import families, hardware
+from helpers.encoders.adapters import adapt
+from helpers.encoders.batches import SEGMENTS
+from helpers.encoders.model import EncoderModel, predict
+from helpers.study import Study, Task
+
+FILE = "frozen.safetensors"
+"""Beside a pretrained encoder: ``pieces`` (all tokens), ``ends`` (of the sequences) and ``states``
+(all tokens, hidden) after ``depth`` layers."""
+LIMIT = 2**31
+"""Bytes that the states of a size's texts may take; a run maps them into memory."""
+
+
+class States:
+    """States (tokens, hidden) after an encoder's lowest ``depth`` layers, found by their tokens."""
+
+    def __init__(self, depth: int, pieces: torch.Tensor, ends: torch.Tensor, states: torch.Tensor):
+        texts, rows = (table.tensor_split(ends[:-1]) for table in (pieces, states))
+        pairs = zip(texts, rows, strict=True)
+        self.depth, self._states = depth, {tuple(text.tolist()): some for text, some in pairs}
+
+    def find(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor | None:
+        """States (sequences, tokens, hidden) of a padded batch; None unless all are there."""
+        pairs = zip(input_ids.tolist(), attention_mask.sum(1).tolist(), strict=True)
+        texts = [tuple(ids[:length]) for ids, length in pairs]
+        if not all(text in self._states for text in texts):
+            return None
+        rows = [self._states[text] for text in texts]
+        return pad_sequence(rows, batch_first=True).to(input_ids.device)
+
+
+def write(
+    study: Study,
+    name: str,
+    encoder: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+) -> bool:
+    """Keep the states of all texts of a size in ``folder``; then the encoder is for reading alone.
+
+    False where nothing is kept: the states take too much room, or texts and lower layers give more
+    than tokens and states, such as BERT's segments.
+    """
+    if SEGMENTS in tokenizer.model_input_names or not families.family(encoder.config).apart:
+        return False
+    texts = _texts(study, name, tokenizer)
+    if not texts or sum(map(len, texts)) > LIMIT // (4 * encoder.config.hidden_size):
+        return False
+    depth = study.encoder_settings(name)["frozen_layers"]
+    adapt(encoder, study.sizes[name], hardware.precision(study.precision, study.folder), False)
+    features = [{"input_ids": [text]} for text in texts]
+    states = predict(EncoderModel(encoder, depth), features, tokenizer.pad_token_id)
+    states = [rows[0, : len(text)] for rows, text in zip(states, texts, strict=True)]
+    tables = {
+        "pieces": torch.from_numpy(np.concatenate(texts).astype(np.int32)),
+        "ends": torch.tensor(np.cumsum([len(text) for text in texts])),
+        "states": torch.from_numpy(np.concatenate(states)),
+        "depth": torch.tensor(depth),
+    }
+    save_file(tables, folder / FILE)
+    return True
+
+
+def frozen_states(home: Path, encoder: PreTrainedModel, frozen_layers: int) -> States | None:
+    """The states kept beside the pretrained encoder in ``home``, if they are ``encoder``'s too.
+
+    ``encoder`` is about to be trained with its lowest ``frozen_layers`` frozen, and not adapted
+    yet. None where nothing is kept, a layer below the states would be trained, or a weight there is
+    not the pretrained one.
+    """
+    if not frozen_layers or not (home / FILE).is_file():
+        return None
+    kept = load_file(home / FILE)
+    depth = int(kept["depth"])
+    if depth > frozen_layers:
+        return None
+    lower = families.lower_parameters(encoder, depth)
+    for file in home.glob("model*.safetensors"):
+        with safe_open(file, "pt") as pretrained:
+            both = lower.keys() & set(pretrained.keys())
+            if not all(torch.equal(lower[x].cpu(), pretrained.get_tensor(x)) for x in both):
+                return None
+    return States(depth, kept["pieces"], kept["ends"], kept["states"])
+
+
+def _texts(study: Study, name: str, tokenizer: PreTrainedTokenizerFast) -> list[tuple]:
+    """Every sequence of tokens that a size's runs read, once; of training sets what seeds draw."""
+    wanted: dict[tuple, Task] = {}
+    for condition in study.conditions():
+        scored, values = condition.evaluated, condition.hyperparameters
+        if condition.size != name or (scored and scored.format == "retrieval"):
+            continue  # retrieval reads a layer of its own
+        for stage in condition.stages:
+            for task in stage.tasks.values():
+                length, most = stage.max_lengths[task.name], values.train_examples
+                for seed in condition.seeds if most else [0]:
+                    wanted[task.name, "train", None, most, seed, length] = task
+                most = values.validation_examples
+                wanted[task.name, "validation", None, most, 0, length] = task
+        if scored is None:
+            continue
+        for code in condition.languages:
+            wanted[scored.name, scored.evaluate, code, None, 0, values.max_length] = scored
+    texts: dict[tuple, None] = {}
+    for (_, split, language, most, seed, length), task in wanted.items():
+        if language is None:
+            rows = data.sample(data.trained_on(study.data, task, split), most, seed)
+        else:
+            rows = data.examples(study.data, task, split, language)
+        for feature in formats.of(task).features(task, rows, tokenizer, length):
+            texts.update((tuple(np.asarray(ids).tolist()), None) for ids in feature["input_ids"])
+    return list(texts)

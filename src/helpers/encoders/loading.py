@@ -1,0 +1,228 @@
+"""Phase 1: get an encoder, keep its lower layers, trim its vocabulary, save it as a folder."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    MT5EncoderModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from helpers import data, formats
+from helpers.encoders import adapters, families, frozen, hardware
+from helpers.encoders.batches import SEGMENTS
+from helpers.encoders.trimming import trim
+from helpers.study import Size, Study, StudyError
+from helpers.study.architectures import MIRROR, is_path, local_folder
+from helpers.study.files import read_json, write_json, write_whole
+
+disable_progress_bar()
+
+VOCABULARY = "vocabulary.json"
+"""Beside a trimmed model: the original id of every row that was kept."""
+CHECKED = 2000
+"""Texts that are cut with the whole vocabulary and the trimmed one, to compare."""
+
+
+def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A size's pretrained encoder with its lower ``layers`` only, and its tokenizer.
+
+    Raises
+    ------
+    StudyError
+        The folder or hub model is missing or broken or of an unknown architecture, its tokenizer
+        has more tokens than it has, or it has fewer layers than the size asks for.
+    """
+    where, folder = f"encoder {size.encoder}", local_folder(size.encoder)
+    if not folder and (os.environ.get(MIRROR) or is_path(size.encoder)):
+        expected = "expected a model folder or a hub id"
+        raise StudyError(f"{where}: no folder with a config.json there; {expected}")
+    model, tokenizer = load(folder or size.encoder)
+    tokens, rows = len(tokenizer), len(families.words(model))
+    if tokens > rows:
+        wrong = f"its tokenizer has {tokens} tokens; expected at most the model's {rows}"
+        raise StudyError(f"{where}: {wrong}")
+    depth = len(families.layers(model))
+    for asked, there in ((size.layers, depth), (size.retrieval_layer, size.layers or depth)):
+        if asked and asked > there:
+            raise StudyError(f"{where}: has {there} layers, the study asks for {asked}")
+    if size.layers is not None:
+        families.keep_lower(model, size.layers)
+    if _lowers_capitals(tokenizer):
+        rule = "tokenizer_config.json with do_lower_case: false would keep them"
+        message = f"{where}: tokens have capitals, but texts are lower-cased; {rule}"
+        warnings.warn(message, stacklevel=2)
+    return model, tokenizer
+
+
+def _lowers_capitals(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether texts lose their capitals though the vocabulary has some."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    if normalizer is None or normalizer.normalize_str("A") != "a":
+        return False
+    words = tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()
+    return any(word != word.lower() for word in words if not word.startswith("["))
+
+
+def prepare(study: Study, name: str, folder: Path) -> dict:
+    """Phase 1 for one size: get the encoder, keep its lower layers, trim it, save it in ``folder``.
+
+    Returns what the notebook shows: parameters before and after by part, tokens, and notes on what
+    could not be done.
+    """
+    size = study.sizes[name]
+    model, tokenizer = pretrained(size)
+    adapters.targets(model, size)  # what is wrong there is said now
+    for phase, task in study.trainings(untrained=True):
+        values = study.hyperparameters(phase, name, task)
+        families.check(model, values, f"{study.path}: {phase} {task}, size {name}")
+    settings = study.encoder_settings(name)
+    report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
+    texts, kept = _texts(study), None
+    cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    used = np.unique(np.concatenate(cut).astype(int))
+    report |= {"tokens before": len(tokenizer), "tokens in the texts": len(used)}
+    if study.trim:
+        unknown = tokenizer.unk_token_id  # a word that was unknown might not be among fewer tokens
+        checked = [text for text, ids in zip(texts, cut, strict=True) if unknown in ids]
+        checked += texts[:: max(1, len(texts) // CHECKED)]
+        try:
+            model, tokenizer, kept = trim(model, tokenizer, used, checked)
+        except StudyError as error:
+            report["notes"].append(f"{error}: the vocabulary stays whole")
+    precision = hardware.precision(study.precision, study.folder)
+    report |= {"tokens": len(tokenizer), "parameters": parameters(model), "precision": precision}
+    tables = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding)]
+    total = report["parameters"]["total"]
+    record = {"settings": settings, "made": report, "parameters_all": total}
+    record["parameters_without_embeddings"] = total - sum(tables)
+
+    def write(beside: Path) -> None:
+        save(model, tokenizer, beside, kept)
+        if settings["frozen_layers"] and not frozen.write(study, name, model, tokenizer, beside):
+            report["notes"].append("every run computes the states of the frozen layers anew")
+        write_json(beside / "run.json", record)
+
+    write_whole(folder, write)
+    return report
+
+
+def _texts(study: Study) -> list[str]:
+    """Every text of the study, training and evaluation, every language, and its prefixes."""
+    texts = [size.retrieval_prefix for size in study.sizes.values() if size.retrieval_prefix]
+    for name, split, language in study.needed():
+        task = study.tasks[name]
+        rows = data.examples(study.data, task, split, language)
+        texts += [text for row in rows for text in formats.of(task).texts(row)]
+    return texts
+
+
+def load(
+    folder: str | Path, dropout: float | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """An encoder without pooler and its tokenizer from a model folder or the hub, in float32.
+
+    An adapter comes added to the encoder that it was trained for. ``dropout`` replaces the
+    probabilities in the model's configuration.
+
+    Raises
+    ------
+    StudyError
+        Nothing can be loaded from there, or the architecture is not one of the package's.
+    """
+    if adapters.are_in(folder):
+        base = read_json(Path(folder) / adapters.CONFIG)["base_model_name_or_path"]
+        model, whole = load(base, dropout)
+        return adapters.merge(model, Path(folder)), whole
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        family = families.family(config)
+        if dropout is not None:
+            config.update(dict.fromkeys(family.dropout, dropout))
+        options = {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
+        if family.pooler:
+            options["add_pooling_layer"] = False
+        kind: Any = MT5EncoderModel if config.model_type == "mt5" else AutoModel
+        model, info = kind.from_pretrained(folder, output_loading_info=True, **options)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise ValueError(f"its tokenizer is a {type(tokenizer).__name__}; expected a fast one")
+        if tokenizer.pad_token_id is None:
+            raise ValueError("its tokenizer has no padding token; expected one")
+    except StudyError as error:
+        raise StudyError(f"encoder {folder}: {error}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StudyError(f"encoder {folder}: cannot be loaded: {reason}") from error
+    if lost := sorted(info["missing_keys"]):  # the library would begin with random ones
+        raise StudyError(f"encoder {folder}: {len(lost)} weights are missing, {lost[0]} among them")
+    if getattr(config, "type_vocab_size", 0) < 2:  # the model cannot tell a pair's texts apart
+        names = tokenizer.model_input_names
+        tokenizer.model_input_names = [name for name in names if name != SEGMENTS]
+    return model, tokenizer
+
+
+def save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, kept: list[int] | None
+) -> None:
+    """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids.
+
+    Of a model with adapters these alone are written, with the name of the folder they belong to.
+    """
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if kept is not None:
+        write_json(folder / VOCABULARY, kept)
+
+
+def start(
+    home: Path, after: Path | None, dropout: float | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The encoder that a training starts from, and its tokenizer.
+
+    ``home`` is the size's pretrained encoder, ``after`` what an intermediate training left. The
+    vocabulary is always that of ``home``: where it has grown since (a task was added to the
+    study), the tokens that are new keep their pretrained rows.
+    """
+    for folder, notebook in ((home, "1_encoder"), (after, "2_intermediate")):
+        if folder and not ((folder / "config.json").is_file() or adapters.are_in(folder)):
+            raise StudyError(f"{folder}: no encoder there; run notebook {notebook} first")
+    model, tokenizer = load(home, dropout)
+    if after is None:
+        return model, tokenizer
+    if adapters.are_in(after):
+        return adapters.merge(model, after), tokenizer
+    trained, _ = load(after)
+    old, new = kept_ids(after), kept_ids(home)
+    if old != new and old and new:
+        rows = families.words(model).detach().clone()
+        _, here, there = np.intersect1d(new, old, return_indices=True)
+        rows[here] = families.words(trained).detach()[there]
+        trained.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
+    model.load_state_dict(trained.state_dict())
+    return model, tokenizer
+
+
+def kept_ids(folder: Path) -> list[int] | None:
+    """The original ids of a trimmed model's rows; None for a model with its whole vocabulary."""
+    file = Path(folder) / VOCABULARY
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def parameters(model: PreTrainedModel) -> dict[str, int]:
+    """Number of parameters by part."""
+    words = families.words(model).numel()
+    layers = sum(p.numel() for p in families.layers(model).parameters())
+    total = sum(p.numel() for p in model.parameters())
+    rest = total - words - layers
+    return {"word embeddings": words, "layers": layers, "other": rest, "total": total}

@@ -1,0 +1,129 @@
+"""What the explorer shows of a finished study: answers beside their texts, and what kept models say
+of sentences that somebody types.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from helpers import data, encoders, formats
+from helpers.encoders import families, hardware
+from helpers.encoders.model import predict
+from helpers.study import Attempt, Condition, Size, StudyError, Task
+from helpers.study.condition import MODEL
+from helpers.training import Training, build
+from helpers.training.fine_tuning import untrained
+
+FIELDS = {"sentence_pair": ["text_a", "text_b"], "multiple_choice": ["context"]}
+"""What a person types, by format; of choices, one for every label too."""
+
+
+def answers(condition: Condition, seed: int) -> pd.DataFrame:
+    """A finished run's predictions, each beside the texts of its item.
+
+    Raises
+    ------
+    StudyError
+        The run is not finished.
+    """
+    file = condition.seed_folder(seed) / "predictions.parquet"
+    if not file.exists() or condition.evaluated is None:
+        raise StudyError(f"{file}: not there; expected a finished run")
+    predictions = pd.read_parquet(file)
+    items = data.evaluated(condition.data, condition.evaluated, condition.languages)
+    new = items.columns.difference(predictions.columns.union(["labels"]), sort=False)
+    return predictions.merge(items[["language", "id", *new]], on=["language", "id"])
+
+
+def model(condition: Condition, seed: int) -> Training:
+    """A finished run's fine-tuned model, as the study kept it (``keep_models``).
+
+    Raises
+    ------
+    StudyError
+        Its trained layers are not there.
+    """
+    folder = condition.seed_folder(seed)
+    start = condition.before.encoder_folder(seed) if condition.before else None
+    encoder, tokenizer = encoders.start(condition.home, start, 0.0)
+    attempt = Attempt(seed, folder, start)
+    if not condition.stages:
+        return untrained(condition, attempt, encoder, tokenizer)
+    if not (folder / MODEL).is_file():
+        keep = "set keep_models: true in the study and run it again"
+        raise StudyError(f"{folder / MODEL}: not there; expected trained layers: {keep}")
+    whole = build(condition, condition.stages[-1], encoder)
+    whole.load_state_dict(load_file(folder / MODEL), strict=False)
+    return Training(whole.to(hardware.device()), tokenizer, {})
+
+
+def reader(condition: Condition, seed: int) -> Training:
+    """A finished run's model with the whole vocabulary of its encoder, for texts of any kind.
+
+    A trimmed model would cut a word that the study never met into single characters. Rows of tokens
+    that it did meet are the run's own.
+
+    Raises
+    ------
+    StudyError
+        The study keeps no models, or the run is not finished.
+    """
+    trained = model(condition, seed)
+    kept = encoders.kept_ids(condition.home)
+    if kept is not None:
+        encoder: Any = trained.model.encoder
+        pretrained, trained.tokenizer = _vocabulary(condition.encoder.encoder)
+        trained_rows = families.words(encoder).detach()
+        rows = pretrained.to(trained_rows, copy=True)
+        rows[kept] = trained_rows
+        encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
+    return trained
+
+
+@lru_cache(maxsize=1)
+def _vocabulary(encoder: str) -> tuple[torch.Tensor, Any]:
+    """A pretrained encoder's word embeddings (tokens, hidden), and its tokenizer."""
+    whole, tokenizer = encoders.pretrained(Size(encoder=encoder, title=encoder, pooling="mean"))
+    return families.words(whole).detach(), tokenizer
+
+
+def say(
+    trained: Training, task: Task, texts: list[str], max_length: int
+) -> tuple[dict[str, float], list[str]]:
+    """Probabilities of the task's labels for one item, and notes on what was not read of it.
+
+    ``texts`` are the two sentences of a pair, or a context and its choices.
+
+    Raises
+    ------
+    StudyError
+        The task has another format, or the number of texts is wrong, or one is empty.
+    """
+    if task.format not in FIELDS:
+        raise StudyError(f"task {task.name}: format {task.format}; expected {' or '.join(FIELDS)}")
+    names, shape, tokenizer = FIELDS[task.format], formats.of(task), trained.tokenizer
+    if task.format == "sentence_pair" and "text_b" not in task.columns:
+        names = ["text_a"]
+    expected = len(names) + (len(task.labels) if task.format == "multiple_choice" else 0)
+    if len(texts) != expected or not all(text.strip() for text in texts):
+        filled = sum(bool(text.strip()) for text in texts)
+        raise StudyError(f"task {task.name}: found {filled} texts; expected {expected}")
+    row = dict(zip(names, texts, strict=False), choices=texts[len(names) :])
+    try:
+        item = shape.normalise(task, {"id": "typed", "label": task.labels[0], **row})
+    except ValueError as error:
+        raise StudyError(f"task {task.name}: {error}") from None
+    features = shape.features(task, [item], tokenizer, max_length)
+    logits = predict(trained.model, features, tokenizer.pad_token_id)
+    (answer,) = shape.decode(task, [item], features, logits)
+    notes = []
+    if any(len(ids) >= max_length for ids in features[0]["input_ids"]):
+        notes.append(f"cut after {max_length} tokens")
+    for text in texts:
+        cut = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if unknown := cut.count(tokenizer.unk_token_id):
+            notes.append(f"{unknown} of {len(cut)} tokens of {text!r} are unknown")
+    return dict(zip(task.labels, answer["probabilities"], strict=True)), notes

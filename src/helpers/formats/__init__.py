@@ -1,0 +1,136 @@
+"""Task formats. Each module is all that knows a format: columns -> features, head, loss, decoding.
+
+A format module offers
+
+``normalise(task, row)``        an example with the format's own columns, checked; ``row`` is a
+                                source's row under the names of ``task.columns``, with an ``id``;
+                                raises ValueError with what is wrong in a few words
+``texts(example)``              every text in it, as it will be cut into tokens
+``features(task, examples, tokenizer, max_length)``
+                                dicts with ``input_ids`` (a list of sequences) and ``labels``: one
+                                label of the example, or a list of labels for every sequence;
+                                ``token_type_ids`` like ``input_ids``, where the tokenizer has them
+``head(task)``                  (``"sequence"``, ``"token"`` or ``"vector"``, number of outputs)
+``loss(logits, labels)``        the training loss
+``decode(task, examples, features, logits)``
+                                one row per example (:func:`helpers.formats.labels.row`), and what
+                                else the format records; logits are padded, as long as a batch's
+                                longest sequence
+``constant(task, examples)``    (credit, out of) of the best answer that looks at nothing
+``counts(task, examples)``      how many examples, or words, carry each label
+"""
+
+import hashlib
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from helpers.formats.labels import check_match, reorder, written
+from helpers.study import StudyError, Task
+
+__all__ = ["check_match", "key", "majority", "normalise", "of", "reorder", "score"]
+
+
+def of(task: Task) -> ModuleType:
+    """The module of a task's format, which has the format's name."""
+    return import_module(f"helpers.formats.{task.format}")
+
+
+def normalise(
+    task: Task, rows: Sequence[dict | ValueError], where: str, skipped: list[str] | None = None
+) -> list[dict]:
+    """Rows of a source as the format's examples, each checked.
+
+    A bad row is an error; with a list ``skipped`` it is left out, and what is wrong is added there.
+    Rows whose label is one of ``task.skip_labels`` are left out by declaration, and so is a copy of
+    another row, id and all. A column ``tag`` is kept beside what the format has: the benchmark's
+    own kinds of items.
+
+    Raises
+    ------
+    StudyError
+        A column is missing, a row is bad, or there is none; names ``where``, the row and the cause.
+    """
+    bad = [] if skipped is None else skipped
+    known = set().union(*(row for row in rows if isinstance(row, dict)))
+    examples: dict[str, dict] = {}
+    for index, row in enumerate(rows):
+        try:
+            example = _example(task, row, index, known)
+            if example and examples.setdefault(example["id"], example) != example:
+                raise ValueError(f"id {example['id']} is another row's; expected it once")
+        except ValueError as error:
+            bad.append(f"row {index}: {error}")
+        except KeyError as error:
+            raise StudyError(f"{where}: columns: no {error}; {task.format} needs it") from None
+        if bad and skipped is None:
+            raise StudyError(f"{where}: {bad[0]}")
+    if not examples:
+        first = f" that are good; the first: {bad[0]}" if bad else ""
+        raise StudyError(f"{where}: found no rows{first}")
+    return list(examples.values())
+
+
+def _example(task: Task, row: dict | ValueError, index: int, known: set[str]) -> dict | None:
+    """One row as an example; None where its label says that it has none.
+
+    ``known`` are the columns of all rows: JSON may leave one out where a row has nothing to say.
+    """
+    if isinstance(row, ValueError):
+        raise row  # what could not be read at all
+    # Where the task names no columns, a row has the format's names already.
+    columns = task.columns or {name: name for name in row}
+    optional = ["tag", "question"] if task.format == "multiple_choice" else ["tag"]
+    fields: dict = {"id": index}
+    for name, column in columns.items():
+        if name not in optional or column in row or column not in known:
+            fields[name] = _value(row, column)
+    if fields["id"] in (None, "") or isinstance(fields["id"], dict):
+        raise ValueError(f"id is {fields['id']!r}; expected a text or a number")
+    fields["id"] = str(fields["id"])
+    if task.skip_labels and written(fields["label"]) in task.skip_labels:
+        return None
+    example = of(task).normalise(task, fields)
+    if task.group:
+        shared = _value(row, task.group)
+        if shared in (None, ""):
+            raise ValueError(f"{task.group} is {shared!r}; expected what related items share")
+        # A digest, for only equality matters.
+        example["group"] = hashlib.blake2b(str(shared).encode(), digest_size=8).hexdigest()
+    if fields.get("tag") is not None:
+        example["tag"] = str(fields["tag"])
+    return example
+
+
+def _value(row: dict, path: str | list[str]) -> Any:
+    """A column's value, or several columns'; ``a.b`` is b inside a."""
+    if isinstance(path, list):
+        return [_value(row, one) for one in path]
+    if path in row:
+        return row[path]
+    value: Any = row
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            raise ValueError(f"no column '{path}'; found {', '.join(map(str, row))}")
+        value = value[name]
+    return value
+
+
+def key(task: Task, example: dict) -> str:
+    """What makes two examples the same item, whatever its id, letter case or order of choices."""
+    texts = sorted(" ".join(text.lower().split()) for text in of(task).texts(example))
+    return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
+
+
+def majority(task: Task, examples: list[dict]) -> float:
+    """The score, in points, of the best constant answer: what a collapsed model reaches."""
+    credit, out_of = of(task).constant(task, examples)
+    return score([credit], [out_of])
+
+
+def score(credits: Sequence[float], out_of: Sequence[float]) -> float:
+    """100 x the sum of credits / the sum of what they are out of; 0 where that is 0."""
+    from helpers.formats.metrics import SCORE  # here: evaluate takes seconds to import
+
+    return SCORE.compute(predictions=credits, references=out_of)["score"]

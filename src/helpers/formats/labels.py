@@ -1,0 +1,123 @@
+"""Labels as the formats read, count, match and decode them, and the rows of predictions."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import softmax
+
+from helpers.study import StudyError, Task
+
+if TYPE_CHECKING:  # reading rows should not wait for torch
+    import torch
+
+IGNORED = -100
+"""In place of a label, where a loss is to leave out what carries it."""
+
+
+def read(task: Task, value: Any) -> int:
+    """A source's label as its index in ``task.labels``, by one rule for every kind of file.
+
+    A value whose text is a label is that label; a boolean is one only so. A whole number is an
+    index if no label looks like a number.
+
+    Raises
+    ------
+    ValueError
+        With what is expected.
+    """
+    names, text = task.label_values or task.labels, written(value)
+    if text in names:
+        return names.index(text)
+    if isinstance(value, bool) and text.lower() in names:
+        return names.index(text.lower())
+    is_index = task.label_values is None and not any(map(_is_number, names))
+    if is_index and not isinstance(value, bool) and text.isdecimal() and int(text) < len(names):
+        return int(text)
+    if task.unseen_label and isinstance(value, str):
+        return len(names) - 1
+    raise ValueError(f"label {value!r}; expected one of {', '.join(map(repr, names))}")
+
+
+def written(value: Any) -> str:
+    """A label as a text file has it; what is no label is no text."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, str | int) else ""
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("+-").replace(".", "", 1).isdecimal()
+
+
+def check_match(trained: Task, evaluated: Task) -> None:
+    """Check that what is trained on ``trained`` can be evaluated on ``evaluated``.
+
+    Labels are matched by name (:func:`reorder`): their order may differ, the names may not.
+
+    Raises
+    ------
+    StudyError
+        The formats or the names of the labels differ.
+    """
+    where = f"task {evaluated.name}: trained on {trained.name}"
+    if trained.format != evaluated.format:
+        raise StudyError(f"{where}: found format {trained.format}, expected {evaluated.format}")
+    if evaluated.format not in ("sentence_pair", "tagging"):
+        return  # outputs have no names
+    if {*trained.labels} != {*evaluated.labels}:
+        names = f"found labels {', '.join(trained.labels) or 'of its training data'}"
+        expected = ", ".join(evaluated.labels) or "those of its own training data"
+        raise StudyError(f"{where}: {names}; expected {expected}, in any order")
+    if evaluated.unseen_label and evaluated.name != trained.name:
+        raise StudyError(f"{where}: unseen_label: expected to be trained on its own training data")
+
+
+def reorder(trained: Task, evaluated: Task, logits: list[np.ndarray]) -> list[np.ndarray]:
+    """Logits of a head that was trained on ``trained``, in the order of ``evaluated``'s labels."""
+    if evaluated.format not in ("sentence_pair", "tagging") or trained.labels == evaluated.labels:
+        return logits
+    order = [trained.labels.index(label) for label in evaluated.labels]
+    return [scores[..., order] for scores in logits]
+
+
+def counts(task: Task, examples: list[dict]) -> dict[str, int]:
+    """How many examples, or words, carry each label."""
+    carried = Counter(i for e in examples for i in e.get("labels") or [e["label"]])
+    return {label: carried[i] for i, label in enumerate(task.labels)}
+
+
+def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
+    """(credit, out of) of always naming the most frequent label."""
+    return float(max(counts(task, examples).values())), float(len(examples))
+
+
+def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+    """Mean cross entropy in nats over all targets, however they are arranged, but ``IGNORED``.
+
+    The logits of a target's classes lie next to each other: (..., classes), or (choices, 1).
+    """
+    from torch.nn import functional
+
+    logits, targets = logits.reshape(targets.numel(), -1).float(), targets.flatten()
+    return functional.cross_entropy(logits, targets, ignore_index=IGNORED)
+
+
+def row(
+    label: str, prediction: str, probabilities: list[float], credit: float, out_of: float = 1.0
+) -> dict:
+    """A row of predictions.parquet: the gold label, the predicted one, its part of the score."""
+    names = {"label": label, "prediction": prediction, "probabilities": probabilities}
+    return names | {"credit": credit, "out_of": out_of}
+
+
+def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:
+    """Rows of predictions.parquet from an example's class logits, (1, classes) or (choices, 1)."""
+    scores = np.stack(logits).reshape(len(examples), -1)
+    probabilities = softmax(scores.astype(np.float64), axis=1)
+    rows = []
+    for example, shares in zip(examples, probabilities, strict=True):
+        label, chosen = example["label"], int(shares.argmax())
+        names = task.labels[label], task.labels[chosen]
+        rows.append(row(*names, shares.tolist(), float(chosen == label)))
+    return rows

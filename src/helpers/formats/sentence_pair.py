@@ -1,0 +1,29 @@
+"""Classify a pair of texts or a single one: natural language inference, paraphrase, topics."""
+
+from helpers.formats import labels
+from helpers.formats.texts import cut, joined, text
+from helpers.study import Task
+
+constant, counts = labels.constant, labels.counts
+loss, decode = labels.loss, labels.decode
+
+
+def normalise(task: Task, row: dict) -> dict:
+    names = ["text_a", "text_b"] if "text_b" in row else ["text_a"]
+    pair = {name: text(name, row[name]) for name in names}
+    return {"id": row["id"], **pair, "label": labels.read(task, row["label"])}
+
+
+def texts(example: dict) -> list[str]:
+    return [example[name] for name in ("text_a", "text_b") if name in example]
+
+
+def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
+    sides = map(list, zip(*map(texts, examples), strict=True))
+    sequences = cut(tokenizer, max_length, *sides)
+    pairs = zip(sequences, examples, strict=True)
+    return [joined([sequence], example["label"]) for sequence, example in pairs]
+
+
+def head(task: Task) -> tuple[str, int]:
+    return "sequence", len(task.labels)

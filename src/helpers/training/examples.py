@@ -1,0 +1,202 @@
+"""English examples as a training sees them: features, batches in order, and validation data.
+
+All batches of a training are planned before it begins, by a random generator of the plan's own. So
+a training that is stopped and resumed goes on with the batch that it would have taken.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from helpers import data, formats
+from helpers.encoders.batches import length, training_items
+from helpers.encoders.model import EncoderModel, predict
+from helpers.formats.labels import IGNORED
+from helpers.study import Condition, Stage, StudyError, Task
+
+MLM = "masked language modelling"
+"""The component of a mixture that is no task."""
+MASKED = 0.15
+"""Share of the tokens that masked language modelling asks for: 80 % of them are hidden, 10 %
+replaced and 10 % left (Devlin et al. 2019)."""
+_GROUP = 50
+"""Batches whose examples are sorted by length together."""
+
+
+class Validation:
+    """The validation data of one task, as a model is scored on it."""
+
+    def __init__(self, task: Task, rows: list[dict], tokenizer, max_length: int):
+        self.task, self.rows, self.pad = task, rows, tokenizer.pad_token_id
+        self.features = formats.of(task).features(task, rows, tokenizer, max_length)
+
+    def score(self, model: EncoderModel) -> float:
+        """The model's score on the data, in points."""
+        logits = predict(model, self.features, self.pad)
+        rows = formats.of(self.task).decode(self.task, self.rows, self.features, logits)
+        return formats.score([row["credit"] for row in rows], [row["out_of"] for row in rows])
+
+
+@dataclass
+class Batches(Sequence):
+    """Batches in the order that a training takes them: (component, item numbers) each."""
+
+    plan: list[tuple[str, np.ndarray]]
+    items: dict[str, list[dict]]
+    tokenizer: PreTrainedTokenizerFast
+    seed: int
+
+    def __len__(self):
+        return len(self.plan)
+
+    def __getitem__(self, index) -> dict:
+        component, numbers = self.plan[index]
+        batch = [self.items[component][number] for number in numbers]
+        if component == MLM:  # the same tokens are hidden when a training resumes here
+            generator = np.random.default_rng([self.seed, index])
+            batch = [_mask(item, self.tokenizer, generator) for item in batch]
+        return {"component": component, "batch": batch}
+
+
+@dataclass
+class Examples:
+    """What one stage draws from and is scored by.
+
+    Attributes
+    ----------
+    batches
+        As many as the training has steps, times those that a step accumulates.
+    validation
+        Validation data by task; a mixture has several.
+    steps
+        Optimiser steps.
+    """
+
+    stage: Stage
+    batches: Batches
+    validation: dict[str, Validation]
+    pad: int
+    steps: int
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """Which data models are selected on, and what the best constant answers score there."""
+        parts = list(self.validation.values())
+        languages = dict.fromkeys(code for part in parts for code in part.task.selected_in)
+        constant = [formats.majority(part.task, part.rows) for part in parts]
+        return {
+            "task": self.stage.name,
+            "split": "validation",
+            "language": ", ".join(languages),
+            "n": sum(len(part.rows) for part in parts),
+            "majority": float(np.mean(constant)),
+        }
+
+    def score(self, model: Any) -> float:
+        """The mean of the tasks' scores: every task counts the same, whatever its size."""
+        scores = []
+        for name, validation in self.validation.items():
+            model.component = name
+            scores.append(validation.score(model))
+        return float(np.mean(scores))
+
+
+def english(condition: Condition, tokenizer: PreTrainedTokenizerFast, seed: int) -> list[Examples]:
+    """The English examples of every stage of a condition, as a training with ``seed`` sees them.
+
+    Raises
+    ------
+    StudyError
+        A text file of a mixture is missing, or the tokenizer has no mask for it.
+    """
+    return [_stage(condition, stage, tokenizer, seed) for stage in condition.stages]
+
+
+def _stage(condition: Condition, stage: Stage, tokenizer, seed: int) -> Examples:
+    """Batches of a mixture come from one task each, drawn in proportion to the tasks' sizes up to a
+    cap (Phang et al. 2020: 2^17), which a temperature may flatten."""
+    values = condition.hyperparameters
+    few = values.train_examples
+    rows = {
+        name: data.sample(data.trained_on(condition.data, task, "train"), few, seed)
+        for name, task in stage.tasks.items()
+    }
+    if stage.mixture and stage.mixture.mlm:
+        rows[MLM] = [{"text": line} for line in _lines(condition, stage, tokenizer)]
+    sizes = {component: len(some) for component, some in rows.items()}
+    shares = stage.mixture.shares(sizes) if stage.mixture else {stage.name: 1.0}
+    cap = stage.mixture.cap if stage.mixture else None
+    examples = sum(min(size, cap or size) for size in sizes.values())
+    steps = values.total_steps(examples)
+    count = steps * values.gradient_accumulation
+    generator = np.random.default_rng([seed, count])
+    order = generator.choice(list(shares), size=count, p=list(shares.values()))
+    items = {}
+    for component, some in rows.items():
+        most = max(1, int((order == component).sum())) * values.batch_size
+        some = data.sample(some, most, seed)  # more would be tokenised and never seen
+        items[component] = _items(stage, component, some, tokenizer, values.max_length)
+    streams = {c: _stream(some, values.batch_size, generator) for c, some in items.items()}
+    plan = [(str(component), next(streams[component])) for component in order]
+    validation = {}
+    for name, task in stage.tasks.items():  # the same examples for every seed
+        held_out = data.trained_on(condition.data, task, "validation")
+        held_out = data.sample(held_out, values.validation_examples, 0)
+        validation[name] = Validation(task, held_out, tokenizer, stage.max_lengths[name])
+    batches = Batches(plan, items, tokenizer, seed)
+    return Examples(stage, batches, validation, tokenizer.pad_token_id, steps)
+
+
+def _items(stage: Stage, component: str, rows: list, tokenizer, max_length: int) -> list[dict]:
+    if component == MLM:
+        texts = [row["text"] for row in rows]
+        cut = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+        return [{"input_ids": [ids], "labels": 0, "length": len(ids)} for ids in cut]
+    task, most = stage.tasks[component], stage.max_lengths[component]
+    return training_items(formats.of(task).features(task, rows, tokenizer, most))
+
+
+def _lines(condition: Condition, stage: Stage, tokenizer) -> list[str]:
+    """The plain text that a mixture models."""
+    if tokenizer.mask_token_id is None:
+        wrong = "the tokenizer has no mask; expected one for masked language models"
+        raise StudyError(f"{condition.study}: mixtures.{stage.name}.mlm: {wrong}")
+    mixture = stage.mixture
+    assert mixture and mixture.mlm
+    lines: list[str] = []
+    if stage.text:
+        for language in mixture.mlm.languages or stage.text.languages:
+            rows = data.examples(condition.data, stage.text, "train", language)
+            lines += [row["text"] for row in rows]
+    for file in mixture.mlm.files:
+        lines += data.lines((condition.data_dir or Path()) / file)
+    return lines
+
+
+def _stream(items: list[dict], size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Endless batches of item numbers: each epoch in a new order, like lengths together."""
+    group = size * max(1, min(_GROUP, len(items) // (4 * size)))
+    while True:
+        order, batches = generator.permutation(len(items)), []
+        for low in range(0, len(order), group):
+            part = sorted(order[low : low + group], key=lambda number: -length(items[number]))
+            batches += [np.array(part[at : at + size]) for at in range(0, len(part), size)]
+        for at in generator.permutation(len(batches)):
+            yield batches[at]
+
+
+def _mask(item: dict, tokenizer, generator: np.random.Generator) -> dict:
+    """A line with tokens hidden, and the hidden tokens as labels."""
+    ids = np.array(item["input_ids"][0])
+    free = ~np.isin(ids, tokenizer.all_special_ids)
+    chosen = free & (generator.random(len(ids)) < MASKED)
+    if free.any() and not chosen.any():
+        chosen[generator.choice(np.flatnonzero(free))] = True
+    labels, draw = np.where(chosen, ids, IGNORED), generator.random(len(ids))
+    ids = np.where(chosen & (draw < 0.8), tokenizer.mask_token_id, ids)
+    ids = np.where(chosen & (draw >= 0.9), generator.integers(len(tokenizer), size=len(ids)), ids)
+    return {"input_ids": [ids], "labels": [labels.tolist()]}

@@ -1,0 +1,111 @@
+"""Fetch a study's data sets and models into a mirror: ``python tools/fetch.py STUDY.yaml FOLDER``.
+
+``HUB_MIRROR=FOLDER`` then needs no network. Data sets are parquet with a README that tells
+``load_dataset`` which file is which; models are as on the hub. A file or folder appears under its
+name when it is whole; what is there is not fetched again.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import command
+import yaml
+
+from helpers.study import ENGLISH, Study, StudyError
+from helpers.study.catalogue import Source
+from helpers.study.files import write_text, write_whole
+
+REPOSITORY = r"\w[\w.-]*(/\w[\w.-]*)?"
+FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
+
+
+def sources(study: Study) -> Iterator[tuple[str, Source, str, str]]:
+    """All that a study reads: task, source, split, and the language as the source names it."""
+    cells = list(study.needed())
+    for name in dict.fromkeys(task for task, *_ in cells):
+        originals = [origin.split("/") for origin in study.tasks[name].translates.values()]
+        cells += [(task, split, ENGLISH) for task, split in originals]
+    for name, split, language in dict.fromkeys(cells):
+        for part in study.tasks[name].parts or [name]:
+            task = study.tasks[part]
+            yield part, task.source(language), split, task.codes.get(language, language)
+
+
+def models(study: Study) -> list[str]:
+    """Hub ids of the encoders that are no folder here."""
+    names = {size.encoder for size in study.sizes.values()}
+    return sorted(n for n in names if re.fullmatch(REPOSITORY, n) and not Path(n).is_dir())
+
+
+def fetch(study: Study, mirror: Path) -> Iterator[str]:
+    """Fetch what is not there yet, a line for each; a StudyError names what cannot be fetched."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    parts: dict[tuple, None] = {}
+    for _, source, split, code in sources(study):
+        config = source.config.format(language=code) if source.config else "default"
+        for part in source.splits.get(split, "").split("+"):
+            if source.hub and (name := re.sub(r"\[.*\]$", "", part)):
+                parts[source.hub, config, name, source.revision] = None
+    for part in parts:
+        yield _line(" ".join(part[:3]), _data_set, mirror, *part)
+    for name in models(study):
+        yield _line(name, _model, mirror, name)
+
+
+def _line(title: str, fetch_one, mirror: Path, repository: str, *which) -> str:
+    if not re.fullmatch(REPOSITORY, repository):
+        raise StudyError(f"{repository}: no name of a repository of the hub; expected OWNER/NAME")
+    try:
+        return f"{title}: {fetch_one(mirror / repository, repository, *which)}"
+    except Exception as error:  # the libraries raise anything; the user needs one line
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        raise StudyError(f"{title}: cannot be fetched: {reason}") from error
+
+
+def _data_set(folder: Path, name: str, config: str, split: str, revision: str | None) -> str:
+    import datasets
+
+    datasets.disable_progress_bars()
+    version = f".{revision}" if revision else ""
+    path = folder / config / f"{split}{version}.parquet"
+    if path.exists():
+        return "there"
+    if (folder / "README.md").exists() and not any(folder.glob("*/*.parquet")):
+        raise StudyError(f"{folder}: a mirror that somebody else made; expected an empty folder")
+    chosen = None if config == "default" else config
+    rows = datasets.load_dataset(name, chosen, split=split, revision=revision)
+    for other in folder.glob(f"{config}/{split}.*"):  # of another revision
+        other.unlink()
+    write_whole(path, rows.to_parquet)
+    configs = []
+    for home in sorted({file.parent for file in folder.glob("*/*.parquet")}):
+        files = [
+            {"split": f.name.split(".")[0], "path": f"{home.name}/{f.name}"}
+            for f in sorted(home.glob("*.parquet"))
+        ]
+        configs.append({"config_name": home.name, "data_files": files})
+    card = yaml.safe_dump({"configs": configs}, sort_keys=False)
+    write_text(folder / "README.md", f"---\n{card}---\n\nA part of the hub's {name}, as fetched.\n")
+    return f"fetched, {len(rows)} rows"
+
+
+def _model(folder: Path, name: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    if folder.exists():
+        return "there"
+    part = folder.with_name(f"{folder.name}.part")
+    snapshot_download(name, local_dir=part, allow_patterns=FILES)
+    if not any(part.glob("*.safetensors")):
+        raise StudyError("it has no safetensors weights, and pickled ones are never loaded")
+    shutil.rmtree(part / ".cache")
+    part.rename(folder)
+    return "fetched"
+
+
+if __name__ == "__main__":
+    command.run(__doc__, fetch, "mirror")

@@ -1,0 +1,137 @@
+"""Execute a notebook: ``python tools/run_notebook.py NOTEBOOK OUTPUT -p NAME VALUE ...``.
+
+This is papermill with three additions. OUTPUT appears only when every cell has run; a failed
+notebook stays beside it as ``*.failed.ipynb``. Ctrl-C, SIGTERM and the end of the process that
+started this one interrupt the running cell, which has time to write a checkpoint. Values are texts,
+but for ``seeds`` (numbers: ``-p seeds 1 2``), ``join`` and ``again`` (true or false).
+"""
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+GPUS = "STUDY_GPUS"
+"""Environment: the GPUs of this machine that a batch's notebooks share out, as ``0,1,2``."""
+SECONDS_TO_SAVE = 600
+"""After an interrupt a kernel has half of it before SIGTERM, the rest before SIGKILL."""
+
+
+def on_parents_end(interrupt: Callable[[], None]) -> None:
+    """Call ``interrupt`` once the process that started this one is gone (killed, for example)."""
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        interrupt()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def reserve_gpus(count: int) -> list[IO]:
+    """Let CUDA see only ``count`` of the batch's GPUs, which no other notebook has reserved.
+
+    Returns locked files: a GPU is free again when its file is closed, or its process ends.
+    """
+    locks: dict[str, IO] = {}
+    while len(locks) < count:  # Snakemake starts a job only when there are enough
+        for gpu in os.environ[GPUS].split(","):
+            path = Path(tempfile.gettempdir(), f"study-{os.getuid()}-gpu-{gpu}.lock")
+            file = path.open("w")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locks[gpu] = file
+            except BlockingIOError:
+                file.close()
+            if len(locks) == count:
+                break
+        else:
+            time.sleep(0.5)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(locks)
+    return list(locks.values())
+
+
+def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str | None:
+    """Execute a notebook in a kernel of its own; with ``report`` write a page of it, too.
+
+    Returns what went wrong, if anything did.
+    """
+    import papermill
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient.exceptions import DeadKernelError
+    from traitlets import Float
+
+    class PatientKernelManager(AsyncKernelManager):
+        shutdown_wait_time = Float(SECONDS_TO_SAVE)
+
+    unfinished = output.with_suffix(".failed.ipynb")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            notebook,
+            unfinished,
+            parameters,
+            kernel_name="python3",
+            kernel_manager_class=PatientKernelManager,
+            progress_bar=False,
+        )
+        os.replace(unfinished, output)
+        if report:
+            from comparison import page
+
+            page.write(output, output.with_name("report.html"))
+    except papermill.PapermillExecutionError as error:
+        if error.ename in ("KeyboardInterrupt", "Stopped"):  # the kernel got a signal of its own
+            raise KeyboardInterrupt from error
+        return f"{error.ename}: {error.evalue}"
+    except DeadKernelError:
+        return "the kernel was killed (out of memory?)"
+    except Exception as error:  # a library's or the disk's: the user needs one line
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def values(name: str, texts: list[str]):
+    """A parameter as notebooks have it."""
+    if name == "seeds":
+        return [int(text) for text in texts]
+    return texts[0] == "true" if name in ("join", "again") else texts[0]
+
+
+def main() -> int:
+    on_parents_end(lambda: os.kill(os.getpid(), signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("-p", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--gpus", type=int, default=0, help="how many of the batch's GPUs it needs")
+    parser.add_argument("--report", action="store_true", help="write report.html beside OUTPUT")
+    arguments = parser.parse_args()
+    if short := [name for name, *texts in arguments.p if not texts]:
+        parser.error(f"-p {short[0]}: found no value, expected one")
+    parameters = {name: values(name, texts) for name, *texts in arguments.p}
+    try:
+        reserved = reserve_gpus(arguments.gpus) if arguments.gpus and GPUS in os.environ else []
+        reason = execute(arguments.notebook, arguments.output, parameters, arguments.report)
+    except KeyboardInterrupt:
+        print(f"STOPPED {arguments.output}", file=sys.stderr)
+        return 130
+    for file in reserved:
+        file.close()
+    if reason:
+        print(f"FAILED {arguments.output}: {' '.join(reason.split())[:600]}", file=sys.stderr)
+    return int(reason is not None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Run a study: ``python tools/study.py params/NAME.yaml [--cores N] [--profile FOLDER]``.
+
+Checks the study, reads its data, writes the settings of every condition and has Snakemake run the
+notebooks whose results are missing. Other arguments are Snakemake's. The same command goes on
+after Ctrl-C, SIGTERM or a crash.
+"""
+
+import argparse
+import fcntl
+import html
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from run_notebook import GPUS
+
+from helpers.study import Study, StudyError, sweeps
+from helpers.study.files import read_json, write_json
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"))
+    parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--profile", type=Path, help="a Snakemake profile, such as a cluster's")
+    arguments, more = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace", line_buffering=True)  # a terminal may be in latin-1
+    try:
+        if arguments.profile:
+            arguments.profile = arguments.profile.expanduser().resolve()
+        study = Study.load(arguments.study, arguments.outputs)
+        with locked_log(study) as log:
+            return batch(study, log, arguments, more)
+    except StudyError as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename or arguments.outputs}: {error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 2
+
+
+def locked_log(study: Study) -> IO[str]:
+    """The batch's log, locked: one batch at a time may work on a study.
+
+    Snakemake, its notebooks and their kernels write to it, so it stays locked until the last of
+    them has ended, even if this process is killed.
+    """
+    study.check_layout()
+    study.folder.mkdir(parents=True, exist_ok=True)
+    log = (study.folder / "snakemake.log").open("a", encoding="utf-8")
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.close()
+        wrong = "another batch is at work on this study, or about to end"
+        raise StudyError(f"{study.folder}: {wrong}") from None
+    log.truncate(0)
+    return log
+
+
+def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[str]) -> int:
+    """Everything between the study's checks and the last line; returns the exit status."""
+    from helpers import data
+
+    data.prepare(study)
+    status = 0
+    if study.sweep:  # the settings of all else name the learning rates that it chooses
+        write_settings(study, trained=False)
+        status = snakemake(study, "sweeps", log, arguments, more)
+    if status == 0:
+        write_settings(study)
+        study.write_record()
+        status = snakemake(study, "all", log, arguments, more)
+    report = study.folder / "report.html"
+    if status == 0:
+        print(sentence(study.folder / "4_compare.ipynb"))
+        print(f"report: {report.resolve()}")
+    else:
+        print(f"{study.name} is not complete, see {log.name}", file=sys.stderr)
+    return status
+
+
+def write_settings(study: Study, trained: bool = True) -> None:
+    """Write every condition's settings.json; remove notebooks without their results.
+
+    Without ``trained`` those of the encoders and of the sweep only.
+    """
+    plans = []
+    for size in study.sizes:
+        folder, settings = study.folder / size, study.encoder_settings(size)
+        made = read_json(study.encoder_folder(size) / "run.json").get("settings")
+        plans.append((folder, settings, [], made == settings))
+        if study.sweep:
+            trials = {trial.title: trial.settings for trial in sweeps.trials(study, size)}
+            is_chosen = sweeps.chosen(study, size) is not None
+            plans.append((folder / "sweep", trials, study.sweep.seeds, is_chosen))
+    for condition in study.conditions() if trained else []:
+        is_complete = all(condition.is_complete(seed) for seed in condition.seeds)
+        plans.append((condition.folder, condition.settings, condition.seeds, is_complete))
+    for folder, settings, seeds, is_complete in plans:
+        if not is_complete:
+            (folder / "notebook.ipynb").unlink(missing_ok=True)
+        write_changed(folder / "settings.json", {"settings": settings, "seeds": seeds})
+
+
+def write_changed(path: Path, content: dict) -> None:
+    """Write JSON where the file has other content, so that its time says when that changed."""
+    content = json.loads(json.dumps(content))
+    if read_json(path) != content:
+        write_json(path, content)
+
+
+def snakemake(
+    study: Study, goal: str, log: IO[str], arguments: argparse.Namespace, more: list[str]
+) -> int:
+    """Run Snakemake to its end, in a process group of its own; returns its exit status.
+
+    On this machine each notebook gets a GPU or, without any, one processor core.
+    """
+    environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ}
+    places = study.folder / "snakemake.json"  # --config would read 2024_06 as a number
+    write_changed(places, {"study": str(study.path), "outputs": str(study.outputs)})
+    command = [sys.executable, str(ROOT / "tools/run_snakemake.py"), goal, *more]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(places)]
+    command += ["--keep-going", "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
+    command += ["--scheduler", "greedy"]
+    if arguments.profile:
+        command += ["--profile", str(arguments.profile)]
+    else:
+        gpus = visible_gpus()
+        at_once = min(len(gpus) or arguments.cores, arguments.cores)
+        command += ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
+        if len(gpus) > 1:
+            environment[GPUS] = ",".join(gpus)
+    process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, process_group=0)
+    try:
+        follow(process, Path(log.name))
+        if process.returncode >= 0:
+            return process.returncode
+        print("Snakemake was killed; its notebooks stop after a checkpoint", file=sys.stderr)
+        wait_for_all(log)
+        return 1
+    except KeyboardInterrupt:
+        print("stopping after a checkpoint (a second signal stops at once)", file=sys.stderr)
+        try:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait()
+            wait_for_all(log)
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def wait_for_all(log: IO[str]) -> None:
+    """Return when no process of the batch has its log open."""
+    log.close()
+    with open(log.name, encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def follow(process: subprocess.Popen, log: Path) -> None:
+    """Print how far Snakemake is and every notebook that fails, until it has ended."""
+    told, in_error, rest, has_ended = set(), False, "", False
+    with log.open(encoding="utf-8", errors="replace") as file:
+        while not has_ended:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+                has_ended = True
+            *lines, rest = (rest + file.read()).split("\n")
+            for line in lines:
+                if step := re.match(r"(\d+) of (\d+) steps", line):
+                    done, total = int(step[1]), int(step[2]) - 1  # one is the rule `all`
+                    if done <= total:
+                        print(f"{time.strftime('%H:%M:%S')}  {done} of {total} notebooks done")
+                elif line.startswith("FAILED "):
+                    told.add(line.split(": ")[0].removeprefix("FAILED "))
+                    print(line, file=sys.stderr)
+                elif line.startswith("Error in "):
+                    in_error = True
+                elif in_error and (output := re.match(r" +output: ([^,]*)", line)):
+                    in_error = False
+                    if output[1] not in told:
+                        print(f"FAILED {output[1]}: {reason(Path(output[1]))}", file=sys.stderr)
+
+
+def reason(notebook: Path) -> str:
+    """Why a notebook failed whose process did not say so here: on another machine, or killed."""
+    for cell in read_json(notebook.with_suffix(".failed.ipynb")).get("cells", []):
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                return f"{output['ename']}: {output['evalue']}"[:600]
+    return "its process was killed (out of memory?)"
+
+
+def sentence(notebook: Path) -> str:
+    """The study's answer, as the executed comparison shows it (the cell tagged `sentence`)."""
+    for cell in read_json(notebook)["cells"]:
+        if "sentence" in cell["metadata"].get("tags", []):
+            text = "".join(cell["outputs"][0]["data"]["text/html"])
+            return html.unescape(re.sub("<[^>]+>", " ", text)).strip()
+    return ""
+
+
+def visible_gpus() -> list[str]:
+    """This machine's GPUs of NVIDIA, or those that CUDA_VISIBLE_DEVICES names (also of AMD)."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    except OSError:  # no driver, no GPU
+        return []
+    return [str(i) for i in range(listed.stdout.count("GPU "))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
