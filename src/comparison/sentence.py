@@ -8,7 +8,6 @@ import pandas as pd
 from comparison.estimates import ANALYSES, headline
 from comparison.plan import ALL, NONE, Plan
 from comparison.reading import missing_runs
-from comparison.variance import ASSUMED_SEED_SD
 
 
 def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None = None) -> str:
@@ -90,7 +89,7 @@ def _conclusion(row: pd.Series | None, margin: float) -> str:
 
 def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: float) -> str:
     if row["seeds"] < 2:
-        return f"With one seed this is only a hint: {ASSUMED_SEED_SD:g} points of noise are assumed"
+        return "At least one condition has a single seed, so this is only a hint"
     conclusion, one_size = _conclusion(row, margin), row["quantity"] == "gain"
     if conclusion != "open" and collapsed and conclusion != _conclusion(without, margin):
         return "This holds only if collapsed runs are counted, so nothing follows from it"
