@@ -13,11 +13,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import write_study
-
-from helpers import comparison
 from helpers.batch import plan, recovery
 from helpers.batch import run as batch
 from helpers.batch.run import progress
+
+from helpers import comparison
 from helpers.study import NONE, Run, Study, StudyError, sweeps
 
 RATES = {"base": [1e-6, 1e-2], "large": [3e-6, 2e-2]}

@@ -6,10 +6,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import vl_convert
-from simulated import simulated_study
-
 from helpers.comparison import estimates
 from helpers.report import charts, grid, scaling, theme
+from simulated import simulated_study
 
 TARGETS = {"nli": ("en", "de", "ja", "sw"), "copa": ("en", "et", "sw", "vi")}
 PARAMETERS = {"small": 5_000_000, "base": 10_000_000, "large": 21_000_000}

@@ -18,9 +18,9 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import write_study
+from helpers.batch import execute, recovery, run
 
 from helpers import comparison, data
-from helpers.batch import execute, recovery, run
 from helpers.encoders import hidden_states
 from helpers.study import NONE, Run, Study, StudyError, prepared
 from helpers.study.files import damage, write_json, write_whole

@@ -10,9 +10,9 @@ import hub
 import pytest
 import yaml
 from conftest import write_study
+from helpers.batch import fetch
 
 from helpers import encoders
-from helpers.batch import fetch
 from helpers.data import sources
 from helpers.study import Study, StudyError
 

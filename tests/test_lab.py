@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.report import theme
 
 from helpers import comparison
-from helpers.report import theme
 from helpers.study import Study
 
 ROOT = Path(__file__).parents[1]

@@ -4,9 +4,9 @@ import pytest
 import torch
 import transformers
 from conftest import write_study
+from helpers.batch import costs, memory, plan
 
 from helpers import data
-from helpers.batch import costs, memory, plan
 from helpers.encoders import adapters, families, hidden_states
 from helpers.study import Size, Study, rules
 

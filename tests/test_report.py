@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from conftest import write_study
 from finished import write_finished
-
 from helpers.batch import engine
 from helpers.report import page, theme
+
 from helpers.study import Run
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/4_compare.ipynb"

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.comparison import arrays, resampling, samples
+from helpers.comparison.arrays import Block, ItemScores
 from intervals import CASES, Case, draw_noise, draw_target, rates
 from scipy.stats import bootstrap, permutation_test
 
-from helpers.comparison import arrays, resampling, samples
-from helpers.comparison.arrays import Block, ItemScores
 from helpers.study import StudyError
 
 CONDITIONS = [(size, task) for size in ("base", "large") for task in ("none", "nli", "qa")]

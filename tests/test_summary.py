@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.comparison import estimates
+from helpers.comparison import sentence as sentence_figures
 from simulated import simulated_study
 
 from helpers import comparison
-from helpers.comparison import estimates
-from helpers.comparison import sentence as sentence_figures
 from helpers.study import StudyError
 
 TITLES = {"base": "6 layers of a stand-in", "large": "12 layers of a stand-in"}

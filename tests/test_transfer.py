@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.comparison import estimates
 from intervals import CASES, rates
 from simulated import simulated_study
 
 from helpers import comparison
-from helpers.comparison import estimates
 from helpers.evaluation import is_collapsed, with_collapse
 from helpers.study import Study, StudyError
 
