@@ -31,6 +31,7 @@ def prepared(tiny_sources, tmp_path_factory):
     changes |= {"checkpoint_minutes": 0.02, "phases": {"target": RECIPE}}
     params = write_study(root / "params", tiny_sources, **changes)
     study = prepare(Study.load(params, root / "out"))
+    study.write_record()
     write_settings(study)
     (study.folder / "base/notebook.ipynb").write_text("{}")
     shutil.copytree(root / "out", root / "undisturbed")

@@ -78,13 +78,11 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
 
     data.prepare(study)
     status = 0
-    if study.sweep:  # the settings of all else name the learning rates that it chooses
-        write_settings(study, trained=False)
-        status = snakemake(study, "sweeps", log, arguments, more)
-    if status == 0:
-        write_settings(study)
-        study.write_record()
-        status = snakemake(study, "all", log, arguments, more)
+    for goal in ["sweeps", "all"] if study.sweep else ["all"]:
+        if status == 0:  # the settings of all else name the learning rates that the sweep chooses
+            study.write_record()
+            write_settings(study, trained=goal == "all")
+            status = snakemake(study, goal, log, arguments, more)
     report = study.folder / "report.html"
     if status == 0:
         print(sentence(study.folder / "4_compare.ipynb"))
