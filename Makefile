@@ -31,15 +31,15 @@ export: .venv/installed ## a study's predictions as XTREME's evaluation reads th
 results: .venv/installed ## tables, charts and page of the studies on real data: docs/results
 	$(BIN)/python docs/write_results.py
 
-test: .venv/installed ## everything
+test: demo/encoder/config.json ## everything
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
-test-fast: .venv/installed ## ruff, and all tests but the longest files and mypy
+test-fast: demo/encoder/config.json ## ruff, and all tests but the longest files and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
 
-test-precision: .venv/installed ## the core's tests with float32 forced, then with bf16
+test-precision: demo/encoder/config.json ## the core's tests with float32 forced, then with bf16
 	TEST_PRECISION=fp32 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(CORE)
 	TEST_PRECISION=bf16 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(CORE)
 
@@ -49,7 +49,7 @@ test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this ma
 bench: .venv/installed ## this project beside transformers' own example: RUN_XNLI=/path/run_xnli.py make bench
 	$(BIN)/python benchmarks/throughput.py
 
-lab: .venv/installed ## the notebooks in JupyterLab, with params and outputs beside them
+lab: demo/encoder/config.json ## the notebooks in JupyterLab, with params and outputs beside them
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/0_start_here.ipynb
 
 slides: .venv/installed ## the start and compare notebooks as slides that open offline: outputs/NAME/slides.html
@@ -68,4 +68,4 @@ demo/encoder/config.json: demo/encoder.py | .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv outputs/*/
+	rm -rf .venv demo/encoder outputs/*/

@@ -1,6 +1,6 @@
 """Small charts of a single run, for the notebooks of phases 1 to 3. No torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import pandas as pd
@@ -47,53 +47,64 @@ def confusion(predictions: pd.DataFrame, labels: list[str], title: str) -> alt.F
     return panel.facet("language:N", columns=4).properties(title=title, usermeta={"chart": title})
 
 
-def loss_curve(log: list[dict], title: str, majority: float | None = None) -> alt.VConcatChart:
+def loss_curve(results: Mapping[int, Mapping], title: str) -> alt.VConcatChart:
     """Training loss above, the English validation score below, over optimiser steps.
 
-    A line marks what the majority class scores.
+    `results` are run.json and scores.json together, by seed: a line for each. A red line marks what
+    the majority class scores.
     """
-    frame = pd.DataFrame(log, columns=["task", "step", "loss", "validation_score"])
-    steps = [0, max((line["step"] for line in log), default=1)]
+    lines = [{**line, "seed": seed} for seed, result in results.items() for line in result["log"]]
+    columns = ["seed", "task", "step", "loss", "validation_score"]
+    frame = pd.DataFrame(lines, columns=columns).astype({"seed": str})
+    steps = [0, max((line["step"] for line in lines), default=1)]
     x = alt.X("step:Q").title("optimiser step").scale(domain=steps)  # the same above and below
-    base = alt.Chart(frame).encode(x, alt.Detail("task:N"), tooltip=theme.tooltip(frame))
+    color = alt.Color("seed:N").scale(range=theme.TASKS)
+    base = alt.Chart(frame).encode(x, color, alt.Detail("task:N"), tooltip=theme.tooltip(frame))
 
-    def line(column: str, axis: str, color: str, point: dict, **look) -> alt.Chart:
+    def line(column: str, axis: str, size: int) -> alt.Chart:
         known = base.transform_filter(f"isValid(datum.{column})")
         y = alt.Y(f"{column}:Q").title(axis).scale(zero=False)
-        point = {"filled": True, "color": color} | point
-        return known.mark_line(color=color, point=point, **look).encode(y).properties(width=600)
+        point = {"filled": True, "size": size}
+        return known.mark_line(point=point).encode(y).properties(width=600)
 
-    square = {"shape": "square"}
-    loss = line("loss", "training loss (nats)", _BLUE, {"size": 18})
-    score = line("validation_score", "score (%)", theme.INK, square, strokeDash=[4, 3])
-    if majority is not None:
-        level = alt.Chart(pd.DataFrame({"validation_score": [majority]}))
+    score = line("validation_score", "score (%)", 30)
+    constant = [result["selection"]["majority"] for result in results.values()]
+    if constant:
+        level = alt.Chart(pd.DataFrame({"validation_score": constant[:1]}))
         level = level.encode(alt.Y("validation_score:Q"), alt.TooltipValue("majority class"))
         score += level.mark_rule(color=theme.WARNING)
         score += level.mark_text(text="majority class", dy=-7, color=theme.WARNING)
     score = score.properties(title="English validation data: what the weights are selected on")
-    chart = alt.vconcat(loss.properties(height=150), score.properties(height=100))
+    loss = line("loss", "training loss (nats)", 18).properties(height=150)
+    chart = alt.vconcat(loss, score.properties(height=100))
     return chart.properties(title=title, usermeta={"chart": title})
 
 
-def scores(result: Mapping, title: str, trained_in: tuple[str, ...] = ("en",)) -> alt.LayerChart:
-    """A run's score in every language (`scores.json`), best first; the zero-shot score as a line."""
-    frame = pd.DataFrame.from_dict(result["languages"], orient="index")
-    frame = frame.rename_axis("language").reset_index()
-    at_home = frame["language"].isin(trained_in)
-    frame["role"] = at_home.map({True: "trained on", False: "zero-shot"})
+def scores(
+    results: Mapping[int, Mapping], title: str, trained_in: Sequence[str] = ("en",)
+) -> alt.LayerChart:
+    """The scores of a condition's runs in every language, a mark for each seed, best first.
+
+    `results` are run.json and scores.json together, by seed; the line is the zero-shot score.
+    """
+    rows = [
+        {"language": code, "seed": str(seed), "score": row["score"], "n": row["n"]}
+        for seed, result in results.items()
+        for code, row in result["languages"].items()
+    ]
+    frame = pd.DataFrame(rows)
+    is_trained = frame["language"].isin(trained_in)
+    frame["role"] = is_trained.map({True: "trained on", False: "zero-shot"})
+    zero_shot = sum(result["zero_shot"] for result in results.values()) / len(results)
+    metric = next(iter(results.values()))["metric"]
     y = alt.Y("language:N").sort("-x").title(None)
-    x = alt.X("score:Q").title(f"{result['metric']} (%)").scale(domain=[0, 100]).axis(tickCount=5)
+    x = alt.X("score:Q").title(f"{metric} (%)").scale(domain=[0, 100]).axis(tickCount=5)
     shape = alt.Shape("role:N").title(None)
     color = alt.Color("role:N").title(None).scale(range=[theme.INK, _BLUE])
-    base = alt.Chart(frame).encode(
-        x, y, shape, color, tooltip=theme.tooltip(["language", "score", "n"])
-    )
-    mean = alt.Chart(pd.DataFrame({"score": [result["zero_shot"]]}))
+    base = alt.Chart(frame).encode(x, y, shape, color, tooltip=theme.tooltip(frame))
+    mean = alt.Chart(pd.DataFrame({"score": [zero_shot]}))
     rule = mean.mark_rule(strokeDash=[4, 3], color=theme.FAINT).encode(alt.X("score:Q"))
-    subtitle = (
-        f"dashed: the zero-shot score, {result['zero_shot']:.1f}, the mean of those marked so"
-    )
+    subtitle = f"dashed: the zero-shot score, {zero_shot:.1f}, mean of {len(results)} seeds"
     return _titled(rule + base.mark_point(filled=True, size=90), title, subtitle)
 
 
