@@ -152,7 +152,7 @@ def _rows(
         if sample is None:
             continue
         conditions = set(sample.conditions)
-        known = rows & [contrast.weights.keys() <= conditions for contrast in asked]
+        known = rows & np.array([contrast.weights.keys() <= conditions for contrast in asked])
         table.loc[rows, "n"] = sample.items
         if known.any():
             weights = aligned([asked[i] for i in np.flatnonzero(known)], sample.conditions)
