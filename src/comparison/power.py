@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
-from comparison import contrasts
-from comparison.contrasts import TESTED, Contrast
+from comparison import contrasts, variance
+from comparison.contrasts import TESTED
 from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, Plan
-from comparison.variance import ASSUMED_SEED_SD
 
 SEED_SD = {"none": 2.0, "others": 1.0}
 """Points between seeds of a zero-shot score, assumed where the study has no earlier results."""
@@ -40,59 +39,53 @@ def detectable(
         Sizes, tasks and targets with their languages.
     seeds
         How many "none" has, and the "others".
-    items
-        Test items of one language, by target.
-    parallel
-        Whether a target's languages are translations of the same items; False where not said.
+    items, parallel
+        By target: test items of a language, and whether its languages are translations of the same.
     results
-        `comparison.results` of earlier runs, for the noise between seeds and the items.
+        `comparison.results` of earlier runs, for the noise between seeds.
     """
-    if results is None:
-        results = pd.DataFrame(columns=[*RUN, "language", "score", "n"])
-    spread = _seed_sd(results)
-    at_condition = _item_variance(plan, items or {}, parallel or {}, results)
+    spread = SEED_SD if results is None else _seed_sd(results)
+    at_condition = _item_variance(plan, items or {}, parallel or {})
     over = ALL if len(plan.tasks) > 1 else "".join(plan.tasks)
-    return {
-        f"{contrast.quantity} {contrast.size}": _effect(contrast, seeds, spread, at_condition)
-        for contrast in contrasts.of(plan)
-        if contrast.quantity in TESTED and contrast.intermediate == over
-    }
-
-
-def _effect(contrast: Contrast, seeds: Mapping[str, int], spread, at_condition: float) -> float:
-    """The interval's half width and what power asks for beyond it."""
-    items = sum(weight**2 for weight in contrast.weights.values()) * at_condition
-    pools: dict[tuple, list[float]] = {}
-    for (size, task), weight in contrast.weights.items():
-        kind = "none" if task == NONE else "others"
-        sd = spread[kind] if seeds[kind] > 1 else ASSUMED_SEED_SD
-        pools.setdefault((size, kind), []).append(weight**2 * sd**2 / seeds[kind])
-    variance = sum(sum(parts) for parts in pools.values())
-    uncertain = sum(
-        sum(parts) ** 2 / (len(parts) * (seeds[kind] - 1))
-        for (_, kind), parts in pools.items()
-        if seeds[kind] > 1  # the spread of one seed is assumed, not estimated
-    )
-    freedom = variance**2 / max(uncertain, 1e-9)
-    return float(
-        sum(
-            np.hypot(ndtri(level) * np.sqrt(items), stdtrit(freedom, level) * np.sqrt(variance))
+    effects = {}
+    for contrast in contrasts.of(plan):
+        if contrast.quantity not in TESTED or contrast.intermediate != over:
+            continue
+        weights = pd.Series(contrast.weights) ** 2
+        kinds = ["none" if task == NONE else "others" for _, task in weights.index]
+        parts = weights * [_seed_variance(kind, seeds, spread) for kind in kinds]
+        by_pool = parts.groupby([weights.index.get_level_values(0), kinds])
+        runs = pd.Series([seeds[kind] - 1 for kind in kinds], weights.index)
+        freedom = runs.groupby([weights.index.get_level_values(0), kinds]).sum()
+        total, degrees = variance.welch(by_pool.sum().to_numpy()[None], _or_certain(freedom))
+        effects[f"{contrast.quantity} {contrast.size}"] = sum(
+            np.hypot(
+                ndtri(level) * np.sqrt(weights.sum() * at_condition),
+                stdtrit(degrees[0], level) * np.sqrt(total[0]),
+            )
             for level in (0.975, POWER)
         )
-    )
+    return {name: float(effect) for name, effect in effects.items()}
 
 
-def _item_variance(plan: Plan, items, parallel, results: pd.DataFrame) -> float:
+def _or_certain(freedom: pd.Series) -> np.ndarray:
+    """Degrees of freedom; the spread of one seed is assumed, not estimated."""
+    return np.where(freedom > 0, freedom, np.inf)
+
+
+def _seed_variance(kind: str, seeds: Mapping[str, int], spread: Mapping[str, float]) -> float:
+    """Variance of a condition's mean over its seeds."""
+    sd = spread[kind] if seeds[kind] > 1 else variance.ASSUMED_SEED_SD
+    return sd**2 / seeds[kind]
+
+
+def _item_variance(plan: Plan, items: Mapping[str, int], parallel: Mapping[str, bool]) -> float:
     """Variance that items add to one condition's zero-shot mean over targets, in points squared."""
     parts = []
     for name, target in plan.targets.items():
-        languages = [code for code in target.languages if code not in target.trained_in]
-        seen = results[(results["target"] == name) & results["language"].isin(languages)]
-        count = seen["n"].mean() if len(seen) else items.get(name, ITEMS)
-        spoken = max(1, len(languages))
-        correlation = SHARED if parallel.get(name) else 0.0
-        shared = (1 + (spoken - 1) * correlation) / spoken
-        parts.append(100**2 * DISAGREEMENT / 2 / count * shared)
+        languages = max(1, len(set(target.languages) - set(target.trained_in)))
+        shared = 1 + (languages - 1) * SHARED * parallel.get(name, False)
+        parts.append(100**2 * DISAGREEMENT / 2 / items.get(name, ITEMS) * shared / languages)
     return sum(parts) / len(parts) ** 2
 
 
@@ -100,9 +93,6 @@ def _seed_sd(results: pd.DataFrame) -> dict[str, float]:
     """Points between seeds of the zero-shot score: as earlier results have it, else assumed."""
     scores = results[results["language"] == ZERO_SHOT]
     mean = scores.groupby([*RUN[:2], "seed"])["score"].mean().reset_index()
-    spread, baseline = dict(SEED_SD), mean["intermediate"] == NONE
-    for kind, rows in (("none", mean[baseline]), ("others", mean[~baseline])):
-        variance = rows.groupby(RUN[:2])["score"].var().mean()
-        if pd.notna(variance):
-            spread[kind] = float(np.sqrt(variance))
-    return spread
+    kinds = np.where(mean["intermediate"] == NONE, "none", "others")
+    between = mean.groupby([kinds, *RUN[:2]])["score"].var().groupby(level=0).mean().dropna()
+    return SEED_SD | {kind: float(np.sqrt(value)) for kind, value in between.items()}

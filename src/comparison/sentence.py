@@ -6,7 +6,7 @@ The rules behind them were fixed before any study ran; they stand in docs/statis
 import pandas as pd
 
 from comparison.estimates import ANALYSES, headline
-from comparison.plan import ALL, NONE, ZERO_SHOT, Plan
+from comparison.plan import ALL, NONE, Plan
 from comparison.reading import missing_runs
 from comparison.variance import ASSUMED_SEED_SD
 
@@ -24,35 +24,36 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     missing = len(missing_runs(plan, runs))
     unfinished = f"{missing} of {len(plan.runs)} runs are not finished" if missing else ""
     if ANALYSES[0] not in rows.index:
-        return _no_answer(plan, unfinished)
-    row = rows.loc[ANALYSES[0]]
-    without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
-    notes = []
-    collapsed = int(runs.get("collapsed", pd.Series(dtype=bool)).astype(bool).sum())
-    if collapsed:
-        notes.append(_without_collapsed(collapsed, runs, without))
-    if row["quantity"] == "slope":
-        notes.append(_bend(effects, row))
-    notes.append(unfinished)
-    sentences = [_estimate(effects, row, plan), _verdict(row, without, collapsed, plan.margin)]
-    third = "; ".join(note for note in notes if note)
-    if third:
-        sentences.append(third[0].upper() + third[1:])
+        if unfinished:
+            return f"There is no answer yet: {unfinished}, and a mean is formed only of all runs."
+        needs = f"`{NONE}`, an intermediate task and a language that the target was not trained in"
+        return f"The study has no zero-shot gain: that takes {needs}."
+    row, without = rows.loc[ANALYSES[0]], None
+    if ANALYSES[1] in rows.index:
+        without = rows.loc[ANALYSES[1]]
+    same = ["intermediate", "target", "language", "analysis"]
+    alike = effects[(effects[same] == rows.reset_index()[same].iloc[0]).all(axis=1)]
+    collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
+    notes = [_without_collapsed(collapsed, len(runs), without), _bend(alike), unfinished]
+    notes = "; ".join(note for note in notes if note)
+    sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
+    sentences += [notes[0].upper() + notes[1:]] if notes else []
     return " ".join(f"{sentence}." for sentence in sentences)
 
 
-def _estimate(effects: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
+def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
     """The headline with its interval, and each size's gain."""
     titles = [size.title for size in plan.sizes.values()]
-    where = f"on {_over(row['target'], list(plan.targets), 'targets')}"
-    what = f"intermediate training on {_over(row['intermediate'], plan.tasks, 'tasks')}"
+    what = f"intermediate training on {_over(row['intermediate'], plan.tasks, 'tasks')} gains"
+    where = f"zero-shot on {_over(row['target'], list(plan.targets), 'targets')}"
     if row["quantity"] == "gain":
-        return f"With {titles[0]}, {what} gains {_points(row, sign=True)} zero-shot {where}"
-    gains = _gains(effects, row, plan)
-    ends = f"From {titles[0]} to {titles[-1]}"
-    more = "more" if row["estimate"] >= 0 else "fewer"
+        return f"With {titles[0]}, {what} {_points(row)} {where}"
+    gains = alike[alike["quantity"] == "gain"].set_index("size")["estimate"]
+    gains = ", ".join(f"{_number(gains[size], '+')} at {size}" for size in plan.sizes)
     each = ", for each doubling of the parameters" if row["quantity"] == "slope" else ""
-    return f"{ends}, {what} gains {_points(row, more)} zero-shot {where}{each} (gains: {gains})"
+    more = "more" if row["estimate"] >= 0 else "fewer"
+    ends = f"From {titles[0]} to {titles[-1]}"
+    return f"{ends}, {what} {_points(row, more)} {where}{each} (gains: {gains})"
 
 
 def _over(name: str, names: list[str], kind: str) -> str:
@@ -60,24 +61,16 @@ def _over(name: str, names: list[str], kind: str) -> str:
     return f"{len(names)} {kind} ({', '.join(names)})" if name == ALL else name
 
 
-def _gains(effects: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
-    same = effects["analysis"] == row.name
-    for column in ("intermediate", "target", "language"):
-        same &= effects[column] == row[column]
-    gains = effects[same & (effects["quantity"] == "gain")].set_index("size")["estimate"]
-    return ", ".join(f"{_number(gains[size], sign=True)} at {size}" for size in plan.sizes)
-
-
-def _points(row: pd.Series, more: str = "", sign: bool = False) -> str:
-    """An estimate with its interval; with "more" or "fewer" it is turned to count that way."""
-    turn = -1 if more == "fewer" else 1
+def _points(row: pd.Series, more: str = "") -> str:
+    """An estimate with its interval; of "fewer" points, turned to count that way."""
+    turn, sign = -1 if more == "fewer" else 1, "" if more else "+"
     low, high = sorted((turn * row["low"], turn * row["high"]))
-    estimate = _number(turn * row["estimate"], sign)
-    return f"{estimate} {more + ' ' if more else ''}points [{_number(low)}, {_number(high)}]"
+    word = f"{more} points" if more else "points"
+    return f"{_number(turn * row['estimate'], sign)} {word} [{_number(low)}, {_number(high)}]"
 
 
-def _number(value: float, sign: bool = False) -> str:
-    return f"{value:+z.1f}".replace("-", "−") if sign else f"{value:z.1f}".replace("-", "−")
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}z.1f}".replace("-", "−")
 
 
 def differs(row: pd.Series) -> bool:
@@ -85,68 +78,53 @@ def differs(row: pd.Series) -> bool:
     return bool(row["low"] > 0 or row["high"] < 0)
 
 
-def is_small(row: pd.Series, margin: float) -> bool:
-    """Equivalence: the 90 % interval lies within the margin (two one-sided tests at 5 %)."""
-    return bool(row["seeds"] > 1 and -margin < row["low_90"] and row["high_90"] < margin)
+def _conclusion(row: pd.Series | None, margin: float) -> str:
+    """Difference; equivalence, by two one-sided tests at 5 %; or neither."""
+    if row is None:
+        return "open"
+    if differs(row):
+        return "more" if row["estimate"] > 0 else "less"
+    return "small" if -margin < row["low_90"] and row["high_90"] < margin else "open"
 
 
 def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: float) -> str:
-    """Difference, equivalence by two one-sided tests at 5 %, or neither."""
     if row["seeds"] < 2:
         return f"With one seed this is only a hint: {ASSUMED_SEED_SD:g} points of noise are assumed"
-    conclusion = _conclusion(row, margin)
-    if collapsed and conclusion != "open":
-        other = "open" if without is None else _conclusion(without, margin)
-        if other != conclusion:
-            return "This holds only if collapsed runs are counted, so nothing follows from it"
-    unit = f"{margin:g} point{'' if margin == 1 else 's'}"
-    one_size = row["quantity"] == "gain"
+    conclusion, one_size = _conclusion(row, margin), row["quantity"] == "gain"
+    if conclusion != "open" and collapsed and conclusion != _conclusion(without, margin):
+        return "This holds only if collapsed runs are counted, so nothing follows from it"
     if conclusion == "small":
+        unit = f"{margin:g} point{'' if margin == 1 else 's'}"
         return f"{'The gain' if one_size else 'The difference'} is smaller than {unit} either way"
+    if conclusion == "open" and one_size:
+        return "This is not distinguishable from zero"
     if conclusion == "open":
-        return "This is not distinguishable from zero" + (
-            "" if one_size else ": the larger encoder may gain more or less"
-        )
+        return "This is not distinguishable from zero: the larger encoder may gain more or less"
     if one_size:
         return "It helps" if conclusion == "more" else "It harms"
     return f"The larger encoder gains {conclusion}"
 
 
-def _conclusion(row: pd.Series, margin: float) -> str:
-    if differs(row):
-        return "more" if row["estimate"] > 0 else "less"
-    return "small" if is_small(row, margin) else "open"
-
-
-def _without_collapsed(collapsed: int, runs: pd.DataFrame, without: pd.Series | None) -> str:
+def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series | None) -> str:
     """How many runs collapsed, and what the headline is without them."""
-    note = f"{collapsed} of {len(runs)} runs collapsed"
-    early = int((runs.get("collapsed_in", pd.Series(dtype=str)) == "intermediate").sum())
-    if early:
+    if collapsed.empty:
+        return ""
+    note = f"{len(collapsed)} of {count} runs collapsed"
+    if "collapsed_in" in collapsed and (collapsed["collapsed_in"] == "intermediate").any():
+        early = (collapsed["collapsed_in"] == "intermediate").sum()
         note += f" ({early} in the intermediate training)"
     if without is None:
         return f"{note}, and without them too few remain to tell"
-    left_out = "it" if collapsed == 1 else "them"
-    return f"{note}, and leaving {left_out} out gives {_points(without, sign=True)}"
+    return f"{note}, and leaving {'it' if len(collapsed) == 1 else 'them'} out gives {_points(without)}"
 
 
-def _bend(effects: pd.DataFrame, row: pd.Series) -> str:
+def _bend(alike: pd.DataFrame) -> str:
     """Whether the curve bends."""
-    same = (effects["quantity"] == "bend") & (effects["analysis"] == row.name)
-    for column in ("intermediate", "target", "language"):
-        same &= effects[column] == row[column]
-    for _, bend in effects[same].dropna(subset=["estimate"]).iterrows():
-        if differs(bend):
-            more = "more" if bend["estimate"] > 0 else "less"
-            return f"the last doubling brings {more} than the first ({_points(bend, sign=True)})"
-        points = _points(bend, sign=True)
-        return f"we see no difference between the first and the last doubling ({points})"
-    return ""
-
-
-def _no_answer(plan: Plan, unfinished: str) -> str:
-    """Why there is no answer."""
-    if unfinished:
-        return f"There is no answer yet: {unfinished}, and a mean is formed only of all its runs."
-    needs = f"`{NONE}`, an intermediate task and a language that the target was not trained in"
-    return f"The study has no {ZERO_SHOT} gain: that takes {needs}."
+    bends = alike[alike["quantity"] == "bend"].dropna(subset=["estimate"])
+    if bends.empty:
+        return ""
+    bend = bends.iloc[0]
+    if not differs(bend):
+        return f"we see no difference between the first and the last doubling ({_points(bend)})"
+    more = "more" if bend["estimate"] > 0 else "less"
+    return f"the last doubling brings {more} than the first ({_points(bend)})"

@@ -1,8 +1,8 @@
 """The look that all charts share, and the way a notebook shows them.
 
-A size keeps its colour, shape and dash in every picture, and so does a task, across studies too.
-Importing this module sets Altair's theme; `enable` makes notebooks store each chart both live and as
-a picture.
+A size keeps its colour, shape and dash in every picture; so does a task, across studies too.
+Importing this module sets Altair's theme; `enable` makes notebooks store each chart both live and
+as a picture.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 import altair as alt
 import vl_convert
 
-from comparison.plan import ALL, NONE
+from comparison.plan import ALL, NONE, Plan
 
 # Okabe and Ito (2008), a palette for all kinds of colour vision; the first two also differ in
 # lightness, so that a copy in black and white still tells base from large.
@@ -34,15 +34,35 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 
 @alt.theme.register("transfer study", enable=True)
 def theme() -> alt.theme.ThemeConfig:
-    """Vega-Lite configuration of every chart: quiet axes, titles at the left, white for print.
-
-    Of the fonts, Arial and Liberation Sans have the same widths; one of them is on almost every
-    machine, and vl-convert brings its own.
-    """
+    """Vega-Lite configuration of every chart: quiet axes, titles at the left, white for print."""
     return json.loads(Path(__file__).with_name("theme.json").read_text(encoding="utf-8"))
 
 
-def slots(names: Iterable[str]) -> dict[str, int]:
+def by_size(plan: Plan) -> tuple:
+    """Colour, shape and dash of the sizes, the same in every chart."""
+    names = list(plan.sizes)
+    looks = ((alt.Color, SIZES), (alt.Shape, SHAPES), (alt.StrokeDash, DASHES))
+    return tuple(
+        channel("size:N").scale(domain=names, range=(styles * len(names))[: len(names)])
+        for channel, styles in looks
+    )
+
+
+def by_task(names: list[str]) -> tuple:
+    """Colour and shape of intermediate tasks; their mean is black, the baseline grey."""
+    places = slots([name for name in names if name not in (ALL, NONE)])
+    looks = {name: (TASKS[slot], SHAPES[slot % len(SHAPES)]) for name, slot in places.items()}
+    looks |= {ALL: (INK, "diamond"), NONE: (GREY, "circle")}
+    legend = alt.Legend(title="intermediate task", symbolOpacity=1, columns=6)
+    return tuple(
+        channel("intermediate:N")
+        .scale(domain=names, range=[looks[n][i] for n in names])
+        .legend(legend)
+        for i, channel in enumerate((alt.Color, alt.Shape))
+    )
+
+
+def slots(names: list[str]) -> dict[str, int]:
     """A place in the palette for each task, by its name alone unless two names want the same."""
     taken: dict[str, int] = {}
     for name in sorted(names, key=lambda name: (name not in USUAL, name)):
@@ -51,15 +71,6 @@ def slots(names: Iterable[str]) -> dict[str, int]:
             slot = (slot + 1) % len(TASKS)
         taken[name] = slot
     return taken
-
-
-def task_looks(names: list[str]) -> tuple[list[str], list[str]]:
-    """Colours and shapes of tasks; their mean is black, the baseline grey."""
-    places = slots(name for name in names if name not in (ALL, NONE))
-    fixed = {ALL: (INK, "diamond"), NONE: (GREY, "circle")}
-    looks = {name: (TASKS[slot], SHAPES[slot % len(SHAPES)]) for name, slot in places.items()}
-    colours, shapes = zip(*((looks | fixed)[name] for name in names), strict=True)
-    return list(colours), list(shapes)
 
 
 def tooltip(fields: Iterable[str]) -> list[alt.Tooltip]:

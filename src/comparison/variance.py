@@ -47,13 +47,13 @@ class Sample:
         `weights` are those of the conditions [sums, conditions].
         """
         parts = np.einsum("ki,bij,kj->kb", weights, self.item_parts, weights)
-        items, item_freedom = _welch(parts, self.item_freedom)
+        items, item_freedom = welch(parts, self.item_freedom)
         # Items and seeds are crossed, so the variance of items has the item-by-seed part that the
         # variance between runs has too (Owen 2007, Annals of Applied Statistics 1).
         items = np.maximum(items - weights**2 @ (self.residual / self.seeds), 0)
         parts, groups = weights**2 * self.seed_variance / self.seeds, pools(self.conditions)
         by_pool = np.stack([parts[:, pool].sum(1) for pool in groups], axis=1)
-        seeds, seed_freedom = _welch(by_pool, np.array([self.freedom[pool][0] for pool in groups]))
+        seeds, seed_freedom = welch(by_pool, np.array([self.freedom[pool][0] for pool in groups]))
         spread, estimate = (items, item_freedom, seeds, seed_freedom), weights @ self.scores
         half, half_90 = _half_width(0.05, *spread), _half_width(0.10, *spread)
         return {
@@ -85,7 +85,7 @@ def _touching(distance: np.ndarray, *spread: np.ndarray) -> np.ndarray:
     return np.where(distance == 0, 1.0, np.where(far, _LEAST_P, np.exp(root)))
 
 
-def _welch(parts: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def welch(parts: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The sum of variances [sums, parts] and its degrees of freedom.
 
     By Welch and Satterthwaite (Satterthwaite 1946, Biometrics Bulletin 2).
