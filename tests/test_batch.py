@@ -23,7 +23,7 @@ RATES = {"base": [1e-6, 1e-2], "large": [3e-6, 2e-2]}
 FEW = {"batch_size": 4, "max_length": 32, "evaluations": 2}
 CHANGES = {
     "sweep": {"learning_rates": RATES["base"], "sizes": {"large": RATES["large"]}, "seeds": [7]},
-    "phases": {"intermediate": {"steps": 2, **FEW}, "target": {"steps": 12, **FEW}},
+    "phases": {"intermediate": {"steps": 4, **FEW}, "target": {"steps": 12, **FEW}},
 }
 
 
@@ -101,7 +101,7 @@ def test_only_what_depends_on_a_change_is_made_again_and_a_failure_stops_nothing
     params, study = root / "a b.yaml", load(root)
     raw = yaml.safe_load(params.read_text())
     raw["seeds"] = [1, 2]
-    raw["overrides"] = [{"size": "large", "phase": "intermediate", "set": {"steps": 3}}]
+    raw["overrides"] = [{"size": "large", "phase": "intermediate", "set": {"steps": 5}}]
     params.write_text(yaml.safe_dump(raw))
     changed = load(root)
     for size in ("base", "large"):  # nothing is shown under settings that it was not made with

@@ -144,9 +144,10 @@ def snakemake(
         command += ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
         if len(gpus) > 1:
             environment[GPUS] = ",".join(gpus)
+    begin = os.fstat(log.fileno()).st_size
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, process_group=0)
     try:
-        follow(process, Path(log.name))
+        follow(process, Path(log.name), begin)
         if process.returncode >= 0:
             return process.returncode
         print("Snakemake was killed; its notebooks stop after a checkpoint", file=sys.stderr)
@@ -170,10 +171,11 @@ def wait_for_all(log: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def follow(process: subprocess.Popen, log: Path) -> None:
-    """Print how far Snakemake is and every notebook that fails, until it has ended."""
+def follow(process: subprocess.Popen, log: Path, begin: int) -> None:
+    """Print how far Snakemake is and what fails, as its log says from a byte on, until it ends."""
     told, in_error, rest, has_ended = set(), False, "", False
     with log.open(encoding="utf-8", errors="replace") as file:
+        file.seek(begin)
         while not has_ended:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
