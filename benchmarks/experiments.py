@@ -55,7 +55,7 @@ def main() -> None:
             return
         encoder, tokenizer = encoders.load(folder / "trimmed")
         model = EncoderWithHead(encoder, "sequence", 3, "cls", 0.1)
-        model.precision = PRECISION
+        model.encoder.precision = PRECISION
         drawn = recipes.features(model, tokenizer, folder / "train.json")
         parts = {"predict": prediction, "train": training, "compile": compiled}
         parts[part](model, drawn, tokenizer)
@@ -86,7 +86,7 @@ def show(rates: dict[str, list[float]]) -> None:
 def prediction(model, drawn, tokenizer) -> None:
     pad, items = tokenizer.pad_token_id, drawn.items
     halved = deepcopy(model).to(torch.bfloat16)
-    halved.precision = "fp32"
+    halved.encoder.precision = "fp32"
 
     def with_budget(budget: int, crossover: int = 256, which=model) -> int:
         batches.TOKEN_BUDGET["cpu"], hardware.CROSSOVER = budget, crossover
@@ -140,7 +140,7 @@ def training(model, drawn, tokenizer) -> None:
 
     def step(budget: int, crossover: int = 256, precision: str = PRECISION) -> int:
         batches.TRAINING_BUDGET["cpu"], hardware.CROSSOVER = budget, crossover
-        model.precision = precision
+        model.encoder.precision = precision
         model.train()
         for start in range(0, len(items), 32):
             batch = items[start : start + 32]

@@ -121,7 +121,7 @@ def _predictions(sets: dict[int, list[dict]], precision: str) -> list[tuple[int,
     encoder, tokenizer = encoders.load("demo/encoder")
     encoder, tokenizer, _ = encoders.trim(encoder, tokenizer, range(1000))
     model = EncoderWithHead(encoder, "sequence", 3, "mean", 0.0).to(hardware.device())
-    model.precision = precision
+    model.encoder.precision = precision
     points = []
     for _ in range(2):
         for count, rows in sets.items():

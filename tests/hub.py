@@ -1,8 +1,8 @@
 """A hub of the tests' own, from which ``datasets`` and ``transformers`` can load.
 
-It serves a few rows, written here, of every hub data set of the catalogue under its real id,
-configurations, columns and label encoding, and a tiny random XLM-R under the ids of base and large.
-A process that is to use it starts with ``environment(url, home)``.
+It serves a few rows of every hub data set of the catalogue under its real id, configurations,
+splits and columns, with labels as numbers that the file names (ClassLabel), and model folders. A
+process that is to use it starts with ``environment(url, home)``.
 """
 
 import hashlib
@@ -18,348 +18,125 @@ import transformers
 import yaml
 from conftest import ANIMALS, NEGATED, VERBS, make_encoder
 
+from helpers.study import Task, catalogue
+
 COMMIT = hashlib.sha1(b"the tests").hexdigest()
-CONVERTED = "refs/convert/parquet"
 COUNTS = {"train": 8, "validation": 6, "test": 6}
-BUCC = ["de", "fr", "ru", "zh"]
+CONVERTED = {"allenai/cosmos_qa"}
+"""What lies on another branch than main, whose script nobody runs."""
 
 
 def environment(url: str, home: Path) -> dict[str, str]:
     """Environment variables of a process that loads from the hub at ``url`` and nowhere else."""
-    return {
-        "HF_ENDPOINT": url,
-        "HF_HOME": str(home),
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_TOKEN": "",
-        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-    }
+    names = "HUB_DISABLE_XET HUB_DISABLE_TELEMETRY HUB_DISABLE_PROGRESS_BARS"
+    names = [*names.split(), "HUB_DISABLE_IMPLICIT_TOKEN"]
+    known = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
+    return known | {f"HF_{name}": "1" for name in names}
 
 
-def words(split: str, i: int, language: str = "en") -> tuple[str, str, str]:
-    """A sentence, one that follows from it, one that does not; other ones for every split and i."""
+def example(task: Task, split: str, language: str, i: int) -> dict:
+    """An example of any format, with a text that no other split or task has."""
     spoken = language if language in ANIMALS else "en"
-    begin = {"train": 100, "validation": 200, "test": 300}[split]
     animal, verb = ANIMALS[spoken][i % 6], VERBS[spoken][i // 6 % 3]
-    return f"{animal} {verb} {begin + i}", f"{animal} {verb}", f"{animal} {NEGATED[spoken]}"
-
-
-def pair(names: list[str], a: str = "premise", b: str = "hypothesis", skip: bool = False, **more):
-    """Rows of sentence pairs; with ``skip`` the last label is -1."""
-    import datasets as ds
-
-    def rows(config, split, language="en"):
-        out = []
-        for i in range(COUNTS[split]):
-            first, same, other = words(split, i, language)
-            label = -1 if skip and i == COUNTS[split] - 1 else i % len(names)
-            out.append(
-                {
-                    a: f"{config or ''} {first}".strip(),
-                    b: other if i % len(names) else same,
-                    "label": label,
-                }
-            )
-            out[-1] |= {key: f"{config}-{split}-{i}" for key in more}
-        return out, ds.Features(
-            {a: ds.Value("string"), b: ds.Value("string"), "label": ds.ClassLabel(names=names)}
-            | {key: ds.Value("string") for key in more}
-        )
-
-    return rows
-
-
-def copa(config, split, language="en"):
-    import datasets as ds
-
-    out = []
-    for i in range(COUNTS[split]):
-        first, same, other = words(split, i, language)
-        question = "cause" if i % 2 else "effect"
-        choices = (other, same) if i % 2 else (same, other)
-        out.append(
-            {"premise": first, "choice1": choices[0], "choice2": choices[1], "question": question}
-        )
-        out[-1] |= {"idx": i, "label": i % 2}
-    text = ds.Value("string")
-    return out, ds.Features(
-        {key: text for key in ("premise", "choice1", "choice2", "question")}
-        | {"idx": ds.Value("int32"), "label": ds.ClassLabel(names=["choice1", "choice2"])}
-    )
-
-
-def siqa(config, split, language="en"):
-    rows = []
-    for i in range(COUNTS[split]):
-        first, same, other = words(split, i)
-        answers = {"answerA": other, "answerB": other, "answerC": other} | {
-            f"answer{'ABC'[i % 3]}": same
-        }
-        rows.append(
-            {
-                "context": f"siqa {first}",
-                "question": "What happened?",
-                **answers,
-                "label": str(i % 3 + 1),
-            }
-        )
-    return rows, None
-
-
-def cosmos(config, split, language="en"):
-    rows = []
-    for i in range(COUNTS[split]):
-        first, same, other = words(split, i)
-        answers = {f"answer{k}": same if k == i % 4 else f"{other} {k}" for k in range(4)}
-        row = {
-            "id": f"c{split}{i}",
-            "context": f"cosmos {first}",
-            "question": "What was the cause?",
-        }
-        rows.append({**row, **answers, "label": i % 4})
-    return rows, None
-
-
-def hellaswag(config, split, language="en"):
-    rows = []
-    for i in range(COUNTS[split]):
-        first, same, other = words(split, i)
-        endings = [same if k == i % 4 else f"{other} {k}" for k in range(4)]
-        row = {
-            "ind": i,
-            "activity_label": "a",
-            "ctx_a": first,
-            "ctx_b": "",
-            "ctx": f"swag {first}",
-            "endings": endings,
-        }
-        rows.append(
-            {
-                **row,
-                "source_id": str(i),
-                "split": split,
-                "split_type": "indomain",
-                "label": str(i % 4),
-            }
-        )
-    return rows, None
-
-
-def commonsense(config, split, language="en"):
-    rows = []
-    for i in range(COUNTS[split]):
-        first, same, other = words(split, i)
-        choices = {
-            "label": list("ABCDE"),
-            "text": [same if k == i % 5 else f"{other} {k}" for k in range(5)],
-        }
-        row = {
-            "id": f"q{split}{i}",
-            "question": f"csqa {first}?",
-            "question_concept": "dog",
-            "choices": choices,
-        }
-        rows.append({**row, "answerKey": "ABCDE"[i % 5]})
-    return rows, None
-
-
-def answers(begin: str = "", without: bool = False):
-    """Rows of questions; with ``without`` every third has no answer."""
-    import datasets as ds
-
-    def rows(config, split, language="en"):
-        out = []
-        for i in range(COUNTS[split]):
-            first, same, other = words(split, i, language)
-            context = f"{begin} {config or ''} {other}. {first}, {same}!".strip()
-            said = {"text": [first], "answer_start": [context.index(first)]}
-            if without and i % 3 == 2:
-                said = {"text": [], "answer_start": []}
-            out.append(
-                {
-                    "id": f"{begin}{split}{i}",
-                    "title": "t",
-                    "context": context,
-                    "question": "What was it?",
-                }
-            )
-            out[-1]["answers"] = said
-        text = ds.Value("string")
-        features = {key: text for key in ("id", "title", "context", "question")}
-        features["answers"] = {"text": ds.List(text), "answer_start": ds.List(ds.Value("int32"))}
-        return out, ds.Features(features)
-
-    return rows
-
-
-def tydiqa(languages: list[str]):
-    """All languages in one configuration, told apart by the begin of their ids."""
-
-    def rows(config, split, language="en"):
-        out, features = [], None
-        for name in languages:
-            more, features = answers("ty")(name, split, "sw" if name == "swahili" else "en")
-            out += [{**row, "id": f"{name}-{i}-0"} for i, row in enumerate(more)]
-        return out, features
-
-    return rows
-
-
-def tags(column: str, names: list[str], gold):
-    """Rows of tagged sentences."""
-    import datasets as ds
-
-    def rows(config, split, language="en"):
-        out = []
-        for i in range(COUNTS[split]):
-            tokens = words(split, i, language)[0].split()
-            row = {"tokens": tokens, column: gold(i, len(tokens))}
-            out.append(row | ({"langs": [language] * len(tokens)} if column == "ner_tags" else {}))
-        text = ds.Value("string")
-        features = {"tokens": ds.List(text), column: ds.List(ds.ClassLabel(names=names))}
-        return out, ds.Features(
-            features | ({"langs": ds.List(text)} if column == "ner_tags" else {})
-        )
-
-    return rows
-
-
-def translations(config, split, language="en"):
-    rows = []
-    for i in range(COUNTS[split]):
-        source = words(split, i, language)[0]
-        rows.append({"source_sentence": source, "target_sentence": words(split, i)[0]})
-        rows[-1] |= {"source_lang": language, "target_lang": "eng"}
-    return rows, None
-
-
-NLI = ["entailment", "neutral", "contradiction"]
-NER = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]
-POS = [
-    "ADJ",
-    "ADP",
-    "ADV",
-    "AUX",
-    "CCONJ",
-    "DET",
-    "INTJ",
-    "NOUN",
-    "NUM",
-    "PART",
-    "PRON",
-    "PROPN",
-    "PUNCT",
-    "SCONJ",
-    "SYM",
-    "VERB",
-    "X",
-]
-LEARN, ALL = ["train", "validation"], ["train", "validation", "test"]
-
-
-@cache
-def repositories() -> dict[str, dict]:
-    """Hub id -> configuration -> (splits, what makes their rows, language)."""
-    tasks = yaml.safe_load(
-        (Path(__file__).parents[1] / "params/tasks.yaml").read_text(encoding="utf-8")
-    )["tasks"]
-
-    def each(task: str, template: str, splits: list[str], rows) -> dict:
-        entry = tasks[task]
-        codes = entry.get("codes", {})
-        return {template.format(codes.get(c, c)): (splits, rows, c) for c in entry["languages"]}
-
-    ner = tags("ner_tags", NER, lambda i, n: [2 * (i % 3) + 1, 2 * (i % 3) + 2, *[0] * (n - 2)])
-    pos = tags("pos_tags", POS, lambda i, n: [7, 15, *[8] * (n - 2)])
-    spoken = list(tasks["tydiqa"]["codes"].values())
-    xcopa = {c: (["validation", "test"], copa, c) for c in tasks["xcopa"]["languages"] if c != "en"}
+    label = i % max(1, len(task.labels))
+    name = task.name if "train" in task.splits or not task.train_on else task.train_on[-1]
+    first = f"{animal} {verb} {split} {i} {name}"
+    other = f"{animal} {NEGATED[spoken]}"
+    question = list(task.values.get("question", {"What was it?": ""}))[i % 2 - 1]
+    choices = [f"{animal} {verb}" if k == label else f"{other} {k}" for k in range(5)]
+    none = task.unanswerable and i % 3 == 2
     return {
-        "nyu-mll/glue": {
-            "mnli": (["train", "validation_matched"], pair(NLI), "en"),
-            "qqp": (LEARN, pair(["not_duplicate", "duplicate"], "question1", "question2"), "en"),
-        },
-        "facebook/anli": {
-            "plain_text": (
-                [f"{s}_r{k}" for s in ("train", "dev", "test") for k in (1, 2, 3)],
-                pair(NLI, uid=1),
-                "en",
-            )
-        },
-        "stanfordnlp/snli": {"plain_text": (ALL, pair(NLI, skip=True), "en")},
-        "rajpurkar/squad": {"plain_text": (LEARN, answers("one"), "en")},
-        "rajpurkar/squad_v2": {"squad_v2": (LEARN, answers("two", without=True), "en")},
-        "Rowan/hellaswag": {"default": (ALL, hellaswag, "en")},
-        "tau/commonsense_qa": {"default": (ALL, commonsense, "en")},
-        "allenai/cosmos_qa": {"default": (ALL, cosmos, "en")},
-        "lighteval/siqa": {"default": (LEARN, siqa, "en")},
-        "aps/super_glue": {"copa": (ALL, copa, "en")},
-        "pkavumba/balanced-copa": {"default": (["train", "test"], copa, "en")},
-        "cambridgeltl/xcopa": xcopa,
-        "facebook/xnli": each("xnli", "{}", ALL, pair(NLI)),
-        "google-research-datasets/paws-x": each(
-            "paws_x", "{}", ALL, pair(["0", "1"], "sentence1", "sentence2", id=1)
-        ),
-        "google/xquad": each("xquad", "xquad.{}", ["validation"], answers("x")),
-        "google/xtreme": {
-            "tydiqa": (LEARN, tydiqa(spoken), "en"),
-            **each("mlqa", "MLQA.{0}.{0}", ["validation", "test"], answers("m")),
-            **each("udpos", "udpos.{}", ALL, pos),
-            **each("panx", "PAN-X.{}", ALL, ner),
-            **each("tatoeba", "tatoeba.{}", ["validation"], translations),
-            **{f"bucc18.{code}": (["validation", "test"], translations, code) for code in BUCC},
-        },
+        **{"text_a": first, "text_b": other if label else f"{animal} {verb}"},
+        **{"context": first, "question": question, "choices": choices[: len(task.labels)]},
+        **{"tokens": first.split(), "labels": [i % len(task.labels or "x")] * len(first.split())},
+        "answers": {"text": [] if none else [animal], "answer_start": [] if none else [0]},
+        **{"source": first, "target": f"{first}!", "text": first, "label": label},
     }
 
 
+def row(task: Task, split: str, language: str, i: int) -> dict:
+    """An example under the source's columns; a row without a label where the task knows those."""
+    made, columns = example(task, split, language, i), {}
+    begin = task.where.get("id", "").format(language=task.codes.get(language, language))
+    made["id"] = f"{begin}{split}-{i}"
+    if task.skip_labels and i == COUNTS[split] - 1:
+        made["label"] = int(task.skip_labels[0])
+    elif task.label_values:
+        made["label"] = task.label_values[made["label"]]
+    for name, column in task.columns.items():
+        if isinstance(column, list):
+            values = made[name] if name == "choices" else [made["id"]] * len(column)
+            columns |= dict(zip(column, values, strict=True))
+        elif "." in column:
+            columns[column.split(".")[0]] = {column.split(".")[1]: made[name]}
+        elif task.metric != "map_20" or name != "answers":
+            columns[column] = made[name]
+    return columns
+
+
+def entries() -> list[Task]:
+    """The catalogue's entries on the hub, one a data set, configuration template and split set."""
+    path = Path(__file__).parents[1] / "params/tasks.yaml"
+    return [task for task in catalogue.load(path).values() if task.hub]
+
+
 @cache
-def files(repository: str) -> dict[str, tuple[str, str, str] | bytes]:
-    """Path -> content, or the (repository, configuration, split) that it holds."""
-    configs, held = [], {}
-    for config, (splits, _, _) in repositories()[repository].items():
-        if (
-            repository == "allenai/cosmos_qa"
-        ):  # a script on the main branch, converted files on another
-            held |= {
-                f"{config}/{split}/0000.parquet": (repository, config, split) for split in splits
-            }
-            continue
-        named = {split: f"{config}/{split}-00000-of-00001.parquet" for split in splits}
-        held |= {path: (repository, config, split) for split, path in named.items()}
-        configs.append(
-            {
-                "config_name": config,
-                "data_files": [{"split": s, "path": p} for s, p in named.items()],
-            }
-        )
-    if configs:
-        held["README.md"] = f"---\n{yaml.safe_dump({'configs': configs})}---\n".encode()
+def files(repository: str) -> dict[str, tuple[Task, str, str, str] | bytes]:
+    """Path -> content, or (task, our split, language, the source's split) of what it holds."""
+    held: dict = {}
+    configs: dict[str, list[dict]] = {}
+    for task in entries():
+        for language in task.languages:
+            source = task.source(language)
+            if source.hub != repository:
+                continue
+            code = task.codes.get(language, language)
+            config = (source.config or "default").format(language=code)
+            for split, spec in source.splits.items():
+                for named in {part.partition("[")[0] for part in spec.split("+")}:
+                    path = f"{config}/{named}-00000-of-00001.parquet"
+                    if path not in held:
+                        entry = {"split": named, "path": path}
+                        configs.setdefault(config, []).append(entry)
+                    held.setdefault(path, []).append((task, split, language, named))
+    listed = [{"config_name": name, "data_files": paths} for name, paths in configs.items()]
+    held["README.md"] = f"---\n{yaml.safe_dump({'configs': listed})}---\n".encode()
     return held
 
 
 @cache
 def content(repository: str, path: str) -> bytes:
-    """The bytes of a file of a data set."""
+    """The bytes of a file of a data set; where languages share one, the rows of each."""
     import datasets as ds
 
-    held = files(repository)[path]
-    if isinstance(held, bytes):
-        return held
-    _, config, split = held
-    _, make, language = repositories()[repository][config]
-    named = "validation" if split.startswith(("dev", "validation")) else split.split("_")[0]
-    shown = split if "_r" in split else config if config not in ("default", "plain_text") else ""
-    rows, features = make(shown, named, language)
+    holders = files(repository)[path]
+    if isinstance(holders, bytes):
+        return holders
+    holders = sorted(holders, key=lambda one: one[1] != one[3])  # not those that take a part
+    first = holders[0][0]
+    several = [one for one in holders if one[0].where] or holders[:1]
+    rows = []
+    for task, split, language, named in {one[2]: one for one in several}.values():
+        for i in range(COUNTS[split]):
+            made = row(task, split, language, i)
+            if "_r" in named:  # one of ANLI's rounds
+                made |= {"uid": f"{named}-{i}", "premise": f"{made['premise']} {named}"}
+            rows.append(made)
     ds.disable_progress_bars()
+    table = ds.Dataset.from_list(rows)
+    label = first.columns.get("label") or first.columns.get("labels")
+    if first.labels and not first.label_values and label:
+        names = ds.ClassLabel(names=first.labels)
+        kind = ds.List(names) if first.format == "tagging" else names
+        table = table.cast_column(label, kind)
     out = io.BytesIO()
-    ds.Dataset.from_list(rows, features=features).to_parquet(out)
+    table.to_parquet(out)
     return out.getvalue()
 
 
 def make_models(folder: Path) -> dict[str, Path]:
     """Tiny random encoders: XLM-R with the depths of base and large, XLM-R XL with fewer layers."""
-    found = {}
+    models = {}
     for name, kind, layers in (
         ("FacebookAI/xlm-roberta-base", "XLMRoberta", 12),
         ("FacebookAI/xlm-roberta-large", "XLMRoberta", 24),
@@ -374,36 +151,33 @@ def make_models(folder: Path) -> dict[str, Path]:
         for file in path.glob("*.safetensors"):
             file.unlink()
         getattr(transformers, f"{kind}ForMaskedLM")(config).save_pretrained(path)
-        found[name] = path
-    return found
+        models[name] = path
+    return models
 
 
 class Hub(ThreadingHTTPServer):
-    """The server; ``asked`` lists what it had no answer to."""
+    """The server; ``models`` are folders by id."""
 
     def __init__(self, models: dict[str, Path]):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.models, self.asked = models, []
+        self.models, self.known = models, {task.hub for task in entries()}
+        self.known |= {s.hub for task in entries() for s in task.per_language.values()}
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def listing(self, kind: str, repository: str, revision: str = "main") -> dict[str, int] | None:
-        """Path -> bytes of every file, or None."""
+    def listing(self, kind: str, repository: str, revision: str) -> list[str] | None:
+        """The path of every file, or None."""
         if kind == "models":
             folder = self.models.get(repository)
-            return folder and {f.name: f.stat().st_size for f in folder.iterdir()}
-        if repository not in repositories():
-            return None
-        if repository == "allenai/cosmos_qa" and revision not in (CONVERTED, COMMIT):
-            return {}
-        return dict.fromkeys(files(repository), 0)
+            return folder and [file.name for file in folder.iterdir()]
+        if repository in CONVERTED and revision == "main":
+            return []
+        return list(files(repository)) if repository in self.known else None
 
     def read(self, kind: str, repository: str, path: str) -> bytes:
-        return (
-            (self.models[repository] / path).read_bytes()
-            if kind == "models"
-            else content(repository, path)
-        )
+        if kind == "models":
+            return (self.models[repository] / path).read_bytes()
+        return content(repository, path)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -413,120 +187,63 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         kind, repository, verb, rest = self._parse()
-        revision = rest[0] if rest else "main"
-        held = self.server.listing(kind, repository, revision)
-        if held is None:
-            return self._missing("RepoNotFound")
-        if verb == "resolve":
-            path = "/".join(rest[1:])
-            return (
-                self._file(self.server.read(kind, repository, path))
-                if path in held
-                else self._missing("EntryNotFound")
-            )
-        if verb == "tree":
-            return self._tree(kind, repository, held, "/".join(rest[1:]))
-        return self._json(
-            {
-                **{
-                    "id": repository,
-                    "_id": "0",
-                    "sha": COMMIT,
-                    "private": False,
-                    "gated": False,
-                    "disabled": False,
-                },
-                **{
-                    "tags": [],
-                    "downloads": 0,
-                    "likes": 0,
-                    "lastModified": "2026-01-01T00:00:00.000Z",
-                },
-                "siblings": [{"rfilename": path} for path in held],
-            }
-        )
+        held = self.server.listing(kind, repository, rest[0] if rest else "main")
+        path = "/".join(rest[1:])
+        if held is None or (verb == "resolve" and path not in held):
+            code = "RepoNotFound" if held is None else "EntryNotFound"
+            self._send(404, b"", {"X-Error-Code": code})
+        elif verb == "resolve":
+            body = self.server.read(kind, repository, path)
+            status, tag = 200, hashlib.sha1(body).hexdigest()
+            if wanted := self.headers.get("Range"):
+                low, high = wanted.removeprefix("bytes=").split("-")
+                body, status = body[int(low) : int(high) + 1 if high else None], 206
+            self._send(status, body, {"ETag": f'"{tag}"', "Accept-Ranges": "bytes"})
+        elif verb == "tree":
+            inside = [name for name in held if name.startswith(f"{path}/" if path else "")]
+            self._json([self._entry(kind, repository, name) for name in inside])
+        else:
+            about = {"id": repository, "_id": "0", "sha": COMMIT, "tags": [], "downloads": 0}
+            about |= dict.fromkeys(["private", "gated", "disabled"], False)
+            about |= {"likes": 0, "lastModified": "2026-01-01T00:00:00.000Z"}
+            self._json(about | {"siblings": [{"rfilename": name} for name in held]})
 
     do_HEAD = do_GET
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind, repository, _, _ = self._parse()
-        asked = (
-            json.loads(body)["paths"] if body.startswith(b"{") else parse_qs(body.decode())["paths"]
-        )
-        held = self.server.listing(kind, repository, COMMIT) or {}
-        found = [self._entry(kind, repository, path) for path in asked if path in held]
-        found += [
-            _folder(path) for path in asked if any(name.startswith(f"{path}/") for name in held)
-        ]
-        self._json(found)
+        is_json = body.startswith(b"{")
+        paths = json.loads(body)["paths"] if is_json else parse_qs(body.decode())["paths"]
+        held = self.server.listing(kind, repository, COMMIT) or []
+        known = [self._entry(kind, repository, path) for path in paths if path in held]
+        folders = [p for p in paths if any(name.startswith(f"{p}/") for name in held)]
+        oid = hashlib.sha1(b"").hexdigest()
+        folder = {"type": "directory", "oid": oid, "size": 0}
+        self._json(known + [folder | {"path": path} for path in folders])
 
     def _parse(self) -> tuple[str, str, str, list[str]]:
         parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
-        api = parts[0] == "api"
-        parts = parts[1:] if api else parts
+        parts = parts[1:] if parts[0] == "api" else parts
         kind = parts.pop(0) if parts[0] in ("datasets", "models") else "models"
         return kind, "/".join(parts[:2]), parts[2] if len(parts) > 2 else "", parts[3:]
 
-    def _tree(self, kind, repository, held, folder):
-        deep = parse_qs(urlsplit(self.path).query).get("recursive", ["false"])[0].lower() == "true"
-        begin = f"{folder}/" if folder else ""
-        inside = [path for path in held if path.startswith(begin)]
-        if folder and not inside:
-            return self._missing("EntryNotFound")
-        shown = [
-            self._entry(kind, repository, p) for p in inside if deep or "/" not in p[len(begin) :]
-        ]
-        folders = {begin + p[len(begin) :].split("/")[0] for p in inside if "/" in p[len(begin) :]}
-        return self._json(shown + [_folder(path) for path in sorted(folders)])
-
     def _entry(self, kind, repository, path) -> dict:
-        data = self.server.read(kind, repository, path)
-        return {
-            "type": "file",
-            "oid": hashlib.sha1(data).hexdigest(),
-            "size": len(data),
-            "path": path,
-        }
-
-    def _file(self, data: bytes):
-        tag = hashlib.sha1(data).hexdigest()
-        begin, status = 0, 200
-        if wanted := self.headers.get("Range"):
-            low, high = wanted.removeprefix("bytes=").split("-")
-            begin, status = int(low), 206
-            data = data[begin : int(high) + 1 if high else None]
-        self._send(
-            status, data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-        )
+        body = self.server.read(kind, repository, path)
+        oid = hashlib.sha1(body).hexdigest()
+        return {"type": "file", "oid": oid, "size": len(body), "path": path}
 
     def _json(self, value):
-        self._send(
-            200,
-            json.dumps(value).encode(),
-            {"Content-Type": "application/json", "X-Repo-Commit": COMMIT},
-        )
+        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def _missing(self, code: str):
-        self.server.asked.append(self.path)
-        self._send(404, b"", {"X-Error-Code": code, "X-Repo-Commit": COMMIT})
-
-    def _send(self, status: int, data: bytes, headers: dict[str, str]):
+    def _send(self, status: int, body: bytes, headers: dict[str, str]):
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(data))}.items():
+        headers |= {"Content-Length": str(len(body)), "X-Repo-Commit": COMMIT}
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            self.wfile.write(body)
 
     def log_message(self, *_):
         pass
-
-
-def _folder(path: str) -> dict:
-    return {
-        "type": "directory",
-        "oid": hashlib.sha1(path.encode()).hexdigest(),
-        "size": 0,
-        "path": path,
-    }

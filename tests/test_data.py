@@ -1,4 +1,6 @@
-"""Examples from a mirror, own files and a generator: one code path, one line when one is wrong."""
+"""What a study reads: checked by itself and against the rest of the study, kept, and read again
+when it changes.
+"""
 
 import json
 import shutil
@@ -10,9 +12,8 @@ import pytest
 import yaml
 from conftest import LABELS, pair_rows, write_rows, write_study
 
-from helpers import comparison, data
-from helpers.report import page
-from helpers.study import Study, StudyError, Task, prepared
+from helpers import data
+from helpers.study import Study, StudyError
 
 
 def test_reading_data_waits_for_neither_torch_nor_transformers(tiny_study, tmp_path):
@@ -27,107 +28,140 @@ print(*{{"datasets", "torch", "transformers"}} & sys.modules.keys())
     assert outcome.stdout.split() == ["datasets"], outcome.stderr
 
 
-def test_own_files_and_the_mirror_give_the_formats_columns(tiny_study):
-    study = Study.load(tiny_study)
-    pair = data.examples(study, "pairs", "test", "sw")[1]
-    texts = {"text_a": "ndege analala 201", "text_b": "ndege analala 201"}
-    assert pair == {"id": "201", **texts, "label": 0}
-    choice = data.examples(study, "choices", "train")[0]
-    assert choice["question"] == "What happened as a result?"
-    assert choice["choices"] == ["dog runs", "dog is not there"] and choice["label"] == 0
-
-
-def test_a_table_is_read_as_spreadsheets_save_it(tiny_study, sources):
-    path = sources / "files/pairs/en.train.tsv"
-    before = data.examples(Study.load(tiny_study), "pairs", "train")
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
-    assert data.examples(Study.load(tiny_study), "pairs", "train") == before
-
-
-def test_items_of_one_id_are_translations(tiny_study):
-    study = Study.load(tiny_study)
-    english, german = (data.examples(study, "pairs", "test", language) for language in ("en", "de"))
-    assert [row["id"] for row in english] == [row["id"] for row in german]
-    assert english[0]["text_a"] != german[0]["text_a"]
-
-
-def test_what_is_kept_is_what_was_read(tiny_study, tmp_path):
-    study = Study.load(tiny_study, tmp_path / "outputs")
-    before = data.examples(study, "pairs", "train")
-    assert not prepared.is_complete(study)
-    summary = data.prepare(study)
-    assert prepared.is_complete(study)
-    assert data.examples(study, "pairs", "train") == before
-    assert summary["splits"]["pairs/train/en"]["labels"] == {
-        "entailment": 8,
-        "neutral": 8,
-        "contradiction": 8,
-    }
-
-
-def test_a_study_that_has_been_prepared_needs_no_source(tiny_study, sources, tmp_path):
-    study = Study.load(tiny_study, tmp_path / "outputs")
-    data.prepare(study)
-    shutil.rmtree(sources / "files")
-    assert len(data.examples(study, "pairs", "test", "de")) == 24
-
-
-def test_samples_are_seeded(tiny_study):
-    rows = data.examples(Study.load(tiny_study), "pairs", "train")
-    assert data.sample(rows, 5, 1) == data.sample(rows, 5, 1) != data.sample(rows, 5, 2)
-    assert data.sample(rows, None, 1) == data.sample(rows, 99, 1) == rows
-
-
-def expect(study_file, tmp_path, *parts):
+def prepared(study_file: Path, tmp_path: Path) -> tuple[Study, dict]:
     study = Study.load(study_file, tmp_path / "outputs")
+    return study, data.prepare(study)["cells"]
+
+
+def rows(study: Study, task: str, split: str, language: str = "en") -> list[dict]:
+    return data.examples(study.data, study.tasks[task], split, language)
+
+
+def expect(study_file: Path, tmp_path: Path, *parts: str) -> None:
     with pytest.raises(StudyError) as error:
-        data.prepare(study)
+        prepared(study_file, tmp_path)
     message = str(error.value)
     assert all(part in message for part in parts), message
     assert "\n" not in message
-    assert not prepared.is_complete(study) and not list((tmp_path / "outputs").rglob(".*"))
+    assert not list((tmp_path / "outputs").rglob("summary.json"))
+    assert not list((tmp_path / "outputs").rglob(".*"))
 
 
-def test_a_missing_file_is_named(tiny_study, sources, tmp_path):
-    (sources / "files/pairs/sw.test.tsv").unlink()
+def change_task(study_file: Path, name: str, **changes) -> None:
+    path = study_file.parent / "tasks.yaml"
+    catalogue = yaml.safe_load(path.read_text())
+    catalogue["tasks"][name] = catalogue["tasks"].get(name, {}) | changes
+    path.write_text(yaml.safe_dump(catalogue))
+
+
+def change_study(study_file: Path, **changes) -> None:
+    study_file.write_text(yaml.safe_dump(yaml.safe_load(study_file.read_text()) | changes))
+
+
+def test_own_files_and_the_mirror_give_the_formats_columns(tiny_study, tmp_path):
+    study, cells = prepared(tiny_study, tmp_path)
+    texts = {"text_a": "ndege analala 201", "text_b": "ndege analala 201"}
+    assert rows(study, "pairs", "test", "sw")[1] == {"id": "201", **texts, "label": 0}
+    choice = rows(study, "choices", "train")[0]
+    assert choice["question"] == "What happened as a result?"
+    assert choice["choices"] == ["dog runs", "dog is not there"] and choice["label"] == 0
+    assert cells["pairs/train/en"]["labels"] == dict.fromkeys(LABELS, 8)
+    english, german = (rows(study, "pairs", "test", language) for language in ("en", "de"))
+    assert [row["id"] for row in english] == [row["id"] for row in german]
+    table = data.evaluated(study.data, study.tasks["pairs"], ["en", "sw"])
+    assert len(table) == 48 and table["label"].iloc[0] in LABELS
+
+
+def test_a_table_is_read_as_spreadsheets_save_it(tiny_study, sources, tmp_path):
+    path = sources / "files/pairs/en.train.tsv"
+    before = prepared(tiny_study, tmp_path)[1]["pairs/train/en"]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    after = prepared(tiny_study, tmp_path)[1]["pairs/train/en"]
+    assert after["digest"] == before["digest"] and after["source"] != before["source"]
+
+
+def test_a_study_that_has_been_prepared_needs_no_source(tiny_study, sources, tmp_path):
+    study, cells = prepared(tiny_study, tmp_path)
+    shutil.rmtree(sources / "files")
+    assert data.prepare(study)["cells"] == cells
+    assert len(rows(study, "pairs", "test", "de")) == 24
+    shutil.rmtree(study.data)
+    with pytest.raises(StudyError, match=r"no such file .*de.test.parquet; run notebook 1_encoder"):
+        rows(study, "pairs", "test", "de")
+
+
+def test_an_edited_file_or_another_mirror_is_read_again(tiny_study, sources, tmp_path, monkeypatch):
+    study, before = prepared(tiny_study, tmp_path)
+    kept = study.data / "pairs/de.test.parquet"
+    written = kept.stat().st_mtime_ns
+    data.prepare(study)
+    assert kept.stat().st_mtime_ns == written
+    path = sources / "files/pairs/de.test.tsv"
+    path.write_text(path.read_text(encoding="utf-8").replace("Pferd", "Wolf"), encoding="utf-8")
+    after = prepared(tiny_study, tmp_path)[1]
+    assert [cell for cell in after if after[cell]["digest"] != before[cell]["digest"]] == [
+        "pairs/test/de"
+    ]
+    assert "Wolf" in rows(study, "pairs", "test", "de")[0]["text_a"]
+    other = shutil.copytree(sources / "hub", tmp_path / "other")
+    file = other / "tests/choices/en/train.jsonl"
+    file.write_text(file.read_text().replace("dog", "wolf"))
+    monkeypatch.setenv("HUB_MIRROR", str(other))
+    prepared(tiny_study, tmp_path)
+    assert rows(study, "choices", "train")[0]["choices"][0] == "wolf runs"
+
+
+def test_samples_are_seeded():
+    items = [{"id": str(i)} for i in range(24)]
+    assert data.sample(items, 5, 1) == data.sample(items, 5, 1) != data.sample(items, 5, 2)
+    assert data.sample(items, None, 1) == data.sample(items, 99, 1) == items
+
+
+def test_a_missing_file_folder_configuration_or_column_is_named(tiny_study, sources, tmp_path):
+    (sources / "files/pairs/sw.test.tsv").rename(tmp_path / "sw")
     expect(tiny_study, tmp_path, "pairs", "no such file", "sw.test.tsv")
-
-
-def test_a_missing_mirror_folder_is_named(tiny_study, sources, tmp_path):
-    shutil.rmtree(sources / "hub/tests")
-    expect(tiny_study, tmp_path, "choices", "no such mirror folder", "tests/choices")
-
-
-def test_an_unknown_configuration_or_split_of_the_source_is_named(tiny_study, sources, tmp_path):
-    shutil.rmtree(sources / "hub/tests/choices/en")
+    (tmp_path / "sw").rename(sources / "files/pairs/sw.test.tsv")
+    (sources / "hub/tests/choices/en").rename(tmp_path / "en")
     expect(tiny_study, tmp_path, "choices", "config en")
+    (sources / "hub/tests").rename(tmp_path / "tests")
+    expect(tiny_study, tmp_path, "choices", "no such mirror folder", "tests/choices")
+    few = [{k: v for k, v in row.items() if k != "b"} for row in pair_rows("en", 0, 6)]
+    write_rows(sources / "files/pairs/en.train.tsv", few)
+    change_study(tiny_study, intermediate=["none"])
+    expect(tiny_study, tmp_path, "pairs", "en train", "no column 'b'; found pair, a, label")
 
 
-def test_a_missing_column_is_named(tiny_study, sources, tmp_path):
-    rows = [{k: v for k, v in row.items() if k != "b"} for row in pair_rows("en", 0, 6)]
-    write_rows(sources / "files/pairs/en.train.tsv", rows)
-    expect(tiny_study, tmp_path, "pairs", "en train", "no column 'b'", "found pair, a, label")
+def test_a_bad_label_or_text_names_the_row(tiny_study, sources, tmp_path):
+    table = pair_rows("en", 0, 6)
+    write_rows(sources / "files/pairs/en.train.tsv", [*table[:4], {**table[4], "label": "maybe"}])
+    expect(tiny_study, tmp_path, "en train", "row 4", "'maybe'", "'entailment', 'neutral'")
+    write_rows(sources / "files/pairs/en.train.tsv", [*table[:2], {**table[2], "b": ""}])
+    expect(tiny_study, tmp_path, "en train", "row 2", "text_b", "expected a text")
 
 
-def test_a_label_outside_the_declared_set_names_the_row(tiny_study, sources, tmp_path):
-    rows = pair_rows("en", 0, 6)
-    rows[4]["label"] = "maybe"
-    write_rows(sources / "files/pairs/en.train.tsv", rows)
-    expect(
-        tiny_study,
-        tmp_path,
-        "en train",
-        "row 4",
-        "'maybe'",
-        "'entailment', 'neutral', 'contradiction'",
-    )
+def test_a_text_file_of_a_mixture_is_read_before_anything_runs(tiny_study, sources, tmp_path):
+    mixture = {"tasks": ["choices"], "mlm": {"files": ["text.txt"]}}
+    change_study(tiny_study, mixtures={"mix": mixture}, intermediate=["none", "mix"])
+    expect(tiny_study, tmp_path, "mixtures.mix.mlm.files: no such file", "text.txt")
+    (sources / "files/text.txt").write_bytes("gr\xfcn".encode("latin-1"))
+    expect(tiny_study, tmp_path, "text.txt: found byte 0xfc, expected text in UTF-8")
+    (sources / "files/text.txt").write_text("grün\n\n blau \n", encoding="utf-8")
+    study, _ = prepared(tiny_study, tmp_path)
+    assert json.loads((study.data / "summary.json").read_text())["texts"]["text.txt"]["lines"] == 2
+    assert data.lines(sources / "files/text.txt") == ["grün", "blau"]
 
 
-def test_an_empty_text_names_the_row(tiny_study, sources, tmp_path):
-    rows = pair_rows("en", 0, 6)
-    rows[2]["b"] = ""
-    write_rows(sources / "files/pairs/en.validation.tsv", rows)
-    expect(tiny_study, tmp_path, "en validation", "row 2", "text_b", "expected a text")
+def test_labels_of_another_name_than_those_trained_on_stop_the_study(tiny_study, tmp_path):
+    catalogue = yaml.safe_load((tiny_study.parent / "tasks.yaml").read_text())
+    trained = {**catalogue["tasks"]["pairs"], "labels": LABELS[::-1]}
+    change_task(tiny_study, "trained", **trained)
+    change_task(tiny_study, "pairs", train_on=["trained"])
+    prepared(tiny_study, tmp_path)
+    change_task(tiny_study, "trained", labels=[*LABELS[:2], "other"])
+    expect(tiny_study, tmp_path / "other", "task pairs: trained on trained: found labels entail")
+
+
+# ---- Leaks ----
 
 
 @pytest.fixture
@@ -145,93 +179,105 @@ def leaking(sources):
 def test_an_evaluated_item_in_a_training_set_stops_the_study(leaking, tmp_path, name):
     settings = {"targets": [name, "pairs"], "variants": {"again": "choices"}}
     study = write_study(tmp_path / "leak", leaking, **settings)
-    expect(study, tmp_path, f"1 items of {name} test", "id 3", "training set of choices")
+    expect(
+        study, tmp_path, f"1 items of {name} test in en", "id 3", "training set of choices in en"
+    )
+
+
+def test_a_training_set_of_another_language_is_searched_too(sources, tmp_path):
+    path = write_study(tmp_path / "p", sources, targets=["pairs"], intermediate=["none"])
+    change_task(path, "pairs", trained_in=["de"])
+    prepared(path, tmp_path / "before")
+    shutil.copy(sources / "files/pairs/de.test.tsv", sources / "files/pairs/de.train.tsv")
+    expect(path, tmp_path, "24 items of pairs test in de", "training set of pairs in de")
 
 
 def test_an_evaluated_item_can_be_dropped_from_training(leaking, tmp_path):
     path = write_study(tmp_path / "leak", leaking, targets=["choices", "pairs"], on_leak="drop")
-    study = Study.load(path, tmp_path / "outputs")
-    assert data.prepare(study)["splits"]["choices/train/en"]["dropped"] == 1
-    rows = data.examples(study, "choices", "train")
-    assert len(rows) == 12 and all(row["id"] != "12" for row in rows)
-    assert study.dropped(["choices"]) == {"choices/train/en": 1} and not study.dropped(["pairs"])
-    missing = comparison.missing_runs(study)
-    shown = page.overview(study, missing.assign(collapsed=False), missing).data
-    assert "Left out of choices/train/en: 1 items" in shown
+    study, cells = prepared(path, tmp_path)
+    cell = cells["choices/train/en"]
+    assert (cell["dropped"], cell["rows"], sum(cell["labels"].values())) == (1, 12, 12)
+    left = rows(study, "choices", "train")
+    assert len(left) == 12 and all(row["id"] != "12" for row in left)
 
 
 def test_a_translated_items_english_original_counts_as_evaluated(leaking, tmp_path):
     path = write_study(tmp_path / "p", leaking, targets=[{"task": "choices", "languages": ["de"]}])
-    data.prepare(Study.load(path, tmp_path / "unseen"))  # nothing says what German translates
-    catalogue = yaml.safe_load((path.parent / "tasks.yaml").read_text())
-    catalogue["tasks"]["choices"]["translates"] = {"test": "choices/test"}
-    (path.parent / "tasks.yaml").write_text(yaml.safe_dump(catalogue))
+    prepared(path, tmp_path / "unseen")  # nothing says what German translates
+    change_task(path, "choices", translates={"test": "choices/test"})
     expect(path, tmp_path, "1 items of choices/test (translated in choices)", "id 3")
 
 
-def test_what_is_dropped_decides_whether_a_training_may_be_kept(tiny_study, sources, tmp_path):
-    def trained(**settings):
-        path = write_study(tmp_path / "p", sources, intermediate=["none", "pairs"], **settings)
-        return Study.load(path).settings("base", "pairs")
-
-    few, more = ["choices"], ["choices", "pairs"]
-    assert trained(targets=few) == trained(targets=more)
-    assert trained(targets=few, on_leak="drop") != trained(targets=more, on_leak="drop")
+# ---- Parallel items ----
 
 
-def test_a_changed_size_is_an_error_unless_the_study_says_so(sources, tmp_path):
-    path = write_study(tmp_path / "p", sources)
-    catalogue = path.parent / "tasks.yaml"
-    catalogue.write_text(
-        catalogue.read_text().replace(
-            "    labels:\n    - choice1", "    sizes: {train: 13}\n    labels:\n    - choice1"
-        )
-    )
-    expect(path, tmp_path, "choices", "found 12 rows, expected 13", "check_sizes")
-    data.prepare(Study.load(write_study_with_same_catalogue(path, sources), tmp_path / "more"))
+def other_label(row: dict) -> dict:
+    return {**row, "label": LABELS[(LABELS.index(row["label"]) + 1) % 3]}
 
 
-def write_study_with_same_catalogue(path, sources):
-    catalogue = (path.parent / "tasks.yaml").read_text()
-    again = write_study(path.parent, sources, check_sizes=False)
-    (path.parent / "tasks.yaml").write_text(catalogue)
-    return again
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda r: [other_label(r[0]), *r[1:]],
+            "id 200 has label 'contradiction' in en and 'entai",
+        ),
+        (
+            lambda r: [{**row, "pair": f"{row['pair']}.0"} for row in r],
+            "found id '200.0' in sw; expected",
+        ),
+    ],
+)
+def test_parallel_items_are_compared(tiny_study, sources, tmp_path, change, message):
+    write_rows(sources / "files/pairs/sw.test.tsv", change(pair_rows("sw", 200, 24)))
+    expect(tiny_study, tmp_path, message, "parallel: false")
+    change_task(tiny_study, "pairs", parallel=False)
+    prepared(tiny_study, tmp_path)
 
 
-def test_the_mini_benchmark_comes_through_the_same_door():
-    study = Study.load("params/demo.yaml")
-    rows = data.examples(study, "mini_xnli", "test", "zh")
-    columns = {"id", "text_a", "text_b", "label", "tag", "group"}
-    assert len(rows) == 300 and set(rows[0]) == columns
+def test_an_item_may_be_missing_where_ids_say_which(tiny_study, sources, tmp_path):
+    write_rows(sources / "files/pairs/sw.test.tsv", pair_rows("sw", 200, 24)[1:])
+    assert prepared(tiny_study, tmp_path)[1]["pairs/test/sw"]["rows"] == 23
+    change_task(tiny_study, "pairs", columns={"text_a": "a", "text_b": "b", "label": "label"})
+    expect(tiny_study, tmp_path, "24 rows in en and 23 in sw, and no column of ids")
 
 
-def with_task(study_file, name, **entry):
-    """The study with one more entry in its catalogue, as an intermediate task."""
-    catalogue = study_file.parent / "tasks.yaml"
-    tasks = yaml.safe_load(catalogue.read_text())["tasks"]
-    tasks[name] = {"licence": "", "citation": "", "format": "sentence_pair", **entry}
-    catalogue.write_text(yaml.safe_dump({"tasks": tasks}))
-    study = yaml.safe_load(study_file.read_text())
-    study_file.write_text(yaml.safe_dump({**study, "intermediate": ["none", name]}))
-    return study_file
+def test_known_differences_of_published_data_are_not_compared(sources, tmp_path):
+    path = write_study(tmp_path / "p", sources, targets=["choices"], intermediate=["none"])
+    file = sources / "hub/tests/choices/de/test.jsonl"
+    file.write_text(file.read_text(encoding="utf-8").replace('"cause"', '"effect"'), "utf-8")
+    expect(path, tmp_path, "id 0 has question 'What was the cause?' in en and 'What happened as a")
+    change_task(path, "choices", known_differences={"question": ["de"]})
+    prepared(path, tmp_path)
+
+
+# ---- Sizes, pooled tasks, rows that are skipped or occur twice ----
+
+
+def test_a_changed_size_is_an_error_unless_the_study_says_so(tiny_study, tmp_path):
+    change_task(tiny_study, "choices", sizes={"train": 13})
+    expect(tiny_study, tmp_path, "choices", "found 12 rows, expected 13", "check_sizes")
+    change_study(tiny_study, check_sizes=False)
+    prepared(tiny_study, tmp_path)
 
 
 def test_a_pooled_task_is_its_parts_one_after_the_other(tiny_study, tmp_path):
-    pooled = with_task(tiny_study, "pooled", parts=["pairs", "pairs"], labels=LABELS)
-    study = Study.load(pooled, tmp_path / "outputs")
-    rows, alone = (data.examples(study, name, "train") for name in ("pooled", "pairs"))
-    assert [row["id"] for row in rows] == [f"pairs/{row['id']}" for row in [*alone, *alone]]
+    about = {"format": "sentence_pair", "labels": LABELS, "licence": "", "citation": ""}
+    change_task(tiny_study, "pooled", parts=["pairs", "pairs"], **about)
+    change_study(tiny_study, intermediate=["none", "pooled"])
+    study, _ = prepared(tiny_study, tmp_path)
+    pooled, alone = (rows(study, name, "train") for name in ("pooled", "pairs"))
+    assert [row["id"] for row in pooled] == [f"pairs/{row['id']}" for row in [*alone, *alone]]
 
 
 def test_rows_that_the_study_skips_are_counted_and_named(tiny_study, sources, tmp_path, capsys):
     with (sources / "files/pairs/en.train.tsv").open("a", encoding="utf-8") as file:
         file.write("24\tonly\n\n25\ta\tb\tperhaps\n")
-    study = yaml.safe_load(tiny_study.read_text())
-    tiny_study.write_text(yaml.safe_dump({**study, "on_bad_row": "skip"}))
-    summary = data.prepare(Study.load(tiny_study, tmp_path / "outputs"))
-    short, unknown = summary["splits"]["pairs/train/en"]["skipped"]
+    change_study(tiny_study, on_bad_row="skip")
+    cell = prepared(tiny_study, tmp_path)[1]["pairs/train/en"]
+    short, unknown = cell["skipped"]
     assert short == "row 24: 2 columns; expected 4: pair, a, b, label" and "row 25" in unknown
-    assert summary["splits"]["pairs/train/en"]["rows"] == 24
+    assert cell["rows"] == 24
     assert f"en train: skipped 2 of 26 rows; {short}" in capsys.readouterr().out
 
 
@@ -242,16 +288,15 @@ def test_a_row_that_occurs_twice_counts_once_and_an_id_of_two_rows_is_said(
     text = path.read_text(encoding="utf-8")
     copy = text.splitlines()[3]
     path.write_text(f"{text}{copy}\n", encoding="utf-8")
-    study = Study.load(tiny_study, tmp_path / "outputs")
-    ids = [row["id"] for row in data.examples(study, "pairs", "test", "sw")]
-    assert len(ids) == len(set(ids)) == len(text.splitlines()) - 1
+    assert prepared(tiny_study, tmp_path)[1]["pairs/test/sw"]["rows"] == 24
     other = copy.rsplit("\t", 2)[0] + "\tparka\tneutral"
     path.write_text(f"{text}{other}\n", encoding="utf-8")
-    with pytest.raises(StudyError, match=r"sw test: row 24: id \d+ is another row's; expected it"):
-        data.examples(study, "pairs", "test", "sw")
+    expect(tiny_study, tmp_path, "sw test: row 24: id 202 is another row's; expected it once")
 
 
-def test_a_csv_file_has_quoted_fields_long_texts_and_rows_of_other_languages(sources, tmp_path):
+def test_a_csv_file_has_long_texts_and_rows_of_other_languages(sources, tmp_path):
+    from helpers.study import Task
+
     long = "word " * 30_000
     task = Task(
         **{"name": "t", "format": "sentence_pair", "files": "t.csv", "licence": "", "citation": ""},
@@ -260,7 +305,6 @@ def test_a_csv_file_has_quoted_fields_long_texts_and_rows_of_other_languages(sou
     )
     written = f'id,a,b,label\nde-1,x,y,0\nen-1,"a, ""b""",c,1\nen-2,{long},c,0\nen-3,x\n'
     (tmp_path / "t.csv").write_text(written, encoding="utf-8")
-    skipped = []
-    rows = data.read(task, "train", "en", tmp_path, skipped=skipped)
-    assert [row["id"] for row in rows] == ["en-1", "en-2"] and rows[0]["text_a"] == 'a, "b"'
-    assert rows[1]["text_a"] == long and len(skipped) == 1
+    cell = data.read(task, "train", "en", tmp_path, skip=True)
+    assert [row["id"] for row in cell.examples] == ["en-1", "en-2"] and len(cell.skipped) == 1
+    assert cell.examples[0]["text_a"] == 'a, "b"' and cell.examples[1]["text_a"] == long

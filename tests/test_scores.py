@@ -5,24 +5,24 @@ import socket
 import numpy as np
 import pytest
 
-from helpers import tasks
-from helpers.tasks.metrics import Score
+from helpers import formats
+from helpers.formats.metrics import Score
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 1000])
 def test_a_score_is_the_ratio_of_its_sums_to_the_bit(count):
     credits, out_of = np.random.default_rng(count).random((2, count)).tolist()
     expected = 100 * sum(credits) / (sum(out_of) or 1)
-    assert tasks.score(credits, out_of) == expected
+    assert formats.score(credits, out_of) == expected
     assert Score().compute(predictions=credits, references=out_of) == {"score": expected}
 
 
 def test_what_is_out_of_nothing_scores_nothing():
-    assert tasks.score([0.0, 0.0], [0.0, 0.0]) == 0.0
+    assert formats.score([0.0, 0.0], [0.0, 0.0]) == 0.0
 
 
 def test_accuracy_is_a_score_of_ones_and_zeros():
-    assert tasks.score([1.0, 1.0, 0.0, 1.0], [1.0] * 4) == 75.0
+    assert formats.score([1.0, 1.0, 0.0, 1.0], [1.0] * 4) == 75.0
 
 
 def test_scores_need_no_network_and_leave_no_file(tmp_path, monkeypatch):

@@ -212,7 +212,6 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
     states.unlink()
     anew = train(condition)
     assert anew.model.cached_states is None
-    assert anew.record["train_flops"] > known.record["train_flops"]
     losses = [[line["loss"] for line in one.log if "loss" in line] for one in (anew, known)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     pairs = [np.stack(table["probabilities"]) for table in (predictions, predict(condition, anew))]

@@ -13,7 +13,7 @@ from pyarrow import parquet
 from comparison.plan import NONE, RUN, ComparisonError, Plan, Size, Target
 
 LAYOUT = "0.3"
-COSTS = ["wall_seconds", "cpu_seconds", "train_flops"]
+COSTS = ["wall_seconds", "cpu_seconds"]
 MADE_ON = ["precision", "processor", "gpu", "torch", "transformers"]
 """What a run was computed with."""
 RUNS = ["metric", "collapsed", "collapsed_in", "validation_score", *COSTS, "repeats", *MADE_ON]

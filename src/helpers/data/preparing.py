@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -12,16 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helpers import formats
-from helpers.data import sources
-from helpers.data.reading import (
-    Cell,
-    examples,
-    labelled,
-    labels_file,
-    path,
-    read,
-    read_labels,
-)
+from helpers.data import reading, sources
+from helpers.data.reading import Cell, examples, labelled, labels_file, path, read
 from helpers.study import ENGLISH, Study, StudyError, Task
 from helpers.study.architectures import MIRROR
 from helpers.study.files import read_json, write_json, write_whole
@@ -41,22 +34,30 @@ def prepare(study: Study) -> dict:
         Any source or row is bad; items that are said to be parallel are not; or something that is
         evaluated is also trained on and not dropped (``on_leak``).
     """
-    targets = [target.task for target in study.targets]
-    summary_file = study.data / "summary.json"
-    summary, settings = read_json(summary_file), _settings(study)
+    for target in study.targets:
+        for name in study.train_on(target.task)[-1:]:
+            formats.check_match(study.tasks[name], study.tasks[target.task])
+    file, settings = study.data / "summary.json", _settings(study)
+    summary = read_json(file)
     if summary.get("settings") == settings and _is_current(study, summary):
         return summary
-    for target in targets:
-        for name in study.train_on(target)[-1:]:
-            formats.check_match(study.tasks[name], study.tasks[target])
-    summary_file.unlink(missing_ok=True)  # what it says does not hold for what is written now
-    for task in (study.tasks[name] for name in sorted({name for name, *_ in study.needed()})):
-        if task.unseen_label:
-            write_json(labels_file(study.data, task), read_labels(task, study.files_folder))
+    file.unlink(missing_ok=True)  # what it says does not hold for what is written now
+    texts = _texts(study)
+    for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:
+        labels = reading.read_labels(study.tasks[name], study.files_folder)
+        write_json(labels_file(study.data, study.tasks[name]), labels)
+    summary = {"settings": settings, "cells": _cells(study), "texts": texts}
+    write_json(file, summary)
+    return summary
+
+
+def _cells(study: Study) -> dict[str, dict]:
+    """Read and keep every cell, and compare it with the others; what summary.json says of each."""
     cells: dict[str, dict] = {}
     trained: dict[Name, dict[str, str]] = {}
     evaluated: dict[Name, dict[str, str]] = {}
-    compared: dict[str, dict[str, Cell]] = defaultdict(dict)
+    parallel: dict[str, dict[str, Cell]] = defaultdict(dict)
+    targets = [target.task for target in study.targets]
     for name, split, language in study.needed():
         task = labelled(study.data, study.tasks[name])
         cell = _read(study, task, split, language)
@@ -66,14 +67,12 @@ def prepare(study: Study) -> dict:
         if name in targets and split == task.evaluate:
             evaluated[name, split, language] = _keys(task, cell.examples)
             if task.parallel:
-                compared[name][language] = cell
-    for name, languages in compared.items():
+                parallel[name][language] = cell
+    for name, languages in parallel.items():
         _check_parallel(study, study.tasks[name], languages)
     for leaking, keys in _leaks(study, trained, evaluated).items():
         cells["/".join(leaking)] |= _drop(study, leaking, keys)
-    summary = {"settings": settings, "cells": cells, "texts": _texts(study)}
-    write_json(summary_file, summary)
-    return summary
+    return cells
 
 
 def _settings(study: Study) -> dict:
@@ -118,13 +117,17 @@ def _read(study: Study, task: Task, split: str, language: str) -> Cell:
     skip = study.on_bad_row == "skip"
     if not task.parts:
         return read(task, split, language, study.files_folder, study.check_sizes, skip)
-    pooled = Cell([], [], 0, [])
+    cells = []
     for part in (study.tasks[name] for name in task.parts):
         cell = read(part, split, language, study.files_folder, study.check_sizes, skip)
         rows = [row | {"id": f"{part.name}/{row['id']}"} for row in cell.examples]
-        more = cell._replace(examples=rows)
-        pooled = Cell(*(a + b for a, b in zip(pooled, more, strict=True)))
-    return pooled
+        cells.append(cell._replace(examples=rows))
+    return Cell(
+        examples=[row for cell in cells for row in cell.examples],
+        skipped=[wrong for cell in cells for wrong in cell.skipped],
+        rows=sum(cell.rows for cell in cells),
+        files=[file for cell in cells for file in cell.files],
+    )
 
 
 def _keep(study: Study, name: Name, task: Task, cell: Cell) -> dict:
@@ -137,13 +140,13 @@ def _keep(study: Study, name: Name, task: Task, cell: Cell) -> dict:
 
 
 def _counts(task: Task, rows: list[dict]) -> dict:
-    digest = hashlib.sha256()
+    shape, digest = formats.of(task), hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, sort_keys=True).encode())
     return {
         "rows": len(rows),
-        "distinct": len({tuple(formats.of(task).texts(row)) for row in rows}),
-        "labels": formats.label_counts(task, rows),
+        "distinct": len({tuple(shape.texts(row)) for row in rows}),
+        "labels": shape.counts(task, rows),
         "digest": digest.hexdigest(),
     }
 
@@ -173,38 +176,40 @@ def _check_parallel(study: Study, task: Task, cells: dict[str, Cell]) -> None:
     StudyError
         Names the item and both languages.
     """
-    where = f"{study.path}: task {task.name}, {task.evaluate}"
-    hint = "(parallel: false in the catalogue if the languages have items of their own)"
-    (first, reference), *others = sorted(cells.items(), key=lambda cell: -cell[1].rows)
+    for wrong in (*_unlike_ids(task, cells), *_unlike_items(task, cells)):
+        where = f"{study.path}: task {task.name}, {task.evaluate}"
+        hint = "(parallel: false in the catalogue if the languages have items of their own)"
+        raise StudyError(f"{where}: {wrong} {hint}")
+
+
+def _unlike_ids(task: Task, cells: dict[str, Cell]) -> Iterator[str]:
+    (first, most), *others = sorted(cells.items(), key=lambda cell: -cell[1].rows)
+    known = {row["id"] for row in most.examples}
     for language, cell in others:
-        if "id" not in task.columns and cell.rows != reference.rows:
-            raise StudyError(
-                f"{where}: found {reference.rows} rows in {first} and {cell.rows} in {language}, "
-                f"and no column of ids; expected equally many, or ids {hint}"
-            )
-        ids, known = ({row["id"]: row for row in some.examples} for some in (cell, reference))
-        if lacking := ids.keys() - known.keys():
-            one = next(row["id"] for row in cell.examples if row["id"] in lacking)
-            if len(lacking) == len(ids) or len(ids) == len(known):
-                expected = f"ids that {first} has, such as {reference.examples[0]['id']!r}"
-                raise StudyError(
-                    f"{where}: found id {one!r} in {language}, expected {expected} {hint}"
-                )
+        if "id" not in task.columns and cell.rows != most.rows:
+            counts = f"{most.rows} rows in {first} and {cell.rows} in {language}"
+            yield f"found {counts}, and no column of ids; expected equally many, or ids"
+        lacking = [row["id"] for row in cell.examples if row["id"] not in known]
+        if lacking and len(cell.examples) in (len(lacking), len(known)):
+            expected = f"expected those of {first}, such as {most.examples[0]['id']!r}"
+            yield f"found id {lacking[0]!r} in {language}; {expected}"
+
+
+def _unlike_items(task: Task, cells: dict[str, Cell]) -> Iterator[str]:
     for name in ("label", "question"):
         if name == "question" and name not in task.values:
             continue  # it is translated
-        names, seen = task.labels, {}
+        seen: dict[str, tuple] = {}
         exempt = task.known_differences.get(name, [])
         for language, cell in cells.items():
             for row in cell.examples if language not in exempt else []:
                 value = row.get(name)
+                if name == "label" and value is not None:
+                    value = task.labels[value]
                 other, before = seen.setdefault(row["id"], (language, value))
                 if before != value:
-                    shown = [names[v] if name == "label" else v for v in (before, value)]
-                    raise StudyError(
-                        f"{where}: id {row['id']} has {name} {shown[0]!r} in {other} and "
-                        f"{shown[1]!r} in {language}; expected the same {hint}"
-                    )
+                    both = f"{before!r} in {other} and {value!r} in {language}"
+                    yield f"id {row['id']} has {name} {both}; expected the same"
 
 
 def _keys(task: Task, rows: list[dict]) -> dict[str, str]:

@@ -41,10 +41,7 @@ def examples(folder: Path, task: Task, split: str, language: str = ENGLISH) -> l
     StudyError
         They have not been read yet.
     """
-    kept = path(folder, task.name, split, language)
-    if not kept.is_file():
-        raise StudyError(f"no such file {kept}; run notebook 1_encoder or `make study` first")
-    return pq.read_table(kept).to_pylist()
+    return pq.read_table(_kept(path(folder, task.name, split, language))).to_pylist()
 
 
 def trained_on(folder: Path, task: Task, split: str) -> list[dict]:
@@ -65,7 +62,13 @@ def labelled(folder: Path, task: Task) -> Task:
     """A task with its labels: of ``unseen_label``, those that its training data gave."""
     if not task.unseen_label:
         return task
-    return task.model_copy(update={"labels": read_json(labels_file(folder, task))})
+    return task.model_copy(update={"labels": read_json(_kept(labels_file(folder, task)))})
+
+
+def _kept(file: Path) -> Path:
+    if not file.is_file():
+        raise StudyError(f"no such file {file}; run notebook 1_encoder or `make study` first")
+    return file
 
 
 def labels_file(folder: Path, task: Task) -> Path:

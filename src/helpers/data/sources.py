@@ -104,7 +104,7 @@ def _file(where: str, path: Path, separator: str = ",") -> list[Row]:
                 return _derivations(_lines(path))
     except StudyError as error:
         raise StudyError(f"{where}: {error}") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise StudyError(f"{where}: cannot read {path}: {_short(error)}") from None
     expected = f"expected one of {', '.join(_KINDS)}"
     raise StudyError(f"{where}: {path} ends in '{path.suffix}'; {expected}")
@@ -144,8 +144,9 @@ def _table(lines: list[str], separator: str) -> list[Row]:
 
 def _fields(lines: list[str], separator: str, quoted: bool) -> list[list[str]]:
     """The fields of every line that is not blank; ``quoted`` as RFC 4180 says, else as written."""
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    if not quoted:
+        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
     try:
         return [fields for fields in reader if fields]
     except csv.Error as error:
@@ -191,9 +192,8 @@ def _document(path: Path) -> list[Row]:
         raise
     rows = content
     if isinstance(content, dict):
-        data = content.get("data")
-        rows = data if isinstance(data, list) else [content]
-    if not all(isinstance(row, dict) for row in rows):
+        rows = content["data"] if isinstance(content.get("data"), list) else [content]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("expected a list of objects, or SQuAD's layout")
     if not rows or "paragraphs" not in rows[0]:
         return rows
@@ -252,7 +252,7 @@ def _parquet(path: Path) -> list[Row]:
 def _named(rows: list[Row], features: dict | None) -> list[Row]:
     """Rows with the names of labels that ``datasets`` stores as numbers (ClassLabel)."""
     for column, feature in (features or {}).items():
-        names = getattr(getattr(feature, "feature", feature), "names", None)
+        names: list[str] = getattr(getattr(feature, "feature", feature), "names", None) or []
         for row in rows if names else ():
             if isinstance(row, dict) and column in row:
                 row[column] = _name(row[column], names)

@@ -29,16 +29,7 @@ from typing import Any
 from helpers.formats.labels import check_match, reorder, written
 from helpers.study import StudyError, Task
 
-__all__ = [
-    "check_match",
-    "key",
-    "label_counts",
-    "majority",
-    "normalise",
-    "of",
-    "reorder",
-    "score",
-]
+__all__ = ["check_match", "key", "majority", "normalise", "of", "reorder", "score"]
 
 
 def of(task: Task) -> ModuleType:
@@ -71,8 +62,10 @@ def normalise(
                 raise ValueError(f"id {example['id']} is another row's; expected it once")
         except ValueError as error:
             bad.append(f"row {index}: {error}")
-            if skipped is None:
-                raise StudyError(f"{where}: {bad[0]}") from None
+        except KeyError as error:
+            raise StudyError(f"{where}: columns: no {error}; {task.format} needs it") from None
+        if bad and skipped is None:
+            raise StudyError(f"{where}: {bad[0]}")
     if not examples:
         first = f" that are good; the first: {bad[0]}" if bad else ""
         raise StudyError(f"{where}: found no rows{first}")
@@ -88,11 +81,11 @@ def _example(task: Task, row: dict | ValueError, index: int, known: set[str]) ->
         raise row  # what could not be read at all
     # Where the task names no columns, a row has the format's names already.
     columns = task.columns or {name: name for name in row}
+    optional = ["tag", "question"] if task.format == "multiple_choice" else ["tag"]
     fields: dict = {"id": index}
     for name, column in columns.items():
-        if name in _OPTIONAL and column in known - row.keys():
-            continue
-        fields[name] = _value(row, column)
+        if name not in optional or column in row or column not in known:
+            fields[name] = _value(row, column)
     if fields["id"] in (None, "") or isinstance(fields["id"], dict):
         raise ValueError(f"id is {fields['id']!r}; expected a text or a number")
     fields["id"] = str(fields["id"])
@@ -108,10 +101,6 @@ def _example(task: Task, row: dict | ValueError, index: int, known: set[str]) ->
     if fields.get("tag") is not None:
         example["tag"] = str(fields["tag"])
     return example
-
-
-_OPTIONAL = ("question", "tag")
-"""Columns that a row may leave out."""
 
 
 def _value(row: dict, path: str | list[str]) -> Any:
@@ -132,11 +121,6 @@ def key(task: Task, example: dict) -> str:
     """What makes two examples the same item, whatever its id, letter case or order of choices."""
     texts = sorted(" ".join(text.lower().split()) for text in of(task).texts(example))
     return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
-
-
-def label_counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    """How many examples, or words, carry each label."""
-    return of(task).counts(task, examples)
 
 
 def majority(task: Task, examples: list[dict]) -> float:

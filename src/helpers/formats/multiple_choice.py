@@ -14,11 +14,11 @@ loss, decode = labels.loss, labels.decode
 
 def normalise(task: Task, row: dict) -> dict:
     question, wording = row.get("question") or "", task.values.get("question", {})
+    if not isinstance(question, str):
+        raise ValueError(f"question is {question!r}; expected a text or none")
     if wording and question not in wording:
         expected = ", ".join(map(repr, wording))
         raise ValueError(f"question {question!r}; expected one of {expected}")
-    if not isinstance(question, str):
-        raise ValueError(f"question is {question!r}; expected a text or none")
     choices = items("choices", row["choices"])
     if len(choices) != len(task.labels):
         raise ValueError(f"{len(choices)} choices; expected {len(task.labels)}")

@@ -2,10 +2,10 @@
 (LAReQA, Mewsli-X).
 
 A text's vector is the pooled state of one layer. Accuracy: every target (English) is looked up
-among the sources, and the nearest by cosine is its translation. Mining F1: pairs are mined by margin and
-kept above a threshold that is chosen on the development part (both as XTREME has them, Hu et al.
-2020). A sentence whose other side is empty has no translation there, and one that occurs twice is
-in no pair. mAP@20: every source is a query for one of its ``answers``, and all targets are
+among the sources, and the nearest by cosine is its translation. Mining F1: pairs are mined by
+margin and kept above a threshold that is chosen on the development part (both as XTREME has them,
+Hu et al. 2020). A sentence whose other side is empty has no translation there, and one that occurs
+twice is in no pair. mAP@20: every source is a query for one of its ``answers``, and all targets are
 searched, whatever their language (XTREME-R, Ruder et al. 2021).
 """
 

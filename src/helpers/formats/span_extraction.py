@@ -44,15 +44,13 @@ def normalise(task: Task, row: dict) -> dict:
 
 def _golds(answers: Any) -> tuple[list[str], list[int]]:
     """Answers and where they begin: SQuAD's list of both, or the hub's two lists."""
-    if isinstance(answers, dict) and {"text", "answer_start"} <= answers.keys():
-        names = ("text", "answer_start")
-        golds, starts = (items(f"answers.{name}", answers[name]) for name in names)
-    elif isinstance(answers, list) and all(isinstance(one, dict) for one in answers):
-        golds = [answer.get("text") for answer in answers]
-        starts = [answer.get("answer_start") for answer in answers]
-    else:
+    names = ("text", "answer_start")
+    if isinstance(answers, list) and all(isinstance(one, dict) for one in answers):
+        answers = {name: [one.get(name) for one in answers] for name in names}
+    if not isinstance(answers, dict) or not answers.keys() >= {*names}:
         expected = "expected text and answer_start, or a list of them"
         raise ValueError(f"answers is {answers!r:.80}; {expected}")
+    golds, starts = (items(f"answers.{name}", answers[name]) for name in names)
     if len(golds) != len(starts):
         raise ValueError(f"{len(golds)} answers and {len(starts)} starts; expected as many of both")
     for start in starts:
@@ -83,20 +81,20 @@ def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> li
             "offsets": [offsets[a:b] for a, b in bounds],
             "begin": len(begin),
         }
-        if segments:
+        if segments is not None:
             lengths = [(len(begin), b - a + len(after)) for a, b in bounds]
-            feature["token_type_ids"] = [np.repeat(np.int32(segments), pair) for pair in lengths]
+            feature["token_type_ids"] = [np.repeat(segments, pair) for pair in lengths]
         features.append(feature)
     return features
 
 
-def _segments(tokenizer) -> list[int]:
-    """The segment ids of a pair's two texts; none where the tokenizer has none."""
+def _segments(tokenizer) -> np.ndarray | None:
+    """The segment ids of a pair's two texts (2,); None where the tokenizer has none."""
     pair = tokenizer("a", "a")
     if "token_type_ids" not in pair:
-        return []
-    inside = zip(pair.sequence_ids(0), pair["token_type_ids"], strict=True)
-    return list({text: segment for text, segment in inside if text is not None}.values())
+        return None
+    first, second = (pair.sequence_ids(0).index(text) for text in (0, 1))
+    return np.array(pair["token_type_ids"], np.int32)[[first, second]]
 
 
 def head(task: Task) -> tuple[str, int]:

@@ -183,6 +183,19 @@ class Task(Source):
         for language in self.trained_in if "trained_in" in self.model_fields_set else ():
             if language not in self.languages:
                 raise ValueError(f"trained_in: {unknown('language', language, self.languages)}")
+        for key in ("config", "files"):
+            try:
+                str(getattr(self, key)).format(language="", split="")
+            except (LookupError, ValueError):
+                expected = "expected {language} and {split} alone in braces"
+                raise ValueError(f"{key}: found '{getattr(self, key)}', {expected}") from None
+        several = len({*self.languages} - {*self.per_language}) > 1 and (self.hub or self.files)
+        if several and "{language}" not in f"{self.config} {self.files} {self.where}":
+            raise ValueError("several languages, but no {language} in config, files or where")
+        return self
+
+    @model_validator(mode="after")
+    def _labelled(self):
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels: {self.labels} names something twice; expected each once")
         values, labels = len(self.label_values or self.labels), len(self.labels)
@@ -190,15 +203,10 @@ class Task(Source):
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
         if self.skip_labels and self.format not in ("sentence_pair", "multiple_choice"):
             raise ValueError(
-                f"skip_labels: found for {self.format}, expected where an example has one label"
+                f"skip_labels: not for {self.format}, whose examples have no one label"
             )
         if self.unseen_label and (self.format != "tagging" or self.labels):
-            raise ValueError(
-                "unseen_label: expected for tagging without labels, which the training data gives"
-            )
-        several = len({*self.languages} - {*self.per_language}) > 1 and (self.hub or self.files)
-        if several and "{language}" not in f"{self.config} {self.files} {self.where}":
-            raise ValueError("several languages, but no {language} in config, files or where")
+            raise ValueError("unseen_label: expected for tagging alone, and without labels")
         return self
 
     @property
@@ -245,6 +253,10 @@ def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
         for other in getattr(task, key):
             if other not in tasks:
                 yield f"{key}: {unknown('task', other, tasks)}"
+    for origin in task.translates.values():
+        name, _, split = origin.partition("/")
+        if name not in tasks or split not in tasks[name].splits:
+            yield f"translates: found '{origin}', expected a task and its split, such as copa/test"
     for part in (tasks[name] for name in task.parts):
         if (part.format, part.labels, part.parts) != (task.format, task.labels, []):
             yield f"parts: '{part.name}' differs in format or labels, or has parts too"

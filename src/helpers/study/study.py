@@ -171,11 +171,10 @@ class Study(Strict):
 
     def trainings(self, untrained: bool = False) -> list[tuple[Phase, str]]:
         """Phase and task of every training of a size; also of targets that may do without one."""
-        before: list[tuple[Phase, str]] = [
-            ("intermediate", name) for name in self.intermediate if name != NONE
-        ]
+        trained: list[tuple[Phase, str]] = []
+        trained += [("intermediate", name) for name in self.intermediate if name != NONE]
         targets = [target.task for target in self.targets]
-        return before + [("target", name) for name in targets if untrained or self.train_on(name)]
+        return trained + [("target", name) for name in targets if untrained or self.train_on(name)]
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""

@@ -137,7 +137,9 @@ class Checkpoints(TrainerCallback):
         """Note SIGINT and SIGTERM, for the end of the running step."""
 
         def note(number, _):
-            if self.signal == number:  # the other kind: a cluster asks a kernel and papermill to end
+            if (
+                self.signal == number
+            ):  # the other kind: a cluster asks a kernel and papermill to end
                 raise KeyboardInterrupt
             self.signal = signal.Signals(number)
 

@@ -74,8 +74,6 @@ class Examples:
         Validation data by task; a mixture has several.
     steps
         Optimiser steps.
-    tokens
-        Tokens of all batches together.
     """
 
     stage: Stage
@@ -83,7 +81,6 @@ class Examples:
     validation: dict[str, Validation]
     pad: int
     steps: int
-    tokens: int
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -123,8 +120,9 @@ def _stage(condition: Condition, stage: Stage, tokenizer, seed: int) -> Examples
     """Batches of a mixture come from one task each, drawn in proportion to the tasks' sizes up to a
     cap (Phang et al. 2020: 2^17), which a temperature may flatten."""
     values = condition.hyperparameters
+    few = values.train_examples
     rows = {
-        name: data.sample(_rows(condition, task, "train"), values.train_examples, seed)
+        name: data.sample(data.trained_on(condition.data, task, "train"), few, seed)
         for name, task in stage.tasks.items()
     }
     if stage.mixture and stage.mixture.mlm:
@@ -144,31 +142,13 @@ def _stage(condition: Condition, stage: Stage, tokenizer, seed: int) -> Examples
         items[component] = _items(stage, component, some, tokenizer, values.max_length)
     streams = {c: _stream(some, values.batch_size, generator) for c, some in items.items()}
     plan = [(str(component), next(streams[component])) for component in order]
-    lengths = [
-        len(ids) for component, numbers in plan for n in numbers
-        for ids in items[component][n]["input_ids"]
-    ]  # fmt: skip
-    return Examples(
-        stage=stage,
-        batches=Batches(plan, items, tokenizer, seed),
-        validation={
-            name: Validation(task, _held_out(condition, task), tokenizer, stage.max_lengths[name])
-            for name, task in stage.tasks.items()
-        },
-        pad=tokenizer.pad_token_id,
-        steps=steps,
-        tokens=sum(lengths),
-    )
-
-
-def _rows(condition: Condition, task: Task, split: str) -> list[dict]:
-    return data.trained_on(condition.data, task, split)
-
-
-def _held_out(condition: Condition, task: Task) -> list[dict]:
-    """The validation examples that a training is selected on, the same for every seed."""
-    count = condition.hyperparameters.validation_examples
-    return data.sample(_rows(condition, task, "validation"), count, 0)
+    validation = {}
+    for name, task in stage.tasks.items():  # the same examples for every seed
+        held_out = data.trained_on(condition.data, task, "validation")
+        held_out = data.sample(held_out, values.validation_examples, 0)
+        validation[name] = Validation(task, held_out, tokenizer, stage.max_lengths[name])
+    batches = Batches(plan, items, tokenizer, seed)
+    return Examples(stage, batches, validation, tokenizer.pad_token_id, steps)
 
 
 def _items(stage: Stage, component: str, rows: list, tokenizer, max_length: int) -> list[dict]:

@@ -10,7 +10,7 @@ from helpers import encoders, formats
 from helpers.encoders import families, hardware
 from helpers.encoders.model import EncoderModel, EncoderWithHead, EncoderWithHeads, Head, MaskedHead
 from helpers.study import Attempt, Condition, Stage, StudyError
-from helpers.training.checkpoints import Checkpoints, Clock, trained_weights
+from helpers.training.checkpoints import Checkpoints, Clock
 from helpers.training.examples import MLM, Examples
 from helpers.training.trainer import train
 
@@ -78,21 +78,12 @@ def fine_tune(
         log += [{"task": part.stage.name, **line} for line in lines]
         checkpoints.log = log
     assert model is not None
-    wall, cpu = checkpoints.clock.seconds()
+    wall, _ = checkpoints.clock.seconds()
     last = [line["validation_score"] for line in log if "validation_score" in line][-1]
     selection = examples[-1].selection | {"score": checkpoints.score, "last_score": last}
-    tokens = sum(part.tokens for part in examples)
     seen = sum(len(numbers) for part in examples for _, numbers in part.batches.plan)
-    record = {
-        "seed": attempt.seed,
-        "precision": model.precision,
-        "steps": sum(part.steps for part in examples),
-        "best_step": checkpoints.step,
-        "train_seconds": wall,
-        "train_cpu_seconds": cpu,
-        "train_flops": flops_per_token(model) * tokens,
-        "examples_per_second": seen / wall,
-    }
+    record = {"seed": attempt.seed, "precision": model.precision, "best_step": checkpoints.step}
+    record |= {"train_seconds": wall, "examples_per_second": seen / wall}
     selection["collapsed"] = is_collapsed((checkpoints.score + last) / 2, selection["majority"])
     return Training(model, tokenizer, selection, log, record, checkpoints.clock, checkpoints)
 
@@ -143,27 +134,10 @@ def untrained(
     above = layer if layer < depth else None  # nothing follows: the model's own output
     model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, above)
     selection = dict.fromkeys(("task", "split", "language", "score", "majority")) | {"n": 0}
-    record = {"seed": attempt.seed, "precision": precision, "layer": layer, "train_flops": 0.0}
+    record = {"seed": attempt.seed, "precision": precision, "layer": layer}
     return Training(
         model.to(hardware.device()), tokenizer, {**selection, "collapsed": False}, [], record
     )
-
-
-def flops_per_token(model: EncoderModel) -> float:
-    """Two operations a weight forward, two for the states' gradients, two for its own; layers only.
-
-    A checkpointed layer in which something is trained runs forward twice; a frozen one runs
-    forward once unless its states are cached.
-    """
-    below = model.cached_states.depth if model.cached_states else 0
-    layers = families.layers(model.encoder)
-    operations = 2.0 * sum(p.numel() for p in layers[below:].parameters())
-    for layer in layers:
-        trained = sum(p.numel() for p in trained_weights(layer).values())
-        if trained:
-            passes = 2 if model.encoder.is_gradient_checkpointing else 1
-            operations += 2.0 * passes * sum(p.numel() for p in layer.parameters()) + 2.0 * trained
-    return operations
 
 
 LEARNED = 0.1

@@ -133,11 +133,10 @@ def arguments(values: Hyperparameters, steps: int, seed: int, folder: str) -> Tr
 
 
 def log_lines(history: list[dict]) -> list[dict]:
-    """The library's log under our names."""
-    names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate"}
-    names["eval_score"] = "validation_score"
-    lines = [line for line in history if "loss" in line or "eval_score" in line]
-    return [{name: line[key] for key, name in names.items() if key in line} for line in lines]
+    """Steps with their loss, or their score on validation data, from the library's log."""
+    names = {"step": "step", "loss": "loss", "eval_score": "validation_score"}
+    lines = [{name: line[key] for key, name in names.items() if key in line} for line in history]
+    return [line for line in lines if len(line) > 1]
 
 
 class Progress(ProgressCallback):

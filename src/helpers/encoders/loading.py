@@ -30,7 +30,7 @@ disable_progress_bar()
 
 VOCABULARY = "vocabulary.json"
 """Beside a trimmed model: the original id of every row that was kept."""
-_CHECKED = 2000
+CHECKED = 2000
 """Texts that are cut with the whole vocabulary and the trimmed one, to compare."""
 
 
@@ -97,7 +97,7 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
     if study.trim:
         unknown = tokenizer.unk_token_id  # a word that was unknown might not be among fewer tokens
         checked = [text for text, ids in zip(texts, cut, strict=True) if unknown in ids]
-        checked += texts[:: max(1, len(texts) // _CHECKED)]
+        checked += texts[:: max(1, len(texts) // CHECKED)]
         try:
             model, tokenizer, kept = trim(model, tokenizer, used, checked)
         except StudyError as error:
