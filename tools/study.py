@@ -83,12 +83,17 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
             study.write_record()
             write_settings(study, trained=goal == "all")
             status = snakemake(study, goal, log, arguments, more)
-    report = study.folder / "report.html"
-    if status == 0:
-        print(sentence(study.folder / "4_compare.ipynb"))
-        print(f"report: {report.resolve()}")
-    else:
+    compared = study.folder / "4_compare.ipynb"
+    if status and any(study.folder.glob("*/*/*/notebook.ipynb")) and not log.closed:
+        command = [sys.executable, str(ROOT / "tools/run_notebook.py"), "--report"]
+        command += [str(ROOT / "notebooks/4_compare.ipynb"), str(compared)]
+        command += ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
+        subprocess.run(command, stdout=log, stderr=log)  # the report of what is there
+    if status:
         print(f"{study.name} is not complete, see {log.name}", file=sys.stderr)
+    if compared.exists():
+        print(sentence(compared))
+        print(f"report: {compared.with_name('report.html').resolve()}")
     return status
 
 
