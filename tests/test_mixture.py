@@ -12,7 +12,6 @@ from conftest import TASKS, write_rows, write_study
 from running import prepare, run, train
 
 from helpers import data, encoders, training
-from helpers.encoders import batches
 from helpers.study import Condition, Study, StudyError
 from helpers.study.params import Mixture
 from helpers.training.examples import MLM
@@ -90,11 +89,10 @@ def test_an_update_mixes_tasks_and_a_batch_does_not(study):
     assert repr(again[7]) == repr(drawn[7])
 
 
-def test_micro_batches_are_of_their_task_and_hold_all_of_it(study, monkeypatch):
+def test_micro_batches_are_of_their_task_and_hold_all_of_it(study):
     found = examples(prepare(study()))
-    monkeypatch.setitem(batches.TRAINING_BUDGET, "cpu", 30)
     for batch in found.batches:
-        parts = training.training_parts(found, batch)
+        parts = training.training_parts(found, batch, 30)
         assert len(parts) > 1 and {part["component"] for part in parts} == {batch["component"]}
         rows = [
             ids[mask == 1].tolist()
@@ -124,7 +122,7 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
     assert not made.trim and study().trim
     found = examples(made, steps=20)
     masked = [batch for batch in found.batches if batch["component"] == MLM]
-    ids, labels = (np.array(masked[0]["batch"][0][key][0]) for key in ("input_ids", "labels"))
+    labels = np.array(masked[0]["batch"][0]["labels"][0])
     assert (labels != -100).any()
     assert labels[0] == labels[-1] == -100  # special tokens are never hidden
     condition = made.condition("base", "both")
