@@ -53,7 +53,7 @@ def main() -> None:
     set_seed(SEED)
     encoder, tokenizer = encoders.load(given.folder / "trimmed")
     model = EncoderWithHead(encoder, "sequence", 3, "cls", 0.1)
-    model.precision = given.precision
+    model.encoder.precision = given.precision
     if given.profile:
         with profile(activities=[ProfilerActivity.CPU]) as found:
             train(model, tokenizer, given.folder, given.steps)

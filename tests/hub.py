@@ -14,8 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import transformers
 import yaml
-from conftest import ANIMALS, NEGATED, VERBS
+from conftest import ANIMALS, NEGATED, VERBS, make_encoder
 
 from helpers.study import Task, catalogue
 
@@ -131,6 +132,27 @@ def content(repository: str, path: str) -> bytes:
     out = io.BytesIO()
     table.to_parquet(out)
     return out.getvalue()
+
+
+def make_models(folder: Path) -> dict[str, Path]:
+    """Tiny random encoders: XLM-R with the depths of base and large, XLM-R XL with fewer layers."""
+    models = {}
+    for name, kind, layers in (
+        ("FacebookAI/xlm-roberta-base", "XLMRoberta", 12),
+        ("FacebookAI/xlm-roberta-large", "XLMRoberta", 24),
+        ("facebook/xlm-roberta-xl", "XLMRobertaXL", 3),
+        ("facebook/xlm-roberta-xxl", "XLMRobertaXL", 4),
+    ):
+        path = folder / name.rpartition("-")[2]
+        make_encoder(path, 1, kind)
+        config = getattr(transformers, f"{kind}Config").from_pretrained(path)
+        config.num_hidden_layers, config.hidden_size, config.intermediate_size = layers, 8, 16
+        config.max_position_embeddings = 514
+        for file in path.glob("*.safetensors"):
+            file.unlink()
+        getattr(transformers, f"{kind}ForMaskedLM")(config).save_pretrained(path)
+        models[name] = path
+    return models
 
 
 class Hub(ThreadingHTTPServer):

@@ -1,8 +1,5 @@
-"""Every architecture goes the whole way: cut, trimmed, frozen, trained, handed on, evaluated."""
+"""Every architecture goes the whole way: cut, trimmed, frozen, trained, handed on."""
 
-import json
-
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -16,13 +13,13 @@ from tokenizers import (
     processors,
     trainers,
 )
+from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from helpers import data, encoders, evaluation, training
-from helpers.encoders import families, hidden_states
-from helpers.encoders.batches import collate
-from helpers.encoders.model import EncoderModel
-from helpers.study import Run, Size, Study, StudyError
+from helpers import data, encoders, formats
+from helpers.encoders import families
+from helpers.encoders.batches import SEGMENTS, collate
+from helpers.study import Size, Study, StudyError
 
 SHAPE = {
     "hidden_size": 16,
@@ -53,6 +50,8 @@ FAMILIES = {
     "Electra": ("wordpiece", {**SHAPE, "embedding_size": 8}),
     "MT5": ("unigram", {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 3, "num_heads": 2}),
 }
+KNOWING = ("bert", "electra")
+"""Those of them that tell the texts of a pair apart by segments."""
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 WORDS = [
     word
@@ -84,12 +83,14 @@ def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator([*CORPUS * 20, *unused], makers[kind]())
     ids = {token: tokenizer.token_to_id(token) for token in SPECIAL}
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=list(ids.items())
+        single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=list(ids.items())
     )
     names = dict(zip(["bos", "pad", "eos", "unk", "mask"], SPECIAL, strict=True))
     names |= {"cls": "<s>", "sep": "</s>"}
+    inputs = ["input_ids", SEGMENTS, "attention_mask"]  # as BERT's, and more than others take
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
+        model_input_names=inputs if kind == "wordpiece" else ["input_ids", "attention_mask"],
         model_max_length=64,
         **{f"{name}_token": token for name, token in names.items()},
     )
@@ -111,6 +112,27 @@ def folder(request, tmp_path_factory):
     return made
 
 
+TEXTS = ["dog sleeps 201", "Hund ist nicht da", "ndege hayupo"]
+
+
+@pytest.fixture
+def loaded(folder):
+    """The encoder for evaluation, its tokenizer and a batch of three texts."""
+    encoder, tokenizer = encoders.load(folder)
+    return encoder.eval(), tokenizer, batch(tokenizer, TEXTS)
+
+
+def features(tokenizer, *texts) -> list[dict]:
+    """One feature a text or pair, with what the tokenizer gives."""
+    cut = tokenizer(*texts)
+    names = [name for name in ("input_ids", SEGMENTS) if name in cut]
+    return [{name: [cut[name][i]] for name in names} for i in range(len(texts[0]))]
+
+
+def batch(tokenizer, *texts) -> dict:
+    return collate(features(tokenizer, *texts), tokenizer.pad_token_id)
+
+
 @pytest.fixture
 def study(folder, sources, tmp_path) -> Study:
     """The tests' study on that model: two of its three layers, the lower one frozen."""
@@ -118,40 +140,67 @@ def study(folder, sources, tmp_path) -> Study:
     phase = {"steps": 2, "frozen_layers": 1, **few}
     size = {"encoder": str(folder), "title": "a tiny model", "layers": 2, "pooling": "mean"}
     changes = {"sizes": {"base": size}, "phases": {"intermediate": phase, "target": phase}}
+    changes["precision"] = "fp32"
     made = Study.load(write_study(tmp_path / "params", sources, **changes), tmp_path / "outputs")
     data.prepare(made)
     return made
 
 
-def test_every_family_goes_the_whole_way(study, folder):
-    report = encoders.prepare(study, "base")
-    whole, _ = encoders.load(folder)
-    before, _ = encoders.load(study.encoder_folder("base"))
-    assert len(families.layers(before)) == before.config.num_hidden_layers == 2
-    assert report["tokens"] < report["tokens before"] == len(AutoTokenizer.from_pretrained(folder))
-    lower = families.lower_parameters(before, 1)
-    trained = training.intermediate(study, "base", "choices", 1)
-    after = dict(trained.model.encoder.named_parameters())
-    assert all(torch.equal(value, after[name]) for name, value in lower.items())
-    assert all(
-        any(not torch.equal(p, q) for p, q in zip(old.parameters(), new.parameters(), strict=True))
-        for old, new in zip(
-            families.layers(before)[1:], families.layers(trained.model.encoder)[1:], strict=True
-        )
-    )
-    evaluation.write_intermediate(study, "base", "choices", 1, trained)
-    run = Run("base", "choices", "pairs", 1)
-    target = training.target(study, run)
-    predictions = evaluation.zero_shot(study, "pairs", target)
-    scores = evaluation.write_run(study, run, target, predictions)
-    assert set(scores["languages"]) == {"en", "de", "sw"}
-    exact = type(whole).__name__ != "MT5EncoderModel"  # its upper layers need the lowest one's bias
-    assert (target.model.cached_states is not None) == exact
-    assert bool(report["notes"]) != exact
+def test_phase_1_and_a_training_from_its_folder(study, folder, tmp_path):
+    """Lower layers, fewer tokens; frozen layers stay and trained ones go on to the next task."""
+    home, after = study.encoder_folder("base"), tmp_path / "after"
+    report = encoders.prepare(study, "base", home)
+    encoder, tokenizer = encoders.start(home, None, 0.0)
+    assert len(families.layers(encoder)) == encoder.config.num_hidden_layers == 2
+    assert len(tokenizer) < report["tokens before"] == len(AutoTokenizer.from_pretrained(folder))
+    before = {name: p.clone() for name, p in encoder.named_parameters()}
+    lower = families.lower_parameters(encoder, 1)
+    model = encoders.EncoderWithHead(encoder, "sequence", 3, "mean", 0.0)
+    model.cached_states = encoders.frozen_states(home, encoder, 1)
+    model.freeze(1)
+    apart = families.family(encoder.config).apart and SEGMENTS not in tokenizer.model_input_names
+    assert (model.cached_states is not None) == apart == (not report["notes"])
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    assert SEGMENTS not in tokenizer.model_input_names or encoder.config.model_type in KNOWING
+    rows = data.examples(study.data, study.tasks["pairs"], "train", "en")[:8]
+    pairs = batch(tokenizer, [r["text_a"] for r in rows], [r["text_b"] for r in rows])
+    cross_entropy(model.train()(**pairs), torch.arange(8) % 3).backward()
+    optimizer.step()
+    for name, p in encoder.named_parameters():
+        assert torch.equal(p, before[name]) or name not in lower
+    assert any(not torch.equal(p, before[f"{families.family(encoder.config).layers}.1.{name}"])
+               for name, p in families.layers(encoder)[1].named_parameters())  # fmt: skip
+    encoders.save(encoder, tokenizer, after, encoders.kept_ids(home))
+    again, _ = encoders.start(home, after, 0.0)
+    for (name, p), q in zip(again.named_parameters(), encoder.parameters(), strict=True):
+        assert torch.equal(p, q), name
 
 
-def test_the_longest_text_is_the_longest_that_the_model_reads(folder):
-    encoder, _ = encoders.load(folder)
+def test_kept_states_give_what_computed_ones_do(study):
+    home = study.encoder_folder("base")
+    encoders.prepare(study, "base", home)
+    encoder, tokenizer = encoders.start(home, None, 0.0)
+    states = encoders.frozen_states(home, encoder, 1)
+    if states is None:
+        pytest.skip("this family's are not kept")
+    torch.manual_seed(0)
+    model = encoders.EncoderWithHead(encoder, "sequence", 3, "mean", 0.0)
+    task = study.tasks["pairs"]
+    rows = [r for code in ("en", "de") for r in data.examples(study.data, task, "test", code)]
+    texts = formats.of(task).features(task, rows, tokenizer, 32)
+    computed = encoders.predict(model, texts, tokenizer.pad_token_id)
+    model.cached_states = states
+    assert states.find(**collate(texts, tokenizer.pad_token_id)) is not None  # all are there
+    kept = encoders.predict(model, texts, tokenizer.pad_token_id)
+    for one, other in zip(computed, kept, strict=True):  # products of other shapes round otherwise
+        assert other == pytest.approx(one, abs=1e-6)
+    with torch.no_grad():
+        families.words(encoder).add_(1e-6)
+    assert encoders.frozen_states(home, encoder, 1) is None  # not the pretrained ones any more
+
+
+def test_the_longest_text_is_the_longest_that_the_model_reads(loaded):
+    encoder, *_ = loaded
     longest = families.longest(encoder)
     encoder(torch.full((1, min(longest, 200)), 5))
     if longest < 200:
@@ -159,121 +208,106 @@ def test_the_longest_text_is_the_longest_that_the_model_reads(folder):
             encoder(torch.full((1, longest + 1), 5))
 
 
-def test_states_of_the_lower_layers_are_the_models_own(folder):
+@torch.inference_mode()
+def test_states_of_the_lower_layers_are_the_models_own(loaded):
     """Up to float32's rounding, and what the upper layers make of them is the model's output."""
-    encoder, tokenizer = encoders.load(folder)
-    texts = ["dog sleeps 201", "Hund ist nicht da", "ndege hayupo"]
-    inputs = collate([{"input_ids": tokenizer(texts)["input_ids"]}], tokenizer.pad_token_id)
-    encoder.eval()
-    with torch.inference_mode():
-        own = encoder(**inputs, output_hidden_states=True).hidden_states
-        for depth in (1, 2):
-            states = families.states_after(encoder, depth, **inputs)
-            assert torch.allclose(states, own[depth], atol=1e-5)
-    ids = tokenizer(texts)["input_ids"]
-    exact = encoder.config.model_type != "mt5"
-    assert hidden_states.is_exact(encoder, 2, [tuple(i) for i in ids], 1) == exact
+    encoder, _, inputs = loaded
+    output = encoder(**inputs, output_hidden_states=True)
+    for depth in (1, 2):
+        states = families.states_after(encoder, depth, **inputs)
+        assert torch.allclose(states, output.hidden_states[depth], atol=1e-5)
+        whole = families.states_from(encoder, depth, states, **inputs)
+        equal = torch.allclose(whole, output.last_hidden_state, atol=1e-5)
+        assert equal == families.family(encoder.config).apart
 
 
-def test_states_after_all_layers_lack_what_follows_the_last(folder):
+@torch.inference_mode()
+def test_states_after_all_layers_lack_what_follows_the_last(loaded):
     """Where every layer is frozen, a norm at the end is applied once: to the kept states."""
-    encoder, tokenizer = encoders.load(folder)
-    inputs = collate([{"input_ids": tokenizer(["dog sleeps 201"])["input_ids"]}], 1)
-    model = EncoderModel(encoder, 3).eval()
-    with torch.inference_mode():
-        for parameter in encoder.parameters():  # else a norm of what is normed changes nothing
-            parameter.mul_(1.5)
-        own = encoder(**inputs).last_hidden_state
-        states = families.states_from(encoder, 3, model(**inputs), **inputs)
-    assert torch.allclose(states, own, atol=1e-5) or encoder.config.model_type == "mt5"
+    encoder, _, inputs = loaded
+    model = encoders.EncoderModel(encoder, 3).eval()
+    for parameter in encoder.parameters():  # else a norm of what is normed changes nothing
+        parameter.mul_(1.5)
+    whole = encoder(**inputs).last_hidden_state
+    states = families.states_from(encoder, 3, model(**inputs), **inputs)
+    assert torch.allclose(states, whole, atol=1e-5) or encoder.config.model_type == "mt5"
 
 
-def test_trimming_cuts_every_text_as_before_and_changes_no_state(folder):
-    whole, tokenizer = encoders.load(folder)
+@torch.inference_mode()
+def test_trimming_cuts_every_text_as_before_and_changes_no_state(loaded):
+    encoder, tokenizer, _ = loaded
     texts = [f"{a} {b} 7" for a in WORDS for b in WORDS]
     before = tokenizer(texts)["input_ids"]
     used = {i for ids in before for i in ids}
     assert len(used) < len(tokenizer)
-    whole.eval()
-    with torch.inference_mode():
-        old = [whole(input_ids=torch.tensor([ids])).last_hidden_state for ids in before[:20]]
-    small, cut, kept = encoders.trim(whole, tokenizer, used, texts)
+    old = [encoder(input_ids=torch.tensor([ids])).last_hidden_state for ids in before[:20]]
+    small, cut, kept = encoders.trim(encoder, tokenizer, used, texts)
     assert len(kept) == len(cut) < len(tokenizer)
+    assert cut.model_input_names == tokenizer.model_input_names
     after = cut(texts)["input_ids"]
     assert [[kept[i] for i in ids] for ids in after] == before
-    with torch.inference_mode():
-        new = [small(input_ids=torch.tensor([ids])).last_hidden_state for ids in after[:20]]
+    new = [small(input_ids=torch.tensor([ids])).last_hidden_state for ids in after[:20]]
     assert all(torch.equal(a, b) for a, b in zip(old, new, strict=True))
 
 
-def test_dropout_of_a_study_replaces_the_models_own(folder):
-    """No dropout in the study, and training's forward is evaluation's."""
+def test_segments_of_pairs_reach_the_models_that_know_them(loaded):
+    """As the model is called by hand with what the library's own tokenizer gives."""
+    encoder, tokenizer, _ = loaded
+    inputs = batch(tokenizer, TEXTS, TEXTS[::-1])
+    knows = encoder.config.model_type in KNOWING
+    assert (SEGMENTS in inputs) == knows
+    model = encoders.EncoderModel(encoder).eval()
+    pairs = features(tokenizer, TEXTS, TEXTS[::-1])
+    states = encoders.predict(model, pairs, tokenizer.pad_token_id)
+    if knows:
+        assert inputs[SEGMENTS].any()
+        expected = encoder(**inputs).last_hidden_state
+        assert torch.allclose(torch.tensor(states[0][0]), expected[0, : len(states[0][0])])
+        del inputs[SEGMENTS]
+        assert not torch.allclose(encoder(**inputs).last_hidden_state, expected, atol=1e-3)
+
+
+def test_masked_words_are_learned_where_embeddings_are_narrower_than_states_too(loaded):
+    encoder, _, inputs = loaded
+    model = encoders.EncoderWithHeads(encoder, {"mlm": encoders.MaskedHead(encoder)})
+    chosen = inputs["attention_mask"] == 1
+    logits = model(**inputs, chosen=chosen)
+    assert logits.shape == (int(chosen.sum()), len(families.words(encoder)))
+    cross_entropy(logits, inputs["input_ids"][chosen]).backward()
+    assert families.words(encoder).grad.any()
+
+
+@torch.no_grad()
+def test_a_studys_dropout_replaces_the_models_own_and_frozen_layers_have_none(folder):
     encoder, tokenizer = encoders.load(folder, dropout=0.0)
-    inputs = collate([{"input_ids": tokenizer(["dog sleeps"])["input_ids"]}], 1)
-    with torch.no_grad():
-        train, evaluate = (
-            encoder.train(mode)(**inputs).last_hidden_state for mode in (True, False)
-        )
+    inputs = batch(tokenizer, TEXTS)
+    train, evaluate = (encoder.train(mode)(**inputs).last_hidden_state for mode in (True, False))
     assert torch.allclose(train, evaluate, atol=1e-6)
+    encoder, tokenizer = encoders.load(folder, dropout=0.5)
+    model = encoders.EncoderWithHead(encoder, "sequence", 2, "mean", 0.0)
+    model.freeze(2)
+    model.train()
+    assert torch.equal(*(families.states_after(encoder, 2, **inputs) for _ in range(2)))
+    assert not torch.equal(model(**inputs), model(**inputs))
 
 
-def test_a_tokenizer_that_cannot_be_trimmed_leaves_the_vocabulary_whole(sources, tmp_path):
-    folder = sources / "encoder"
-    state = json.loads((folder / "tokenizer.json").read_text())
-    vocabulary = {token: i for i, (token, _) in enumerate(state["model"]["vocab"])}
-    state["model"] = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
-    (folder / "tokenizer.json").write_text(json.dumps(state))
-    study = Study.load(write_study(tmp_path / "params", sources), tmp_path / "outputs")
-    report = encoders.prepare(study, "large")
-    assert report["tokens"] == report["tokens before"]
-    assert report["notes"] == [
-        "trim: found a WordLevel tokenizer, expected one of Unigram, WordPiece, BPE: "
-        "the vocabulary stays whole"
-    ]
+def test_long_texts_take_the_attention_that_the_family_has(loaded):
+    """SDPA where there is one; the states are those of eager attention."""
+    encoder, *_ = loaded
+    ids = torch.randint(5, 50, (2, 64))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    states = []
+    for length in (16, 1000, 16):
+        families.choose_attention(encoder, length, bf16=False)
+        states.append(encoder(**inputs).last_hidden_state)
+    assert torch.equal(states[0], states[2])
+    assert torch.allclose(states[0], states[1], atol=1e-5)
 
 
-def test_what_is_not_supported_is_one_line(sources):
-    folder = sources / "encoder"
-    size = Size(encoder=str(folder), title="tiny", pooling="mean")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 12}))
-    with pytest.raises(StudyError, match="cannot be loaded") as error:
-        encoders.pretrained(size)
-    assert "\n" not in str(error.value)
-    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
-    with pytest.raises(StudyError, match=r"16 weights are missing, encoder\.layer\.2"):
-        encoders.pretrained(size)
-    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(StudyError, match=r"unknown architecture 'gpt2'; expected one of .*layers"):
-        encoders.pretrained(size)
-
-
-def test_a_tokenizer_that_does_not_fit_its_model_is_one_line(folder, tmp_path):
-    model, tokenizer = encoders.load(folder)
+def test_a_tokenizer_that_does_not_fit_its_model_is_one_line(loaded, tmp_path):
+    model, tokenizer, _ = loaded
     tokenizer.add_tokens([f"<new{i}>" for i in range(5)])
     encoders.save(model, tokenizer, tmp_path / "unfit", None)
     size = Size(encoder=str(tmp_path / "unfit"), title="tiny", pooling="mean")
     with pytest.raises(StudyError, match=r"its tokenizer has \d+ tokens; expected at most the"):
         encoders.pretrained(size)
-
-
-def test_frozen_layers_run_without_dropout(folder):
-    encoder, tokenizer = encoders.load(folder, dropout=0.5)
-    head = encoders.model.EncoderWithHead(encoder, "sequence", 2, "mean", 0.0)
-    head.freeze(2)
-    head.train()
-    inputs = collate([{"input_ids": tokenizer(["dog sleeps 7"])["input_ids"]}], 1)
-    with torch.no_grad():
-        states = [families.states_after(encoder, 2, **inputs) for _ in range(2)]
-        logits = [head(**inputs).numpy() for _ in range(2)]
-    assert torch.equal(*states) and not np.array_equal(*logits)
-
-
-def test_an_encoder_that_cannot_be_used_is_found_when_the_study_is_checked(sources, tmp_path):
-    folder = sources / "encoder"
-    (folder / "tokenizer.json").rename(folder / "lost.json")
-    with pytest.raises(StudyError, match=r"sizes\.base\.encoder: .*: found no tokenizer; expected"):
-        Study.load(write_study(tmp_path, sources))
-    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(StudyError, match=r"sizes\.base\.encoder: .*unknown architecture 'gpt2'"):
-        Study.load(write_study(tmp_path, sources))

@@ -52,7 +52,7 @@ def test_a_difference_is_told_in_two_sentences():
     [
         ((1.3, -0.4, 3.0), 3, "not distinguishable from zero: the larger encoder may gain more"),
         ((0.1, -0.9, 1.1), 3, "The difference is smaller than 1 point either way."),
-        ((5.0, 1.0, 9.0), 1, "With one seed this is only a hint: 3 points of noise are assumed."),
+        ((5.0, 1.0, 9.0), 1, "At least one condition has a single seed, so this is only a hint."),
     ],
 )
 def test_nothing_is_claimed_beyond_the_interval(ends, seeds, verdict):

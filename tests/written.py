@@ -60,7 +60,7 @@ def write_outputs(
 
 def result(folder: Path, condition: str, run: dict, collapsed: bool, **more) -> None:
     """Write `run.json` and `scores.json` of one training."""
-    costs = {name: run[name] for name in ("wall_seconds", "cpu_seconds", "train_flops")}
+    costs = {name: run[name] for name in ("wall_seconds", "cpu_seconds")}
     made = {"settings": {"of": condition}, "seed": run["seed"], "log": LOG, "precision": "fp32"}
     selection = {"score": 60.0, "collapsed": collapsed}
     write(folder / "run.json", made | costs | more)

@@ -8,7 +8,6 @@ import pandas as pd
 from comparison.estimates import ANALYSES, headline
 from comparison.plan import ALL, NONE, Plan
 from comparison.reading import missing_runs
-from comparison.variance import ASSUMED_SEED_SD
 
 
 def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None = None) -> str:
@@ -34,7 +33,8 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     same = ["intermediate", "target", "language", "analysis"]
     alike = effects[(effects[same] == rows.reset_index()[same].iloc[0]).all(axis=1)]
     collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
-    notes = [_without_collapsed(collapsed, len(runs), without), _bend(alike), unfinished]
+    first = len(runs) - int(runs["repeats"].notna().sum() if "repeats" in runs else 0)
+    notes = [_without_collapsed(collapsed, first, without), _bend(alike), unfinished]
     notes = "; ".join(note for note in notes if note)
     sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
     sentences += [notes[0].upper() + notes[1:]] if notes else []
@@ -89,7 +89,7 @@ def _conclusion(row: pd.Series | None, margin: float) -> str:
 
 def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: float) -> str:
     if row["seeds"] < 2:
-        return f"With one seed this is only a hint: {ASSUMED_SEED_SD:g} points of noise are assumed"
+        return "At least one condition has a single seed, so this is only a hint"
     conclusion, one_size = _conclusion(row, margin), row["quantity"] == "gain"
     if conclusion != "open" and collapsed and conclusion != _conclusion(without, margin):
         return "This holds only if collapsed runs are counted, so nothing follows from it"
@@ -115,7 +115,8 @@ def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series |
         note += f" ({early} in the intermediate training)"
     if without is None:
         return f"{note}, and without them too few remain to tell"
-    return f"{note}, and leaving {'it' if len(collapsed) == 1 else 'them'} out gives {_points(without)}"
+    left_out = "it" if len(collapsed) == 1 else "them"
+    return f"{note}, and leaving {left_out} out gives {_points(without)}"
 
 
 def _bend(alike: pd.DataFrame) -> str:

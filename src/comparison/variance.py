@@ -56,7 +56,7 @@ class Sample:
         by_pool = np.stack([parts[:, pool].sum(1) for pool in groups], axis=1)
         seeds, seed_freedom = welch(by_pool, np.array([self.freedom[pool][0] for pool in groups]))
         spread, estimate = (items, item_freedom, seeds, seed_freedom), weights @ self.scores
-        half, half_90 = _half_width(0.05, *spread), _half_width(0.10, *spread)
+        half, half_90 = half_width(0.05, *spread), half_width(0.10, *spread)
         return {
             "estimate": estimate,
             "low": estimate - half,
@@ -68,7 +68,7 @@ class Sample:
         }
 
 
-def _half_width(p, items, item_freedom, seeds, seed_freedom) -> np.ndarray:
+def half_width(p, items, item_freedom, seeds, seed_freedom) -> np.ndarray:
     """Of the interval that misses with probability p: both half widths in quadrature."""
     of_items = items * stdtrit(item_freedom, 1 - p / 2) ** 2
     return np.sqrt(of_items + seeds * stdtrit(seed_freedom, 1 - p / 2) ** 2)
@@ -78,11 +78,11 @@ def _touching(distance: np.ndarray, *spread: np.ndarray) -> np.ndarray:
     """The p at which the half width is a distance from zero, at least 1e-12."""
 
     def beyond(log_p, distance, *spread):
-        return _half_width(np.exp(log_p), *spread) - distance
+        return half_width(np.exp(log_p), *spread) - distance
 
     bracket = np.full_like(distance, np.log(_LEAST_P)), np.zeros_like(distance)
     root = elementwise.find_root(beyond, bracket, args=(distance, *spread)).x
-    far = _half_width(_LEAST_P, *spread) <= distance
+    far = half_width(_LEAST_P, *spread) <= distance
     return np.where(distance == 0, 1.0, np.where(far, _LEAST_P, np.exp(root)))
 
 

@@ -34,23 +34,30 @@ def prepare(study: Study) -> dict:
         Any source or row is bad; items that are said to be parallel are not; or something that is
         evaluated is also trained on and not dropped (``on_leak``).
     """
-    targets = [target.task for target in study.targets]
-    summary_file = study.data / "summary.json"
-    summary, settings = read_json(summary_file), _settings(study)
+    for target in study.targets:
+        for name in study.train_on(target.task)[-1:]:
+            formats.check_match(study.tasks[name], study.tasks[target.task])
+    file, settings = study.data / "summary.json", _settings(study)
+    summary = read_json(file)
     if summary.get("settings") == settings and _is_current(study, summary):
         return summary
-    for target in targets:
-        for name in study.train_on(target)[-1:]:
-            formats.check_match(study.tasks[name], study.tasks[target])
-    summary_file.unlink(missing_ok=True)  # what it says does not hold for what is written now
-    for task in (study.tasks[name] for name in sorted({name for name, *_ in study.needed()})):
-        if task.unseen_label:
-            labels = reading.read_labels(task, study.files_folder)
-            write_json(labels_file(study.data, task), labels)
+    file.unlink(missing_ok=True)  # what it says does not hold for what is written now
+    texts = _texts(study)
+    for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:
+        labels = reading.read_labels(study.tasks[name], study.files_folder)
+        write_json(labels_file(study.data, study.tasks[name]), labels)
+    summary = {"settings": settings, "cells": _cells(study), "texts": texts}
+    write_json(file, summary)
+    return summary
+
+
+def _cells(study: Study) -> dict[str, dict]:
+    """Read and keep every cell, and compare it with the others; what summary.json says of each."""
     cells: dict[str, dict] = {}
     trained: dict[Name, dict[str, str]] = {}
     evaluated: dict[Name, dict[str, str]] = {}
-    compared: dict[str, dict[str, Cell]] = defaultdict(dict)
+    parallel: dict[str, dict[str, Cell]] = defaultdict(dict)
+    targets = [target.task for target in study.targets]
     for name, split, language in study.needed():
         task = labelled(study.data, study.tasks[name])
         cell = _read(study, task, split, language)
@@ -60,14 +67,12 @@ def prepare(study: Study) -> dict:
         if name in targets and split == task.evaluate:
             evaluated[name, split, language] = _keys(task, cell.examples)
             if task.parallel:
-                compared[name][language] = cell
-    for name, languages in compared.items():
+                parallel[name][language] = cell
+    for name, languages in parallel.items():
         _check_parallel(study, study.tasks[name], languages)
     for leaking, keys in _leaks(study, trained, evaluated).items():
         cells["/".join(leaking)] |= _drop(study, leaking, keys)
-    summary = {"settings": settings, "cells": cells, "texts": _texts(study)}
-    write_json(summary_file, summary)
-    return summary
+    return cells
 
 
 def _settings(study: Study) -> dict:
@@ -135,13 +140,13 @@ def _keep(study: Study, name: Name, task: Task, cell: Cell) -> dict:
 
 
 def _counts(task: Task, rows: list[dict]) -> dict:
-    digest = hashlib.sha256()
+    shape, digest = formats.of(task), hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, sort_keys=True).encode())
     return {
         "rows": len(rows),
-        "distinct": len({tuple(formats.of(task).texts(row)) for row in rows}),
-        "labels": formats.label_counts(task, rows),
+        "distinct": len({tuple(shape.texts(row)) for row in rows}),
+        "labels": shape.counts(task, rows),
         "digest": digest.hexdigest(),
     }
 

@@ -5,6 +5,15 @@ layers, its vocabulary trimmed, the states of its frozen layers kept; heads; pre
 from helpers.encoders import hardware
 from helpers.encoders.adapters import adapt
 from helpers.encoders.frozen import frozen_states
+from helpers.encoders.loading import (
+    kept_ids,
+    load,
+    parameters,
+    prepare,
+    pretrained,
+    save,
+    start,
+)
 from helpers.encoders.model import (
     EncoderModel,
     EncoderWithHead,
@@ -14,15 +23,6 @@ from helpers.encoders.model import (
     embed,
     predict,
     retrieval_layer,
-)
-from helpers.encoders.pretrained import (
-    kept_ids,
-    load,
-    parameters,
-    prepare,
-    pretrained,
-    save,
-    start,
 )
 from helpers.encoders.trimming import fertility, trim
 

@@ -245,7 +245,7 @@ def embed(
     encoder: PreTrainedModel, tokenizer, texts: list[str], pooling: str = "mean"
 ) -> np.ndarray:
     """Unit vectors (1 + layers, texts, hidden): a text's embeddings, then each layer's states."""
-    model = _AllLayers(encoder)
+    model = _AllLayers(encoder).eval()
     model.pooling = pooling
     cut = tokenizer(texts, truncation=True, max_length=128)
     names = [name for name in ("input_ids", SEGMENTS) if name in cut]

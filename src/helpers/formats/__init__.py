@@ -29,8 +29,7 @@ from typing import Any
 from helpers.formats.labels import check_match, reorder, written
 from helpers.study import StudyError, Task
 
-__all__ = ["check_match", "key", "label_counts", "majority"]
-__all__ += ["normalise", "of", "reorder", "score"]
+__all__ = ["check_match", "key", "majority", "normalise", "of", "reorder", "score"]
 
 
 def of(task: Task) -> ModuleType:
@@ -122,11 +121,6 @@ def key(task: Task, example: dict) -> str:
     """What makes two examples the same item, whatever its id, letter case or order of choices."""
     texts = sorted(" ".join(text.lower().split()) for text in of(task).texts(example))
     return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
-
-
-def label_counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    """How many examples, or words, carry each label."""
-    return of(task).counts(task, examples)
 
 
 def majority(task: Task, examples: list[dict]) -> float:
