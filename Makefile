@@ -52,8 +52,7 @@ bench: .venv/installed ## this project beside transformers' own example: RUN_XNL
 lab: demo/encoder/config.json ## the notebooks in JupyterLab, with params and outputs beside them
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/0_start_here.ipynb
 
-slides: .venv/installed ## the start and compare notebooks as slides that open offline: outputs/NAME/slides.html
-	$(BIN)/pip install --quiet --no-deps sphinx-revealjs==3.2.1 # for its copy of reveal.js
+slides: .venv/installed ## a finished study as slides that open offline: outputs/NAME/slides.html
 	$(BIN)/python docs/write_slides.py "$(STUDY)"
 
 demo/encoder/config.json: demo/encoder.py | .venv/installed
