@@ -1,6 +1,7 @@
 """The tables that answer the study's question."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -270,3 +271,25 @@ def test_a_folder_of_another_layout_is_refused(tmp_path):
     with pytest.raises(ComparisonError, match=r"old: found layout 0\.2; expected") as caught:
         comparison.read_study(folder)
     assert "\n" not in str(caught.value) and len(caught.value._render_traceback_()) == 1
+
+
+def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch):
+    """Five lines on anybody's tables, and prediction files in XTREME's layout."""
+    text = (Path(__file__).parents[1] / "docs/comparison.md").read_text(encoding="utf-8")
+    five_lines, xtreme = (part.split("```")[0] for part in text.split("```python\n")[1:])
+    predictions, runs = simulated_study(ONE_TARGET, items=20)
+    names = {"predictions": predictions, "runs": runs}
+    exec(five_lines, names)
+    assert names["chart"].to_dict() and len(names["checks"])
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    folders = [
+        f"xnli/{size}/{task}/{k}" for size in "ab" for task in ("none", "qa") for k in (1, 2)
+    ]
+    for folder in ["gold", *folders]:
+        Path(folder).mkdir(parents=True)
+        for code in ("en", "sw"):
+            answers = rng.choice(["entailment", "neutral"], 30)
+            Path(folder, f"test-{code}.tsv").write_text("\n".join(answers), encoding="utf-8")
+    exec(xtreme, names)
+    assert names["effects"].query("quantity == 'gain'")["estimate"].notna().all()

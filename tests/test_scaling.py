@@ -10,8 +10,8 @@ from pathlib import Path
 import hub
 import yaml
 
-from helpers import comparison
-from helpers.study import NONE, Run, Study, sweeps
+import comparison
+from helpers.study import NONE, Study
 
 ROOT = Path(__file__).parents[1]
 LANGUAGES = ["en", "sw", "zh"]
@@ -43,12 +43,12 @@ def test_gains_come_out_of_every_size_up_to_xxl(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     study = Study.load(tmp_path / "scaling.yaml", tmp_path / "outputs")
     assert [*study.sizes] == ["base", "large", "xl", "xxl"]
-    runs, predictions, _ = comparison.finished_runs(study)
-    effects = comparison.effects(predictions, runs, planned=study.runs())
+    plan, runs, predictions, _ = comparison.read_study(study.folder)
+    effects = comparison.effects(predictions, runs, plan)
     gains = effects[(effects["quantity"] == "gain") & (effects["language"] == "zero-shot")]
     assert set(gains.dropna(subset=["estimate"])["size"]) == {*study.sizes}
     for size in study.sizes:
-        folder = study.encoder_folder(size, "mnli", 1)
+        folder = study.condition(size, "mnli").encoder_folder(1)
         assert (folder / "adapter_model.safetensors").is_file()
         assert not [*folder.glob("model*")]
         record = json.loads((study.encoder_folder(size) / "run.json").read_text(encoding="utf-8"))
@@ -57,22 +57,16 @@ def test_gains_come_out_of_every_size_up_to_xxl(tmp_path):
 
 def run_all(path: str, outputs: str) -> None:
     """Every phase of the study."""
-    from helpers import data, encoders, evaluation, training
+    import running
 
     gc.freeze()  # as in conftest.py
-    study = Study.load(path, outputs)
-    data.prepare(study)
+    study = running.prepare(Study.load(path, outputs))
     for size in study.sizes:
-        encoders.prepare(study, size)
-        for tried, trial in sweeps.trials(study, size):
-            evaluation.write_trial(tried, trial, training.target(tried, trial))
-        sweeps.choose(study, size)
-        trained = training.intermediate(study, size, "mnli", 1)
-        evaluation.write_intermediate(study, size, "mnli", 1, trained)
-        for run in (Run(size, *rest) for name, *rest in study.runs() if name == size):
-            trained = training.target(study, run)
-            predictions = evaluation.zero_shot(study, run.target, trained)
-            evaluation.write_run(study, run, trained, predictions)
+        running.run_notebook("sweep", study=path, outputs=outputs, size=size, join=True)
+        running.run(study.condition(size, "mnli"))
+        for task in (NONE, "mnli"):
+            running.run(study.condition(size, task, "xnli"))
+    study.write_record()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 sentence that answers a study's question, charts and a page. No torch.
 """
 
+from comparison import charts
 from comparison.estimates import effects, results
 from comparison.languages import explain_gains, languages
 from comparison.plan import ComparisonError, Plan, Size, Target
@@ -17,6 +18,7 @@ __all__ = [
     "Size",
     "Target",
     "beside_published",
+    "charts",
     "detectable",
     "effects",
     "explain_gains",
