@@ -115,11 +115,12 @@ def slides(study: Study) -> list[str]:
         slide("What an interval says", points(
             f"Seeds: {seeds.min()} to {seeds.max()} trainings of each kind, with another head and"
             " another order of examples.",
-            f"Items: {items.min()} to {items.max()} test items in each language.",
+            f"Items: {items.min()} test items or more in each language.",
             "The 95 % interval allows for both. If it includes zero, we claim no difference.",
         )),
         slide("Which task helps, and which size most?", "", "Let the room predict."),
-        slide("Gains (points)", picture(charts.gains(effects, plan))),
+        slide("Gains (points)", picture(charts.gains(effects, plan)),
+              "A red cross marks an estimate that a collapsed run enters."),
         slide("Does the gain grow with the encoder?", "", "Let the room predict."),
         slide("Gain by size", picture(charts.scaling(effects, plan))),
         slide("Where the gain comes from: the scores", picture(charts.scores(means, plan)),
