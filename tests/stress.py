@@ -45,8 +45,9 @@ def start(params: Path, folder: Path, name: str, *more: str, cores: int = 2, **e
     command += ["--outputs", str(folder / name), *more]
     with (folder / f"{name}.log").open("a") as log:
         return subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=log, stderr=log, process_group=0
-        )
+            command, env=environment, cwd=folder, stdout=log, stderr=log, process_group=0,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # & has it ignored
+        )  # fmt: skip
 
 
 def processes(name: str, kind: str = "") -> list[int]:

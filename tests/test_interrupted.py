@@ -17,7 +17,7 @@ from study import write_settings
 
 from helpers.study import Study
 
-STEPS = 1500
+STEPS = 800
 RECIPE = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
 
 
@@ -28,9 +28,10 @@ def prepared(tiny_sources, tmp_path_factory):
     (root / "sources").symlink_to(tiny_sources)
     size = {"encoder": str(tiny_sources / "encoder"), "title": "tiny", "pooling": "mean"}
     changes = {"sizes": {"base": size}, "intermediate": ["none"], "precision": "fp32"}
-    changes |= {"checkpoint_minutes": 0.02, "phases": {"target": RECIPE}}
+    changes |= {"checkpoint_minutes": 0.01, "phases": {"target": RECIPE}}
     params = write_study(root / "params", tiny_sources, **changes)
     study = prepare(Study.load(params, root / "out"))
+    study.write_record()
     write_settings(study)
     (study.folder / "base/notebook.ipynb").write_text("{}")
     shutil.copytree(root / "out", root / "undisturbed")

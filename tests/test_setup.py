@@ -1,8 +1,12 @@
 """The project's own files agree with each other."""
 
+import ast
 import importlib
 import re
 import runpy
+import shlex
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -67,18 +71,54 @@ def test_the_samples_of_the_demos_data_are_current():
     assert written == samples["sheet"](), "python docs/write_mini_samples.py"
 
 
-def test_imports_go_one_way():
+PARTS = {
+    "src/helpers": {"comparison", "tools", "demo"},
+    "src/comparison": {"helpers", "torch", "transformers", "datasets", "tools", "demo"},
+}
+"""What the core and the comparison must not import."""
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_imports_go_one_way(part):
+    names = {path.stem for folder in ("tools", "demo") for path in (ROOT / folder).glob("*.py")}
+    for path in (ROOT / part).rglob("*.py"):
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.partition(".")[0])
+        assert not imported & (PARTS[part] | names), path
+
+
+def test_the_packages_of_the_core_import_those_before_them_only():
     order = ["study", "formats", "data", "encoders", "training", "evaluation"]
-    for path in (ROOT / "src/helpers").glob("*/*.py"):
-        text, package = path.read_text(encoding="utf-8"), path.parent.name
-        names = set(re.findall(r"^\s*(?:from|import) helpers\.(\w+)", text, re.MULTILINE))
-        for listed in re.findall(r"^\s*from helpers import ([\w, ]+)", text, re.MULTILINE):
-            names |= set(re.findall(r"\w+", listed))
-        late = [name for name in names if order.index(name) > order.index(package)]
-        assert not late, f"{path} imports {late}, which come after {package}"
-        assert not re.search(r"^\s*(from|import) (comparison|demo|tools)\b", text, re.MULTILINE), (
-            path
-        )
-    for path in (ROOT / "src/comparison").glob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"^\s*(from|import) (helpers|torch|transformers)\b", text, re.M), path
+    for name in order:
+        for path in (ROOT / "src/helpers" / name).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            names = set(re.findall(r"^\s*(?:from|import) helpers\.(\w+)", text, re.MULTILINE))
+            for listed in re.findall(r"^\s*from helpers import ([\w, ]+)", text, re.MULTILINE):
+                names |= set(re.findall(r"\w+", listed))
+            late = names & set(order[order.index(name) + 1 :])
+            assert not late, f"{path} imports {late}, which come after {name}"
+
+
+def test_params_files_with_blanks_reach_the_tools_whole():
+    command = ["make", "-n", "-o", ".venv/installed", "study", "STUDY=a b.yaml", "PROFILE=c d"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shlex.split(printed)[1:3] == ["tools/study.py", "a b.yaml"] and '"c d"' in printed
+
+
+def test_an_old_python_is_named_in_one_line_before_anything_is_made(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    old = tmp_path / "python"
+    lie = "import sys; sys.version_info = (3, 10); sys.version = '3.10.1 (old)'; exec(sys.argv[1])"
+    old.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{lie}" "$2"\n')
+    old.chmod(0o755)
+    command = ["make", "study", f"PYTHON={old}"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    first, *rest = result.stderr.splitlines()
+    assert first.startswith("found Python 3.10.1, expected 3.11 or newer")
+    assert result.returncode and all("make" in line for line in rest)
+    assert not (tmp_path / ".venv").exists()

@@ -20,10 +20,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_study
-from stress import differences, results
-
-from helpers.study import NONE, Run, Study
-from helpers.training import checkpoints
+from stress import differences, results, start
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scontrol")
@@ -247,151 +244,109 @@ def slurm(tmp_path_factory):
         cluster.end()
 
 
-def study_file(folder: Path, sources: Path, checkpoint_minutes: float) -> Path:
-    """A study of one encoder and two runs."""
-    recipe = {
-        "steps": 60,
-        "batch_size": 4,
-        "learning_rate": 1e-3,
-        "max_length": 32,
-        "evaluations": 3,
-    }
+def study_file(folder: Path, sources: Path) -> Path:
+    """A study of one encoder and two conditions, which become two jobs."""
+    recipe = {"steps": 400, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
     needs = {"gpus": 0, "memory_gb": 0.5, "minutes": 60}
     size = {"encoder": str(sources / "encoder"), "title": "a tiny encoder", "pooling": "mean"}
     return write_study(
         folder,
         sources,
         sizes={"base": size},
-        intermediate=[NONE],
-        seeds=[1, 2],
-        phases={"intermediate": recipe, "target": recipe},
-        checkpoint_minutes=checkpoint_minutes,
-        cluster=dict.fromkeys(("encoder", "intermediate", "target"), needs),
+        intermediate=["none"],
+        targets=["pairs", "choices"],
+        phases={"target": recipe},
+        precision="fp32",
+        checkpoint_minutes=0.01,
+        cluster=dict.fromkeys(("encoder", "target"), needs),
     )
 
 
-def start(params: Path, sources: Path, environment: dict[str, str], *more: str) -> subprocess.Popen:
-    """A batch whose outputs lie beside ``params``."""
-    environment = {
-        **environment,
-        "HUB_MIRROR": str(sources / "hub"),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "helpers.batch",
-        str(params),
-        "--outputs",
-        str(params.parent / "outputs"),
-        *more,
-    ]
-    with (params.parent / "log.txt").open("a") as log:
-        return subprocess.Popen(command, env=environment, cwd=params.parent, stdout=log, stderr=log)
-
-
-def submit(slurm: Slurm, params: Path, sources: Path, *more: str) -> subprocess.Popen:
-    """A batch whose runs become jobs of the test's Slurm, through the profile."""
+def submit(slurm: Slurm, folder: Path, *more: str) -> subprocess.Popen:
+    """A batch whose notebooks become jobs of the test's Slurm, through the profile."""
     return start(
-        *(params, sources, slurm.environment, "--profile", str(ROOT / "profiles/slurm")),
+        *(folder / "tiny.yaml", folder, "out", "--profile", str(ROOT / "profiles/slurm")),
         *("--slurm-no-account", "--slurm-status-command", "squeue"),
         *("--slurm-init-seconds-before-status-checks", "2", *more),
+        OMP_NUM_THREADS="1",
+        **slurm.environment,
     )
 
 
-def said(params: Path) -> str:
-    logs = [params.parent / "log.txt", params.parent / "outputs/tiny/snakemake.log"]
-    logs += sorted((params.parent / ".snakemake/slurm_logs").rglob("*.log"))
-    return "".join(f"{log}: {log.read_text()[-5000:]}\n" for log in logs if log.exists())
+def logs(folder: Path) -> str:
+    paths = [folder / "out.log", folder / "out/tiny/snakemake.log"]
+    paths += sorted((folder / ".snakemake/slurm_logs").rglob("*.log"))
+    return "".join(f"{path}: {path.read_text()[-5000:]}\n" for path in paths if path.exists())
+
+
+def checkpoints(folder: Path) -> list[str]:
+    """Targets of which a checkpoint is there."""
+    return [path.parts[-6] for path in folder.glob("out/**/.checkpoint/*/*/progress.json")]
+
+
+@pytest.fixture(scope="module")
+def local(tiny_sources, tmp_path_factory) -> dict[str, bytes]:
+    """The results of a batch on this machine."""
+    folder = tmp_path_factory.mktemp("local")
+    (folder / "sources").symlink_to(tiny_sources)
+    batch = start(study_file(folder, tiny_sources), folder, "out", OMP_NUM_THREADS="1")
+    assert batch.wait(PATIENCE) == 0, logs(folder)
+    return results(folder / "out")
+
+
+@pytest.fixture
+def folder(tiny_sources, tmp_path) -> Path:
+    (tmp_path / "sources").symlink_to(tiny_sources)
+    study_file(tmp_path, tiny_sources)
+    return tmp_path
+
+
+def until_training(slurm: Slurm, batch: subprocess.Popen, folder: Path) -> str:
+    """Wait until both conditions are trained; returns a target of which a checkpoint is there."""
+
+    def both() -> bool:
+        assert batch.poll() is None, logs(folder)
+        running = [job for job in slurm.jobs() if job["JobState"] == "RUNNING"]
+        return len(running) == 2 and bool(checkpoints(folder))
+
+    until(both, lambda: logs(folder))
+    return checkpoints(folder)[0]
 
 
 def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(
-    slurm, tiny_sources, tmp_path
+    slurm, local, folder
 ):
-    alone = study_file(tmp_path / "local", tiny_sources, checkpoint_minutes=15)
-    params = study_file(tmp_path / "slurm", tiny_sources, checkpoint_minutes=0)  # after every step
-    local = start(alone, tiny_sources, dict(os.environ), "--cores", "1")
-    batch = submit(slurm, params, tiny_sources)
-    there, here = (
-        Study.load(params, params.parent / "outputs"),
-        Study.load(alone, alone.parent / "outputs"),
-    )
-
-    def seen(condition):
-        until(lambda: batch.poll() is not None or condition(), lambda: said(params))
-        assert batch.poll() is None, said(params)
-        return condition()
-
-    def running() -> list[dict[str, str]]:
-        jobs = [job for job in slurm.jobs() if job["JobState"] == "RUNNING"]
-        return jobs if len(jobs) == 2 else []
-
-    jobs = seen(running)
-    assert {job["NodeList"] for job in jobs} == {"n1", "n2"}
-    run = seen(lambda: [run for run in there.runs() if checkpoints_of(there, run)])[0]
-    node = slurm.node_of(f"seed={run.seed}")
+    batch = submit(slurm, folder)
+    node = slurm.node_of(f"base/none/{until_training(slurm, batch, folder)}/notebook.ipynb")
+    (lost,) = [j for j in slurm.jobs() if (j["NodeList"], j["JobState"]) == (node, "RUNNING")]
     slurm.lose(node)
-    assert batch.wait(PATIENCE) == 0, said(params)
-    assert local.wait(PATIENCE) == 0, said(alone)
-    (lost,) = [job for job in jobs if job["NodeList"] == node]
+    assert batch.wait(PATIENCE) == 0, logs(folder)
     (again,) = [job for job in slurm.jobs() if job["JobId"] == lost["JobId"]]
     assert again["Restarts"] == "1" and again["NodeList"] not in (node, "(null)")
-    assert [job["JobState"] for job in slurm.jobs()] == [
-        "COMPLETED"
-    ] * 3  # none was given up and sent again
-    expected = results(here)
-    assert len(expected) > 12 and differences(expected, results(there)) == []
+    assert differences(local, results(folder / "out")) == []
+    slurm.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
 
-def test_jobs_that_outlive_their_batch_are_named_and_then_only_what_is_missing_is_made(
-    slurm, tiny_sources, tmp_path
-):
-    params = study_file(tmp_path / "slurm", tiny_sources, checkpoint_minutes=0)
-    study = Study.load(params, params.parent / "outputs")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_jobs_end_with_their_batch_and_the_same_command_goes_on(slurm, local, folder, how):
     before = {job["JobId"] for job in slurm.jobs()}
-    batch = submit(slurm, params, tiny_sources)
-    until(lambda: any(checkpoints_of(study, run) for run in study.runs()), lambda: said(params))
-    kill([*children(batch.pid), batch.pid])  # the machine that the study was started on is gone
-    batch.wait()
+    batch = submit(slurm, folder)
+    target = until_training(slurm, batch, folder)
+    batch.send_signal(how)
+    batch.wait(PATIENCE)
 
-    def own() -> list[dict[str, str]]:
-        return [job for job in slurm.jobs() if job["JobId"] not in before]
+    def states() -> set[str]:
+        return {job["JobState"] for job in slurm.jobs() if job["JobId"] not in before}
 
-    left = [job["JobId"] for job in own() if job["JobState"] in ("RUNNING", "PENDING")]
-    assert len(left) == 2
-    assert submit(slurm, params, tiny_sources).wait(PATIENCE) == 2
-    (line,) = [
-        line for line in (params.parent / "log.txt").read_text().splitlines() if "scancel" in line
-    ]
-    assert "left by an earlier batch" in line and f"jobs {', '.join(left)}" in line
-    slurm.ask("scancel", left[1])
-    until(
-        lambda: {job["JobState"] for job in own()} == {"COMPLETED", "CANCELLED"},
-        lambda: said(params),
-    )
-    (finished,) = [run for run in study.runs() if (study.run_folder(run) / "scores.json").exists()]
-    made, jobs = (study.run_folder(finished) / "scores.json").stat().st_mtime_ns, len(own())
-    assert submit(slurm, params, tiny_sources).wait(PATIENCE) == 0, said(params)
-    assert len(own()) - jobs == 1  # the run whose job was cancelled
-    assert (study.run_folder(finished) / "scores.json").stat().st_mtime_ns == made
+    until(lambda: states() <= {"COMPLETED", "CANCELLED", "FAILED"}, lambda: logs(folder))
+    assert target in checkpoints(folder)
+    assert submit(slurm, folder).wait(PATIENCE) == 0, logs(folder)
+    assert differences(local, results(folder / "out")) == []
 
 
-def test_short_runs_share_a_job(slurm, tiny_sources, tmp_path):
-    params = study_file(tmp_path / "slurm", tiny_sources, checkpoint_minutes=15)
+def test_short_notebooks_share_a_job(slurm, folder):
     before = {job["JobId"] for job in slurm.jobs()}
     grouped = ("--groups", "target=runs", "--group-components", "runs=2")
-    assert submit(slurm, params, tiny_sources, *grouped).wait(PATIENCE) == 0, said(params)
+    assert submit(slurm, folder, *grouped).wait(PATIENCE) == 0, logs(folder)
     jobs = [job for job in slurm.jobs() if job["JobId"] not in before]
-    assert len(jobs) == 2 and {job["JobState"] for job in jobs} == {
-        "COMPLETED"
-    }  # the encoder, and both runs
-
-
-def children(process: int) -> list[int]:
-    """Ids of the processes that a process started."""
-    return [int(p) for p in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
-def checkpoints_of(study: Study, run: Run) -> list[Path]:
-    return list((study.run_folder(run) / checkpoints.FOLDER).glob("*/checkpoint.json"))
+    assert len(jobs) == 2  # the encoder, and both conditions

@@ -18,6 +18,7 @@ from helpers.study.catalogue import Source
 from helpers.study.files import write_text, write_whole
 
 REPOSITORY = r"\w[\w.-]*(/\w[\w.-]*)?"
+FETCHED = "A part of the hub's data set, fetched by tools/fetch.py."
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
@@ -74,7 +75,8 @@ def _data_set(folder: Path, name: str, config: str, split: str, revision: str | 
     path = folder / config / f"{split}{version}.parquet"
     if path.exists():
         return "there"
-    if (folder / "README.md").exists() and not any(folder.glob("*/*.parquet")):
+    card = folder / "README.md"
+    if card.exists() and FETCHED not in card.read_text(encoding="utf-8"):
         raise StudyError(f"{folder}: a mirror that somebody else made; expected an empty folder")
     chosen = None if config == "default" else config
     rows = datasets.load_dataset(name, chosen, split=split, revision=revision)
@@ -88,8 +90,8 @@ def _data_set(folder: Path, name: str, config: str, split: str, revision: str | 
             for f in sorted(home.glob("*.parquet"))
         ]
         configs.append({"config_name": home.name, "data_files": files})
-    card = yaml.safe_dump({"configs": configs}, sort_keys=False)
-    write_text(folder / "README.md", f"---\n{card}---\n\nA part of the hub's {name}, as fetched.\n")
+    names = yaml.safe_dump({"configs": configs}, sort_keys=False)
+    write_text(card, f"---\n{names}---\n\n{FETCHED}\n")
     return f"fetched, {len(rows)} rows"
 
 

@@ -78,19 +78,22 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
 
     data.prepare(study)
     status = 0
-    if study.sweep:  # the settings of all else name the learning rates that it chooses
-        write_settings(study, trained=False)
-        status = snakemake(study, "sweeps", log, arguments, more)
-    if status == 0:
-        write_settings(study)
-        study.write_record()
-        status = snakemake(study, "all", log, arguments, more)
-    report = study.folder / "report.html"
-    if status == 0:
-        print(sentence(study.folder / "4_compare.ipynb"))
-        print(f"report: {report.resolve()}")
-    else:
+    for goal in ["sweeps", "all"] if study.sweep else ["all"]:
+        if status == 0:  # the settings of all else name the learning rates that the sweep chooses
+            study.write_record()
+            write_settings(study, trained=goal == "all")
+            status = snakemake(study, goal, log, arguments, more)
+    compared = study.folder / "4_compare.ipynb"
+    if status and any(study.folder.glob("*/*/*/notebook.ipynb")) and not log.closed:
+        command = [sys.executable, str(ROOT / "tools/run_notebook.py"), "--report"]
+        command += [str(ROOT / "notebooks/4_compare.ipynb"), str(compared)]
+        command += ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
+        subprocess.run(command, stdout=log, stderr=log)  # the report of what is there
+    if status:
         print(f"{study.name} is not complete, see {log.name}", file=sys.stderr)
+    if compared.exists():
+        print(sentence(compared))
+        print(f"report: {compared.with_name('report.html').resolve()}")
     return status
 
 
@@ -146,9 +149,10 @@ def snakemake(
         command += ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
         if len(gpus) > 1:
             environment[GPUS] = ",".join(gpus)
+    begin = os.fstat(log.fileno()).st_size
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, process_group=0)
     try:
-        follow(process, Path(log.name))
+        follow(process, Path(log.name), begin)
         if process.returncode >= 0:
             return process.returncode
         print("Snakemake was killed; its notebooks stop after a checkpoint", file=sys.stderr)
@@ -172,10 +176,11 @@ def wait_for_all(log: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def follow(process: subprocess.Popen, log: Path) -> None:
-    """Print how far Snakemake is and every notebook that fails, until it has ended."""
+def follow(process: subprocess.Popen, log: Path, begin: int) -> None:
+    """Print how far Snakemake is and what fails, as its log says from a byte on, until it ends."""
     told, in_error, rest, has_ended = set(), False, "", False
     with log.open(encoding="utf-8", errors="replace") as file:
+        file.seek(begin)
         while not has_ended:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
