@@ -93,7 +93,7 @@ def paragraph(demo: dict) -> str:
         cells = [f"{rows.loc[s, 'estimate']:+.1f} {_interval(rows.loc[s])}" for s in layers]
         lines.append(_row(f"gain of `{task}`", cells).replace("-", "−"))
     unseen = " and ".join(_language(code) for code in demo["no gain seen in"])
-    no_gain = f" In {unseen} every interval of a gain includes zero." if unseen else ""
+    no_gain = f" In {unseen} no gain can be seen: every interval includes zero." if unseen else ""
     lines += [
         "",
         f"{demo['runs']} runs, {demo['collapsed']} collapsed; {demo['minutes']} minutes on "
