@@ -6,7 +6,7 @@ a change of the words in ``demo/words`` or of the rules that combine them.
 Three English intermediate tasks (mini_nli, mini_stories, mini_paraphrase) and two target tasks
 (mini_xnli, mini_xcopa) in the shape of XTREME-R's classification tasks: trained on English, tested
 in every language on parallel items. Names, nouns, verbs, event families and sentences of the test
-sets occur in no training set. docs/mini-samples.md is for speakers.
+sets occur in no training set. docs/mini-samples.md has examples.
 """
 
 from collections.abc import Callable

@@ -1,54 +1,63 @@
-"""Write docs/mini-samples.md: the mini benchmark's templates in every language, for speakers.
+"""Write docs/mini-samples.md: a few examples of every task of the demo.
 
 Usage: ``python docs/write_mini_samples.py``.
 """
 
-import sys
+import csv
 from pathlib import Path
 
-from jinja2 import Template
+DOCS = Path(__file__).parent
+SHEET, DATA = DOCS / "mini-samples.md", DOCS.parent / "demo" / "data"
+TRAINING, TEST = 4, 2
+"""Examples of a training set, and items of a test set, that the sheet shows."""
+HEAD = """# The demo's data: examples
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "demo"))  # scripts and no package
-import generate
-import lexicon
+Written by `python docs/write_mini_samples.py` from `demo/data`. Training and validation data are
+English; the test sets are in eight languages. All examples are in
+`demo/data/TASK/LANGUAGE.SPLIT.tsv`.
 
-SHEET = Path(__file__).with_name("mini-samples.md")
-
-
-def sample_sheet() -> str:
-    """The sheet as Markdown: items of every task, then per language every noun, template and event
-    sentence.
-    """
-    source = SHEET.with_suffix(".md.jinja").read_text(encoding="utf-8")
-    template = Template(source, trim_blocks=True, keep_trailing_newline=True)
-    languages = [_language(code) for code in lexicon.LANGUAGES]
-    return template.render(generate=generate, codes=lexicon.LANGUAGES, languages=languages)
+Is a sentence wrong in your language? Correct `demo/words/LANGUAGE.yaml`, then run
+`python demo/generate.py` and this script.
+"""
 
 
-def _language(code: str) -> tuple[lexicon.Lexicon, list[tuple], list[tuple]]:
-    """A language's lexicon, and the rows of its templates and of its event sentences."""
-    english, words = lexicon.of_test_sets("en"), lexicon.of_test_sets(code)
-    templates, events = [], []
-    for turn, (key, sentence) in enumerate(words.sentences.items()):
-        kinds = (words.objects | words.groups)[key.split(".")[0]]
-        allowed = [noun for kind in kinds for noun in (kind, *words.classes[kind])]
-        # Different nouns for every template, so that the sheet shows most nouns in most forms.
-        nouns = [allowed[(3 * turn + shift) % len(allowed)] for shift in (0, 2)]
-        said = english.say(english.sentences[key], ("m", turn % 5), *nouns)
-        templates.append((key, said, *_both_genders(words, sentence, turn % 5, *nouns)))
-    for family, sentences in words.events.items():
-        for place, sentence in enumerate(sentences):
-            said = english.say(english.events[family][place], ("m", place))
-            events.append((family, said, *_both_genders(words, sentence, place)))
-    return words, templates, events
+def sheet() -> str:
+    """The page as Markdown: examples of each training set, then test items in every language."""
+    parts = [HEAD]
+    for folder in sorted(DATA.iterdir()):
+        parts.append(f"## {folder.name}: English training data\n")
+        parts.append(table([cells(row) for row in rows(folder / "en.train.tsv")[:TRAINING]]))
+    for folder in sorted(DATA.iterdir()):
+        if files := sorted(folder.glob("*.test.tsv")):
+            items = [(file.name.split(".")[0], rows(file)[:TEST]) for file in files]
+            tests = [[code, *cells(some[at])] for at in range(TEST) for code, some in items]
+            parts.append(f"## {folder.name}: the same test items in every language\n")
+            parts.append(table(tests, "language"))
+    return "\n".join(parts)
 
 
-def _both_genders(words: lexicon.Lexicon, sentence: str, name: int, *nouns: str) -> tuple[str, str]:
-    """The sentence about a man and a woman; the second is empty if it names nobody."""
-    about_her = words.say(sentence, ("f", name), *nouns) if "<S>" in sentence else ""
-    return words.say(sentence, ("m", name), *nouns), about_her
+def rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a .tsv file by column."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def cells(row: dict[str, str]) -> list[str]:
+    """First text, second text or choices, and label, as a reader wants them."""
+    if "choice1" in row:
+        first = " ".join(filter(None, [row["context"], row.get("question")]))
+        return [first, f"1: {row['choice1']} 2: {row['choice2']}", row["label"][-1]]
+    first, second = (name for name in row if name.startswith(("premise", "hypo", "sentence")))
+    return [row[first], row[second], row["label"]]
+
+
+def table(lines: list[list[str]], *names: str) -> str:
+    """A Markdown table."""
+    head = [*names, "first text", "second text", "label"]
+    lines = [head, ["---"] * len(head), *lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":
-    SHEET.write_text(sample_sheet(), encoding="utf-8")
+    SHEET.write_text(sheet(), encoding="utf-8")
     print(SHEET)

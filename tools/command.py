@@ -11,8 +11,8 @@ from helpers.study import Study, StudyError
 def run(doc: str, work: Callable[..., Iterable[object]], *more: str) -> None:
     """``python tools/NAME.py params/STUDY.yaml [MORE ...] [--outputs DIR]``: print what is made.
 
-    ``work`` gets the study and, as paths, the arguments that ``more`` names. What cannot be done
-    ends the process with one line.
+    ``work`` gets the study and, as paths, the arguments that ``more`` names. An error ends the
+    process with one line.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     for name in ("study", *more):

@@ -1,10 +1,11 @@
 """Write a study's predictions as XTREME's evaluation reads them: ``python tools/export.py STUDY``.
 
-One folder a run, ``outputs/STUDY/xtreme/SIZE/INTERMEDIATE/seed-S/TASK/test-LANGUAGE.tsv``: a
-label a line; for tagging a tag a line and an empty line after every sentence; for BUCC mined pairs
-of ids; for Tatoeba the number of the sentence found, from 0. Choices are ``.jsonl``, a mapping with
-the number of the choice a line. Answers are ``.json``, a mapping from ids, for Mewsli-X and LAReQA
-to lists of ids, best first (evaluate.py of github.com/google-research/xtreme at da430dd).
+Every run has files ``outputs/STUDY/xtreme/SIZE/INTERMEDIATE/seed-S/TASK/test-LANGUAGE.tsv`` with
+one label per line. Tagging has one tag per line and an empty line after every sentence, BUCC has
+mined pairs of ids, and Tatoeba the number of the sentence found, from 0. Choices are ``.jsonl``:
+each line maps "label" to the choice's number. Answers are ``.json``: ids map to answers, for
+Mewsli-X and LAReQA to lists of ids, best first. This is what evaluate.py of
+github.com/google-research/xtreme at da430dd reads.
 """
 
 import json
@@ -27,8 +28,8 @@ LABELS = {"paws_x": {"different": "0", "paraphrase": "1"}}
 
 
 def export(study: Study, folder: Path | None = None) -> list[Path]:
-    """Write every finished run of the study; returns the folders written, one a (size,
-    intermediate, seed).
+    """Write every finished run of the study; returns the folders written, one for each size,
+    intermediate task and seed.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def export(study: Study, folder: Path | None = None) -> list[Path]:
     folder = folder or study.folder / "xtreme"
     names = [FOLDERS.get(target.task, target.task) for target in study.targets]
     if twice := {name for name in names if names.count(name) > 1}:
-        wrong = f"several are XTREME's '{min(twice)}'; expected one, for they share a folder"
+        wrong = f"several are XTREME's '{min(twice)}'; expected one, as they would share a folder"
         raise StudyError(f"{study.path}: targets: {wrong}")
     written: list[Path] = []
     for run in study.runs():

@@ -1,8 +1,8 @@
 """Fetch a study's data sets and models into a mirror: ``python tools/fetch.py STUDY.yaml FOLDER``.
 
-``HUB_MIRROR=FOLDER`` then needs no network. Data sets are parquet with a README that tells
-``load_dataset`` which file is which; models are as on the hub. A file or folder appears under its
-name when it is whole; what is there is not fetched again.
+With ``HUB_MIRROR=FOLDER`` the study then needs no network. Data sets become parquet files, with a
+README that tells ``load_dataset`` which file is which; models are as on the hub. A file or folder
+gets its name when it is complete. What is there is not fetched again.
 """
 
 import re
@@ -59,7 +59,7 @@ def fetch(study: Study, mirror: Path) -> Iterator[str]:
 
 def _line(title: str, fetch_one, mirror: Path, repository: str, *which) -> str:
     if not re.fullmatch(REPOSITORY, repository):
-        raise StudyError(f"{repository}: no name of a repository of the hub; expected OWNER/NAME")
+        raise StudyError(f"{repository}: no name of a repository; expected the hub's OWNER/NAME")
     try:
         return f"{title}: {fetch_one(mirror / repository, repository, *which)}"
     except Exception as error:  # the libraries raise anything; the user needs one line
@@ -103,7 +103,7 @@ def _model(folder: Path, name: str) -> str:
     part = folder.with_name(f"{folder.name}.part")
     snapshot_download(name, local_dir=part, allow_patterns=FILES)
     if not any(part.glob("*.safetensors")):
-        raise StudyError("it has no safetensors weights, and pickled ones are never loaded")
+        raise StudyError("it has no safetensors weights; pickled weights are never loaded")
     shutil.rmtree(part / ".cache")
     part.rename(folder)
     return "fetched"

@@ -1,4 +1,4 @@
-"""What a study takes, before anything runs: ``python tools/plan.py params/STUDY.yaml``.
+"""What a study needs, before anything runs: ``python tools/plan.py params/STUDY.yaml``.
 
 Counts what is known, estimates the rest from the figures below (docs/cost.md derives them), and
 names the data that is missing on this machine. Nothing is downloaded.
@@ -21,15 +21,15 @@ from helpers.study.files import read_json
 GPU_FLOPS = 1.2e14
 """Assumed rate of training on one GPU: 40 % of an A100's 312 TFLOP/s in bf16."""
 TRAINING, PREDICTION = 6, 3
-"""FLOP a parameter of the layers and token. Weights that are not trained need 2 less, layers whose
-states are computed twice 2 more."""
+"""FLOP per token and parameter of the layers. Weights that are not trained need 2 less, layers
+whose states are computed twice 2 more."""
 START = 60.0
 """Assumed seconds that a training takes to start, load and write."""
 TOKENS = {"sentence_pair": 50, "multiple_choice": 40, "span_extraction": 250, "tagging": 30}
 TOKENS |= {"retrieval": 20, "plain_text": 128, "map_20": 100}
-"""Assumed tokens of a sequence (map_20: of retrieval that is trained for)."""
+"""Assumed tokens of a sequence (map_20: trained retrieval)."""
 ITEMS = 5_000
-"""Assumed evaluated items of a language where the catalogue does not say."""
+"""Assumed number of evaluated items in a language, if the catalogue does not say."""
 ENCODERS = {
     "FacebookAI/xlm-roberta-base": (12, 768, 12),
     "FacebookAI/xlm-roberta-large": (24, 1024, 12),
@@ -40,15 +40,15 @@ ENCODERS = {
     "jhu-clsp/mmBERT-small": (22, 384, 13),
     "jhu-clsp/mmBERT-base": (22, 768, 8.5),
 }
-"""Layers, hidden size, and a layer's weights as a multiple of the hidden size squared: 4 of
+"""Layers, hidden size, and a layer's weights as a multiple of the hidden size squared: 4 for
 attention, the rest feed-forward (twice 4; mmBERT's has three matrices of 1,152 units)."""
 VOCABULARY = {True: 150_000, False: 250_002}
-"""Rows of a vocabulary, trimmed (assumed for a study of many languages) and XLM-R's whole one."""
+"""Rows of the vocabulary: trimmed (assumed, for many languages), and XLM-R's whole one."""
 CARDS, USABLE, AT_ONCE = (24, 40, 80), 0.9, 65_536
 """GB of usual GPUs, the share of them that a training can use, and the most tokens that it sends
 through the model at once (helpers.encoders.batches)."""
 STATES, BETWEEN = 50, 4
-"""Bytes a token and hidden unit that a layer keeps for the gradients, and of its input alone."""
+"""Bytes per token and hidden unit: all that a layer keeps for the gradients; its input alone."""
 
 
 def shape(size: Size) -> tuple[int, int, float] | None:
@@ -162,7 +162,7 @@ def phases(study: Study) -> pd.DataFrame:
 def memory(study: Study) -> pd.DataFrame:
     """GB of weights, of gradients with Adam's two moments, and of states, by size and phase.
 
-    Phase 1 takes them of the main memory, trainings of a GPU in bf16; the longest texts count.
+    Phase 1 uses main memory; trainings use a GPU in bf16. All texts count as the longest.
     """
     table = []
     for name, size in study.sizes.items():
@@ -187,7 +187,7 @@ def memory(study: Study) -> pd.DataFrame:
 
 
 def effects(study: Study) -> pd.DataFrame:
-    """The smallest true effects that the study finds as planned, and with other seeds."""
+    """The smallest true effects that the study detects as planned, and with other seeds."""
     targets, items, parallel = {}, {}, {}
     for name in (target.task for target in study.targets):
         task, trained_in = study.tasks[name], set()
@@ -213,7 +213,7 @@ def effects(study: Study) -> pd.DataFrame:
 
 
 def missing(study: Study) -> list[str]:
-    """What this machine does not have: own files, and hub data in no mirror or cache of it."""
+    """What this machine lacks: own files, and hub data that no mirror or cache here has."""
     folder, users = study.files_folder or Path(), {}
     for name, source, split, code in fetch.sources(study):
         file = (source.files or "").format(language=code, split=source.splits.get(split, split))
@@ -228,7 +228,7 @@ def missing(study: Study) -> list[str]:
 
 
 def _is_here(repository: str) -> bool:
-    """Whether the mirror has a repository of the hub; without one, whether a cache has it."""
+    """Whether the mirror has a repository of the hub or, without a mirror, the cache."""
     if mirror := os.environ.get("HUB_MIRROR"):
         return (Path(mirror).expanduser() / repository).is_dir()
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface")
@@ -236,13 +236,13 @@ def _is_here(repository: str) -> bool:
 
 
 def warnings(study: Study, table: pd.DataFrame) -> Iterator[str]:
-    """What is not known, and what does not fit."""
+    """One line for everything that is unknown or does not fit."""
     for size in study.sizes.values():
         if not shape(size):
-            yield f"warning: encoder {size.encoder}: size unknown, counted as XLM-R base"
+            yield f"warning: encoder {size.encoder}: size unknown, planned as XLM-R base"
     names = dict.fromkeys(task for task, split, _ in study.needed() if split == "train")
     if unknown := [name for name in names if rows(study, name) is None]:
-        yield f"warning: not counted, for their number of rows is unknown: {', '.join(unknown)}"
+        yield f"warning: not planned, because their number of rows is unknown: {', '.join(unknown)}"
     for phase, longest in table["longest"].items():
         asked = study.needs("target" if phase == "sweep" else phase).minutes
         if longest > asked:
@@ -259,15 +259,15 @@ def show(study: Study) -> Iterator[str]:
     digits = [f"{{:,.{n}f}}".format for n in (0, 0, 0, 1, 1, 0)]
     shown = whole.rename(columns={"longest": "longest seed, min"})
     yield shown.to_string(formatters=dict(zip(shown, digits, strict=True)))
-    yield f"estimated with {GPU_FLOPS:.2g} FLOP/s a GPU (40 % of an A100 in bf16)"
+    yield f"estimated with {GPU_FLOPS:.2g} FLOP/s per GPU (40 % of an A100 in bf16)"
     yield from warnings(study, table)
     needs = memory(study)
     cards = [[str(card) for card in CARDS if total <= USABLE * card] for total in needs["total"]]
     needs["fits a GPU of, GB"] = [", ".join(fitting) or "none of these" for fitting in cards]
     needs.loc[needs["phase"] == "encoder", "fits a GPU of, GB"] = "(main memory)"
-    yield "\nGB of memory (optimiser: with the gradients):"
+    yield "\nmemory in GB (optimiser includes the gradients):"
     yield needs.to_string(index=False, float_format="{:,.1f}".format)
-    yield "\nsmallest true effects found with 80 % power, in points (zero-shot, mean over all):"
+    yield "\nsmallest effects it detects with 80 % power, in points (zero-shot, mean over all):"
     yield effects(study).to_string(float_format="{:.1f}".format)
     absent = missing(study)
     yield "\nmissing on this machine:" if absent else "\nnothing is missing on this machine"

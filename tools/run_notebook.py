@@ -1,9 +1,9 @@
 """Execute a notebook: ``python tools/run_notebook.py NOTEBOOK OUTPUT -p NAME VALUE ...``.
 
 This is papermill with three additions. OUTPUT appears only when every cell has run; a failed
-notebook stays beside it as ``*.failed.ipynb``. Ctrl-C, SIGTERM and the end of the process that
-started this one interrupt the running cell, which has time to write a checkpoint. Values are texts,
-but for ``seeds`` (numbers: ``-p seeds 1 2``), ``join`` and ``again`` (true or false).
+notebook stays beside it as ``*.failed.ipynb``. Ctrl-C and SIGTERM interrupt the running cell, which
+has time to write a checkpoint; so does the end of the process that started this one. Values are
+text, except ``seeds`` (numbers: ``-p seeds 1 2``), ``join`` and ``again`` (true or false).
 """
 
 import argparse
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import IO
 
 GPUS = "STUDY_GPUS"
-"""Environment: the GPUs of this machine that a batch's notebooks share out, as ``0,1,2``."""
+"""Environment variable: the GPUs that a batch's notebooks divide among them, as ``0,1,2``."""
 SECONDS_TO_SAVE = 600
-"""After an interrupt a kernel has half of it before SIGTERM, the rest before SIGKILL."""
+"""After an interrupt: half of it passes before a kernel gets SIGTERM, the rest before SIGKILL."""
 
 
 def on_parents_end(interrupt: Callable[[], None]) -> None:

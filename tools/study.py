@@ -1,8 +1,8 @@
 """Run a study: ``python tools/study.py params/NAME.yaml [--cores N] [--profile FOLDER]``.
 
-Checks the study, reads its data, writes the settings of every condition and has Snakemake run the
-notebooks whose results are missing. Other arguments are Snakemake's. The same command goes on
-after Ctrl-C, SIGTERM or a crash.
+Checks the study, reads its data, writes the settings of every condition and starts Snakemake, which
+runs the notebooks whose results are missing. Other arguments go to Snakemake. After Ctrl-C, SIGTERM
+or a crash the same command continues.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> int:
     except OSError as error:
         print(f"{error.filename or arguments.outputs}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; give the same command again to continue", file=sys.stderr)
         return 130
     return 2
 
@@ -66,7 +66,7 @@ def locked_log(study: Study) -> IO[str]:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         log.close()
-        wrong = "another batch is at work on this study, or about to end"
+        wrong = "another batch is at work on this study; wait until it has ended"
         raise StudyError(f"{study.folder}: {wrong}") from None
     log.truncate(0)
     return log
@@ -90,7 +90,7 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
         command += ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
         subprocess.run(command, stdout=log, stderr=log)  # the report of what is there
     if status:
-        print(f"{study.name} is not complete, see {log.name}", file=sys.stderr)
+        print(f"{study.name} is not complete; {log.name} says why", file=sys.stderr)
     if compared.exists():
         print(sentence(compared))
         print(f"report: {compared.with_name('report.html').resolve()}")
@@ -155,7 +155,7 @@ def snakemake(
         follow(process, Path(log.name), begin)
         if process.returncode >= 0:
             return process.returncode
-        print("Snakemake was killed; its notebooks stop after a checkpoint", file=sys.stderr)
+        print("Snakemake was killed; its notebooks save checkpoints and end", file=sys.stderr)
         wait_for_all(log)
         return 1
     except KeyboardInterrupt:

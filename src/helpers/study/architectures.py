@@ -1,4 +1,4 @@
-"""Architectures of encoders that the package knows, and what a model folder must hold. No torch."""
+"""Known architectures of encoders, and the files that a model folder must hold. No torch."""
 
 import os
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def faults(encoder: str) -> Iterator[str]:
     kind = read_json(folder / "config.json").get("model_type", "none")
     if kind not in FAMILIES:
         wrong = unknown("architecture", kind, FAMILIES)
-        yield f"{folder}: {wrong}, where the package knows the layers"
+        yield f"{folder}: {wrong}"
     tokenizers = [name for name in _TOKENIZERS if (folder / name).is_file()]
     if not tokenizers:
         yield f"{folder}: found no tokenizer; expected one of {', '.join(_TOKENIZERS)}"

@@ -15,7 +15,7 @@ from helpers.study.params import Hyperparameters, Mixture, Size
 REPETITION = "retry"
 """In a collapsed run's folder: the results of its repetition under another seed."""
 MODEL = "model.safetensors"
-"""Beside a run's results where the study keeps models: the weights that were trained."""
+"""The trained weights, beside a run's results, if the study keeps models."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Condition:
     target: str | None
     seeds: list[int]
     next_seed: int
-    """What is added to a seed to repeat its collapsed training under one that no run has."""
+    """Added to the seed of a collapsed training for its repetition; the sum is no run's seed."""
     hyperparameters: Hyperparameters
     stages: list[Stage]
     """What is trained on, in order; none for retrieval without training."""
@@ -65,7 +65,7 @@ class Condition:
     languages: list[str]
     """What it is evaluated in."""
     candidates: list[Task]
-    """Of retrieval: entries whose texts are searched."""
+    """Retrieval only: catalogue entries whose texts are searched."""
     trained_in: list[str]
     """Languages of its training data; the zero-shot mean leaves them out."""
     settings: dict
@@ -123,7 +123,7 @@ class Condition:
         Raises
         ------
         StudyError
-            The study has not one of them.
+            The study has no such seed.
         """
         if seeds is None:
             return self.seeds
@@ -136,7 +136,7 @@ class Condition:
     def attempts(
         self, seeds: int | list[int] | None = None, again: bool = False
     ) -> Iterator[Attempt]:
-        """The trainings to do, one after the other: finished ones only ``again``.
+        """The trainings to do, one after the other. Finished ones are skipped unless ``again``.
 
         A training that turns out to have collapsed is followed by its repetition, if the study
         says so (``retry_collapsed``).

@@ -1,4 +1,4 @@
-"""Files that appear under their final name only when they are whole; what is wrong with others."""
+"""Reading and writing files. A file appears under its final name only when it is complete."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def read_json(path: Path) -> Any:
 
 
 def fsync(path: Path) -> None:
-    """Have the system put a file's or folder's content on the disk now."""
+    """Write a file's or folder's content to the disk now."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

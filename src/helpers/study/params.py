@@ -30,7 +30,7 @@ class Lora(Strict):
 
     ``targets`` are names of linear layers, or ends of names; without any, every linear layer of the
     encoder's layers gets an adapter, which full fine-tuning's scores need (Dettmers et al. 2023).
-    An update counts ``alpha / rank`` times. The encoder's own dropout goes on besides ``dropout``.
+    An update is multiplied by ``alpha / rank``. ``dropout`` is added to the encoder's own.
     """
 
     rank: PositiveInt = 16
@@ -42,7 +42,7 @@ class Lora(Strict):
 class Size(Strict):
     """A pretrained encoder, how a sentence is read off it, and how it is trained.
 
-    ``gradient_checkpointing`` keeps of a training step's states those between the layers only and
+    With ``gradient_checkpointing`` a training step keeps only the states between layers and
     computes the others twice: less memory, more time, the same result.
     """
 
@@ -68,8 +68,9 @@ class Hyperparameters(Strict):
 
     Without ``learning_rate`` the study's sweep has yet to choose one.
 
-    ``frozen_layers`` counts from the lowest and takes the embeddings in. ``compile`` hands the
-    model to torch.compile, which pays on long trainings on a GPU: it takes minutes to begin.
+    ``frozen_layers`` counts from the lowest layer; the embeddings are frozen with them.
+    ``compile`` uses torch.compile. It pays off only in long trainings on a GPU, because it takes
+    minutes to start.
     """
 
     steps: PositiveInt | None = None
@@ -106,7 +107,7 @@ class Hyperparameters(Strict):
 class Sweep(Strict):
     """Learning rates that sizes are tried with, under seeds that the study does not use.
 
-    ``sizes`` has the rates of those that take others than ``learning_rates``.
+    ``sizes`` names the sizes that try other rates than ``learning_rates``.
     """
 
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=2)]
@@ -124,7 +125,7 @@ class Override(Strict):
 
 
 class Target(Strict):
-    """A target task as this study uses it; what is not given comes from the catalogue."""
+    """A target task as this study uses it; the catalogue says the rest."""
 
     task: Name
     train_on: list[Name] = []
@@ -138,7 +139,7 @@ class Target(Strict):
 
 class PlainText(Strict):
     """Text for masked language modelling: a catalogue entry of that format in some languages (all
-    if none are given), or files relative to ``data_dir``, an example a line.
+    if none are given), or files relative to ``data_dir``, one example per line.
     """
 
     files: list[str] = []
@@ -166,7 +167,7 @@ class Mixture(Strict):
         return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
     def texts(self, tasks: dict[str, Task]) -> list[tuple[str, str, str]]:
-        """(task, split, language) of its text; none where that is of own files."""
+        """(task, split, language) of its text; empty if the text is in own files."""
         if not self.mlm or not self.mlm.task:
             return []
         languages = self.mlm.languages or tasks[self.mlm.task].languages

@@ -1,4 +1,4 @@
-"""What must hold between the parts of a study and the catalogue, and no single field can state."""
+"""Rules between the parts of a study and the catalogue, which no single field can check."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -27,7 +27,7 @@ def check(study) -> None:
 
 
 def _folder_names(study) -> Iterator[str]:
-    """Names become folders and files: none takes the place of another."""
+    """Names become folders, so they must not be those that every study has."""
     for name in [*study.sizes, *study.intermediate, *(t.task for t in study.targets)]:
         if name in ("data", "encoder", "sweep") or name.startswith("seed-"):
             yield f"'{name}' is the name of a folder that every study has; expected another"
@@ -90,7 +90,7 @@ def _mixtures(study) -> Iterator[str]:
             yield f"mixtures: '{name}' is a task's name; expected another"
         for task in mixture.tasks:
             if study.tasks[task].format == "retrieval":
-                yield f"mixtures.{name}: '{task}' has nothing to train on"
+                yield f"mixtures.{name}: '{task}' is a retrieval task; expected another format"
         for text, _, language in mixture.texts(study.tasks):
             if language not in (known := study.tasks[text].languages):
                 yield f"mixtures.{name}.mlm.languages: {unknown('language', language, known)}"

@@ -31,7 +31,7 @@ from helpers.study.params import (
 LAYOUT = "0.3"
 """Version of the layout of the outputs; results of another one are refused."""
 BY_HAND = "interactive"
-"""In a study's folder: what notebooks write that do not join the batch's results."""
+"""Folder in a study's outputs for notebooks whose results do not join the batch's."""
 
 
 class Study(Strict):
@@ -68,8 +68,8 @@ class Study(Strict):
     def load(cls, path: "str | Path | Study", outputs: str | Path = "outputs") -> "Study":
         """Read and check a study file and the catalogue that it names.
 
-        The project's folder becomes the working folder, for params name files relative to it and
-        JupyterLab runs notebooks in their own.
+        The project's folder becomes the working folder: paths in params are relative to it, but
+        JupyterLab runs a notebook in the notebook's folder.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class Study(Strict):
         return self.seeds["none" if intermediate == NONE else "others"]
 
     def trainings(self, untrained: bool = False) -> list[tuple[Phase, str]]:
-        """Phase and task of every training of a size; also of targets that may do without one."""
+        """Phase and task of every training of a size; with ``untrained`` every target."""
         trained: list[tuple[Phase, str]] = []
         trained += [("intermediate", name) for name in self.intermediate if name != NONE]
         targets = [target.task for target in self.targets]
@@ -201,7 +201,7 @@ class Study(Strict):
         return cells
 
     def needs(self, phase: Notebook) -> Needs:
-        """What a notebook of ``phase`` asks of a cluster; for the encoder no GPU, if not said."""
+        """What a notebook of ``phase`` asks of a cluster. By default phase 1 needs no GPU."""
         return self.cluster.get(phase) or Needs(gpus=int(phase != "encoder"))
 
     def condition(
@@ -212,8 +212,8 @@ class Study(Strict):
         Parameters
         ----------
         join
-            Whether its results take their place among the batch's. Else they go to a folder of
-            their own, and start from what was made by hand, if that is there, or from the batch's.
+            Whether its results take their place among the batch's. If not, they go to the folder
+            ``interactive``. They start from an encoder there, or else from the batch's.
 
         Raises
         ------
@@ -291,7 +291,7 @@ class Study(Strict):
         return Stage(name, tasks, lengths, mixture, text)
 
     def labelled(self, name: str) -> Task:
-        """A catalogue entry with its labels: of ``unseen_label``, those that its data has."""
+        """A catalogue entry with its labels; ``unseen_label`` takes them from training data."""
         task = self.tasks[name]
         if not task.unseen_label:
             return task
@@ -324,7 +324,7 @@ class Study(Strict):
         return before + [self.condition(*triple) for triple in names]
 
     def encoder_settings(self, size: str) -> dict:
-        """What the encoder that phase 1 prepares depends on: its texts give its vocabulary."""
+        """What the encoder of phase 1 depends on; the study's texts decide its vocabulary."""
         encoder = self.sizes[size].model_dump(mode="json", exclude={"title"})
         used = [
             self.hyperparameters(phase, size, task)
@@ -337,7 +337,7 @@ class Study(Strict):
     def _settings(
         self, size: str, intermediate: str, target: str | None, values: Hyperparameters
     ) -> dict:
-        """All that a result depends on, as plain data: two equal ones mean that it may be kept."""
+        """All that a result depends on, as plain data. A result is kept while this is the same."""
         other = {"title", "tuning", "lora", "gradient_checkpointing"}
         encoder = self.sizes[size].model_dump(mode="json", exclude=other)
         settings: dict[str, Any] = {"encoder": encoder, "trim": self.trim}

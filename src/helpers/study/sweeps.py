@@ -1,8 +1,8 @@
 """The sweep: which learning rate a size is trained with, chosen on English validation data.
 
-A size that is tuned worse looks like an effect of scale. So every target is trained from the
-pretrained encoder with each rate, under seeds of the sweep's own; the rate with the best mean
-score is the size's in all its trainings. No text in another language is read.
+If one size is tuned worse than another, that looks like an effect of scale. So every target is
+trained from the pretrained encoder with each rate, with seeds that the study does not use. The
+rate with the best mean score is used in all trainings of that size. No other language is read.
 """
 
 from itertools import product
@@ -21,7 +21,7 @@ def file(study, size: str) -> Path:
 
 
 def trials(study, size: str, join: bool = True) -> list[Condition]:
-    """The sweep's share of one size: a condition for each rate and target."""
+    """The trainings that the sweep makes for one size: a condition for each rate and target."""
     tried = _tried(study, size)
     pairs = product(tried["learning_rates"], tried["targets"])
     return [study.trial(size, target, rate, join) for rate, target in pairs]
@@ -34,13 +34,13 @@ def _tried(study, size: str) -> dict[str, list]:
 
 
 def chosen(study, size: str) -> float | None:
-    """The rate that was chosen for a size among those that the study names; None before."""
+    """The rate that was chosen for a size; None before the study's rates have been tried."""
     record = read_json(file(study, size))
     return record["learning_rate"] if record.get("tried") == _tried(study, size) else None
 
 
 def choose(study, size: str, conditions: list[Condition]) -> None:
-    """Write the choice, the smallest of rates that are equally good, from the trials' scores."""
+    """Choose the rate with the best mean score, the smallest of equals, and write sweep.json."""
     scores: dict[float, list[float]] = {}
     collapsed: dict[float, int] = {}
     for condition in conditions:
