@@ -169,6 +169,7 @@ def test_strings_and_numbers_reach_notebooks_as_they_are(tmp_path):
     cells = ["size = seeds = join = text = None", "print([size, seeds, join, text])"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.cells[0].metadata["tags"] = ["parameters"]
+    notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, tmp_path / "in.ipynb")
     given = {"size": ["12"], "seeds": ["1", "2"], "join": ["true"], "text": ["'\"; $(id) {x}"]}
     command = [
