@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from comparison import Plan, Size, contrasts, variance
-from comparison.items import Block, ItemScores
+from comparison.items import ItemScores
 
 DOCS = Path(__file__).parents[1] / "docs"
 STUDIES = 2000
@@ -121,12 +121,18 @@ def draw_target(case: Case, conditions: list, noise: list[np.ndarray], rng) -> I
         for (size, task), shifts in zip(conditions, noise, strict=True)
         for _ in shifts.T
     ]
-    drawn = [draw_block(part, at, conditions, noise, down, rng) for part, at in parts]
-    return ItemScores(LANGUAGES, drawn[0][0], [block for _, block in drawn])
+    drawn = [draw_items(part, at, conditions, noise, down, rng) for part, at in parts]
+    language, unit, credit, out_of = (np.concatenate(tables) for tables in zip(*drawn, strict=True))
+    runs = [
+        (*c, k) for c, shifts in zip(conditions, noise, strict=True) for k in range(shifts.shape[1])
+    ]
+    has = out_of[:, 0] > 0
+    tables = [values[has] for values in (language, unit, out_of[:, 0], credit, out_of)]
+    return ItemScores(LANGUAGES, runs, *tables)
 
 
-def draw_block(case: Case, at: list[int], conditions, noise, down, rng) -> tuple[list, Block]:
-    """Runs and languages that share items, as difficult for all conditions (30 % of the variance;
+def draw_items(case: Case, at: list[int], conditions, noise, down, rng) -> tuple:
+    """Answers in languages that share items, as difficult for all conditions (30 % of the variance;
     20 % item by language, 15 % item by condition, of a passage another 15 %)."""
     shape = (case.items, len(at))
     difficulty = np.sqrt(0.3) * rng.standard_normal((case.items, 1))
@@ -136,7 +142,7 @@ def draw_block(case: Case, at: list[int], conditions, noise, down, rng) -> tuple
         out_of = rng.integers(1, 6, shape).astype(float)
     if case.few:
         out_of[case.few :, -1] = 0
-    runs, credit = [], []
+    credit = []
     sizes = list(dict.fromkeys(size for size, _ in conditions))
     for (size, task), seed_noise in zip(conditions, noise, strict=True):
         true = 60.0 + 5 * sizes.index(size) + case.effect * (task != "none" and size == sizes[-1])
@@ -145,21 +151,18 @@ def draw_block(case: Case, at: list[int], conditions, noise, down, rng) -> tuple
             passages = rng.standard_normal((case.items // case.passage, 1))
             own = own + np.sqrt(0.15) * np.repeat(passages, case.passage, axis=0)
         rest = np.sqrt(0.35 if case.passage == 1 else 0.2)
-        for seed, shift in enumerate(seed_noise[at].T):
-            points = np.full(len(at), 100 / 3) if down[len(runs)] else true + shift
+        for shift in seed_noise[at].T:
+            points = np.full(len(at), 100 / 3) if down[len(credit)] else true + shift
             latent = difficulty + own + rest * rng.standard_normal(shape)
             correct = latent < ndtri(np.clip(points / 100, 0.01, 0.99))
-            runs.append((size, task, seed))
             credit.append(correct * out_of)
-    stacked = np.stack(credit, axis=-1).reshape(-1, case.passage, len(at), len(runs)).sum(1)
-    count = out_of.reshape(-1, case.passage, len(at)).sum(1)
-    block = Block(
-        np.array(at),
-        stacked.astype(np.float32),
-        count[..., None].astype(np.float32),
-        count,
-    )
-    return runs, block
+    shape = (-1, case.passage, len(at))
+    credits = np.stack(credit, axis=-1).reshape(*shape, len(credit)).sum(1)
+    count = out_of.reshape(shape).sum(1)
+    language, unit = np.tile(at, len(count)), np.repeat(np.arange(len(count)), len(at))
+    unit = unit + 1000 * at[0]  # of no other language, where languages are apart
+    credits = credits.reshape(-1, len(credit)).astype(np.float32)
+    return language, unit, credits, count.reshape(-1, 1).astype(np.float32)
 
 
 def rates(case: Case, studies: int = STUDIES, seed: int = 0) -> dict[str, float]:

@@ -110,7 +110,7 @@ def test_the_study_of_record_runs_on_every_task(tmp_path):
     for size, layer in (("base", 8), ("large", 14)):
         for task in ("tatoeba", "bucc"):
             record = read(results[size, task] / "run.json")
-            assert (record["layer"], record["train_flops"]) == (layer, 0)
+            assert record["layer"] == layer and not record["log"]
 
     # What is exported is read and scored by XTREME-R's script to the same numbers, task by task.
     export.export(study)

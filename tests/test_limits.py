@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from conftest import write_study
+from helpers.batch import engine, execute, recovery, run
+from helpers.study.prepared import is_complete
 from stress import differences, results
 
 from helpers import comparison, data
-from helpers.batch import engine, execute, recovery, run
 from helpers.study import NONE, Run, Study
-from helpers.study.prepared import is_complete
 from helpers.training import checkpoints
 
 RUN = Run("base", NONE, "pairs", 1)

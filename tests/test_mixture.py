@@ -12,7 +12,6 @@ from conftest import TASKS, write_rows, write_study
 from running import prepare, run, train
 
 from helpers import data, encoders, training
-from helpers.encoders import batches
 from helpers.study import Condition, Study, StudyError
 from helpers.study.params import Mixture
 from helpers.training.examples import MLM
@@ -90,11 +89,10 @@ def test_an_update_mixes_tasks_and_a_batch_does_not(study):
     assert repr(again[7]) == repr(drawn[7])
 
 
-def test_micro_batches_are_of_their_task_and_hold_all_of_it(study, monkeypatch):
+def test_micro_batches_are_of_their_task_and_hold_all_of_it(study):
     found = examples(prepare(study()))
-    monkeypatch.setitem(batches.TRAINING_BUDGET, "cpu", 30)
     for batch in found.batches:
-        parts = training.training_parts(found, batch)
+        parts = training.training_parts(found, batch, 30)
         assert len(parts) > 1 and {part["component"] for part in parts} == {batch["component"]}
         rows = [
             ids[mask == 1].tolist()
@@ -124,7 +122,7 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
     assert not made.trim and study().trim
     found = examples(made, steps=20)
     masked = [batch for batch in found.batches if batch["component"] == MLM]
-    ids, labels = (np.array(masked[0]["batch"][0][key][0]) for key in ("input_ids", "labels"))
+    labels = np.array(masked[0]["batch"][0]["labels"][0])
     assert (labels != -100).any()
     assert labels[0] == labels[-1] == -100  # special tokens are never hidden
     condition = made.condition("base", "both")
@@ -163,7 +161,9 @@ def test_an_edited_text_file_changes_what_depends_on_it(study, sources):
     assert made.condition("base", "both").settings != before
 
 
-def test_about_fifteen_percent_of_the_tokens_are_hidden(study):
+def test_about_fifteen_percent_of_the_tokens_are_hidden(study, sources):
+    line = "mbwa analala paka anakula farasi anakimbia " * 4
+    (sources / "files/text/sw.txt").write_text(4 * f"{line}\n", encoding="utf-8")
     made = prepare(study(mixture={"mlm": {"files": ["text/sw.txt"]}}))
     tokenizer = encoders.load(made.encoder_folder("base"))[1]
     found = examples(made, steps=200)
@@ -174,7 +174,7 @@ def test_about_fifteen_percent_of_the_tokens_are_hidden(study):
     ids = np.concatenate([item["input_ids"][0] for item in masked])
     hidden = labels != -100
     free = hidden | ~np.isin(ids, tokenizer.all_special_ids)
-    assert hidden.sum() / free.sum() == pytest.approx(0.17, abs=0.05)  # at least one of a line
+    assert hidden.sum() / free.sum() == pytest.approx(0.15, abs=0.03)
     assert (ids[hidden] == tokenizer.mask_token_id).mean() == pytest.approx(0.8, abs=0.05)
 
 

@@ -13,6 +13,7 @@ from running import predict, prepare, run, run_notebook, train
 
 from helpers import data, encoders, evaluation, training
 from helpers.data import reading
+from helpers.encoders import EncoderWithHead
 from helpers.encoders import batches as batching
 from helpers.study import Attempt, Condition, Study
 from helpers.training import examples as training_examples
@@ -182,15 +183,35 @@ def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(study, mo
             assert torch.allclose(value, state[name], atol=1e-4), name
 
 
-def test_a_micro_batch_is_within_the_budget_and_counts_by_its_labels(target, monkeypatch):
+def test_a_micro_batch_counts_by_its_labels(target):
     """Where words carry the labels, a micro-batch with more of them weighs more."""
-    monkeypatch.setitem(batching.TRAINING_BUDGET, "cpu", 1)
     tokenizer = encoders.load(target.home)[1]
     (examples,) = training.english(target, tokenizer, 1)
     marks = [[-100, 0, 1, 2, -100], [-100, 1, -100], [-100, -100, -100]]
     items = [{"input_ids": [[5] * len(m)], "labels": [m], "length": len(m)} for m in marks]
-    parts = training.training_parts(examples, {"component": "pairs", "batch": items})
+    parts = training.training_parts(examples, {"component": "pairs", "batch": items}, 1)
     assert [part["share"] for part in parts] == [0.75, 0.25]  # what carries no label is left out
+
+
+def test_where_memory_runs_out_the_step_is_done_again_in_smaller_parts(study, monkeypatch):
+    """The error is made up: more than one item at once, or any without gradient checkpointing."""
+    condition = changed(study.condition("large", "choices"), batch_size=8, dropout=0.0)
+    whole, most = train(condition), 2  # an item has two choices
+    forward = EncoderWithHead.forward
+
+    def limited(self, input_ids, attention_mask, **more):
+        is_whole = not self.encoder.is_gradient_checkpointing
+        if self.training and (len(input_ids) > most or is_whole):
+            raise torch.OutOfMemoryError("made up")
+        return forward(self, input_ids, attention_mask, **more)
+
+    monkeypatch.setattr(EncoderWithHead, "forward", limited)
+    small = train(condition)
+    losses = [[line["loss"] for line in one.log if "loss" in line] for one in (whole, small)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        train(condition)
 
 
 def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
@@ -243,7 +264,7 @@ def test_settings_follow_the_examples_that_were_read(study):
 
 def test_a_run_that_starts_before_its_intermediate_training_says_what_to_run_first(study):
     condition = study.condition("large", "choices", "pairs")
-    with pytest.raises(Exception, match=r"not there; .*2_intermediate"):
+    with pytest.raises(Exception, match="no encoder there; run notebook 2_inter"):
         encoders.start(condition.home, condition.before.encoder_folder(7), 0.0)
 
 

@@ -85,6 +85,8 @@ def scale_effects(effects: pd.DataFrame, plan: Plan) -> Chart:
 def heat_map(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Gain by language and intermediate task as coloured numbers (points)."""
     frame, params = rows.of(effects, "gain"), ["size", "target", "analysis"]
+    if frame.empty:
+        return None
     number = frame["estimate"].map("{:+.1f}".format).str.replace("-", "−")
     number += np.where(frame["p_corrected"] < 0.05, "*", "") + np.where(
         frame["collapsed"], " ×", ""

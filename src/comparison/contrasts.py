@@ -58,18 +58,14 @@ def _changes(
     if len(sizes) > 2:
         pairs.append((sizes[0], sizes[-1]))
     changes += [("scale_effect", f"{b} - {a}", {b: 1.0, a: -1.0}) for a, b in pairs]
-    if len(sizes) < 3 or len(parameters) < len(sizes) or len(set(parameters.values())) < 2:
+    if len(sizes) < 3 or len(set(parameters.values())) < len(sizes):
         return changes
     doublings = {size: float(np.log2(parameters[size])) for size in sizes}
-    slope = _slope(doublings)
-    changes.append(("slope", DOUBLING, slope))
-    first, last = ({size: doublings[size] for size in ends} for ends in (sizes[:2], sizes[-2:]))
-    if len(set(first.values())) == len(set(last.values())) == 2:
-        bend = dict.fromkeys(sizes, 0.0) | _slope(last)
-        for size, weight in _slope(first).items():
-            bend[size] -= weight
-        changes.append(("bend", DOUBLING, bend))
-    return changes
+    first, last = (
+        _slope({size: doublings[size] for size in ends}) for ends in (sizes[:2], sizes[-2:])
+    )
+    bend = {size: last.get(size, 0.0) - first.get(size, 0.0) for size in sizes}
+    return [*changes, ("slope", DOUBLING, _slope(doublings)), ("bend", DOUBLING, bend)]
 
 
 def _slope(x: dict[str, float]) -> dict[str, float]:

@@ -201,7 +201,7 @@ def headline(effects: pd.DataFrame) -> pd.Series:
 def checked(
     predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
 ) -> tuple[pd.DataFrame, Plan]:
-    """Runs with every column that the comparison needs, and the plan, which may be made of them."""
+    """Runs that were asked for, with every column that the comparison needs, and the plan."""
     needed = {"predictions": [*RUN, "language", "id", "credit", "out_of"], "runs": RUN}
     for (name, columns), table in zip(needed.items(), (predictions, runs), strict=True):
         lacking = ", ".join(column for column in columns if column not in table)
@@ -214,4 +214,7 @@ def checked(
     defaults = {"metric": "score", "collapsed": False, "repeats": np.nan}
     runs = runs.assign(**{name: value for name, value in defaults.items() if name not in runs})
     runs = runs.assign(collapsed=runs["collapsed"].astype(bool))
-    return runs, plan or Plan.of(runs[runs["repeats"].isna()])
+    plan = plan or Plan.of(runs[runs["repeats"].isna()])
+    asked = {run[:3] for run in plan.runs}
+    names = runs[RUN[:3]].itertuples(index=False, name=None)
+    return runs[np.array([name in asked for name in names], bool)], plan

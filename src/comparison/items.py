@@ -1,6 +1,7 @@
-"""One target's predictions as arrays of units by runs.
+"""One target's predictions as arrays of pairs (a unit in a language) by runs.
 
-A unit is what counts as one draw: an item, or all items that share a passage or a premise.
+A unit is what counts as one draw: an item in all its languages, or all items that share a passage
+or a premise.
 """
 
 from dataclasses import dataclass
@@ -19,59 +20,16 @@ Estimand = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Block:
-    """Languages of one target that share units, so that these are drawn together.
-
-    `credit` is 0 where a language lacks a unit; `out_of` has one run where all runs have the same.
-    """
-
-    at: np.ndarray  # their indices among the target's languages [languages]
-    credit: np.ndarray  # sums over a unit's items [units, languages, runs], float32
-    out_of: np.ndarray  # [units, languages, runs or 1], float32
-    items: np.ndarray  # how many [units, languages]
-
-    @cached_property
-    def run_scores(self) -> np.ndarray:
-        """Every run's score in every language, in points [languages, runs]."""
-        return 100 * self.credit.sum(0, dtype=float) / self.out_of.sum(0, dtype=float)
-
-    @cached_property
-    def influence(self) -> np.ndarray:
-        """What units add to a score, linearised [units, languages, runs], in points.
-
-        A unit that is a share h of its language pulls the score towards itself; dividing by
-        sqrt(1 - h) makes good for it. Where units count alike that is n / (n - 1) in the variance
-        (HC2 of MacKinnon and White 1985, Journal of Econometrics 29).
-        """
-        expected = self.run_scores.astype(np.float32) * self.out_of
-        mean = self.out_of.mean(0, dtype=float).astype(np.float32)
-        return (100 * self.credit - expected) / mean / np.sqrt(1 - self.share)
-
-    @cached_property
-    def share(self) -> np.ndarray:
-        """What part of its language a unit is [units, languages, runs or 1]; 0 for all of it."""
-        share = self.out_of / self.out_of.sum(0)
-        return np.where(share < 1, share, 0).astype(np.float32)
-
-    def freedom(self, weights: np.ndarray) -> float:
-        """Degrees of freedom of the item variance of a weighted sum over languages [languages].
-
-        Units minus one, or fewer where some units weigh more than others, as those of a language
-        with few items do: Satterthwaite's, for units whose variances go with their squared weights
-        (Bell and McCaffrey 2002, Survey Methodology 28).
-        """
-        squares = (weights * self.share.mean(2)) ** 2
-        part = squares.sum(1, dtype=float)
-        return max(1.0, part.sum() ** 2 / (part**2).sum() - 1)
-
-
-@dataclass(frozen=True)
 class ItemScores:
-    """What every run of one target scored on every unit."""
+    """What every run of one target scored on every unit in every language that has it."""
 
     languages: list[str]
     runs: list[tuple[str, str, int]]  # (size, intermediate, seed), sorted
-    blocks: list[Block]
+    language: np.ndarray  # index of a pair's language [pairs]
+    unit: np.ndarray  # number of a pair's unit [pairs]
+    items: np.ndarray  # how many items a pair has [pairs]
+    credit: np.ndarray  # sums over a pair's items [pairs, runs], float32
+    out_of: np.ndarray  # [pairs, runs], or [pairs, 1] where all runs have the same
 
     @cached_property
     def conditions(self) -> list[Condition]:
@@ -79,15 +37,62 @@ class ItemScores:
         return list(dict.fromkeys(run[:2] for run in self.runs))
 
     @cached_property
-    def seeds(self) -> np.ndarray:
-        """How many runs each condition has [conditions]."""
-        return np.array([[run[:2] for run in self.runs].count(c) for c in self.conditions])
-
-    @cached_property
     def mean(self) -> np.ndarray:
         """What averages runs to conditions [runs, conditions]."""
-        member = [[run[:2] == condition for condition in self.conditions] for run in self.runs]
-        return member / self.seeds
+        member = np.array([[run[:2] == each for each in self.conditions] for run in self.runs])
+        return member / member.sum(0)
+
+    @cached_property
+    def seeds(self) -> np.ndarray:
+        """How many runs each condition has [conditions]."""
+        return (self.mean > 0).sum(0)
+
+    @cached_property
+    def run_scores(self) -> np.ndarray:
+        """Every run's score in every language, in points [languages, runs]."""
+        return 100 * self._by_language(self.credit) / self._by_language(self.out_of)
+
+    @cached_property
+    def share(self) -> np.ndarray:
+        """What part of its language a pair is [pairs, runs or 1]."""
+        return (self.out_of / self._by_language(self.out_of)[self.language]).astype(np.float32)
+
+    @cached_property
+    def influence(self) -> np.ndarray:
+        """What pairs add to their language's score, linearised [pairs, runs], in points.
+
+        A pair that is a share h of its language pulls the score towards itself; dividing by
+        sqrt(1 - h) makes good for it. Where pairs count alike that is n / (n - 1) in the variance
+        (HC2 of MacKinnon and White 1985, Journal of Econometrics 29).
+        """
+        at = self._by_language(self.out_of)[self.language].astype(np.float32)
+        expected = self.run_scores.astype(np.float32)[self.language] * self.share
+        room = np.where(self.share < 1, 1 - self.share, 1)
+        return (100 * self.credit / at - expected) / np.sqrt(room)
+
+    def _by_language(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the pairs of each language [languages, ...]."""
+        shape = (len(self.languages), len(self.language))
+        ones = np.ones(len(self.language))
+        return coo_array((ones, (self.language, np.arange(shape[1]))), shape).tocsr() @ values
+
+    def by_unit(self, weights: np.ndarray) -> np.ndarray:
+        """Influences on a weighted sum over languages [languages], by unit [units, runs]."""
+        used = np.flatnonzero(weights[self.language])
+        place = (self.unit[used], np.arange(len(used)))
+        shape = (self.unit.max() + 1, len(used))
+        parts = coo_array((weights[self.language[used]].astype(np.float32), place), shape)
+        return parts.tocsr() @ self.influence[used]
+
+    def freedom(self, weights: np.ndarray) -> float:
+        """Degrees of freedom of the item variance of a weighted sum over languages [languages].
+
+        Units minus one, or fewer where some units weigh more than others, as those of a language
+        with few items do: Satterthwaite's, for pairs whose variances go with their squared weights
+        (Bell and McCaffrey 2002, Survey Methodology 28).
+        """
+        part = np.bincount(self.unit, (weights[self.language] * self.share.mean(1)) ** 2)
+        return max(1.0, part.sum() ** 2 / (part**2).sum() - 1)
 
     def estimands(self, trained_in: tuple[str, ...]) -> dict[Estimand, np.ndarray]:
         """Scores by language and their zero-shot mean, and the gaps from the trained languages.
@@ -99,11 +104,10 @@ class ItemScores:
         others = [one[code] for code in self.languages if code not in trained_in]
         if others:
             one[ZERO_SHOT] = np.mean(others, axis=0)
-        weights = {("score", language): w for language, w in one.items()}
+        weights = {("score", code): w for code, w in one.items()}
         if trained:
             home = np.mean(trained, axis=0)
-            gaps = {code: home - w for code, w in one.items() if code not in trained_in}
-            weights |= {("gap", code): gap for code, gap in gaps.items()}
+            weights |= {("gap", c): home - w for c, w in one.items() if c not in trained_in}
         return weights
 
 
@@ -126,16 +130,18 @@ def arrange(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> ItemS
     _same_items(target, runs, run, language * len(ids) + item, list(languages), len(ids))
     unit = _units(predictions, language, item)[item]
     pair, at = np.unique(language * len(ids) + unit, return_inverse=True)
-    language, unit = np.divmod(pair, len(ids))
-    tables = [
+    credit, out_of = (
         np.bincount(at * len(runs) + run, predictions[column], len(pair) * len(runs))
+        .reshape(-1, len(runs))
+        .astype(np.float32)
         for column in ("credit", "out_of")
-    ]
-    credit, out_of = (table.reshape(-1, len(runs)).astype(np.float32) for table in tables)
+    )
     if (out_of == out_of[:, :1]).all():
         out_of = out_of[:, :1]
-    items = np.bincount(at, run == 0, len(pair))[:, None]
-    return ItemScores(list(languages), list(runs), _blocks(language, unit, credit, out_of, items))
+    items = np.bincount(at, run == 0, len(pair))
+    return ItemScores(
+        list(languages), list(runs), *np.divmod(pair, len(ids)), items, credit, out_of
+    )
 
 
 def _same_items(target: str, runs, run, place, languages: list[str], ids: int) -> None:
@@ -162,24 +168,4 @@ def _units(predictions: pd.DataFrame, language: np.ndarray, item: np.ndarray) ->
     has = group >= 0
     node = items + language[has] * (group.max() + 1) + group[has]
     edges = coo_array((np.ones(has.sum()), (item[has], node)), shape=[node.max() + 1] * 2)
-    joined = connected_components(edges, directed=False)[1][:items]
-    return np.unique(joined, return_inverse=True)[1]
-
-
-def _blocks(language, unit, credit, out_of, items) -> list[Block]:
-    """Languages that share units, if only by way of others, from units in a language [pairs]."""
-    has = coo_array((np.ones(len(unit)), (language, unit)))
-    count, component = connected_components(has @ has.T, directed=False)
-    blocks = []
-    for c in range(count):
-        rows = component[language] == c
-        at, column = np.unique(language[rows], return_inverse=True)
-        units, line = np.unique(unit[rows], return_inverse=True)
-        tables = []
-        for values in (credit[rows], out_of[rows], items[rows]):
-            table = np.zeros((len(units), len(at), values.shape[1]), np.float32)
-            table[line, column] = values
-            tables.append(table)
-        sums, out_of_sums, count = tables
-        blocks.append(Block(at, sums, out_of_sums, count[..., 0]))
-    return blocks
+    return connected_components(edges, directed=False)[1][:items]

@@ -56,16 +56,9 @@ def overview(plan: Plan, runs: pd.DataFrame) -> HTML:
 
 
 def table(frame: pd.DataFrame, name: str, digits: int = 1) -> HTML | None:
-    """A table with a link that saves all of it; None without rows.
+    """A table's first `ROWS`, escaped, with a link that saves all of it; None without rows.
 
-    Parameters
-    ----------
-    frame
-        What to show, its first `ROWS`. Values are escaped.
-    name
-        Of the file. A page offers it as CSV, LaTeX and Markdown.
-    digits
-        Decimals shown; the files have the numbers in full.
+    A page offers it as CSV, LaTeX and Markdown under this name, with the numbers in full.
     """
     if frame.empty:
         return None

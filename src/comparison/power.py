@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri, stdtrit
 
 from comparison import contrasts, variance
 from comparison.contrasts import TESTED
@@ -33,50 +32,29 @@ def detectable(
     Of gains, scale effects, slope and bend ("gain base", ...) of the mean over tasks and targets on
     the zero-shot score. Quantiles of Student's t are those of the interval (Cohen 1988, chapter 2).
 
-    Parameters
-    ----------
-    plan
-        Sizes, tasks and targets with their languages.
-    seeds
-        How many "none" has, and the "others".
-    items, parallel
-        By target: test items of a language, and whether its languages are translations of the same.
-    results
-        `comparison.results` of earlier runs, for the noise between seeds.
+    `seeds` says how many "none" has and the "others"; `items` and `parallel`, by target, the test
+    items of a language and whether languages are translations of the same; `results` of earlier
+    runs give the noise between seeds.
     """
     spread = SEED_SD if results is None else _seed_sd(results)
+    noise = {kind: spread[kind] ** 2 / count for kind, count in seeds.items()}
+    noise |= {kind: variance.ASSUMED_SEED_SD**2 for kind, count in seeds.items() if count == 1}
     at_condition = _item_variance(plan, items or {}, parallel or {})
-    over = ALL if len(plan.tasks) > 1 else "".join(plan.tasks)
-    effects = {}
+    over, effects = ALL if len(plan.tasks) > 1 else "".join(plan.tasks), {}
     for contrast in contrasts.of(plan):
         if contrast.quantity not in TESTED or contrast.intermediate != over:
             continue
-        weights = pd.Series(contrast.weights) ** 2
-        kinds = ["none" if task == NONE else "others" for _, task in weights.index]
-        parts = weights * [_seed_variance(kind, seeds, spread) for kind in kinds]
-        by_pool = parts.groupby([weights.index.get_level_values(0), kinds])
-        runs = pd.Series([seeds[kind] - 1 for kind in kinds], weights.index)
-        freedom = runs.groupby([weights.index.get_level_values(0), kinds]).sum()
-        total, degrees = variance.welch(by_pool.sum().to_numpy()[None], _or_certain(freedom))
-        effects[f"{contrast.quantity} {contrast.size}"] = sum(
-            np.hypot(
-                ndtri(level) * np.sqrt(weights.sum() * at_condition),
-                stdtrit(degrees[0], level) * np.sqrt(total[0]),
-            )
-            for level in (0.975, POWER)
-        )
-    return {name: float(effect) for name, effect in effects.items()}
-
-
-def _or_certain(freedom: pd.Series) -> np.ndarray:
-    """Degrees of freedom; the spread of one seed is assumed, not estimated."""
-    return np.where(freedom > 0, freedom, np.inf)
-
-
-def _seed_variance(kind: str, seeds: Mapping[str, int], spread: Mapping[str, float]) -> float:
-    """Variance of a condition's mean over its seeds."""
-    sd = spread[kind] if seeds[kind] > 1 else variance.ASSUMED_SEED_SD
-    return sd**2 / seeds[kind]
+        pools: dict[tuple, list[float]] = {}
+        for (size, task), weight in contrast.weights.items():
+            pools.setdefault((size, "none" if task == NONE else "others"), []).append(weight**2)
+        parts = [sum(squares) * noise[kind] for (_, kind), squares in pools.items()]
+        freedom = [len(each) * (seeds[kind] - 1) or np.inf for (_, kind), each in pools.items()]
+        between, degrees = variance.welch(np.array([parts]), np.array(freedom))
+        of_items = at_condition * sum(weight**2 for weight in contrast.weights.values())
+        spreads = (of_items, np.inf, between[0], degrees[0])
+        halves = [variance.half_width(p, *spreads) for p in (0.05, 2 * (1 - POWER))]
+        effects[f"{contrast.quantity} {contrast.size}"] = float(sum(halves))
+    return effects
 
 
 def _item_variance(plan: Plan, items: Mapping[str, int], parallel: Mapping[str, bool]) -> float:

@@ -50,10 +50,16 @@ def beside_published(
     single = results[results["language"] != ZERO_SHOT].assign(languages=1)
     home = pd.Series(at_home(single, plan), single.index)
     with_home = home.groupby([single[name] for name in RUN]).transform("any")
-    means = [(single[with_home], EVERY), (single[~home], ZERO_SHOT)]
-    both = pd.concat([single, *(_mean(rows).assign(language=name) for rows, name in means)])
-    ours = both.groupby([*RUN[:3], "language", "languages"], as_index=False).agg(
-        ours=("score", "mean"), seeds=("seed", "nunique"), collapsed=("collapsed", "sum")
+    sums = {"score": ("score", "mean"), "languages": ("language", "size")}
+    every, others = (
+        single[rows].groupby([*RUN, "collapsed"], as_index=False).agg(**sums)
+        for rows in (with_home, ~home)
+    )
+    both = [single, every.assign(language=EVERY), others.assign(language=ZERO_SHOT)]
+    ours = (
+        pd.concat(both)
+        .groupby([*RUN[:3], "language", "languages"], as_index=False)
+        .agg(ours=("score", "mean"), seeds=("seed", "nunique"), collapsed=("collapsed", "sum"))
     )
     names = {
         name: size.encoder.rstrip("/").split("/")[-1]
@@ -68,11 +74,6 @@ def beside_published(
     beside = theirs.merge(ours, on=_SAME, how="left")
     beside["differs"] = [_differs(row, ours) for row in beside.itertuples()]
     return beside
-
-
-def _mean(rows: pd.DataFrame) -> pd.DataFrame:
-    runs = rows.groupby([*RUN, "collapsed"])
-    return runs.agg(score=("score", "mean"), languages=("language", "size")).reset_index()
 
 
 def _differs(theirs, ours: pd.DataFrame) -> str:

@@ -52,20 +52,20 @@ def read_study(folder: str | Path) -> Results:
     plan, rows, tables, curves = _plan(folder, record), [], [], []
 
     @cache
-    def result(*place: str) -> dict:
+    def result(condition: str, place: str) -> dict:
         """What one training left, if it is whole and has the settings of its condition."""
-        condition = "/".join(name for name in place if "seed-" not in name and name != "retry")
-        made, scores = (_json(folder.joinpath(*place, f)) for f in ("run.json", "scores.json"))
+        made, scores = (_json(folder / condition / place / f) for f in ("run.json", "scores.json"))
         same = made.get("settings") == record["settings"].get(condition)
         return made | {"scores": scores} if same and scores else {}
 
     for size, task, target, seed in plan.runs:
-        before = {} if task == NONE else result(size, task, f"seed-{seed}")
+        before = {} if task == NONE else result(f"{size}/{task}", f"seed-{seed}")
         if task != NONE and not before:
             continue
-        home = (size, task, target, f"seed-{seed}")
-        for place, repeats in ((home, None), ((*home, "retry"), seed)):
-            made, table = result(*place), folder.joinpath(*place, "predictions.parquet")
+        condition = f"{size}/{task}/{target}"
+        for place, repeats in ((f"seed-{seed}", None), (f"seed-{seed}/retry", seed)):
+            made = result(condition, place)
+            table = folder / condition / place / "predictions.parquet"
             if not made or not table.exists():
                 break
             names = dict(zip(RUN, (size, task, target, made["seed"]), strict=True))

@@ -57,7 +57,9 @@ def loss_curve(results: Mapping[int, Mapping], title: str) -> alt.VConcatChart:
     columns = ["seed", "task", "step", "loss", "validation_score"]
     frame = pd.DataFrame(lines, columns=columns).astype({"seed": str})
     steps = [0, max((line["step"] for line in lines), default=1)]
-    x = alt.X("step:Q").title("optimiser step").scale(domain=steps)  # the same above and below
+    x = (
+        alt.X("step:Q").title("optimiser step").scale(domain=steps).axis(tickMinStep=1)
+    )  # the same above and below
     color = alt.Color("seed:N").scale(range=theme.TASKS)
     base = alt.Chart(frame).encode(x, color, alt.Detail("task:N"), tooltip=theme.tooltip(frame))
 
@@ -104,7 +106,7 @@ def scores(
     base = alt.Chart(frame).encode(x, y, shape, color, tooltip=theme.tooltip(frame))
     mean = alt.Chart(pd.DataFrame({"score": [zero_shot]}))
     rule = mean.mark_rule(strokeDash=[4, 3], color=theme.FAINT).encode(alt.X("score:Q"))
-    subtitle = f"dashed: the zero-shot score, {zero_shot:.1f}, mean of {len(results)} seeds"
+    subtitle = f"dashed: the zero-shot score, {zero_shot:.1f}, over all seeds"
     return _titled(rule + base.mark_point(filled=True, size=90), title, subtitle)
 
 

@@ -34,7 +34,8 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     same = ["intermediate", "target", "language", "analysis"]
     alike = effects[(effects[same] == rows.reset_index()[same].iloc[0]).all(axis=1)]
     collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
-    notes = [_without_collapsed(collapsed, len(runs), without), _bend(alike), unfinished]
+    first = len(runs) - int(runs["repeats"].notna().sum() if "repeats" in runs else 0)
+    notes = [_without_collapsed(collapsed, first, without), _bend(alike), unfinished]
     notes = "; ".join(note for note in notes if note)
     sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
     sentences += [notes[0].upper() + notes[1:]] if notes else []
@@ -115,7 +116,8 @@ def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series |
         note += f" ({early} in the intermediate training)"
     if without is None:
         return f"{note}, and without them too few remain to tell"
-    return f"{note}, and leaving {'it' if len(collapsed) == 1 else 'them'} out gives {_points(without)}"
+    left_out = "it" if len(collapsed) == 1 else "them"
+    return f"{note}, and leaving {left_out} out gives {_points(without)}"
 
 
 def _bend(alike: pd.DataFrame) -> str:

@@ -6,6 +6,7 @@ All in closed form; docs/statistics.md works an example and gives the reasons.
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import elementwise
 from scipy.special import stdtrit
 
@@ -31,8 +32,8 @@ class Sample:
 
     conditions: list[Condition]
     scores: np.ndarray  # means over seeds [conditions]
-    item_parts: np.ndarray  # covariance of the scores, by block of items [blocks, c, c]
-    item_freedom: np.ndarray  # [blocks]
+    item_parts: np.ndarray  # covariance of the scores, by target [targets, c, c]
+    item_freedom: np.ndarray  # [targets]
     seed_variance: np.ndarray  # [conditions]
     residual: np.ndarray  # [conditions]
     freedom: np.ndarray  # [conditions]
@@ -55,7 +56,7 @@ class Sample:
         by_pool = np.stack([parts[:, pool].sum(1) for pool in groups], axis=1)
         seeds, seed_freedom = welch(by_pool, np.array([self.freedom[pool][0] for pool in groups]))
         spread, estimate = (items, item_freedom, seeds, seed_freedom), weights @ self.scores
-        half, half_90 = _half_width(0.05, *spread), _half_width(0.10, *spread)
+        half, half_90 = half_width(0.05, *spread), half_width(0.10, *spread)
         return {
             "estimate": estimate,
             "low": estimate - half,
@@ -67,7 +68,7 @@ class Sample:
         }
 
 
-def _half_width(p, items, item_freedom, seeds, seed_freedom) -> np.ndarray:
+def half_width(p, items, item_freedom, seeds, seed_freedom) -> np.ndarray:
     """Of the interval that misses with probability p: both half widths in quadrature."""
     of_items = items * stdtrit(item_freedom, 1 - p / 2) ** 2
     return np.sqrt(of_items + seeds * stdtrit(seed_freedom, 1 - p / 2) ** 2)
@@ -77,11 +78,11 @@ def _touching(distance: np.ndarray, *spread: np.ndarray) -> np.ndarray:
     """The p at which the half width is a distance from zero, at least 1e-12."""
 
     def beyond(log_p, distance, *spread):
-        return _half_width(np.exp(log_p), *spread) - distance
+        return half_width(np.exp(log_p), *spread) - distance
 
     bracket = np.full_like(distance, np.log(_LEAST_P)), np.zeros_like(distance)
     root = elementwise.find_root(beyond, bracket, args=(distance, *spread)).x
-    far = _half_width(_LEAST_P, *spread) <= distance
+    far = half_width(_LEAST_P, *spread) <= distance
     return np.where(distance == 0, 1.0, np.where(far, _LEAST_P, np.exp(root)))
 
 
@@ -99,35 +100,24 @@ def welch(parts: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def sample(scores: ItemScores, weights: np.ndarray) -> Sample:
     """What one target says of a weighted sum over its languages [languages]."""
-    mean, seeds = scores.mean, scores.seeds
-    run_scores, squares = np.zeros(len(scores.runs)), np.zeros(len(seeds))
-    parts, freedom, items = [], [], 0
-    for block in scores.blocks:
-        used = weights[block.at] != 0
-        if not used.any():
-            continue
-        over = weights[block.at]
-        run_scores += over @ block.run_scores
-        influence = np.einsum("ulr,l->ur", block.influence[:, used], over[used]) / len(block.credit)
-        at_condition = influence @ mean
-        parts.append(at_condition.T @ at_condition)
-        freedom.append(block.freedom(over))
-        within = (influence**2).sum(0) @ mean - (at_condition**2).sum(0)
-        squares += within * seeds
-        items += int(block.items[:, used].max(1).sum())
-    variance, degrees = between_runs(run_scores, scores.runs, scores.conditions)
+    mean, seeds, by_unit = scores.mean, scores.seeds, scores.by_unit(weights)
+    at_condition = by_unit @ mean
+    residual = ((by_unit**2).sum(0) @ mean - (at_condition**2).sum(0)) * seeds
     for pool in pools(scores.conditions):
-        squares[pool] = squares[pool].sum() / max(1, (seeds[pool] - 1).sum())
+        residual[pool] = residual[pool].sum() / max(1, (seeds[pool] - 1).sum())
+    run_scores = weights @ scores.run_scores
+    variance, freedom = between_runs(run_scores, scores.runs, scores.conditions)
+    used = weights[scores.language] != 0
     return Sample(
         conditions=scores.conditions,
         scores=run_scores @ mean,
-        item_parts=np.array(parts),
-        item_freedom=np.array(freedom),
+        item_parts=(at_condition.T @ at_condition)[None],
+        item_freedom=np.array([scores.freedom(weights)]),
         seed_variance=variance,
-        residual=squares,
-        freedom=degrees,
+        residual=residual,
+        freedom=freedom,
         seeds=seeds,
-        items=items,
+        items=int(pd.Series(scores.items[used]).groupby(scores.unit[used]).max().sum()),
         runs=scores.runs,
         run_scores=run_scores,
     )

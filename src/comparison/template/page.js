@@ -2,7 +2,7 @@
 (() => {
   "use strict";
   const SHARED = ["language", "target", "analysis"];
-  const NARROW = 760; // pixels below which panels stand under one another
+  const NARROW = 640; // pixels below which panels stand under one another
   const bar = document.querySelector(".bar");
   const figures = [...document.querySelectorAll("figure[data-spec]")];
   const chosen = {};
@@ -132,6 +132,7 @@
   let timer;
   addEventListener("resize", () => {
     clearTimeout(timer);
+    if (matchMedia("print").matches) return; // paper shows what the screen showed, scaled
     if (innerWidth !== width && specs.length) timer = setTimeout(() => { width = innerWidth; draw(); }, 250);
   });
 })();

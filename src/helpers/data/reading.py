@@ -82,7 +82,7 @@ def read_labels(task: Task, data_dir: Path | None) -> list[str]:
     for language in task.trained_in:
         rows, _ = sources.read(task, "train", language, data_dir)
         for row in rows:
-            tags = row.get(task.columns["labels"]) if isinstance(row, dict) else None
+            tags = row.get(task.columns.get("labels", "labels")) if isinstance(row, dict) else None
             names.update(tag for tag in tags or [] if isinstance(tag, str))
     return [*sorted(names), UNSEEN]
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from helpers.encoders import hardware
 from helpers.formats.labels import IGNORED
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384}
@@ -81,9 +80,3 @@ def batches(features: list[dict], budget: int) -> Iterator[list[int]]:
         rows += sequences
     if batch:
         yield batch
-
-
-def micro_batches(items: list[dict]) -> list[list[dict]]:
-    """A training batch in micro-batches of like length; one within the budget stays as it is."""
-    parts = list(batches(items, TRAINING_BUDGET[hardware.device().type]))
-    return [[items[i] for i in part] for part in parts] if len(parts) > 1 else [items]

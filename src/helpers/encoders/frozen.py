@@ -109,6 +109,8 @@ def _texts(study: Study, name: str, tokenizer: PreTrainedTokenizerFast) -> list[
                     wanted[task.name, "train", None, most, seed, length] = task
                 most = values.validation_examples
                 wanted[task.name, "validation", None, most, 0, length] = task
+        if scored is None:
+            continue
         for code in condition.languages:
             wanted[scored.name, scored.evaluate, code, None, 0, values.max_length] = scored
     texts: dict[tuple, None] = {}

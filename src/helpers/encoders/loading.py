@@ -46,8 +46,6 @@ def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     where, folder = f"encoder {size.encoder}", local_folder(size.encoder)
     if not folder and (os.environ.get(MIRROR) or is_path(size.encoder)):
         expected = "expected a model folder or a hub id"
-        if size.encoder == "demo/encoder":
-            expected = "`python demo/encoder.py` makes it"
         raise StudyError(f"{where}: no folder with a config.json there; {expected}")
     model, tokenizer = load(folder or size.encoder)
     tokens, rows = len(tokenizer), len(families.words(model))
@@ -86,8 +84,8 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
     model, tokenizer = pretrained(size)
     adapters.targets(model, size)  # what is wrong there is said now
     for phase, task in study.trainings(untrained=True):
-        settings = study.hyperparameters(phase, name, task)
-        families.check(model, settings, f"{study.path}: {phase} {task}, size {name}")
+        values = study.hyperparameters(phase, name, task)
+        families.check(model, values, f"{study.path}: {phase} {task}, size {name}")
     settings = study.encoder_settings(name)
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
     texts, kept = _texts(study), None
@@ -144,8 +142,8 @@ def load(
     """
     if adapters.are_in(folder):
         base = read_json(Path(folder) / adapters.CONFIG)["base_model_name_or_path"]
-        model, tokenizer = load(base, dropout)
-        return adapters.merge(model, Path(folder)), tokenizer
+        model, whole = load(base, dropout)
+        return adapters.merge(model, Path(folder)), whole
     try:
         config = AutoConfig.from_pretrained(folder)
         family = families.family(config)

@@ -94,11 +94,10 @@ def build(
     encoder: PreTrainedModel,
     before: EncoderModel | None = None,
 ) -> EncoderModel:
-    """A model for a stage: that of the stage ``before`` where it has the same outputs."""
+    """A model for a stage: that of the stage ``before`` where its outputs mean the same."""
     values, pooling = condition.hyperparameters, condition.encoder.pooling
     shapes = {name: formats.of(task).head(task) for name, task in stage.tasks.items()}
-    shape = shapes.get(stage.name)
-    if before and shape and before.shape == shape:
+    if before and _same_outputs(before, stage):
         return before
     if before is None:
         precision = hardware.precision(condition.precision, condition.data.parent)
@@ -113,9 +112,18 @@ def build(
         model: EncoderModel = EncoderWithHeads(encoder, heads)
     else:
         model = EncoderWithHead(encoder, *shapes[stage.name], pooling, values.dropout)
+        model.labels = stage.tasks[stage.name].labels
     encoder.get_input_embeddings().weight.requires_grad_(values.train_embeddings)
     model.freeze(values.frozen_layers)
     return model
+
+
+def _same_outputs(model: EncoderModel, stage: Stage) -> bool:
+    """Whether a model's head fits the next stage: choices have one output, labels go by name."""
+    task = stage.tasks.get(stage.name)
+    if task is None or model.shape != formats.of(task).head(task):
+        return False
+    return model.shape[1] < 3 or model.labels == task.labels
 
 
 def untrained(

@@ -12,7 +12,8 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArg
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from helpers import formats
-from helpers.encoders.batches import collate, collate_labels, micro_batches
+from helpers.encoders import families
+from helpers.encoders.batches import TRAINING_BUDGET, batches, collate, collate_labels
 from helpers.formats.labels import IGNORED
 from helpers.study import Hyperparameters
 from helpers.study.files import write_whole
@@ -49,14 +50,38 @@ class StageTrainer(Trainer):
         super().__init__(
             train_dataset=examples.batches,
             eval_dataset=examples.batches,
-            data_collator=lambda drawn: training_parts(examples, drawn[0]),
+            data_collator=list,
             **options,
         )
+        self.budget = TRAINING_BUDGET[self.args.device.type]
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        """Micro-batches go through the model one by one; their gradients add up to the batch's."""
-        step = super().training_step
-        return sum(step(model, part, num_items_in_batch) for part in inputs)
+        """Micro-batches go through the model one by one; their gradients add up to the batches'.
+
+        Where memory runs out the step is done again in micro-batches of half the size, and at last
+        with gradient checkpointing. Neither changes what is learned.
+        """
+        random_states = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+        try:
+            parts = [part for drawn in inputs for part in self.parts(drawn, len(inputs))]
+            return sum(super(StageTrainer, self).training_step(model, part) for part in parts)
+        except torch.OutOfMemoryError:
+            if self.budget > 1:
+                self.budget //= 2
+            elif self.model.encoder.is_gradient_checkpointing:
+                raise
+            else:
+                families.checkpoint_gradients(self.model.encoder)
+        model.zero_grad()
+        torch.cuda.empty_cache()
+        torch.set_rng_state(random_states[0])
+        torch.cuda.set_rng_state_all(random_states[1])
+        return self.training_step(model, inputs)
+
+    def parts(self, drawn: dict, batches: int) -> list[dict]:
+        """The micro-batches of one of the batches that an update is made of."""
+        parts = training_parts(self.examples, drawn, self.budget)
+        return [{**part, "share": part["share"] / batches} for part in parts]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """A micro-batch's part of the batch's loss."""
@@ -88,17 +113,24 @@ def loss(model: Any, part: dict, examples: Examples) -> torch.Tensor:
     return formats.of(task).loss(model(**inputs), labels)
 
 
-def training_parts(examples: Examples, drawn: dict) -> list[dict]:
-    """A batch as micro-batches: tensors, the component, and their share of the batch's labels."""
+def training_parts(examples: Examples, drawn: dict, budget: int | None = None) -> list[dict]:
+    """A batch as micro-batches: tensors, the component, and their share of the batch's labels.
+
+    Each has at most ``budget`` tokens, padding included, or one item.
+    """
     component, items = drawn["component"], drawn["batch"]
     validation = examples.validation.get(component)
     together = validation and formats.of(validation.task).head(validation.task)[0] == "vector"
-    parts = [items] if together else micro_batches(items)  # vectors are compared with each other
-    batches = [{**collate(part, examples.pad), "labels": collate_labels(part)} for part in parts]
-    counts = [int((batch["labels"] != IGNORED).sum()) for batch in batches]
+    parts = [items]
+    if budget and not together:  # vectors are compared with each other
+        parts = [[items[i] for i in part] for part in batches(items, budget)]
+    if len(parts) == 1:
+        parts = [items]  # in the order in which they were drawn
+    tensors = [{**collate(part, examples.pad), "labels": collate_labels(part)} for part in parts]
+    counts = [int((batch["labels"] != IGNORED).sum()) for batch in tensors]
     return [
         {**batch, "component": component, "share": count / sum(counts)}
-        for batch, count in zip(batches, counts, strict=True)
+        for batch, count in zip(tensors, counts, strict=True)
         if count
     ]
 
@@ -109,9 +141,8 @@ def arguments(values: Hyperparameters, steps: int, seed: int, folder: str) -> Tr
     return TrainingArguments(
         output_dir=folder,
         max_steps=steps,
-        per_device_train_batch_size=1,  # an item of the data set is a whole batch
+        per_device_train_batch_size=values.gradient_accumulation,  # an item is a whole batch
         train_sampling_strategy="sequential",
-        gradient_accumulation_steps=values.gradient_accumulation,
         learning_rate=values.learning_rate,
         warmup_steps=round(values.warmup * steps),
         lr_scheduler_type="linear",

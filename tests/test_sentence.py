@@ -1,0 +1,172 @@
+"""The sentence says what the numbers say, and no more; other people's figures stand beside."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from simulated import simulated_study
+
+import comparison
+from comparison import ComparisonError, Plan, Size, Target
+from comparison.contrasts import DOUBLING
+
+SIZES = {"base": Size("the small one"), "large": Size("the large one")}
+RUNS = [(size, task, "nli", 1) for size in SIZES for task in ("none", "qa")]
+LANGUAGES = ["en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi"]
+
+
+def table(estimate: float, low: float, high: float, seeds: int = 3, analysis="all runs"):
+    place = {"target": "nli", "language": "zero-shot", "analysis": analysis, "intermediate": "qa"}
+    ends = {"estimate": estimate, "low": low, "high": high, "seeds": seeds}
+    ends |= {"low_90": low + 0.1 * (high - low), "high_90": high - 0.1 * (high - low)}
+    rows = [{"quantity": "scale_effect", "size": "large - base", **ends}]
+    for size, gain in (("base", 0.5), ("large", 0.5 + estimate)):
+        rows.append({"quantity": "gain", "size": size, "estimate": gain})
+        rows.append({"quantity": "score", "size": size, "estimate": 60.0})
+    return pd.DataFrame(rows).assign(**place)
+
+
+def runs(collapsed: int = 0) -> pd.DataFrame:
+    down = [True] * collapsed + [False] * (4 - collapsed)
+    frame = pd.DataFrame(RUNS, columns=["size", "intermediate", "target", "seed"])
+    return frame.assign(collapsed=down)
+
+
+def sentence(effects, collapsed=0, planned=(), margin=1.0) -> str:
+    targets = {"nli": Target()}
+    plan = Plan(SIZES, ["none", "qa"], targets, [*RUNS, *planned], margin=margin)
+    return comparison.summary_sentence(effects, runs(collapsed), plan)
+
+
+def test_a_difference_is_told_in_two_sentences():
+    assert sentence(table(1.3, 0.4, 2.2)) == (
+        "From the small one to the large one, intermediate training on qa gains 1.3 more points "
+        "[0.4, 2.2] zero-shot on nli (gains: +0.5 at base, +1.8 at large). "
+        "The larger encoder gains more."
+    )
+    fewer = sentence(table(-2.0, -3.1, -0.9))
+    assert "gains 2.0 fewer points [0.9, 3.1]" in fewer and fewer.endswith("encoder gains less.")
+
+
+@pytest.mark.parametrize(
+    ("ends", "seeds", "verdict"),
+    [
+        ((1.3, -0.4, 3.0), 3, "not distinguishable from zero: the larger encoder may gain more"),
+        ((0.1, -0.9, 1.1), 3, "The difference is smaller than 1 point either way."),
+        ((5.0, 1.0, 9.0), 1, "With one seed this is only a hint: 3 points of noise are assumed."),
+    ],
+)
+def test_nothing_is_claimed_beyond_the_interval(ends, seeds, verdict):
+    text = sentence(table(*ends, seeds=seeds))
+    assert verdict in text and "gains more." not in text
+
+
+def test_the_margin_is_the_studys():
+    assert "smaller than" not in sentence(table(0.1, -0.9, 1.1), margin=0.5)
+    assert "smaller than 2.5 points either way" in sentence(table(0.1, -2, 2), margin=2.5)
+
+
+def test_an_incomplete_study_says_what_is_missing():
+    gone = [("large", "mt", "nli", 1)]
+    nothing = sentence(table(np.nan, np.nan, np.nan, seeds=0), planned=gone)
+    assert nothing.startswith("There is no answer yet: 1 of 5 runs are not finished")
+    assert sentence(table(1.3, 0.4, 2.2), planned=gone).endswith("1 of 5 runs are not finished.")
+    assert "no zero-shot gain: that takes `none`" in sentence(table(np.nan, np.nan, np.nan))
+
+
+def test_collapsed_runs_are_counted_and_the_other_answer_is_given():
+    left = table(4.0, 1.0, 7.0, analysis="without collapsed")
+    steady = sentence(pd.concat([table(5.0, 1.0, 9.0), left]), collapsed=1)
+    assert "The larger encoder gains more. 1 of 4 runs collapsed" in steady
+    assert steady.endswith("leaving it out gives +4.0 points [1.0, 7.0].")
+    for other in (left.assign(low=-1.0), left.assign(estimate=np.nan)):
+        text = sentence(pd.concat([table(5.0, 1.0, 9.0), other]), collapsed=2)
+        assert "only if collapsed runs are counted" in text and "gains more." not in text
+    assert text.endswith("without them too few remain to tell.")
+
+
+def test_a_study_of_one_size_tells_its_gain():
+    study = simulated_study({"nli": ("en", "de")}, ("none", "qa"), ("base",), gain={"base": 25.0})
+    text = comparison.summary_sentence(comparison.effects(*study), study[1])
+    assert text.startswith("With base, intermediate training on qa gains +")
+    assert text.endswith("It helps.")
+
+
+def test_three_sizes_are_told_as_a_curve():
+    gain = {"small": 0.0, "base": 6.0, "large": 12.0}
+    study = simulated_study(
+        {"nli": ("en", "de", "sw")}, ("none", "qa"), tuple(gain), items=2000, gain=gain, seed_sd=0.2
+    )
+    plan = Plan.of(study[1], dict(zip(gain, (1e6, 2e6, 4e6), strict=True)))
+    effects = comparison.effects(*study, plan)
+    text = comparison.summary_sentence(effects, study[1], plan)
+    assert "for each doubling of the parameters (gains: " in text
+    assert "We see no difference between the first and the last doubling" in text
+    effects.loc[effects["quantity"] == "bend", ["estimate", "low", "high"]] = [-3.0, -4.0, -2.0]
+    text = comparison.summary_sentence(effects, study[1], plan)
+    assert "The last doubling brings less than the first (−3.0 points [−4.0, −2.0])." in text
+    assert set(effects.query("quantity == 'slope'")["size"]) == {DOUBLING}
+
+
+def test_the_headline_of_many_tasks_and_targets_is_the_mean_over_all():
+    study = simulated_study(items=50)
+    effects = comparison.effects(*study)
+    text = comparison.summary_sentence(effects, study[1])
+    assert "on 2 tasks (nli, qa) gains" in text and "on 2 targets (nli, copa)" in text
+    row = effects.query("quantity == 'scale_effect' and intermediate == 'all' and target == 'all'")
+    estimate = row.query("language == 'zero-shot'")["estimate"].iloc[0]
+    assert f"{abs(estimate):.1f} " in text
+
+
+def test_every_catalogued_language_has_its_figures(tmp_path):
+    figures = comparison.languages().set_index("language")
+    known = "ar bg bn de el en es et fi fr hi ht id it ja ko nl qu ro ru sw ta te th tr ur vi zh"
+    columns = ["pretraining_gib", "syntactic_distance"]
+    assert figures.loc[known.split(), columns].notna().all(axis=None) and figures.index.is_unique
+    (tmp_path / "mine.csv").write_text("language,speakers\nen,1\n")
+    with pytest.raises(ComparisonError, match=r"mine\.csv: found no column pretraining_gib"):
+        comparison.languages(tmp_path / "mine.csv")
+
+
+def test_gains_that_fall_with_distance_correlate_negatively():
+    figures = comparison.languages().sort_values("syntactic_distance").query("language != 'en'")
+    codes = [*figures["language"][:12], "en", "zero-shot"]
+    place = {"quantity": "gain", "size": "base", "intermediate": "qa", "target": "nli"}
+    effects = pd.DataFrame({"language": codes, "estimate": [*np.linspace(5, 1, 12), 99, 99]})
+    effects = effects.assign(analysis="all runs", **place)
+    explained = comparison.explain_gains(effects, figures).set_index("figure")
+    row = explained.loc["syntactic_distance"]
+    assert row["n"] == 12 and row["rho"] < -0.9 and row["p"] < 0.01
+    assert comparison.explain_gains(effects[:4], figures).empty
+
+
+def test_published_figures_stand_beside_scores_of_the_same_encoder_and_languages_only():
+    study = simulated_study({"xnli": (*LANGUAGES, "zh")}, ("none", "qa"), items=50)
+    results = comparison.results(*study)
+    encoders = {"base": "FacebookAI/xlm-roberta-base", "large": "mirror/xlm-roberta-large/"}
+    sizes = {name: Size(name, encoder) for name, encoder in encoders.items()}
+    plan = Plan(sizes, ["none", "qa"], {"xnli": Target()}, [])
+    beside = comparison.beside_published(results, plan).query("differs == ''")
+    assert set(beside["language"]) == {*LANGUAGES, "zh", "every"} and beside["ours"].notna().all()
+    both = beside[(beside["language"] == "every") & (beside["size"] == "base")]
+    rows = results.query("size == 'base' and intermediate == 'none' and language != 'zero-shot'")
+    assert both["ours"].iloc[0] == pytest.approx(rows["score"].mean())
+    cut = {name: Size(name, size.encoder, layers=3) for name, size in sizes.items()}
+    targets = {"xnli": Target()}
+    assert comparison.beside_published(results, Plan(cut, ["none"], targets, [])).empty
+    few = results[results["language"].isin(["en", "de", "sw"])]
+    apart = comparison.beside_published(few, plan).set_index(["intermediate", "language"])[
+        "differs"
+    ]
+    assert set(apart["none", "every"]) == {"over 15 languages, ours over 3"}
+    assert set(apart["none", "zh"]) == {"it is not evaluated in this study"}
+    assert set(apart["best per target", "every"]) == {"no run after best per target"}
+
+
+def test_a_file_of_rows_joins_the_published_figures(tmp_path):
+    rows, path = comparison.published().head(1).assign(value=12.3), tmp_path / "published.csv"
+    rows.to_csv(path, index=False)
+    both = comparison.published(path)
+    assert both["value"].iloc[-1] == 12.3 and len(both) == len(comparison.published()) + 1
+    rows.drop(columns="note").to_csv(path, index=False)
+    with pytest.raises(ComparisonError, match=r"published\.csv: found no column 'note'; expected"):
+        comparison.published(path)
