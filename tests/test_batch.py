@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -16,13 +17,15 @@ import pytest
 import yaml
 from conftest import write_study
 from stress import start
+from study import write_settings
 
+import comparison
 from helpers.study import NONE, Study, sweeps
 
-RATES = {"base": [1e-6, 1e-2], "large": [3e-6, 2e-2]}
+RATES = [1e-6, 1e-2]
 FEW = {"batch_size": 4, "max_length": 32, "evaluations": 2}
 CHANGES = {
-    "sweep": {"learning_rates": RATES["base"], "sizes": {"large": RATES["large"]}, "seeds": [7]},
+    "sweep": {"learning_rates": RATES, "seeds": [7]},
     "phases": {"intermediate": {"steps": 4, **FEW}, "target": {"steps": 12, **FEW}},
 }
 
@@ -32,7 +35,8 @@ def root(tiny_sources, tmp_path_factory) -> Path:
     """A folder with a tiny study, finished in `a b/2024_06`, and what its batch printed."""
     root = tmp_path_factory.mktemp("batch")
     (root / "sources").symlink_to(tiny_sources)
-    write_study(root, tiny_sources, **CHANGES).rename(root / "a b.yaml")
+    size = {"encoder": str(tiny_sources / "encoder"), "title": "tiny", "pooling": "mean"}
+    write_study(root, tiny_sources, sizes={"12": size}, **CHANGES).rename(root / "a b.yaml")
     assert start(Path("a b.yaml"), root, "2024_06").wait() == 0, (root / "2024_06.log").read_text()
     return root
 
@@ -70,22 +74,18 @@ def test_every_condition_leaves_an_executed_notebook_and_the_results_of_its_seed
         assert settings == {"settings": condition.settings, "seeds": condition.seeds}
     log = (root / "2024_06.log").read_text()
     assert (study.folder / "report.html").exists() and f"report: {study.folder}" in log
-    assert re.search(r"\n\d\d:\d\d:\d\d  7 of 7 notebooks done\n", log)
+    assert re.search(r"\n\d\d:\d\d:\d\d  4 of 4 notebooks done\n", log)
 
 
 def test_every_run_has_the_rate_that_is_best_on_english_validation(root):
-    study = load(root)
-    for size, rates in RATES.items():
-        means = {}
-        for trial in sweeps.trials(study, size):
-            selection = json.loads((trial.seed_folder(7) / "scores.json").read_text())["selection"]
-            assert (selection["split"], selection["language"]) == ("validation", "en")
-            means[trial.hyperparameters.learning_rate] = selection["score"]
-        assert [*means] == rates
-        best = max(rates, key=means.__getitem__)
-        for condition in study.conditions():
-            if condition.size == size:
-                assert condition.hyperparameters.learning_rate == best
+    study, means = load(root), {}
+    for trial in sweeps.trials(study, "12"):
+        selection = json.loads((trial.seed_folder(7) / "scores.json").read_text())["selection"]
+        assert (selection["split"], selection["language"]) == ("validation", "en")
+        means[trial.hyperparameters.learning_rate] = selection["score"]
+    assert [*means] == RATES
+    best = max(RATES, key=means.__getitem__)
+    assert {c.hyperparameters.learning_rate for c in study.conditions()} == {best}
 
 
 def test_a_finished_batch_makes_nothing_again_and_needs_no_torch(root, tmp_path):
@@ -96,39 +96,51 @@ def test_a_finished_batch_makes_nothing_again_and_needs_no_torch(root, tmp_path)
     assert times(root) == before
 
 
+def test_a_notebook_whose_results_are_lost_is_made_again(root, tmp_path):
+    for name in ("a b.yaml", "tasks.yaml"):
+        shutil.copy(root / name, tmp_path)
+    shutil.copytree(root / "2024_06", tmp_path / "2024_06")
+    study = load(tmp_path)
+    before = times(tmp_path)
+    shutil.rmtree(study.folder / "12/choices/pairs/seed-1")
+    (study.folder / "12/encoder/run.json").write_text("half")
+    write_settings(study)
+    gone = {name for name in before.keys() - times(tmp_path).keys() if "seed" not in name}
+    assert gone == {"12/notebook.ipynb", "12/choices/pairs/notebook.ipynb"}
+
+
 def test_only_what_depends_on_a_change_is_made_again_and_a_failure_stops_nothing_else(root):
-    """An added seed, another recipe for one training, lost results and a broken encoder."""
-    params, study = root / "a b.yaml", load(root)
+    """An added seed, whose results cannot be written, and another recipe for one training."""
+    params, before = root / "a b.yaml", times(root)
     raw = yaml.safe_load(params.read_text())
-    raw["seeds"] = [1, 2]
-    raw["overrides"] = [{"size": "large", "phase": "intermediate", "set": {"steps": 5}}]
+    raw["seeds"] = {"none": [1, 2], "others": [1]}
+    raw["overrides"] = [{"phase": "intermediate", "set": {"steps": 5}}]
     params.write_text(yaml.safe_dump(raw))
-    changed = load(root)
-    for size in ("base", "large"):  # nothing is shown under settings that it was not made with
-        condition = changed.condition(size, "choices", "pairs")
-        assert condition.is_complete(1) == (size == "base") and not condition.is_complete(2)
-    shutil.rmtree(study.folder / "base/none/pairs/seed-1")
-    (study.folder / "base/choices/seed-1/encoder/config.json").write_text("{}")
-    before = times(root)
+    study = load(root)
+    none, choices = (study.condition("12", name, "pairs") for name in (NONE, "choices"))
+    assert none.is_complete(1) and not none.is_complete(2)
+    assert not choices.is_complete(1)  # nothing is shown under settings that it was not made with
+    study.write_record()
+    assert [run.intermediate for run in comparison.read_study(study.folder)[1].itertuples()] == [
+        NONE
+    ]
+    none.seed_folder(2).write_text("a file where the folder should be")
     (root / "2024_06.log").unlink()
     assert start(params, root, "2024_06").wait() == 1
-    after = times(root)
-    failed = "base/choices/pairs/notebook.ipynb"
-    kept = {name for name, time in before.items() if after.get(name) == time}
-    assert {name for name in kept if name.endswith("scores.json") and "sweep" not in name} == {
-        "base/choices/seed-1/scores.json",
-        "base/choices/pairs/seed-1/scores.json",
-        "large/none/pairs/seed-1/scores.json",
+    kept = {name for name, time in before.items() if times(root).get(name) == time}
+    assert {name for name in before.keys() - kept if "settings" not in name} == {
+        "12/choices/notebook.ipynb",
+        "12/choices/seed-1/encoder/model.safetensors",
+        "12/choices/seed-1/scores.json",
+        "12/choices/pairs/notebook.ipynb",
+        "12/choices/pairs/seed-1/scores.json",
+        "12/none/pairs/notebook.ipynb",
     }
-    assert {"base/notebook.ipynb", "large/notebook.ipynb", "base/sweep/notebook.ipynb"} <= kept
-    assert failed not in after
-    assert all(
-        changed.condition(s, i, "pairs").is_complete(2)
-        for s, i in [("large", NONE), ("large", "choices"), ("base", NONE)]
-    )
+    assert choices.is_complete(1) and not (none.folder / "notebook.ipynb").exists()
     log = (root / "2024_06.log").read_text()
     (line,) = [line for line in log.splitlines() if line.startswith("FAILED")]
-    assert failed in line and "config.json" in line
+    assert "12/none/pairs/notebook.ipynb: " in line and "seed-2" in line
+    assert "tiny is not complete" in log and "report: " in log
 
 
 def test_of_two_batches_on_one_study_the_second_ends_with_one_line(root):
@@ -157,10 +169,11 @@ def test_strings_and_numbers_reach_notebooks_as_they_are(tmp_path):
     cells = ["size = seeds = join = text = None", "print([size, seeds, join, text])"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.cells[0].metadata["tags"] = ["parameters"]
+    notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, tmp_path / "in.ipynb")
     given = {"size": ["12"], "seeds": ["1", "2"], "join": ["true"], "text": ["'\"; $(id) {x}"]}
     command = [
-        "python",
+        sys.executable,
         run_notebook.__file__,
         str(tmp_path / "in.ipynb"),
         str(tmp_path / "out.ipynb"),

@@ -268,8 +268,7 @@ def submit(slurm: Slurm, folder: Path, *more: str) -> subprocess.Popen:
         *(folder / "tiny.yaml", folder, "out", "--profile", str(ROOT / "profiles/slurm")),
         *("--slurm-no-account", "--slurm-status-command", "squeue"),
         *("--slurm-init-seconds-before-status-checks", "2", *more),
-        OMP_NUM_THREADS="1",
-        **slurm.environment,
+        **(slurm.environment | {"OMP_NUM_THREADS": "1"}),
     )
 
 
