@@ -55,7 +55,7 @@ lab: demo/encoder/config.json ## the notebooks in JupyterLab, with params and ou
 slides: .venv/installed ## a finished study as slides that open offline: outputs/NAME/slides.html
 	$(BIN)/python docs/write_slides.py "$(STUDY)"
 
-demo/encoder/config.json: demo/encoder.py | .venv/installed
+demo/encoder/config.json: | .venv/installed
 	$(BIN)/python demo/encoder.py demo/encoder
 
 .venv/installed: pyproject.toml constraints.txt
