@@ -116,7 +116,9 @@ def study(folder: Path) -> Path:
     conftest.tiny_sources.__wrapped__(Factory())
     recipe = {"steps": 300, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
     phases = dict.fromkeys(("intermediate", "target"), recipe | {"evaluations": 6})
+    size = {"encoder": str(folder / "sources/encoder"), "title": "tiny", "pooling": "mean"}
     changes = {"checkpoint_minutes": 0.01, "precision": "fp32", "seeds": [1, 2]}
+    changes |= {"sizes": {"base": size}}
     return conftest.write_study(folder / "params", folder / "sources", phases=phases, **changes)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import run_notebook
 import yaml
 from conftest import write_study
 from stress import start
@@ -164,8 +165,6 @@ def test_what_cannot_begin_is_one_line(root, tmp_path):
 
 def test_strings_and_numbers_reach_notebooks_as_they_are(tmp_path):
     """Sizes may be called 12; quotes and dollars are data."""
-    import run_notebook
-
     cells = ["size = seeds = join = text = None", "print([size, seeds, join, text])"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.cells[0].metadata["tags"] = ["parameters"]
@@ -183,3 +182,18 @@ def test_strings_and_numbers_reach_notebooks_as_they_are(tmp_path):
     subprocess.run(command, check=True)
     printed = nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].outputs[0].text
     assert printed.strip() == repr(["12", [1, 2], True, "'\"; $(id) {x}"])
+
+
+def test_notebooks_side_by_side_see_one_gpu_each_and_no_two_the_same(monkeypatch):
+    monkeypatch.setenv(run_notebook.GPUS, f"{os.getpid()},GPU-{os.getpid()}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    first, second = f"{os.getpid()}", f"GPU-{os.getpid()}"
+    (file,) = run_notebook.reserve_gpus(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == first
+    other = run_notebook.reserve_gpus(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == second
+    file.close()
+    again = run_notebook.reserve_gpus(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == first
+    for file in other + again:
+        file.close()
