@@ -12,6 +12,8 @@ from helpers.study.catalogue import StudyError, Task, unknown
 from helpers.study.files import read_json
 from helpers.study.params import Hyperparameters, Mixture, Size
 
+AGAIN = 1_000_000
+"""What is added to a seed to repeat its collapsed training: no study has seeds as large."""
 REPETITION = "retry"
 """In a collapsed run's folder: the results of its repetition under another seed."""
 MODEL = "model.safetensors"
@@ -151,7 +153,7 @@ class Condition:
                 yield Attempt(seed, folder, start)
             if self._to_repeat(folder):
                 repeated = folder / REPETITION if self.target else folder
-                yield Attempt(seed + self.next_seed, repeated, start, repeats=seed)
+                yield Attempt(seed + AGAIN, repeated, start, repeats=seed)
 
     def _to_repeat(self, folder: Path) -> bool:
         """Whether a run collapsed and its repetition is still to do.

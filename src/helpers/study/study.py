@@ -263,7 +263,6 @@ class Study(Strict):
             encoder=self.sizes[size],
             intermediate=intermediate,
             target=target,
-            next_seed=max(run.seed for run in self.runs()) + 1,
             hyperparameters=values,
             stages=[self._stage(size, task, values) for task in used],
             evaluated=self.labelled(target) if target else None,
