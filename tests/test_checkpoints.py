@@ -23,7 +23,7 @@ in batches of 4.
 def condition(sources, tmp_path) -> Condition:
     """A target that is trained on two tasks, one after the other, several epochs each."""
     recipe = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
-    recipe |= {"evaluations": 5}
+    recipe |= {"evaluations": 5, "train_embeddings": False}
     changes = {
         "targets": [{"task": "pairs", "train_on": ["choices", "pairs"]}],
         "phases": {"intermediate": recipe, "target": recipe},

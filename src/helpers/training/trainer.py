@@ -101,6 +101,10 @@ class StageTrainer(Trainer):
         folder = output_dir or self.args.output_dir
         write_whole(Path(folder) / SAFE_WEIGHTS_NAME, lambda path: save_file(weights, path))
 
+    def _issue_warnings_after_load(self, load_result) -> None:
+        """Say nothing of weights that a checkpoint lacks because they are not trained; the library
+        would ask for an attribute that only its own models have."""
+
 
 def loss(model: Any, part: dict, examples: Examples) -> torch.Tensor:
     """The mean loss over the labels of a micro-batch, in nats."""
