@@ -58,8 +58,6 @@ class Condition:
     intermediate: str
     target: str | None
     seeds: list[int]
-    next_seed: int
-    """Added to the seed of a collapsed training for its repetition; the sum is no run's seed."""
     hyperparameters: Hyperparameters
     stages: list[Stage]
     """What is trained on, in order; none for retrieval without training."""
