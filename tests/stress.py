@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +66,7 @@ def processes(name: str, kind: str = "") -> list[int]:
     return numbers
 
 
-def kill(numbers: list[int], number: int = signal.SIGKILL) -> None:
+def kill(numbers: Iterable[int], number: int = signal.SIGKILL) -> None:
     for process in numbers:
         try:
             os.kill(process, number)
