@@ -86,7 +86,7 @@ def show(rates: dict[str, list[float]]) -> None:
 def prediction(model, drawn, tokenizer) -> None:
     pad, items = tokenizer.pad_token_id, drawn.items
     halved = deepcopy(model).to(torch.bfloat16)
-    halved.encoder.precision = "fp32"
+    halved.precision = "fp32"
 
     def with_budget(budget: int, crossover: int = 256, which=model) -> int:
         batches.TOKEN_BUDGET["cpu"], hardware.CROSSOVER = budget, crossover
@@ -107,8 +107,8 @@ def prediction(model, drawn, tokenizer) -> None:
 def packed(items: list[dict], row: int) -> list[dict]:
     """Texts one after the other in rows, with a mask of blocks and positions of each text."""
     rows, own = [], []
-    for item in sorted(items, key=lambda item: -item["length"]):
-        if own and sum(map(len, own)) + item["length"] > row:
+    for item in sorted(items, key=lambda item: -batches.length(item)):
+        if own and sum(map(len, own)) + batches.length(item) > row:
             rows.append(own)
             own = []
         own.append(item["input_ids"][0])
