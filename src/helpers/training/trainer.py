@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from helpers import formats
 from helpers.encoders import families
@@ -33,6 +33,8 @@ def train(
         callbacks=[checkpoints, Progress(examples.stage.name)],
     )
     trainer.remove_callback(PrinterCallback)
+    if resumed:  # it would list the weights that are not trained, which a checkpoint lacks
+        logging.get_logger("transformers.trainer").setLevel(logging.ERROR)
     with checkpoints.signals():
         trainer.train(resume_from_checkpoint=resumed)
     if checkpoints.saved is None:
@@ -100,10 +102,6 @@ class StageTrainer(Trainer):
         weights = {name: w.contiguous() for name, w in trained_weights(self.model).items()}
         folder = output_dir or self.args.output_dir
         write_whole(Path(folder) / SAFE_WEIGHTS_NAME, lambda path: save_file(weights, path))
-
-    def _issue_warnings_after_load(self, load_result) -> None:
-        """Say nothing of weights that a checkpoint lacks because they are not trained; the library
-        would ask for an attribute that only its own models have."""
 
 
 def loss(model: Any, part: dict, examples: Examples) -> torch.Tensor:
