@@ -12,7 +12,6 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArg
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from helpers import formats
-from helpers.encoders import families
 from helpers.encoders.batches import TRAINING_BUDGET, batches, collate, collate_labels
 from helpers.formats.labels import IGNORED
 from helpers.study import Hyperparameters
@@ -73,7 +72,7 @@ class StageTrainer(Trainer):
             elif self.model.encoder.is_gradient_checkpointing:
                 raise
             else:
-                families.checkpoint_gradients(self.model.encoder)
+                self.model.encoder.activation_checkpointing_enable({"use_reentrant": False})
         model.zero_grad()
         torch.cuda.empty_cache()
         torch.set_rng_state(random_states[0])
