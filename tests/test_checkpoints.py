@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,12 +88,12 @@ def test_stopped_at_any_step_resumes_to_the_same_bits(condition, signal_after, n
 def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothing(
     condition, signal_after
 ):
-    again = Condition(**{**vars(condition), "retry_collapsed": True})
+    again = replace(condition, retry_collapsed=True)
     folder = again.seed_folder(1)
     (attempt,) = again.attempts()
     trained = train(again)
     trained.selection["collapsed"] = True
-    evaluation.write_run(again, attempt, trained, predict(again, trained))
+    evaluation.write(again, attempt, trained, predict(again, trained))
     assert not again.is_complete(1)
 
     signal_after(4, signal.SIGTERM)
@@ -110,13 +111,13 @@ def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothin
 
 
 def test_checkpoints_come_by_wall_time_and_none_outlives_the_run(condition):
-    often = Condition(**{**vars(condition), "checkpoint_minutes": 0.0})
+    often = replace(condition, checkpoint_minutes=0.0)
     folder = often.seed_folder(1)
     trained = train(often)
     (newest,) = (folder / checkpoints.FOLDER).glob("stage-*/checkpoint-*")
     assert newest.parent.name == "stage-1" and newest.name == f"checkpoint-{STEPS}"
     attempt = Attempt(1, folder, None)
-    evaluation.write_run(often, attempt, trained, predict(often, trained))
+    evaluation.write(often, attempt, trained, predict(often, trained))
     assert not (folder / checkpoints.FOLDER).exists()
 
 

@@ -3,6 +3,7 @@ the tasks.
 """
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 import yaml
 from conftest import TASKS, write_rows, write_study
 from running import prepare, run, train
+from torch.nn.functional import cross_entropy
 
 from helpers import data, encoders, training
-from helpers.study import Condition, Study, StudyError
+from helpers.study import Study, StudyError
 from helpers.study.params import Mixture
 from helpers.training.examples import MLM
 
@@ -69,7 +71,7 @@ def examples(study: Study, **values) -> training.Examples:
     """The examples of the mixture's one training, with other hyperparameters."""
     condition = study.condition("base", "both")
     changed = condition.hyperparameters.model_copy(update=values)
-    condition = Condition(**{**vars(condition), "hyperparameters": changed})
+    condition = replace(condition, hyperparameters=changed)
     (found,) = training.english(condition, encoders.load(condition.home)[1], 1)
     return found
 
@@ -97,7 +99,7 @@ def test_micro_batches_are_of_their_task_and_hold_all_of_it(study):
         rows = [
             ids[mask == 1].tolist()
             for part in parts
-            for ids, mask in zip(part["input_ids"], part["attention_mask"], strict=True)
+            for ids, mask in zip(*part["inputs"].values(), strict=True)
         ]
         drawn = [list(ids) for row in batch["batch"] for ids in row["input_ids"]]
         assert sorted(rows) == sorted(drawn)
@@ -128,7 +130,8 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary(study):
     condition = made.condition("base", "both")
     encoder, tokenizer = encoders.load(condition.home)
     model = training.build(condition, condition.stages[0], encoder)
-    loss = training.loss(model, training.training_parts(found, masked[0])[0], found)
+    model.component, (part,) = MLM, training.training_parts(found, masked[0])
+    loss = cross_entropy(model(**part["inputs"]), part["labels"])
     assert 0 < loss.item() < 3 * np.log(len(tokenizer))
     assert train(condition).log
 

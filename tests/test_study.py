@@ -118,7 +118,7 @@ def test_sizes_may_have_numbers_as_names(sources, tmp_path):
         ),
         ({"overrides": [{"set": {"stepz": 1}}]}, "stepz: unknown key"),
         ({"seeds": [1, 1]}, "seeds: [1, 1] names something twice"),
-        ({"seeds": []}, "seeds: found an empty list; expected at least one seed"),
+        ({"seeds": []}, "seeds: List should have at least 1 item"),
         ({"seeds": ["a"]}, "seeds.0: Input should be a valid integer"),
         ({"seeds": {"none": ["a"], "others": [1]}}, "seeds.none.0: Input should be"),
         (

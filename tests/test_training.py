@@ -3,6 +3,7 @@ result.
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,13 @@ from helpers.study import Attempt, Condition, Study
 from helpers.study.condition import AGAIN
 from helpers.training import examples as training_examples
 from helpers.training import fine_tuning
+from helpers.training.checkpoints import Checkpoints
 
 
 def changed(condition: Condition, **values) -> Condition:
     """A condition with other hyperparameters."""
     new = condition.hyperparameters.model_copy(update=values)
-    return Condition(**{**vars(condition), "hyperparameters": new})
+    return replace(condition, hyperparameters=new)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_the_encoder_is_handed_on_and_the_head_is_made_anew(study):
     before, _ = encoders.load(condition.home)
     (attempt,) = condition.attempts()
     trained = train(condition)
-    evaluation.write_intermediate(condition, attempt, trained)
+    evaluation.write(condition, attempt, trained)
     handed, _ = encoders.start(condition.home, condition.encoder_folder(1), 0.0)
     state = trained.model.encoder.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in handed.state_dict().items())
@@ -115,11 +117,14 @@ def test_a_run_leaves_three_files_that_agree(study):
     assert record["settings"] == condition.settings and record["cpu_seconds"] > 0
 
 
-def test_the_zero_shot_mean_leaves_out_the_languages_of_the_training_data(target):
-    condition = Condition(**{**vars(target), "trained_in": ["sw"]})
+def test_the_zero_shot_mean_leaves_out_the_languages_of_the_training_data(target, tmp_path):
+    condition = replace(target, trained_in=["sw"])
     rows = [("en", 1.0), ("de", 0.5), ("sw", 0.0)]
     table = pd.DataFrame(rows, columns=["language", "credit"]).assign(out_of=1.0)
-    assert evaluation.scores(condition, table, {})["zero_shot"] == pytest.approx(75.0)
+    attempt = Attempt(1, tmp_path, None)
+    trained = training.Training(None, None, checkpoints=Checkpoints(tmp_path, {}, 1))
+    scores = evaluation.write(condition, attempt, trained, table)
+    assert scores["zero_shot"] == pytest.approx(75.0)
 
 
 def test_a_collapsed_run_is_repeated_once_under_another_seed_and_both_are_kept(
@@ -243,8 +248,7 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
 def test_results_of_other_settings_do_not_count(study, target):
     run(target)
     assert target.is_complete(1)
-    other = {**target.settings, "precision": "bf16"}
-    assert not Condition(**{**vars(target), "settings": other}).is_complete(1)
+    assert not replace(target, precision="bf16").is_complete(1)
 
 
 def test_settings_follow_the_examples_that_were_read(study):

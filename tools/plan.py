@@ -95,7 +95,8 @@ def trained(study: Study, phase, size: str, name: str) -> tuple[int, int]:
     for stage in study.train_on(name) if phase == "target" else [name]:
         mixture = study.mixtures.get(stage)
         limit = min(settings.train_examples or math.inf, mixture.cap if mixture else math.inf)
-        texts = [text for text, *_ in mixture.texts(study.tasks)] if mixture else []
+        text = mixture.mlm.task if mixture and mixture.mlm else None
+        texts = [text] if text else []
         counts = dict.fromkeys([*study.components(stage), *texts], 0)
         for task in [*study.components(stage), *texts]:
             counts[task] = int(min(counts[task] + (rows(study, task) or 0), limit))

@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 import torch
+from IPython import get_ipython
 from safetensors.torch import load_file
 
 from helpers import data, encoders, formats
 from helpers.encoders import families, hardware
 from helpers.encoders.model import predict
-from helpers.study import Attempt, Condition, Size, StudyError, Task
+from helpers.study import Condition, Size, StudyError, Task
 from helpers.study.condition import MODEL
 from helpers.training import Training, build
 from helpers.training.fine_tuning import untrained
@@ -46,18 +47,16 @@ def model(condition: Condition, seed: int) -> Training:
     StudyError
         Its trained layers are not there.
     """
-    folder = condition.seed_folder(seed)
-    start = condition.before.encoder_folder(seed) if condition.before else None
-    encoder, tokenizer = encoders.start(condition.home, start, 0.0)
-    attempt = Attempt(seed, folder, start)
+    encoder, tokenizer = encoders.start(condition.home, condition.start(seed), 0.0)
     if not condition.stages:
-        return untrained(condition, attempt, encoder, tokenizer)
-    if not (folder / MODEL).is_file():
+        return Training(untrained(condition, encoder), tokenizer)
+    file = condition.seed_folder(seed) / MODEL
+    if not file.is_file():
         keep = "set keep_models: true in the study and run it again"
-        raise StudyError(f"{folder / MODEL}: not there; expected trained layers: {keep}")
+        raise StudyError(f"{file}: not there; expected trained layers: {keep}")
     whole = build(condition, condition.stages[-1], encoder)
-    whole.load_state_dict(load_file(folder / MODEL), strict=False)
-    return Training(whole.to(hardware.device()), tokenizer, {})
+    whole.load_state_dict(load_file(file), strict=False)
+    return Training(whole.to(hardware.device()), tokenizer)
 
 
 def reader(condition: Condition, seed: int) -> Training:
@@ -127,3 +126,9 @@ def say(
         if unknown := cut.count(tokenizer.unk_token_id):
             notes.append(f"{unknown} of {len(cut)} tokens of {text!r} are unknown")
     return dict(zip(task.labels, answer["probabilities"], strict=True)), notes
+
+
+def is_interactive() -> bool:
+    """Whether a person runs this notebook: the kernel's client would answer ``input()``."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is not None and kernel.get_parent()["content"]["allow_stdin"]

@@ -6,17 +6,5 @@ from helpers.study.catalogue import ENGLISH, NONE, ZERO_SHOT, StudyError, Task
 from helpers.study.condition import Attempt, Condition, Stage
 from helpers.study.study import Hyperparameters, Run, Size, Study
 
-__all__ = [
-    "ENGLISH",
-    "NONE",
-    "ZERO_SHOT",
-    "Attempt",
-    "Condition",
-    "Hyperparameters",
-    "Run",
-    "Size",
-    "Stage",
-    "Study",
-    "StudyError",
-    "Task",
-]
+__all__ = ["ENGLISH", "NONE", "ZERO_SHOT", "Attempt", "Condition", "Hyperparameters", "Run"]
+__all__ += ["Size", "Stage", "Study", "StudyError", "Task"]
