@@ -23,13 +23,7 @@ FIELDS = {"sentence_pair": ["text_a", "text_b"], "multiple_choice": ["context"]}
 
 
 def answers(condition: Condition, seed: int) -> pd.DataFrame:
-    """A finished run's predictions, each beside the texts of its item.
-
-    Raises
-    ------
-    StudyError
-        The run is not finished.
-    """
+    """A finished run's predictions, each beside the texts of its item, or a StudyError."""
     file = condition.seed_folder(seed) / "predictions.parquet"
     if not file.exists() or condition.evaluated is None:
         raise StudyError(f"{file}: not there; expected a finished run")
@@ -39,47 +33,29 @@ def answers(condition: Condition, seed: int) -> pd.DataFrame:
     return predictions.merge(items[["language", "id", *new]], on=["language", "id"])
 
 
-def model(condition: Condition, seed: int) -> Training:
-    """A finished run's fine-tuned model, as the study kept it (``keep_models``).
-
-    Raises
-    ------
-    StudyError
-        Its trained layers are not there.
-    """
-    encoder, tokenizer = encoders.start(condition.home, condition.start(seed), 0.0)
-    if not condition.stages:
-        return Training(untrained(condition, encoder), tokenizer)
-    file = condition.seed_folder(seed) / MODEL
-    if not file.is_file():
-        keep = "set keep_models: true in the study and run it again"
-        raise StudyError(f"{file}: not there; expected trained layers: {keep}")
-    whole = build(condition, condition.stages[-1], encoder)
-    whole.load_state_dict(load_file(file), strict=False)
-    return Training(whole.to(hardware.device()), tokenizer)
-
-
 def reader(condition: Condition, seed: int) -> Training:
-    """A finished run's model with the whole vocabulary of its encoder, for texts of any kind.
+    """A finished run's kept model, with the whole vocabulary of its encoder for texts of any kind.
 
     A trimmed model would cut a word that the study never met into single characters. Rows of tokens
-    that it did meet are the run's own.
-
-    Raises
-    ------
-    StudyError
-        The study keeps no models, or the run is not finished.
+    that it did meet are the run's own. Raises StudyError where no model was kept (``keep_models``).
     """
-    trained = model(condition, seed)
-    kept = encoders.kept_ids(condition.home)
-    if kept is not None:
-        encoder: Any = trained.model.encoder
-        pretrained, trained.tokenizer = _vocabulary(condition.encoder.encoder)
-        trained_rows = families.words(encoder).detach()
-        rows = pretrained.to(trained_rows, copy=True)
-        rows[kept] = trained_rows
+    encoder, tokenizer = encoders.start(condition.home, condition.start(seed), 0.0)
+    if condition.stages:
+        file = condition.seed_folder(seed) / MODEL
+        if not file.is_file():
+            keep = "set keep_models: true in the study and run it again"
+            raise StudyError(f"{file}: not there; expected trained layers: {keep}")
+        model = build(condition, condition.stages[-1], encoder)
+        model.load_state_dict(load_file(file), strict=False)
+    else:
+        model = untrained(condition, encoder)
+    if (kept := encoders.kept_ids(condition.home)) is not None:
+        words, tokenizer = _vocabulary(condition.encoder.encoder)
+        trained = families.words(encoder).detach()
+        rows = words.to(trained, copy=True)
+        rows[kept] = trained
         encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
-    return trained
+    return Training(model.to(hardware.device()), tokenizer)
 
 
 @lru_cache(maxsize=1)
@@ -94,12 +70,8 @@ def say(
 ) -> tuple[dict[str, float], list[str]]:
     """Probabilities of the task's labels for one item, and notes on what was not read of it.
 
-    ``texts`` are the two sentences of a pair, or a context and its choices.
-
-    Raises
-    ------
-    StudyError
-        The task has another format, or the number of texts is wrong, or one is empty.
+    ``texts`` are the two sentences of a pair, or a context and its choices; another format, another
+    number of them or an empty one is a StudyError.
     """
     if task.format not in FIELDS:
         raise StudyError(f"task {task.name}: format {task.format}; expected {' or '.join(FIELDS)}")

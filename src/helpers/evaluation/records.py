@@ -49,7 +49,9 @@ def write(
     elif condition.target is None:
         if attempt.repeats is not None:
             scores["repeats"] = read_json(folder / "scores.json")["selection"]
-        _write_encoder(condition, folder, trained)
+        save = partial(encoders.save, trained.model.encoder, trained.tokenizer)
+        kept = encoders.kept_ids(condition.home)
+        write_whole(folder / "encoder", lambda beside: save(beside, kept))
     (folder / "scores.json").unlink(missing_ok=True)  # of other settings than the new run.json
     write_json(folder / "run.json", _record(condition, attempt, trained))
     write_json(folder / "scores.json", scores)
@@ -66,13 +68,6 @@ def _write_predictions(
     (folder / MODEL).unlink(missing_ok=True)
     if condition.keeps_model:
         write_whole(folder / MODEL, partial(save_file, trained_weights(trained.model)))
-
-
-def _write_encoder(condition: Condition, folder: Path, trained: Training) -> None:
-    encoder, kept = trained.model.encoder, encoders.kept_ids(condition.home)
-    write_whole(
-        folder / "encoder", lambda beside: encoders.save(encoder, trained.tokenizer, beside, kept)
-    )
 
 
 def _record(condition: Condition, attempt: Attempt, trained: Training) -> dict:

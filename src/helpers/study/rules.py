@@ -8,13 +8,7 @@ from helpers.study.catalogue import NONE, StudyError, unknown
 
 
 def check(study) -> None:
-    """Check a :class:`helpers.study.Study` as a whole.
-
-    Raises
-    ------
-    StudyError
-        One line: the file, the key, what was found and what was expected.
-    """
+    """Check a study as a whole; the first thing that is wrong is a :class:`StudyError`."""
     rules = (_folder_names, _encoders, _known_names, _targets, _mixtures, _sweep)
     for rule in (*rules, _hyperparameters):
         for wrong in rule(study):
@@ -92,7 +86,8 @@ def _sweep(study) -> Iterator[str]:
 def _hyperparameters(study) -> Iterator[str]:
     """Asking for them checks them; those of a mixture's parts say where texts are cut."""
     trainings = study.trainings(untrained=True)
-    parts = [("intermediate", task) for m in study.mixtures.values() for task in m.tasks]
+    names = [name for phase, name in trainings if phase == "intermediate"]
+    parts = [("intermediate", task) for name in names for task in study.components(name)]
     for (name, size), (phase, task) in product(study.sizes.items(), [*trainings, *parts]):
         frozen = study.hyperparameters(phase, name, task).frozen_layers
         if size.layers and frozen > size.layers:  # of a whole encoder phase 1 knows
