@@ -121,27 +121,28 @@ def test_checkpoints_come_by_wall_time_and_none_outlives_the_run(condition):
     assert not (folder / checkpoints.FOLDER).exists()
 
 
-def test_a_checkpoint_that_is_unfinished_or_of_other_settings_is_never_used(
-    condition, signal_after
-):
+@pytest.fixture
+def stopped(condition, signal_after):
+    """The checkpoint of a training that was stopped."""
     signal_after(4, signal.SIGTERM)
     with pytest.raises(Stopped):
         train(condition)
     (newest,) = condition.seed_folder(1).glob(".checkpoint/stage-*/checkpoint-*")
-    settings = {**condition.settings, "seed": 1}
-    assert checkpoints.Checkpoints(condition.seed_folder(1), settings, 1).saved == newest
-    other = {**settings, "seed": 2}
-    assert checkpoints.Checkpoints(condition.seed_folder(1), other, 1).saved is None
-    (newest / "progress.json").unlink()  # as if the process had been killed while it wrote
-    assert checkpoints.Checkpoints(condition.seed_folder(1), settings, 1).saved is None
+    return newest
 
 
-def test_a_checkpoint_holds_no_pickle_that_runs_code(condition, signal_after):
-    signal_after(4, signal.SIGTERM)
-    with pytest.raises(Stopped):
-        train(condition)
-    (newest,) = condition.seed_folder(1).glob(".checkpoint/stage-*/checkpoint-*")
-    names = {path.name for path in newest.iterdir()}
+def test_a_checkpoint_that_is_unfinished_or_of_other_settings_is_never_used(condition, stopped):
+    def saved(seed: int):
+        settings = {**condition.settings, "seed": seed}
+        return checkpoints.Checkpoints(condition.seed_folder(1), settings, 1).saved
+
+    assert saved(seed=1) == stopped and saved(seed=2) is None
+    (stopped / "progress.json").unlink()  # as if the process had been killed while it wrote
+    assert saved(seed=1) is None
+
+
+def test_a_checkpoint_holds_no_pickle_that_runs_code(stopped):
+    names = {path.name for path in stopped.iterdir()}
     archives = {name for name in names if name.endswith((".pt", ".pth", ".bin", ".pkl"))}
     assert archives == {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
-    torch.load(newest / "optimizer.pt", weights_only=True)
+    torch.load(stopped / "optimizer.pt", weights_only=True)
