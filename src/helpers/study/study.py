@@ -8,25 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from helpers.study import catalogue, rules, sweeps
+from helpers.study import catalogue, params, rules, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.condition import Condition, Stage, digests
 from helpers.study.files import project, read_json, write_json
-from helpers.study.params import (
-    Hyperparameters,
-    Mixture,
-    Needs,
-    Notebook,
-    Override,
-    Phase,
-    Run,
-    Seeds,
-    Size,
-    Sweep,
-    Target,
-    Values,
-    once,
-)
+from helpers.study.params import Hyperparameters, Phase, Run
 
 LAYOUT = "0.3"
 """Version of the layout of the outputs; results of another one are refused."""
@@ -41,15 +27,15 @@ class Study(Strict):
     description: str
     catalogue: str = "tasks.yaml"
     data_dir: str | None = None
-    sizes: Annotated[dict[Name, Size], Field(min_length=1)]
-    intermediate: Annotated[list[Name], Field(min_length=1), once]
-    mixtures: dict[Name, Mixture] = {}
+    sizes: Annotated[dict[Name, params.Size], Field(min_length=1)]
+    intermediate: Annotated[list[Name], Field(min_length=1), params.once]
+    mixtures: dict[Name, params.Mixture] = {}
     variants: dict[Name, Name] = {}
-    targets: Annotated[list[Target], Field(min_length=1)]
-    seeds: Seeds
-    phases: dict[Phase, Values]
-    overrides: list[Override] = []
-    sweep: Annotated[Sweep, Field(default=None)]
+    targets: Annotated[list[params.Target], Field(min_length=1)]
+    seeds: params.Seeds
+    phases: dict[Phase, params.Values]
+    overrides: list[params.Override] = []
+    sweep: Annotated[params.Sweep, Field(default=None)]
     trim: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     margin: PositiveFloat = 1.0
@@ -59,7 +45,7 @@ class Study(Strict):
     retry_collapsed: bool = False
     keep_models: bool = False
     checkpoint_minutes: NonNegativeFloat = 15.0
-    cluster: dict[Notebook, Needs] = {}
+    cluster: dict[params.Notebook, params.Needs] = {}
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
@@ -110,7 +96,7 @@ class Study(Strict):
         folder = self.data_dir or os.environ.get("DATA_DIR")
         return Path(folder).expanduser() if folder else None
 
-    def target(self, name: str) -> Target:
+    def target(self, name: str) -> params.Target:
         """The study's use of the target task ``name``."""
         targets = {target.task: target for target in self.targets}
         if name not in targets:
@@ -177,9 +163,9 @@ class Study(Strict):
             cells += condition.trained_cells + condition.evaluated_cells
         return list(dict.fromkeys((task.name, split, language) for task, split, language in cells))
 
-    def needs(self, phase: Notebook) -> Needs:
+    def needs(self, phase: params.Notebook) -> params.Needs:
         """What a notebook of ``phase`` asks of a cluster. By default phase 1 needs no GPU."""
-        return self.cluster.get(phase) or Needs(gpus=int(phase != "encoder"))
+        return self.cluster.get(phase) or params.Needs(gpus=int(phase != "encoder"))
 
     def conditions(self, *sizes: str) -> list[Condition]:
         """Every condition of phases 2 and 3, of these sizes or of all."""
@@ -305,9 +291,9 @@ class Study(Strict):
         }
 
     def _target_record(self, name: str) -> dict:
-        task, amounts = self.tasks[name], {}
-        for size in self.sizes:
-            amounts[size] = self.hyperparameters("target", size, name).train_examples
+        recipes = {size: self.hyperparameters("target", size, name) for size in self.sizes}
+        amounts = {size: recipe.train_examples for size, recipe in recipes.items()}
+        task = self.tasks[name]
         return {
             "format": task.format,
             "metric": task.metric,
