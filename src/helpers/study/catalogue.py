@@ -207,9 +207,7 @@ class Task(Source):
         if values != labels:
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
         if self.skip_labels and self.format not in ("sentence_pair", "multiple_choice"):
-            raise ValueError(
-                f"skip_labels: not for {self.format}, whose examples have no one label"
-            )
+            raise ValueError(f"skip_labels: not for {self.format}: no one label an example")
         if self.unseen_label and (self.format != "tagging" or self.labels):
             raise ValueError("unseen_label: expected for tagging alone, and without labels")
         return self
