@@ -260,3 +260,13 @@ def test_a_run_that_starts_before_its_intermediate_training_says_what_to_run_fir
         encoders.start(condition.home, condition.start(7), 0.0)
     with pytest.raises(StudyError, match="unknown seed '9'; expected one of 1"):
         list(condition.attempts([9]))
+
+
+@pytest.mark.parametrize(
+    ("score", "majority", "collapsed"),
+    [(33.0, 33.3, True), (39.9, 33.3, True), (40.1, 33.3, False), (94.5, 94.0, True)],
+)
+def test_a_training_collapsed_if_it_corrects_less_than_a_tenth_of_a_constants_errors(
+    score, majority, collapsed
+):
+    assert fine_tuning.is_collapsed(score, majority) is collapsed

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import data, formats
-from helpers.formats.mining import nearest
+from helpers.formats.retrieval import neighbours
 from helpers.study import ENGLISH, Task
 
 
@@ -42,8 +42,8 @@ def retrieval(vectors: dict[str, np.ndarray]) -> pd.DataFrame:
     rows = []
     for language in (code for code in vectors if code != ENGLISH):
         for layer, states in enumerate(vectors[language]):  # unit vectors: products are cosines
-            right = nearest(vectors[ENGLISH][layer], states)[0] == np.arange(len(states))
-            rows.append((language, layer, 100 * right.mean()))
+            closest = neighbours(vectors[ENGLISH][layer], states, 1)[0][:, 0]
+            rows.append((language, layer, 100 * np.mean(closest == np.arange(len(states)))))
     return pd.DataFrame(rows, columns=["language", "layer", "accuracy"])
 
 

@@ -307,7 +307,7 @@ class Study(Strict):
     def check_layout(self) -> None:
         """Refuse outputs of another layout with a :class:`StudyError`."""
         encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
-        is_old = any("settings" not in record for record in encoders)
+        is_old = any(record and "settings" not in record for record in encoders)
         if is_old or read_json(self.folder / "study.json").get("layout", LAYOUT) != LAYOUT:
             expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
