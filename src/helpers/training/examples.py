@@ -4,7 +4,7 @@ All batches of a training are planned before it begins, by a random generator of
 a training that is stopped and resumed goes on with the batch that it would have taken.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Validation:
 
 
 @dataclass
-class Batches(Sequence):
+class Batches:
     """Batches in the order that a training takes them: (component, item numbers) each."""
 
     plan: list[tuple[str, np.ndarray]]
@@ -53,7 +53,7 @@ class Batches(Sequence):
     def __len__(self):
         return len(self.plan)
 
-    def __getitem__(self, index) -> dict:
+    def __getitem__(self, index: int) -> dict:
         component, numbers = self.plan[index]
         batch = [self.items[component][number] for number in numbers]
         if component == MLM:  # the same tokens are hidden when a training resumes here

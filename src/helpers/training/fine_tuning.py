@@ -13,7 +13,14 @@ from helpers.training.checkpoints import Checkpoints
 from helpers.training.examples import MLM, Examples
 from helpers.training.trainer import StageTrainer
 
-UNSELECTED = {"task": None, "split": None, "language": None, "score": None, "majority": None}
+UNSELECTED: dict[str, Any] = {
+    "task": None,
+    "split": None,
+    "language": None,
+    "score": None,
+    "majority": None,
+}
+UNSELECTED |= {"n": 0, "collapsed": False}
 """The selection of what is not trained."""
 LEARNED = 0.1
 
@@ -50,16 +57,15 @@ def fine_tune(
     values, settings = condition.hyperparameters, {**condition.settings, "seed": attempt.seed}
     checkpoints = Checkpoints(attempt.folder, settings, condition.checkpoint_minutes)
     if not examples:
-        model = untrained(condition, encoder)
-        layer = model.layer or len(families.layers(encoder))
-        record = {"seed": attempt.seed, "precision": model.precision, "layer": layer}
-        selection = {**UNSELECTED, "n": 0, "collapsed": False}
-        return Training(model, tokenizer, selection, [], record, checkpoints)
+        reader = untrained(condition, encoder)
+        layer = reader.layer or len(families.layers(encoder))
+        record = {"seed": attempt.seed, "precision": reader.precision, "layer": layer}
+        return Training(reader, tokenizer, UNSELECTED, [], record, checkpoints)
     if values.learning_rate is None:
         wrong = "no learning rate yet; expected the sweep to run first (notebook sweep)"
         raise StudyError(f"{condition.study}: {condition.title}: {wrong}")
     states = encoders.frozen_states(condition.home, encoder, values.frozen_layers)
-    model = None
+    model: Any = None
     for number, part in enumerate(examples):
         set_seed(attempt.seed)
         model = build(condition, part.stage, encoder, model)
@@ -91,6 +97,7 @@ def build(
 ) -> EncoderModel:
     """A model for a stage: that of the stage ``before`` where its outputs mean the same."""
     values, pooling = condition.hyperparameters, condition.encoder.pooling
+    shapes: dict[str, tuple[str, int]]
     shapes = {name: formats.of(task).head(task) for name, task in stage.tasks.items()}
     if before is None:
         precision = hardware.precision(condition.precision, condition.data.parent)
