@@ -145,7 +145,7 @@ def test_published_figures_stand_beside_scores_of_the_same_encoder_and_languages
     encoders = {"base": "FacebookAI/xlm-roberta-base", "large": "mirror/xlm-roberta-large/"}
     sizes = {name: Size(name, encoder) for name, encoder in encoders.items()}
     plan = Plan(sizes, ["none", "qa"], {"xnli": Target()}, [])
-    beside = comparison.beside_published(results, plan).query("differs == ''")
+    beside = comparison.beside_published(results, plan).dropna(subset=["ours"])
     assert set(beside["language"]) == {*LANGUAGES, "zh", "every"} and beside["ours"].notna().all()
     both = beside[(beside["language"] == "every") & (beside["size"] == "base")]
     rows = results.query("size == 'base' and intermediate == 'none' and language != 'zero-shot'")
@@ -154,12 +154,8 @@ def test_published_figures_stand_beside_scores_of_the_same_encoder_and_languages
     targets = {"xnli": Target()}
     assert comparison.beside_published(results, Plan(cut, ["none"], targets, [])).empty
     few = results[results["language"].isin(["en", "de", "sw"])]
-    apart = comparison.beside_published(few, plan).set_index(["intermediate", "language"])[
-        "differs"
-    ]
-    assert set(apart["none", "every"]) == {"over 15 languages, ours over 3"}
-    assert set(apart["none", "zh"]) == {"it is not evaluated in this study"}
-    assert set(apart["best per target", "every"]) == {"no run after best per target"}
+    apart = comparison.beside_published(few, plan).dropna(subset=["ours"])
+    assert set(apart["language"]) == {"en", "de", "sw"}  # no mean over fewer languages
 
 
 def test_a_file_of_rows_joins_the_published_figures(tmp_path):
