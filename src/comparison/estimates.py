@@ -185,25 +185,21 @@ def headline(effects: pd.DataFrame) -> pd.Series:
     On the zero-shot score, over all intermediate tasks and targets: the slope where there is one,
     else the scale effect of the last size against the first, or the gain of a single size.
     """
-    sizes = effects.loc[effects["quantity"] == "score", "size"].unique()
-    quantity, size = "gain", sizes[-1]
-    if (effects["quantity"] == "slope").any():
-        quantity, size = "slope", contrasts.DOUBLING
-    elif len(sizes) > 1:
-        quantity, size = "scale_effect", f"{sizes[-1]} - {sizes[0]}"
-    rows = (effects["quantity"] == quantity) & (effects["size"] == size)
-    rows &= effects["language"] == ZERO_SHOT
-    for column in ("intermediate", "target"):
-        rows &= (effects[column] == ALL) | (effects.loc[rows, column].nunique() == 1)
-    return rows
+    names = NAMES[:3]
+    asked = list(effects[names].drop_duplicates().itertuples(index=False))
+    row = contrasts.headline(asked)
+    if row is None:
+        return pd.Series(False, effects.index)
+    over = (effects["target"] == ALL) | (effects["target"].nunique() == 1)
+    return (effects[names] == row).all(axis=1) & (effects["language"] == ZERO_SHOT) & over
 
 
 def checked(
     predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
 ) -> tuple[pd.DataFrame, Plan]:
     """Runs that were asked for, with every column that the comparison needs, and the plan."""
-    needed = {"predictions": [*RUN, "language", "id", "credit", "out_of"], "runs": RUN}
-    for (name, columns), table in zip(needed.items(), (predictions, runs), strict=True):
+    items_of_runs = [*RUN, "language", "id", "credit", "out_of"]
+    for name, table, columns in (("predictions", predictions, items_of_runs), ("runs", runs, RUN)):
         lacking = ", ".join(column for column in columns if column not in table)
         if lacking:
             expected = ", ".join(columns)
@@ -211,10 +207,8 @@ def checked(
     for size, intermediate, target, seed in runs.loc[runs.duplicated(RUN), RUN].to_numpy():
         run = f"{size}/{intermediate}/{target}/seed-{seed}"
         raise ComparisonError(f"runs: {run} is there twice; expected once")
-    defaults = {"metric": "score", "collapsed": False, "repeats": np.nan}
-    runs = runs.assign(**{name: value for name, value in defaults.items() if name not in runs})
-    runs = runs.assign(collapsed=runs["collapsed"].astype(bool))
+    optional = {"metric": "score", "collapsed": False, "repeats": np.nan}
+    runs = pd.DataFrame(optional, runs.index).assign(**runs).astype({"collapsed": bool})
     plan = plan or Plan.of(runs[runs["repeats"].isna()])
     asked = {run[:3] for run in plan.runs}
-    names = runs[RUN[:3]].itertuples(index=False, name=None)
-    return runs[np.array([name in asked for name in names], bool)], plan
+    return runs[pd.MultiIndex.from_frame(runs[RUN[:3]]).isin(asked)], plan
