@@ -54,10 +54,10 @@ class Accuracy(evaluate.Metric):
 
 def located() -> Path:
     """The script, and on stderr a line if it is of another version; exits with one if missing."""
-    path = Path(given := os.environ.get("RUN_XNLI", ""))
+    path = Path(os.environ.get("RUN_XNLI", ""))
     if not path.is_file():
         sys.exit(
-            f"RUN_XNLI: found {given!r}, expected the path of examples/pytorch/"
+            f"RUN_XNLI: found {str(path)!r}, expected the path of examples/pytorch/"
             f"text-classification/run_xnli.py from transformers' repository, tag "
             f"v{version('transformers')}"
         )
@@ -93,18 +93,17 @@ def prepare(folder: Path, train: list[dict], test: list[dict]) -> None:
 def measured(script: Path, folder: Path, flags: dict, steps: int, predicted: int) -> dict:
     """Seconds of training and prediction as the script reports them, memory, saved bytes."""
     at = folder / f"out-{steps}"
-    given = {
-        **AS_IT_COMES,
-        **flags,
+    options = AS_IT_COMES | flags
+    options |= {
         "model_name_or_path": str(folder / "full"),
         "output_dir": str(at),
         "max_steps": str(steps),
         "max_predict_samples": str(predicted),
     }
     if not torch.cuda.is_available():
-        given["use_cpu"] = "True"  # else the library takes bf16 on a GPU only
+        options["use_cpu"] = "True"  # else the library takes bf16 on a GPU only
     command = [sys.executable, str(script)]
-    for name, value in given.items():
+    for name, value in options.items():
         command += [f"--{name}", value]
     memory = run(command, folder)
     seconds = {

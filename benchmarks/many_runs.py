@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from helpers.study import NONE, Study
 from helpers.study.files import write_json
 
-SIZES = {"base": "base", "large": "large", "xl": "xl", "xxl": "xxl"}
+SIZES = ["base", "large", "xl", "xxl"]
 LANGUAGES = ["en", "ar", "bg", "de", "el", "es", "et", "fi", "fr", "hi", "id", "it", "ja", "ko"]
 LANGUAGES += ["ru", "sw", "ta", "th", "tr", "ur", "vi", "zh"]
 PAIRS = {
@@ -50,8 +50,8 @@ def write(
         "description": "results that are made up",
         "data_dir": str(folder / "files"),
         "sizes": {
-            name: {"encoder": f"FacebookAI/xlm-roberta-{kind}", "title": name, "pooling": "cls"}
-            for name, kind in [*SIZES.items()][:sizes]
+            name: {"encoder": f"FacebookAI/xlm-roberta-{name}", "title": name, "pooling": "cls"}
+            for name in SIZES[:sizes]
         },
         "intermediate": [NONE, *names],
         "targets": aims,
