@@ -3,8 +3,8 @@
 ``RUN_XNLI`` says where the file lies: examples/pytorch/text-classification/run_xnli.py of the
 library's repository, at the tag of the installed version. The wheel does not have it.
 
-What it asks the hub for lies where it looks first: the data as a folder of its name in the working
-directory (``xnli``, in newer versions ``facebook/xnli``), the metric in evaluate's module cache.
+Data and metric lie where it looks before the hub: ``xnli`` or ``facebook/xnli`` in the working
+directory, and evaluate's module cache.
 """
 
 import json
@@ -54,10 +54,11 @@ class Accuracy(evaluate.Metric):
 
 def located() -> Path:
     """The script, and on stderr a line if it is of another version; exits with one if missing."""
-    path = Path(os.environ.get("RUN_XNLI", ""))
+    value = os.environ.get("RUN_XNLI", "")
+    path = Path(value)
     if not path.is_file():
         sys.exit(
-            f"RUN_XNLI: found {str(path)!r}, expected the path of examples/pytorch/"
+            f"RUN_XNLI: found {value!r}, expected the path of examples/pytorch/"
             f"text-classification/run_xnli.py from transformers' repository, tag "
             f"v{version('transformers')}"
         )

@@ -30,8 +30,7 @@ PAIRS = {
     "citation": "made up",
     "sizes": {"train": 10_000, "validation": 1000, "test": 1000},
 }
-NOTEBOOK_BYTES = 150_000
-"""What a run's executed notebook takes, pictures and all."""
+NOTEBOOK_BYTES = 150_000  # pictures and all
 
 
 def write(

@@ -8,9 +8,9 @@ batches for prediction, and bf16 where asked); and this project. Both get the sa
 pairs. Each recipe trains and predicts two counts of examples, and the difference counts: what a
 process does once is in neither figure.
 
-Rounds are added to those that the folder ``--out`` holds. Texts are pairs of SICK and SNLI (``nli``), or half
-SICK and half Cosmos QA (``mixed``), where HUB_MIRROR and DATA_DIR are set, and of the mini
-benchmark elsewhere. The weights of XLM-R base's shape are random: what they say does not matter.
+Rounds are added to those in the folder ``--out``. Texts are pairs of SICK and SNLI (``nli``), or
+half SICK and half Cosmos QA (``mixed``), where HUB_MIRROR and DATA_DIR are set, else of the mini
+benchmark. The weights of XLM-R base's shape are random: what they say does not matter.
 """
 
 import argparse
@@ -49,7 +49,6 @@ UNITS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--first", type=int, default=1, help="number of the first round")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=[*ENCODERS])
     parser.add_argument("--texts", nargs="+", choices=["nli", "mixed"], default=["nli", "mixed"])
@@ -67,7 +66,7 @@ def main() -> None:
             folder = prepare(Path(scratch) / f"{size}-{texts}", size, texts)
             turn = number % len(options.recipes)
             order = options.recipes[turn:] + options.recipes[:turn]
-            named = {"encoder": ENCODERS[size], "texts": texts, "round": options.first + number}
+            named = {"encoder": ENCODERS[size], "texts": texts, "round": number + 1}
             for measured in round_of(script, folder, order, named):
                 rows += measured
                 pd.DataFrame(rows).to_csv(kept, index=False)
@@ -147,8 +146,8 @@ def peer(script: Path, folder: Path, recipe: str) -> dict[str, float]:
 
 def ours(folder: Path, precision: str, *more: str) -> dict[str, float]:
     """This project's measures."""
-    program = str(Path(__file__).with_name("recipes.py"))
-    command = [sys.executable, program, str(folder), precision, str(PAIRS // BATCH), *more]
+    program = [sys.executable, str(Path(__file__).with_name("recipes.py"))]
+    command = [*program, str(folder), precision, str(PAIRS // BATCH), *more]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
