@@ -214,6 +214,14 @@ def make_encoder(folder: Path, layers: int = 2, family: str = "XLMRoberta") -> N
     fast.save_pretrained(folder)
 
 
+@pytest.fixture(scope="session")
+def tokenizer(tiny_sources):
+    """The tokenizer of the tiny encoder."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_sources / "encoder")
+
+
 def write_study(folder: Path, sources: Path, **changes) -> Path:
     """A study file and its catalogue in ``folder``; ``changes`` replace keys of the study."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +66,7 @@ def processes(name: str, kind: str = "") -> list[int]:
     return numbers
 
 
-def kill(numbers: list[int], number: int = signal.SIGKILL) -> None:
+def kill(numbers: Iterable[int], number: int = signal.SIGKILL) -> None:
     for process in numbers:
         try:
             os.kill(process, number)
@@ -116,7 +117,9 @@ def study(folder: Path) -> Path:
     conftest.tiny_sources.__wrapped__(Factory())
     recipe = {"steps": 300, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
     phases = dict.fromkeys(("intermediate", "target"), recipe | {"evaluations": 6})
+    size = {"encoder": str(folder / "sources/encoder"), "title": "tiny", "pooling": "mean"}
     changes = {"checkpoint_minutes": 0.01, "precision": "fp32", "seeds": [1, 2]}
+    changes |= {"sizes": {"base": size}}
     return conftest.write_study(folder / "params", folder / "sources", phases=phases, **changes)
 
 

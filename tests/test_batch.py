@@ -14,10 +14,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import run_notebook
 import yaml
 from conftest import write_study
 from stress import start
-from study import write_settings
 
 import comparison
 from helpers.study import NONE, Study, sweeps
@@ -100,13 +100,16 @@ def test_a_notebook_whose_results_are_lost_is_made_again(root, tmp_path):
     for name in ("a b.yaml", "tasks.yaml"):
         shutil.copy(root / name, tmp_path)
     shutil.copytree(root / "2024_06", tmp_path / "2024_06")
+    (tmp_path / "sources").symlink_to(root / "sources")
     study = load(tmp_path)
     before = times(tmp_path)
     shutil.rmtree(study.folder / "12/choices/pairs/seed-1")
     (study.folder / "12/encoder/run.json").write_text("half")
-    write_settings(study)
+    assert start(Path("a b.yaml"), tmp_path, "2024_06", "--dry-run").wait() == 0
     gone = {name for name in before.keys() - times(tmp_path).keys() if "seed" not in name}
     assert gone == {"12/notebook.ipynb", "12/choices/pairs/notebook.ipynb"}
+    log = (study.folder / "snakemake.log").read_text()
+    assert all(f"Missing output files: {study.folder}/{name}" in log for name in gone)
 
 
 def test_only_what_depends_on_a_change_is_made_again_and_a_failure_stops_nothing_else(root):
@@ -164,8 +167,6 @@ def test_what_cannot_begin_is_one_line(root, tmp_path):
 
 def test_strings_and_numbers_reach_notebooks_as_they_are(tmp_path):
     """Sizes may be called 12; quotes and dollars are data."""
-    import run_notebook
-
     cells = ["size = seeds = join = text = None", "print([size, seeds, join, text])"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.cells[0].metadata["tags"] = ["parameters"]
@@ -183,3 +184,18 @@ def test_strings_and_numbers_reach_notebooks_as_they_are(tmp_path):
     subprocess.run(command, check=True)
     printed = nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].outputs[0].text
     assert printed.strip() == repr(["12", [1, 2], True, "'\"; $(id) {x}"])
+
+
+def test_notebooks_side_by_side_see_one_gpu_each_and_no_two_the_same(monkeypatch):
+    monkeypatch.setenv(run_notebook.GPUS, f"{os.getpid()},GPU-{os.getpid()}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    first, second = f"{os.getpid()}", f"GPU-{os.getpid()}"
+    (file,) = run_notebook.reserve_gpus(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == first
+    other = run_notebook.reserve_gpus(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == second
+    file.close()
+    again = run_notebook.reserve_gpus(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == first
+    for file in other + again:
+        file.close()

@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from helpers import data, encoders
 from helpers.encoders import families
-from helpers.encoders.batches import batches, collate, training_items
+from helpers.encoders.batches import batches, collate, length, training_items
 from helpers.study import Size, Study, StudyError
 from helpers.study.architectures import faults
 
@@ -212,13 +212,13 @@ def test_embeddings_are_unit_vectors_of_every_layer_and_leave_the_encoder_as_it_
 def test_a_batch_in_parts_is_the_same_sequences_with_the_same_labels():
     tags = {"input_ids": [[5, 6], [7]], "labels": [[0, 1], [2]], "token_type_ids": [[0, 1], [0]]}
     items = training_items([tags, {**tags, "input_ids": [[8, 9, 5], [6]]}])
-    assert [item["length"] for item in items] == [2, 1, 3, 1]
+    assert [length(item) for item in items] == [2, 1, 3, 1]
     assert items[0] == {
-        "input_ids": [[5, 6]], "token_type_ids": [[0, 1]], "labels": [[0, 1]], "length": 2,
+        "input_ids": [[5, 6]], "token_type_ids": [[0, 1]], "labels": [[0, 1]],
     }  # fmt: skip
     parts = [[items[i] for i in part] for part in batches(items, 3)]
     assert [len(part) for part in parts] == [1, 1, 2]
-    assert sorted(i["length"] for part in parts for i in part) == [1, 1, 2, 3]
+    assert sorted(length(i) for part in parts for i in part) == [1, 1, 2, 3]
 
 
 def test_a_missing_model_folder_is_one_line():

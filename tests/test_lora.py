@@ -112,8 +112,8 @@ def test_weights_in_bf16_and_checkpoints_change_no_bit(home, monkeypatch):
     frugal, again = trained(home, "bf16", gradient_checkpointing=True)
     assert frugal.encoder.is_activation_checkpointing and again == losses
     encoder, _ = encoders.load(home, dropout=0.1)
-    whole = encoders.EncoderModel(encoder).eval()
     encoders.adapt(encoder, size(home, tuning="full"), "bf16")
+    whole = encoders.EncoderModel(encoder).eval()
     rounded, _ = encoders.load(home, dropout=0.1)
     encoders.adapt(rounded, size(home), "bf16")
     batch = inputs(encoders.load(home)[1])

@@ -80,7 +80,7 @@ def test_outputs_of_another_version_are_refused_in_one_line(tiny_study, tmp_path
     study = Study.load(tiny_study, tmp_path / "outputs")
     data.prepare(study)
     (study.encoder_folder("base")).mkdir(parents=True)
-    (study.encoder_folder("base") / "run.json").write_text("{}")
+    (study.encoder_folder("base") / "run.json").write_text('{"parameters": {}}')
     with pytest.raises(StudyError, match=r"another version .*; expected layout 0.3; remove"):
         study.write_record()
 

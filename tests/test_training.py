@@ -16,6 +16,7 @@ from helpers.data import reading
 from helpers.encoders import EncoderWithHead
 from helpers.encoders import batches as batching
 from helpers.study import Attempt, Condition, Study
+from helpers.study.condition import AGAIN
 from helpers.training import examples as training_examples
 from helpers.training import fine_tuning
 
@@ -130,7 +131,7 @@ def test_a_collapsed_run_is_repeated_once_under_another_seed_and_both_are_kept(
     run_notebook("3_target", size="base", intermediate="none", target="pairs", join=True)
     results = evaluation.finished(target)
     assert [result["selection"]["collapsed"] for result in results.values()] == [True, False]
-    assert list(results) == [1, 1 + target.next_seed]
+    assert list(results) == [1, 1 + AGAIN]
 
 
 def test_a_collapsed_intermediate_training_is_repeated_and_the_repetition_is_handed_on(
@@ -273,3 +274,13 @@ def test_an_attempt_names_its_seed_and_where_it_starts(study):
     assert list(condition.attempts(again=True)) == [Attempt(1, condition.seed_folder(1), None)]
     with pytest.raises(Exception, match="unknown seed '9'; expected one of 1"):
         list(condition.attempts([9]))
+
+
+@pytest.mark.parametrize(
+    ("score", "majority", "collapsed"),
+    [(33.0, 33.3, True), (39.9, 33.3, True), (40.1, 33.3, False), (94.5, 94.0, True)],
+)
+def test_a_training_collapsed_if_it_corrects_less_than_a_tenth_of_a_constants_errors(
+    score, majority, collapsed
+):
+    assert fine_tuning.is_collapsed(score, majority) is collapsed

@@ -160,12 +160,13 @@ def snakemake(
         return 1
     except KeyboardInterrupt:
         print("stopping after a checkpoint (a second signal stops at once)", file=sys.stderr)
-        try:
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait()
-            wait_for_all(log)
-        except KeyboardInterrupt:
-            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just ended
+            try:
+                os.killpg(process.pid, signal.SIGINT)
+                process.wait()
+                wait_for_all(log)
+            except KeyboardInterrupt:
+                os.killpg(process.pid, signal.SIGKILL)
         raise
 
 

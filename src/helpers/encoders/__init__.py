@@ -5,15 +5,7 @@ layers, its vocabulary trimmed, the states of its frozen layers kept; heads; pre
 from helpers.encoders import hardware
 from helpers.encoders.adapters import adapt
 from helpers.encoders.frozen import frozen_states
-from helpers.encoders.loading import (
-    kept_ids,
-    load,
-    parameters,
-    prepare,
-    pretrained,
-    save,
-    start,
-)
+from helpers.encoders.loading import kept_ids, load, prepare, pretrained, save, start
 from helpers.encoders.model import (
     EncoderModel,
     EncoderWithHead,
@@ -26,25 +18,6 @@ from helpers.encoders.model import (
 )
 from helpers.encoders.trimming import fertility, trim
 
-__all__ = [
-    "EncoderModel",
-    "EncoderWithHead",
-    "EncoderWithHeads",
-    "Head",
-    "MaskedHead",
-    "adapt",
-    "embed",
-    "fertility",
-    "frozen_states",
-    "hardware",
-    "kept_ids",
-    "load",
-    "parameters",
-    "predict",
-    "prepare",
-    "pretrained",
-    "retrieval_layer",
-    "save",
-    "start",
-    "trim",
-]
+__all__ = ["EncoderModel", "EncoderWithHead", "EncoderWithHeads", "Head", "MaskedHead", "adapt"]
+__all__ += ["embed", "fertility", "frozen_states", "hardware", "kept_ids", "load", "predict"]
+__all__ += ["prepare", "pretrained", "retrieval_layer", "save", "start", "trim"]

@@ -1,8 +1,7 @@
 """How an encoder's weights are held in training: adapters, bf16, gradient checkpointing.
 
-Low-rank adapters (LoRA, Hu et al. 2022) are the ``peft`` library's: an encoder's own weights stay
-as they are, and each linear layer learns a product of two small matrices that is added to its own.
-What is handed on from an intermediate task is these matrices.
+Low-rank adapters (LoRA, Hu et al. 2022) are the ``peft`` library's: each linear layer learns a
+product of two small matrices that is added to its own weights, and only these are handed on.
 """
 
 import warnings
@@ -18,15 +17,14 @@ from helpers.study import Size, StudyError
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # peft asks for it
 
 CONFIG = "adapter_config.json"
-"""In a folder that holds an adapter, as the library names it."""
+"""In a folder that holds an adapter rather than a whole encoder, as the library names it."""
 
 
 def adapt(encoder: PreTrainedModel, size: Size, precision: str, train: bool = True) -> None:
     """Prepare an encoder for training as its size says, or (``train`` false) for reading alone.
 
-    Precision, adapters and rounded weights are set here together: what computes with the encoder
-    reads its ``precision``. Linear layers that are not trained keep their weights in bf16 where
-    products are in bf16: autocast rounds them for every product anyway, so no state changes.
+    A model made of it afterwards computes in its ``precision``. Linear layers that are not trained
+    keep their weights in bf16 where products are: autocast rounds them anyway.
     """
     encoder.precision = precision
     if not train:
@@ -38,24 +36,22 @@ def adapt(encoder: PreTrainedModel, size: Size, precision: str, train: bool = Tr
             if isinstance(module, nn.Linear) and not module.weight.requires_grad:
                 module.to(torch.bfloat16)
     if train and size.gradient_checkpointing:
-        families.checkpoint_gradients(encoder)
+        encoder.activation_checkpointing_enable({"use_reentrant": False})
+        encoder.disable_input_require_grads()  # these would send gradients through frozen layers
 
 
 def targets(encoder: PreTrainedModel, size: Size) -> list[str]:
-    """Names, within a layer, of the linear layers that get an adapter.
+    """Names, or ends of names, of the linear layers that get an adapter: all unless a size says.
 
-    Raises :class:`StudyError` where the layers have none of a name that the size gives.
+    Raises :class:`StudyError` where the encoder's layers have none of a name that the size gives.
     """
     modules = families.layers(encoder)[0].named_modules()
     linear = [name for name, module in modules if isinstance(module, nn.Linear)]
-    chosen = []
     for ending in size.lora.targets:
-        fitting = [name for name in linear if f".{name}".endswith(f".{ending}")]
-        if not fitting:
+        if not any(f".{name}".endswith(f".{ending}") for name in linear):
             wrong = f"lora.targets: no linear layer '{ending}'; expected some of"
             raise StudyError(f"encoder {size.encoder}: {wrong} {', '.join(linear)}")
-        chosen += fitting
-    return chosen or linear
+    return size.lora.targets or linear
 
 
 def _add(encoder: PreTrainedModel, size: Size) -> None:
@@ -77,8 +73,3 @@ def merge(encoder: PreTrainedModel, folder: Path) -> PreTrainedModel:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(encoder, folder).merge_and_unload()
-
-
-def are_in(folder: str | Path) -> bool:
-    """Whether a folder holds an adapter rather than a whole encoder."""
-    return (Path(folder) / CONFIG).is_file()

@@ -8,16 +8,15 @@ from torch.nn.utils.rnn import pad_sequence
 from helpers.formats.labels import IGNORED
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384}
-"""Tokens, padding included, that one batch of predictions holds at the most: what a core's share of
-the cache holds (larger batches took 15 % longer with two jobs side by side), and what keeps a GPU
-busy."""
+"""Tokens, padding included, of a batch of predictions: what a core's share of the cache holds, and
+what keeps a GPU busy."""
 TRAINING_BUDGET = {"cpu": 512, "cuda": 65536}
-"""Tokens, padding included, that go through the model at once in training. A larger batch goes in
-micro-batches whose gradients add up to its own. On two cores XLM-R base's shape learns 1.4 times as
-fast in micro-batches of 512 tokens as in ones of 2,048, with 1.4 GB less: what is in use stays in
-the cache, and no memory is asked of the system anew."""
+"""Tokens, padding included, that go through the model at once in training: a larger batch goes in
+micro-batches whose gradients add up to its own, which stay in the cache (docs/cost.md)."""
 SEGMENTS = "token_type_ids"
 """In features for models that tell the texts of a pair apart by segments (BERT)."""
+READ = ("input_ids", SEGMENTS, "labels")
+"""What a model or its loss reads of a feature."""
 
 
 def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
@@ -46,19 +45,23 @@ def _padded(rows: list, fill: int) -> torch.Tensor:
     return pad_sequence(tensors, batch_first=True, padding_value=fill)
 
 
-def single_sequences(features: list[dict]) -> list[dict]:
-    """Features of one sequence each, with its labels if sequences have labels of their own."""
-    names = [n for n in ("input_ids", SEGMENTS, "labels") if isinstance(features[0].get(n), list)]
-    rows = (zip(*(feature[name] for name in names), strict=True) for feature in features)
-    return [{n: [v] for n, v in zip(names, row, strict=True)} for some in rows for row in some]
+def single_sequences(feature: dict) -> list[dict]:
+    """A feature of one sequence for each of its sequences, with the labels that this has."""
+    lists = {name: value for name, value in feature.items() if name in READ}
+    lists = {name: value for name, value in lists.items() if isinstance(value, list)}
+    count = len(feature["input_ids"])
+    return [{name: [value[i]] for name, value in lists.items()} for i in range(count)]
 
 
 def training_items(features: list[dict]) -> list[dict]:
     """Features as a training draws them: a sequence with labels of its own is an item."""
-    if features and isinstance(features[0]["labels"], list):
-        features = single_sequences(features)
-    names = ("input_ids", SEGMENTS, "labels")
-    return [{n: f[n] for n in names if n in f} | {"length": length(f)} for f in features]
+    items = []
+    for feature in features:
+        if isinstance(feature["labels"], list):
+            items += single_sequences(feature)
+        else:
+            items.append({name: value for name, value in feature.items() if name in READ})
+    return items
 
 
 def length(feature: dict) -> int:

@@ -7,7 +7,7 @@ own.
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import torch
@@ -20,9 +20,7 @@ from helpers.study.architectures import FAMILIES, Family
 from helpers.study.catalogue import unknown
 
 CROSSOVER = 256
-"""Tokens from which SDPA is the faster attention on a processor: a forward and backward pass with
-eager attention took 0.99 times as long as one with SDPA at 16 tokens, 1.03 at 128, 1.08 at 256 and
-1.54 at 512 (docs/cost.md)."""
+"""Tokens from which SDPA is the faster attention on a processor (docs/cost.md)."""
 
 
 def family(config: PretrainedConfig) -> Family:
@@ -57,7 +55,7 @@ def keep_lower(encoder: PreTrainedModel, count: int) -> None:
         encoder.config.layer_types = encoder.config.layer_types[:count]
 
 
-def _upper(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
+def upper(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
     """The layers above the lowest ``count`` and what follows the last one."""
     after = family(encoder.config).after
     return [*layers(encoder)[count:], *([encoder.get_submodule(after)] if after else [])]
@@ -68,20 +66,8 @@ def lower_parameters(encoder: PreTrainedModel, count: int) -> dict[str, nn.Param
 
     The embeddings are among them, and so is what layers share, such as relative positions.
     """
-    upper = {id(p) for module in _upper(encoder, count) for p in module.parameters()}
-    return {name: p for name, p in encoder.named_parameters() if id(p) not in upper}
-
-
-def freeze(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
-    """Train neither the embeddings nor the lowest ``count`` layers; returns these modules."""
-    if not count:
-        return []
-    for parameter in lower_parameters(encoder, count).values():
-        parameter.requires_grad_(False)
-    around = family(encoder.config).layers  # a path; what is on it holds upper layers too
-    upper = {id(m) for module in _upper(encoder, count) for m in module.modules()}
-    modules = encoder.named_modules()
-    return [m for name, m in modules if not around.startswith(name) and id(m) not in upper]
+    others = {id(p) for module in upper(encoder, count) for p in module.parameters()}
+    return {name: p for name, p in encoder.named_parameters() if id(p) not in others}
 
 
 def longest(encoder: PreTrainedModel) -> float:
@@ -101,36 +87,19 @@ def check(encoder: PreTrainedModel, settings: Hyperparameters, where: str) -> No
             raise StudyError(f"{where}: {key}: found {value}, expected at most {limit}")
 
 
-def checkpoint_gradients(encoder: PreTrainedModel) -> None:
-    """Have an encoder's layers compute their states anew for the gradients, and keep only inputs.
-
-    The library would also have the embeddings' output ask for gradients, which only reentrant
-    checkpoints need and which would send them through frozen layers.
-    """
-    encoder.activation_checkpointing_enable({"use_reentrant": False})
-    encoder.disable_input_require_grads()
-
-
 def choose_attention(encoder: PreTrainedModel, length: int, bf16: bool) -> None:
-    """Have an encoder use the fastest attention that it has for sequences of ``length`` tokens.
-
-    FlashAttention on a GPU where it is installed (it has no float32), else SDPA, which on a
-    processor pays for long sequences only.
-    """
-    kind = "eager"
-    if torch.cuda.is_available():
-        kind = "flash_attention_2" if bf16 and is_flash_attn_2_available() else "sdpa"
-    elif length >= CROSSOVER:
-        kind = "sdpa"
-    if getattr(encoder, "attention", None) == kind:
+    """Have an encoder use the fastest attention that it has for sequences of ``length`` tokens."""
+    gpu = torch.cuda.is_available()
+    fastest = "sdpa" if gpu or length >= CROSSOVER else "eager"
+    if gpu and bf16 and is_flash_attn_2_available():  # it has no float32
+        fastest = "flash_attention_2"
+    if getattr(encoder, "attention", None) == fastest:
         return
-    for next_best in dict.fromkeys([kind, "sdpa", "eager"]):
-        try:
-            encoder.set_attn_implementation(next_best)
-            break
-        except (ValueError, ImportError):  # not every architecture has every kind
-            continue
-    encoder.attention = kind
+    encoder.attention = fastest
+    for kind in (fastest, "sdpa", "eager"):
+        with suppress(ValueError, ImportError):  # not every architecture has every kind
+            encoder.set_attn_implementation(kind)
+            return
 
 
 class _Stand(nn.Module):
@@ -162,8 +131,7 @@ def states_after(encoder: PreTrainedModel, depth: int, **inputs) -> torch.Tensor
     stand = _Stand(encoder)
     with _exchanged(encoder, [*layers(encoder)[:depth], stand]):
         encoder(**inputs)
-    assert stand.states is not None
-    return stand.states
+    return cast(torch.Tensor, stand.states)
 
 
 def states_from(encoder: PreTrainedModel, depth: int, states: torch.Tensor, **inputs):

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from helpers import data, formats
 from helpers.encoders import families, hardware
@@ -24,12 +23,14 @@ LIMIT = 2**31
 
 
 class States:
-    """States (tokens, hidden) after an encoder's lowest ``depth`` layers, found by their tokens."""
+    """States after an encoder's lowest ``depth`` layers, found by a text's tokens."""
 
-    def __init__(self, depth: int, pieces: torch.Tensor, ends: torch.Tensor, states: torch.Tensor):
-        texts, rows = (table.tensor_split(ends[:-1]) for table in (pieces, states))
+    def __init__(self, file: Path):
+        kept = load_file(file)
+        texts, rows = (kept[name].tensor_split(kept["ends"][:-1]) for name in ("pieces", "states"))
         pairs = zip(texts, rows, strict=True)
-        self.depth, self._states = depth, {tuple(text.tolist()): some for text, some in pairs}
+        self.depth = int(kept["depth"])
+        self._states = {tuple(text.tolist()): some for text, some in pairs}
 
     def find(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor | None:
         """States (sequences, tokens, hidden) of a padded batch; None unless all are there."""
@@ -41,14 +42,8 @@ class States:
         return pad_sequence(rows, batch_first=True).to(input_ids.device)
 
 
-def write(
-    study: Study,
-    name: str,
-    encoder: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    folder: Path,
-) -> bool:
-    """Keep the states of all texts of a size in ``folder``; then the encoder is for reading alone.
+def write(study: Study, name: str, encoder: PreTrainedModel, tokenizer, folder: Path) -> bool:
+    """Keep the states of all texts of a size in ``folder``; then ``encoder`` is for reading alone.
 
     False where nothing is kept: the states take too much room, or texts and lower layers give more
     than tokens and states, such as BERT's segments.
@@ -64,10 +59,10 @@ def write(
     states = predict(EncoderModel(encoder, depth), features, tokenizer.pad_token_id)
     states = [rows[0, : len(text)] for rows, text in zip(states, texts, strict=True)]
     tables = {
-        "pieces": torch.from_numpy(np.concatenate(texts).astype(np.int32)),
-        "ends": torch.tensor(np.cumsum([len(text) for text in texts])),
-        "states": torch.from_numpy(np.concatenate(states)),
         "depth": torch.tensor(depth),
+        "pieces": torch.tensor(np.concatenate(texts), dtype=torch.int32),
+        "ends": torch.tensor(np.cumsum([len(text) for text in texts])),
+        "states": torch.tensor(np.concatenate(states)),
     }
     save_file(tables, folder / FILE)
     return True
@@ -82,39 +77,36 @@ def frozen_states(home: Path, encoder: PreTrainedModel, frozen_layers: int) -> S
     """
     if not frozen_layers or not (home / FILE).is_file():
         return None
-    kept = load_file(home / FILE)
-    depth = int(kept["depth"])
-    if depth > frozen_layers:
+    states = States(home / FILE)
+    if states.depth > frozen_layers:
         return None
-    lower = families.lower_parameters(encoder, depth)
+    lower = families.lower_parameters(encoder, states.depth)
     for file in home.glob("model*.safetensors"):
-        with safe_open(file, "pt") as pretrained:
-            both = lower.keys() & set(pretrained.keys())
-            if not all(torch.equal(lower[x].cpu(), pretrained.get_tensor(x)) for x in both):
+        for name, weight in load_file(file).items():
+            if name in lower and not torch.equal(lower[name].cpu(), weight):
                 return None
-    return States(depth, kept["pieces"], kept["ends"], kept["states"])
+    return states
 
 
-def _texts(study: Study, name: str, tokenizer: PreTrainedTokenizerFast) -> list[tuple]:
+def _texts(study: Study, name: str, tokenizer) -> list[tuple]:
     """Every sequence of tokens that a size's runs read, once; of training sets what seeds draw."""
-    wanted: dict[tuple, Task] = {}
+    cells: dict[tuple, Task] = {}
     for condition in study.conditions():
         scored, values = condition.evaluated, condition.hyperparameters
         if condition.size != name or (scored and scored.format == "retrieval"):
             continue  # retrieval reads a layer of its own
+        drawn = [("train", values.train_examples, seed) for seed in condition.seeds]
+        drawn.append(("validation", values.validation_examples, 0))
         for stage in condition.stages:
             for task in stage.tasks.values():
-                length, most = stage.max_lengths[task.name], values.train_examples
-                for seed in condition.seeds if most else [0]:
-                    wanted[task.name, "train", None, most, seed, length] = task
-                most = values.validation_examples
-                wanted[task.name, "validation", None, most, 0, length] = task
-        if scored is None:
-            continue
-        for code in condition.languages:
-            wanted[scored.name, scored.evaluate, code, None, 0, values.max_length] = scored
+                length = stage.max_lengths[task.name]
+                for split, most, seed in drawn:
+                    cells[task.name, split, None, most, seed if most else 0, length] = task
+        if scored:
+            for code in condition.languages:
+                cells[scored.name, scored.evaluate, code, None, 0, values.max_length] = scored
     texts: dict[tuple, None] = {}
-    for (_, split, language, most, seed, length), task in wanted.items():
+    for (_, split, language, most, seed, length), task in cells.items():
         if language is None:
             rows = data.sample(data.trained_on(study.data, task, split), most, seed)
         else:

@@ -1,22 +1,21 @@
 """What this machine's processor and GPU can do, and the settings that follow."""
 
-import json
 import os
 import platform
 import re
 import resource
-from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 from torch.utils.benchmark import Timer
 
-from helpers.study.files import read_json
+from helpers.study.files import read_json, write_json
 
-_SHAPE = (256, 768, 3072)
-"""Tokens, inputs and outputs of the product that is timed: a feed-forward layer of XLM-R base."""
-_MARGIN = 1.2
-"""bf16 must be this many times as fast: autocast converts weights, which the product does not show.
+TOKENS, INPUTS, OUTPUTS = 256, 768, 3072
+"""The product that is timed: a feed-forward layer of XLM-R base."""
+MARGIN = 1.2
+"""bf16 must be so many times as fast: autocast converts weights, which the product does not show.
 """
 
 
@@ -33,33 +32,27 @@ def precision(asked: str, folder: Path) -> str:
     """
     if asked != "auto":
         return asked
-    path = folder / f"precision.{device().type}.json"
-    if not path.exists():
+    file = folder / f"precision.{device().type}.json"
+    if not file.exists():
         rates = product_rates()
-        chosen = "bf16" if rates["bf16"] > _MARGIN * rates["fp32"] else "fp32"
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        beside.write_text(json.dumps({"precision": chosen, "gflops": rates}), encoding="utf-8")
-        with suppress(FileExistsError):  # sizes are prepared side by side: the first decides
-            os.link(beside, path)
-        beside.unlink()
-    return read_json(path)["precision"]
+        chosen = "bf16" if rates["bf16"] > MARGIN * rates["fp32"] else "fp32"
+        if not file.exists():  # sizes are prepared side by side: the first decides
+            write_json(file, {"precision": chosen, "gflops": rates})
+    return read_json(file)["precision"]
 
 
 def product_rates(seconds: float = 0.2) -> dict[str, float]:
-    """GFLOP/s of a linear layer in float32 and in bf16 on this device, best of three rounds."""
-    tokens, inputs, outputs = _SHAPE
-    code = "torch.nn.functional.linear(states, weight)"
-    best: dict[str, float] = {}
-    for name, kind in 3 * (("fp32", torch.float32), ("bf16", torch.bfloat16)):  # in turns
-        tensors = {"states": torch.randn(tokens, inputs), "weight": torch.randn(outputs, inputs)}
-        tensors = {key: tensor.to(device(), kind) for key, tensor in tensors.items()}
-        timer = Timer(code, globals=tensors, num_threads=torch.get_num_threads())
-        took = min(timer.blocked_autorange(min_run_time=seconds / 6).times)
-        best[name] = min(took, best.get(name, took))
-        if took > 4 * best["fp32"]:  # bf16 is emulated: no other round would change that
-            break
-    return {name: 2e-9 * tokens * inputs * outputs / took for name, took in best.items()}
+    """GFLOP/s of a linear layer in float32 and in bf16 on this device; the fastest call counts."""
+    rates = {}
+    for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        states = torch.randn(TOKENS, INPUTS).to(device(), kind)
+        weight = torch.randn(OUTPUTS, INPUTS).to(device(), kind)
+        tensors = {"linear": functional.linear, "states": states, "weight": weight}
+        threads = torch.get_num_threads()
+        timer = Timer("linear(states, weight)", globals=tensors, num_threads=threads)
+        took = min(timer.blocked_autorange(min_run_time=seconds / 2).times)
+        rates[name] = 2e-9 * TOKENS * INPUTS * OUTPUTS / took
+    return rates
 
 
 def describe() -> dict:

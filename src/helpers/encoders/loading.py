@@ -1,6 +1,5 @@
 """Phase 1: get an encoder, keep its lower layers, trim its vocabulary, save it as a folder."""
 
-import json
 import os
 import warnings
 from pathlib import Path
@@ -23,10 +22,12 @@ from helpers.encoders import adapters, families, frozen, hardware
 from helpers.encoders.batches import SEGMENTS
 from helpers.encoders.trimming import trim
 from helpers.study import Size, Study, StudyError
-from helpers.study.architectures import MIRROR, is_path, local_folder
+from helpers.study.architectures import MIRROR, local_folder
 from helpers.study.files import read_json, write_json, write_whole
 
 disable_progress_bar()
+
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
 VOCABULARY = "vocabulary.json"
 """Beside a trimmed model: the original id of every row that was kept."""
@@ -34,33 +35,31 @@ CHECKED = 2000
 """Texts that are cut with the whole vocabulary and the trimmed one, to compare."""
 
 
-def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def pretrained(size: Size) -> Loaded:
     """A size's pretrained encoder with its lower ``layers`` only, and its tokenizer.
 
-    Raises
-    ------
-    StudyError
-        The folder or hub model is missing or broken or of an unknown architecture, its tokenizer
-        has more tokens than it has, or it has fewer layers than the size asks for.
+    Raises :class:`StudyError` where the model is missing, broken or of an unknown architecture, its
+    tokenizer has more tokens than it has, or it has fewer layers than the size asks for.
     """
-    where, folder = f"encoder {size.encoder}", local_folder(size.encoder)
-    if not folder and (os.environ.get(MIRROR) or is_path(size.encoder)):
+    name, folder = size.encoder, local_folder(size.encoder)
+    is_path = name.startswith((".", "/", "~")) or Path(name).parts[0] in os.listdir()
+    if folder is None and (is_path or os.environ.get(MIRROR)):
         expected = "expected a model folder or a hub id"
-        raise StudyError(f"{where}: no folder with a config.json there; {expected}")
-    model, tokenizer = load(folder or size.encoder)
+        raise StudyError(f"encoder {name}: no folder with a config.json there; {expected}")
+    model, tokenizer = load(folder or name)
     tokens, rows = len(tokenizer), len(families.words(model))
     if tokens > rows:
         wrong = f"its tokenizer has {tokens} tokens; expected at most the model's {rows}"
-        raise StudyError(f"{where}: {wrong}")
+        raise StudyError(f"encoder {name}: {wrong}")
     depth = len(families.layers(model))
     for asked, there in ((size.layers, depth), (size.retrieval_layer, size.layers or depth)):
         if asked and asked > there:
-            raise StudyError(f"{where}: has {there} layers, the study asks for {asked}")
+            raise StudyError(f"encoder {name}: has {there} layers, the study asks for {asked}")
     if size.layers is not None:
         families.keep_lower(model, size.layers)
     if _lowers_capitals(tokenizer):
         rule = "tokenizer_config.json with do_lower_case: false would keep them"
-        message = f"{where}: tokens have capitals, but texts are lower-cased; {rule}"
+        message = f"encoder {name}: tokens have capitals, but texts are lower-cased; {rule}"
         warnings.warn(message, stacklevel=2)
     return model, tokenizer
 
@@ -80,13 +79,12 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
     Returns what the notebook shows: parameters before and after by part, tokens, and notes on what
     could not be done.
     """
-    size = study.sizes[name]
+    size, settings = study.sizes[name], study.encoder_settings(name)
     model, tokenizer = pretrained(size)
     adapters.targets(model, size)  # what is wrong there is said now
     for phase, task in study.trainings(untrained=True):
         values = study.hyperparameters(phase, name, task)
         families.check(model, values, f"{study.path}: {phase} {task}, size {name}")
-    settings = study.encoder_settings(name)
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
     texts, kept = _texts(study), None
     cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -100,8 +98,8 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
             model, tokenizer, kept = trim(model, tokenizer, used, checked)
         except StudyError as error:
             report["notes"].append(f"{error}: the vocabulary stays whole")
-    precision = hardware.precision(study.precision, study.folder)
-    report |= {"tokens": len(tokenizer), "parameters": parameters(model), "precision": precision}
+    report |= {"tokens": len(tokenizer), "parameters": parameters(model)}
+    report["precision"] = hardware.precision(study.precision, study.folder)
     tables = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding)]
     total = report["parameters"]["total"]
     record = {"settings": settings, "made": report, "parameters_all": total}
@@ -127,34 +125,28 @@ def _texts(study: Study) -> list[str]:
     return texts
 
 
-def load(
-    folder: str | Path, dropout: float | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def load(folder: str | Path, dropout: float | None = None) -> Loaded:
     """An encoder without pooler and its tokenizer from a model folder or the hub, in float32.
 
     An adapter comes added to the encoder that it was trained for. ``dropout`` replaces the
     probabilities in the model's configuration.
 
-    Raises
-    ------
-    StudyError
-        Nothing can be loaded from there, or the architecture is not one of the package's.
+    Raises :class:`StudyError` where nothing can be loaded, or the architecture is not known.
     """
-    if adapters.are_in(folder):
-        base = read_json(Path(folder) / adapters.CONFIG)["base_model_name_or_path"]
-        model, whole = load(base, dropout)
-        return adapters.merge(model, Path(folder)), whole
+    if adapter := read_json(Path(folder) / adapters.CONFIG):
+        base, tokenizer = load(adapter["base_model_name_or_path"], dropout)
+        return adapters.merge(base, Path(folder)), tokenizer
     try:
         config = AutoConfig.from_pretrained(folder)
-        family = families.family(config)
-        if dropout is not None:
-            config.update(dict.fromkeys(family.dropout, dropout))
-        options = {"config": config, "attn_implementation": "eager", "dtype": torch.float32}
-        if family.pooler:
+        options: dict[str, Any] = {"attn_implementation": "eager", "dtype": torch.float32}
+        if families.family(config).pooler:
             options["add_pooling_layer"] = False
+        if dropout is not None:
+            config.update({key: dropout for key in config.to_dict() if "dropout" in key})
         kind: Any = MT5EncoderModel if config.model_type == "mt5" else AutoModel
-        model, info = kind.from_pretrained(folder, output_loading_info=True, **options)
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        options |= {"config": config, "output_loading_info": True}
+        model, info = kind.from_pretrained(folder, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise ValueError(f"its tokenizer is a {type(tokenizer).__name__}; expected a fast one")
         if tokenizer.pad_token_id is None:
@@ -185,9 +177,7 @@ def save(
         write_json(folder / VOCABULARY, kept)
 
 
-def start(
-    home: Path, after: Path | None, dropout: float | None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def start(home: Path, after: Path | None, dropout: float | None) -> Loaded:
     """The encoder that a training starts from, and its tokenizer.
 
     ``home`` is the size's pretrained encoder, ``after`` what an intermediate training left. The
@@ -195,12 +185,12 @@ def start(
     study), the tokens that are new keep their pretrained rows.
     """
     for folder, notebook in ((home, "1_encoder"), (after, "2_intermediate")):
-        if folder and not ((folder / "config.json").is_file() or adapters.are_in(folder)):
+        if folder and not any((folder / f).is_file() for f in ("config.json", adapters.CONFIG)):
             raise StudyError(f"{folder}: no encoder there; run notebook {notebook} first")
     model, tokenizer = load(home, dropout)
     if after is None:
         return model, tokenizer
-    if adapters.are_in(after):
+    if (after / adapters.CONFIG).is_file():
         return adapters.merge(model, after), tokenizer
     trained, _ = load(after)
     old, new = kept_ids(after), kept_ids(home)
@@ -215,8 +205,7 @@ def start(
 
 def kept_ids(folder: Path) -> list[int] | None:
     """The original ids of a trimmed model's rows; None for a model with its whole vocabulary."""
-    file = Path(folder) / VOCABULARY
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return read_json(folder / VOCABULARY) or None
 
 
 def parameters(model: PreTrainedModel) -> dict[str, int]:
@@ -224,5 +213,5 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
     words = families.words(model).numel()
     layers = sum(p.numel() for p in families.layers(model).parameters())
     total = sum(p.numel() for p in model.parameters())
-    rest = total - words - layers
-    return {"word embeddings": words, "layers": layers, "other": rest, "total": total}
+    other = total - words - layers
+    return {"word embeddings": words, "layers": layers, "other": other, "total": total}

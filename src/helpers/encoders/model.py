@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from helpers.encoders import families
 from helpers.encoders.batches import SEGMENTS, TOKEN_BUDGET, batches, collate, single_sequences
@@ -17,22 +17,20 @@ from helpers.encoders.batches import SEGMENTS, TOKEN_BUDGET, batches, collate, s
 class Head(nn.Module):
     """Logits over sequences or tokens: pooled state, dropout, linear.
 
-    Pooling by ``cls`` has RoBERTa's dense layer before (Liu et al. 2019). The level ``vector`` has
-    no parameters: it gives a sequence's pooled state.
+    Pooling by ``cls`` has RoBERTa's dense layer before (Liu et al. 2019). The level ``vector`` is
+    a sequence's pooled state alone.
     """
 
-    def __init__(
-        self, config: PretrainedConfig, level: str, width: int, pooling: str, dropout: float
-    ):
+    def __init__(self, config, level: str, width: int, pooling: str, dropout: float):
         super().__init__()
         hidden = config.hidden_size
-        self.level, self.width, self.pooling = level, width, pooling
+        self.level, self.pooling = level, pooling
         if level == "vector":
             return
         dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.Tanh())
         self.dense = dense if pooling == "cls" and level == "sequence" else nn.Identity()
         self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, width))
-        for layer in [*self.dense.modules(), *self.output.modules()]:
+        for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=getattr(config, "initializer_range", 0.02))
                 nn.init.zeros_(layer.bias)
@@ -74,39 +72,39 @@ class MaskedHead(nn.Module):
 class EncoderModel(nn.Module):
     """An encoder whose lowest layers may be frozen; its states, or those after ``layer`` layers.
 
-    ``cached_states``, where set, finds the states of sequences after the lowest layers
-    (:class:`helpers.encoders.frozen.States`), which are then not computed again.
-    ``shape`` is the level and width of its head, as a format's ``head`` says them.
+    Its ``precision`` is that which the encoder was adapted to, ``shape`` the level and width of its
+    head, as a format's ``head`` says them. ``cached_states`` are those of frozen layers, if kept.
     """
+
+    _keys_to_ignore_on_save = None
+    """The Trainer asks its model for this when a checkpoint lacks weights (those not trained)."""
 
     def __init__(self, encoder: PreTrainedModel, layer: int | None = None):
         super().__init__()
         self.encoder, self.layer = encoder, layer
+        self.precision = getattr(encoder, "precision", "fp32")
         self.cached_states: Any = None
         self.shape: tuple[str, int] | None = None
-        self._frozen: list[nn.Module] = []
-
-    @property
-    def precision(self) -> str:
-        """``fp32`` or ``bf16``, the type of matrix products: as the encoder was adapted."""
-        return getattr(self.encoder, "precision", "fp32")
+        self.frozen_layers = 0
 
     def in_use(self) -> nn.Module | None:
         """The head that reads the states, if there is one."""
         return None
 
     def freeze(self, layers: int) -> None:
-        """Leave the embeddings and the lowest ``layers`` as they are, without dropout too.
-
-        Whatever is trained above sees them as they are read in evaluation.
-        """
-        self._frozen = families.freeze(self.encoder, layers)
+        """Leave the embeddings and the lowest ``layers`` as they are, and without dropout."""
+        self.frozen_layers = layers
+        if layers:
+            for parameter in families.lower_parameters(self.encoder, layers).values():
+                parameter.requires_grad_(False)
 
     def train(self, mode: bool = True):
         """Set the mode of all modules but the frozen ones, which stay in evaluation."""
         super().train(mode)
-        for module in self._frozen:
-            module.training = False
+        if self.frozen_layers:
+            self.encoder.eval()
+            for module in families.upper(self.encoder, self.frozen_layers):
+                module.train(mode)
         return self
 
     def autocast(self) -> AbstractContextManager:
@@ -119,21 +117,15 @@ class EncoderModel(nn.Module):
         """States (sequences, tokens, hidden) of the layer that is read."""
         if self.layer is not None:  # without what follows the last, such as a norm
             return families.states_after(self.encoder, self.layer, **inputs)
-        cached = self.cached_states
-        if cached is not None and (states := cached.find(**inputs)) is not None:
-            return families.states_from(self.encoder, cached.depth, states, **inputs)
+        kept = self.cached_states
+        if kept is not None and (states := kept.find(**inputs)) is not None:
+            return families.states_from(self.encoder, kept.depth, states, **inputs)
         return self.encoder(**inputs).last_hidden_state
 
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor | None = None,
-        chosen: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def forward(self, input_ids, attention_mask, token_type_ids=None, chosen=None) -> torch.Tensor:
         """States, or the head's logits: (sequences, width) or (sequences, tokens, width), float32.
 
-        ``chosen`` (sequences, tokens) are the tokens that the head reads, else all that are there.
+        All inputs are (sequences, tokens); ``chosen`` are the tokens that the head reads.
         """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:  # not every model takes them
@@ -149,15 +141,7 @@ class EncoderModel(nn.Module):
 class EncoderWithHead(EncoderModel):
     """An encoder and one head over its states."""
 
-    def __init__(
-        self,
-        encoder: PreTrainedModel,
-        level: str,
-        width: int,
-        pooling: str,
-        dropout: float,
-        layer: int | None = None,
-    ):
+    def __init__(self, encoder, level: str, width: int, pooling: str, dropout: float, layer=None):
         super().__init__(encoder, layer)
         self.head = Head(encoder.config, level, width, pooling, dropout)
         self.shape = (level, width)
@@ -171,12 +155,11 @@ class EncoderWithHeads(EncoderModel):
 
     def __init__(self, encoder: PreTrainedModel, heads: dict[str, nn.Module]):
         super().__init__(encoder)
-        self.component = next(iter(heads))
-        self.names = {name: f"head_{i}" for i, name in enumerate(heads)}
-        self.heads = nn.ModuleDict({self.names[name]: head for name, head in heads.items()})
+        self.names, self.heads = list(heads), nn.ModuleList(heads.values())
+        self.component = self.names[0]
 
     def in_use(self) -> nn.Module:
-        return self.heads[self.names[self.component]]
+        return self.heads[self.names.index(self.component)]
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -207,14 +190,10 @@ def predict(
     Each is (sequences, width) or (sequences, tokens, width), tokens as many as the batch's longest.
     ``advance`` is told how many sequences are done.
     """
-    if features and model.shape == ("vector", 0):  # its sequences know nothing of each other
-        rows = iter(_logits(model, single_sequences(features), pad, advance))
+    if model.shape == ("vector", 0) and any(len(f["input_ids"]) > 1 for f in features):
+        single = [one for feature in features for one in single_sequences(feature)]
+        rows = iter(predict(model, single, pad, advance))  # they know nothing of each other
         return [np.concatenate([next(rows) for _ in f["input_ids"]]) for f in features]
-    return _logits(model, features, pad, advance)
-
-
-def _logits(model: EncoderModel, features: list[dict], pad: int, advance) -> list[np.ndarray]:
-    """Logits of features, computed in batches of like length."""
     device, training = next(model.parameters()).device, model.training
     by_index: dict[int, np.ndarray] = {}
     model.eval()
@@ -231,24 +210,16 @@ def _logits(model: EncoderModel, features: list[dict], pad: int, advance) -> lis
     return [by_index[i] for i in range(len(features))]
 
 
-class _AllLayers(EncoderModel):
-    """Pooled states (sequences, 1 + layers, hidden) of an encoder, embeddings first."""
-
-    pooling: str
-
-    def states(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        states = self.encoder(**inputs, output_hidden_states=True).hidden_states
-        return torch.stack([pool(s, inputs["attention_mask"], self.pooling) for s in states], 1)
-
-
 def embed(
     encoder: PreTrainedModel, tokenizer, texts: list[str], pooling: str = "mean"
 ) -> np.ndarray:
     """Unit vectors (1 + layers, texts, hidden): a text's embeddings, then each layer's states."""
-    model = _AllLayers(encoder).eval()
-    model.pooling = pooling
-    cut = tokenizer(texts, truncation=True, max_length=128)
-    names = [name for name in ("input_ids", SEGMENTS) if name in cut]
-    features = [{name: [cut[name][i]] for name in names} for i in range(len(texts))]
-    vectors = np.concatenate(predict(model, features, tokenizer.pad_token_id)).swapaxes(0, 1)
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    parts = []
+    with torch.inference_mode(), EncoderModel(encoder).eval().autocast():
+        for at in range(0, len(texts), 32):
+            cut = tokenizer(texts[at : at + 32], truncation=True, max_length=128, padding=True)
+            inputs = cut.convert_to_tensors("pt").to(encoder.device)
+            states = encoder(**inputs, output_hidden_states=True).hidden_states
+            mask = inputs["attention_mask"]
+            parts.append(torch.stack([pool(layer, mask, pooling).float() for layer in states]))
+    return functional.normalize(torch.cat(parts, dim=1), dim=-1).cpu().numpy()

@@ -31,11 +31,8 @@ def trim(
     and so makes the same merges in the same order. The ids returned are the original ones of the
     rows kept, ascending.
 
-    Raises
-    ------
-    StudyError
-        The tokenizer is of another kind, or one of ``texts`` would be cut otherwise; the model is
-        then as it was.
+    Raises :class:`StudyError` where the tokenizer is of another kind or one of ``texts`` would be
+    cut otherwise; the model is then as it was.
     """
     small, kept = _trimmed(tokenizer, used)
     old, new = (t(list(texts))["input_ids"] if len(texts) else [] for t in (tokenizer, small))
@@ -90,15 +87,12 @@ def _trimmed(
 def _merges(merges: list, number: dict[str, int], kept: set[int]) -> tuple[set[int], list]:
     """The ids kept with all that they are merged from, and the merges that lead to one of them."""
     pairs = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in merges]
-    into: dict[int, list[list[str]]] = {}
-    for pair in pairs:
-        into.setdefault(number["".join(pair)], []).append(pair)
-    kept, todo = set(kept), list(kept)
-    while todo:
-        for pair in into.get(todo.pop(), []):
-            new = {number[token] for token in pair} - kept
-            kept |= new
-            todo += new
+    before = 0
+    while len(kept) > before:
+        before = len(kept)
+        for pair in reversed(pairs):  # a token is mostly merged after its parts
+            if number["".join(pair)] in kept:
+                kept.update(number[part] for part in pair)
     return kept, [pair for pair in pairs if number["".join(pair)] in kept]
 
 

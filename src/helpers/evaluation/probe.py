@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import data, formats
-from helpers.formats.mining import nearest
+from helpers.formats.retrieval import neighbours
 from helpers.study import ENGLISH, Task
 
 
@@ -15,7 +15,7 @@ def retrieval_accuracy(source: np.ndarray, target: np.ndarray) -> float:
 
     Both are unit vectors (sentences, hidden), so that products are cosines.
     """
-    return 100 * float((nearest(source, target)[0] == np.arange(len(source))).mean())
+    return 100 * float((neighbours(source, target, 1)[0][:, 0] == np.arange(len(source))).mean())
 
 
 def parallel_sentences(

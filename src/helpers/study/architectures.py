@@ -18,11 +18,11 @@ _GENERIC = ["PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend
 
 
 class Family(NamedTuple):
-    """Where an architecture keeps its layers, what runs after them, and its dropout settings."""
+    """Where an architecture keeps its layers, and what the package needs to know around them."""
 
     layers: str
-    after: str | None
-    dropout: tuple[str, ...]
+    after: str | None = None
+    """What runs after the last layer."""
     outputs: int = 1
     """How many values a layer returns, states first."""
     pooler: bool = False
@@ -31,17 +31,16 @@ class Family(NamedTuple):
     """Whether upper layers need nothing of the lower ones but their states."""
 
 
-_BERT = Family("encoder.layer", None, ("hidden_dropout_prob", "attention_probs_dropout_prob"))
-_MODERN = ("embedding_dropout", "attention_dropout", "mlp_dropout")
+_BERT = Family("encoder.layer", pooler=True)
 FAMILIES = {
-    **dict.fromkeys(["bert", "roberta", "xlm-roberta", "camembert"], _BERT._replace(pooler=True)),
-    "electra": _BERT,
-    "deberta-v2": _BERT._replace(outputs=2),
-    "xlm-roberta-xl": _BERT._replace(after="encoder.LayerNorm", pooler=True),
-    "distilbert": Family("transformer.layer", None, ("dropout", "attention_dropout")),
-    "modernbert": Family("layers", "final_norm", _MODERN),
-    "eurobert": Family("layers", "norm", ("attention_dropout",)),
-    "mt5": Family("encoder.block", "encoder.final_layer_norm", ("dropout_rate",), 3, apart=False),
+    **dict.fromkeys(["bert", "roberta", "xlm-roberta", "camembert"], _BERT),
+    "electra": Family("encoder.layer"),
+    "deberta-v2": Family("encoder.layer", outputs=2),
+    "xlm-roberta-xl": Family("encoder.layer", "encoder.LayerNorm", pooler=True),
+    "distilbert": Family("transformer.layer"),
+    "modernbert": Family("layers", "final_norm"),
+    "eurobert": Family("layers", "norm"),
+    "mt5": Family("encoder.block", "encoder.final_layer_norm", outputs=3, apart=False),
 }
 
 
@@ -50,14 +49,6 @@ def local_folder(encoder: str) -> Path | None:
     mirror = os.environ.get(MIRROR)
     folders = [Path(encoder).expanduser(), *([Path(mirror) / encoder] if mirror else [])]
     return next((folder for folder in folders if (folder / "config.json").is_file()), None)
-
-
-def is_path(encoder: str) -> bool:
-    """Whether an encoder's name is a path on this machine rather than a hub id.
-
-    ``demo/encoder`` could be either: it is a path where a folder ``demo`` is here.
-    """
-    return encoder.startswith((".", "/", "~")) or Path(encoder).parts[0] in os.listdir()
 
 
 def faults(encoder: str) -> Iterator[str]:

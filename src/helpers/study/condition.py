@@ -12,6 +12,8 @@ from helpers.study.catalogue import StudyError, Task, unknown
 from helpers.study.files import read_json
 from helpers.study.params import Hyperparameters, Mixture, Size
 
+AGAIN = 1_000_000
+"""What is added to a seed to repeat its collapsed training: no study has seeds as large."""
 REPETITION = "retry"
 """In a collapsed run's folder: the results of its repetition under another seed."""
 MODEL = "model.safetensors"
@@ -56,8 +58,6 @@ class Condition:
     intermediate: str
     target: str | None
     seeds: list[int]
-    next_seed: int
-    """Added to the seed of a collapsed training for its repetition; the sum is no run's seed."""
     hyperparameters: Hyperparameters
     stages: list[Stage]
     """What is trained on, in order; none for retrieval without training."""
@@ -151,7 +151,7 @@ class Condition:
                 yield Attempt(seed, folder, start)
             if self._to_repeat(folder):
                 repeated = folder / REPETITION if self.target else folder
-                yield Attempt(seed + self.next_seed, repeated, start, repeats=seed)
+                yield Attempt(seed + AGAIN, repeated, start, repeats=seed)
 
     def _to_repeat(self, folder: Path) -> bool:
         """Whether a run collapsed and its repetition is still to do.

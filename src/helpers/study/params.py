@@ -11,7 +11,8 @@ from helpers.study.catalogue import Name, Strict, Task
 Phase = Literal["intermediate", "target"]
 Notebook = Literal["encoder", "intermediate", "target"]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Seeds = list[NonNegativeInt]
+Seeds = list[Annotated[int, Field(ge=0, lt=1_000_000)]]
+"""A collapsed training is repeated under a seed beyond these."""
 Values = dict[str, float | int | bool | None]
 """Hyperparameters by name, before they are checked."""
 

@@ -235,14 +235,14 @@ class Study(Strict):
         names = [size, intermediate, *([target] if target else [])]
         phase: Phase = "target" if target else "intermediate"
         return self._condition(
-            phase, size, intermediate, target, seeds=self.seeds_of(intermediate), before=before,
-            folder=self._root(join).joinpath(*names),
+            phase, size, intermediate, target, join, seeds=self.seeds_of(intermediate),
+            before=before, folder=self._root(join).joinpath(*names),
         )  # fmt: skip
 
     def trial(self, size: str, target: str, rate: float, join: bool = True) -> Condition:
         """A training of the sweep: a target from the pretrained encoder, with this rate."""
         condition = self._condition(
-            "target", size, NONE, target, seeds=self.sweep.seeds, before=None,
+            "target", size, NONE, target, join, seeds=self.sweep.seeds, before=None,
             folder=self._root(join) / size / "sweep" / f"{rate:g}" / target,
         )  # fmt: skip
         values = condition.hyperparameters.model_copy(update={"learning_rate": rate})
@@ -252,7 +252,13 @@ class Study(Strict):
         return Condition(**{**vars(condition), **changes, "retry_collapsed": False})
 
     def _condition(
-        self, phase: Phase, size: str, intermediate: str, target: str | None, **places: Any
+        self,
+        phase: Phase,
+        size: str,
+        intermediate: str,
+        target: str | None,
+        join: bool,
+        **places: Any,
     ) -> Condition:
         name = target or intermediate
         values = self.hyperparameters(phase, size, name)
@@ -263,7 +269,6 @@ class Study(Strict):
             encoder=self.sizes[size],
             intermediate=intermediate,
             target=target,
-            next_seed=max(run.seed for run in self.runs()) + 1,
             hyperparameters=values,
             stages=[self._stage(size, task, values) for task in used],
             evaluated=self.labelled(target) if target else None,
@@ -271,7 +276,7 @@ class Study(Strict):
             candidates=[self.tasks[pool] for pool in self.tasks[name].candidates] if target else [],
             trained_in=self.trained_in(target) if target else [],
             settings=self._settings(size, intermediate, target, values),
-            home=self.encoder_folder(size),
+            home=self._home(size, join),
             data=self.data,
             data_dir=self.files_folder,
             precision=self.precision,
@@ -299,6 +304,13 @@ class Study(Strict):
 
     def _root(self, join: bool) -> Path:
         return self.folder if join else self.folder / BY_HAND
+
+    def _home(self, size: str, join: bool) -> Path:
+        """The size's pretrained encoder: one made by hand, if it may be used, or the batch's."""
+        by_hand = self.encoder_folder(size, join)
+        if read_json(by_hand / "run.json").get("settings") == self.encoder_settings(size):
+            return by_hand
+        return self.encoder_folder(size)
 
     def _made(self, condition: Condition, join: bool) -> Condition:
         """A condition with the folder that its results are read from."""
@@ -438,7 +450,7 @@ class Study(Strict):
             The study's folder was made by a version with another layout.
         """
         encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
-        is_old = any("settings" not in record for record in encoders)
+        is_old = any(record and "settings" not in record for record in encoders)
         if is_old or read_json(self.folder / "study.json").get("layout", LAYOUT) != LAYOUT:
             expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")

@@ -155,7 +155,7 @@ def _items(stage: Stage, component: str, rows: list, tokenizer, max_length: int)
     if component == MLM:
         texts = [row["text"] for row in rows]
         cut = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
-        return [{"input_ids": [ids], "labels": 0, "length": len(ids)} for ids in cut]
+        return [{"input_ids": [ids], "labels": 0} for ids in cut]
     task, most = stage.tasks[component], stage.max_lengths[component]
     return training_items(formats.of(task).features(task, rows, tokenizer, most))
 

@@ -9,10 +9,9 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from helpers import formats
-from helpers.encoders import families
 from helpers.encoders.batches import TRAINING_BUDGET, batches, collate, collate_labels
 from helpers.formats.labels import IGNORED
 from helpers.study import Hyperparameters
@@ -33,6 +32,8 @@ def train(
         callbacks=[checkpoints, Progress(examples.stage.name)],
     )
     trainer.remove_callback(PrinterCallback)
+    if resumed:  # it would list the weights that are not trained, which a checkpoint lacks
+        logging.get_logger("transformers.trainer").setLevel(logging.ERROR)
     with checkpoints.signals():
         trainer.train(resume_from_checkpoint=resumed)
     if checkpoints.saved is None:
@@ -71,7 +72,7 @@ class StageTrainer(Trainer):
             elif self.model.encoder.is_gradient_checkpointing:
                 raise
             else:
-                families.checkpoint_gradients(self.model.encoder)
+                self.model.encoder.activation_checkpointing_enable({"use_reentrant": False})
         model.zero_grad()
         torch.cuda.empty_cache()
         torch.set_rng_state(random_states[0])
