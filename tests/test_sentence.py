@@ -166,3 +166,16 @@ def test_a_file_of_rows_joins_the_published_figures(tmp_path):
     rows.drop(columns="note").to_csv(path, index=False)
     with pytest.raises(ComparisonError, match=r"published\.csv: found no column 'note'; expected"):
         comparison.published(path)
+
+
+def test_a_published_mean_stands_beside_ours_where_the_target_has_no_english(tmp_path):
+    """Tatoeba and BUCC: English is what is searched for."""
+    study = simulated_study({"tatoeba": ("de", "sw")}, ("none", "qa"), items=20)
+    target = Target(languages=("de", "sw"))
+    plan = Plan({"base": Size("base", "a/model")}, ["none", "qa"], {"tatoeba": target}, [])
+    row = {"encoder": "a/model", "intermediate": "none", "target": "tatoeba", "language": "every"}
+    row |= {"languages": 2, "quantity": "score", "value": 50.0, "source": "x", "note": ""}
+    pd.DataFrame([row]).to_csv(tmp_path / "more.csv", index=False)
+    results = comparison.results(*study)
+    beside = comparison.beside_published(results, plan, tmp_path / "more.csv")
+    assert beside["ours"].notna().all() and len(beside) == 1

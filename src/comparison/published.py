@@ -44,13 +44,17 @@ def beside_published(
 
     Sizes whose encoder was cut have none. Columns of `published` and size, ours, seeds, collapsed
     (how many of the seeds). A mean stands beside another only if it is over as many languages, and
-    one over every language only if those of training are among them; else `ours` is missing.
+    one over every language only if those of training are among them (where the target has them:
+    English is no language of Tatoeba); else `ours` is missing.
     """
     single = results[results["language"] != ZERO_SHOT]
     single = single.assign(languages=1, home=at_home(single, plan))
     sums = {"score": ("score", "mean"), "languages": ("language", "size"), "home": ("home", "any")}
     run = [*RUN, "collapsed"]
-    every = single.groupby(run, as_index=False).agg(**sums).query("home").assign(language=EVERY)
+    every = single.groupby(run, as_index=False).agg(**sums).assign(language=EVERY)
+    targets = plan.targets.items()
+    abroad = [name for name, t in targets if t.languages and not {*t.languages} & {*t.trained_in}]
+    every = every[every["home"] | every["target"].isin(abroad)]
     others = single[~single["home"]].groupby(run, as_index=False).agg(**sums)
     both = pd.concat([single, every, others.assign(language=ZERO_SHOT)])
     ours = both.groupby([*RUN[:3], "language", "languages"], as_index=False).agg(
