@@ -92,6 +92,8 @@ class ItemScores:
         (Bell and McCaffrey 2002, Survey Methodology 28).
         """
         part = np.bincount(self.unit, (weights[self.language] * self.share.mean(1)) ** 2)
+        if not part.any():  # nothing varies
+            return 1.0
         return max(1.0, part.sum() ** 2 / (part**2).sum() - 1)
 
     def estimands(self, trained_in: tuple[str, ...]) -> dict[Estimand, np.ndarray]:
