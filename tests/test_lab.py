@@ -107,7 +107,7 @@ def test_what_is_run_by_hand_stays_apart_and_a_finished_run_says_so(project, cap
 def test_every_section_of_the_explorer_follows_a_choice(project, monkeypatch):
     shown: list = []
     monkeypatch.setattr("IPython.display.display", lambda *values, **_: shown.extend(values))
-    monkeypatch.setattr("helpers.study.study.is_interactive", lambda: True)
+    monkeypatch.setattr("helpers.evaluation.explore.is_interactive", lambda: True)
     variables, _ = run(project / "notebooks/5_explore.ipynb", **SMOKE)
     shown.clear()
     variables["pick"]["size"].value = "large"
