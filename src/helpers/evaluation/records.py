@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from safetensors.torch import save_file
@@ -32,7 +33,8 @@ def write(
     Of a target that is its ``predictions``, and the model if it is kept; of an intermediate task
     the encoder. A training of the sweep leaves its selection alone.
     """
-    folder, scores = attempt.folder, {"selection": trained.selection}
+    folder: Path = attempt.folder
+    scores: dict[str, Any] = {"selection": trained.selection}
     if predictions is not None and condition.evaluated:
         languages: dict[str, dict] = {}
         for language, rows in predictions.groupby("language", sort=False):

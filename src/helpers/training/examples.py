@@ -4,12 +4,13 @@ All batches of a training are planned before it begins, by a random generator of
 a training that is stopped and resumed goes on with the batch that it would have taken.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from helpers import data, formats
@@ -42,7 +43,7 @@ class Validation:
 
 
 @dataclass
-class Batches(Sequence):
+class Batches(Dataset):
     """Batches in the order that a training takes them: (component, item numbers) each."""
 
     plan: list[tuple[str, np.ndarray]]

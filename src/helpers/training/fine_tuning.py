@@ -29,7 +29,7 @@ class Training:
     log: list[dict] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     """What run.json says of it."""
-    checkpoints: Checkpoints | None = None
+    checkpoints: Any = None
 
 
 def fine_tune(
@@ -49,17 +49,17 @@ def fine_tune(
     """
     values, settings = condition.hyperparameters, {**condition.settings, "seed": attempt.seed}
     checkpoints = Checkpoints(attempt.folder, settings, condition.checkpoint_minutes)
+    model: Any = None
     if not examples:
         model = untrained(condition, encoder)
         layer = model.layer or len(families.layers(encoder))
         record = {"seed": attempt.seed, "precision": model.precision, "layer": layer}
-        selection = {**UNSELECTED, "n": 0, "collapsed": False}
-        return Training(model, tokenizer, selection, [], record, checkpoints)
+        unselected = {**UNSELECTED, "n": 0, "collapsed": False}
+        return Training(model, tokenizer, unselected, [], record, checkpoints)
     if values.learning_rate is None:
         wrong = "no learning rate yet; expected the sweep to run first (notebook sweep)"
         raise StudyError(f"{condition.study}: {condition.title}: {wrong}")
     states = encoders.frozen_states(condition.home, encoder, values.frozen_layers)
-    model = None
     for number, part in enumerate(examples):
         set_seed(attempt.seed)
         model = build(condition, part.stage, encoder, model)
@@ -78,7 +78,8 @@ def fine_tune(
     scored = [line for line in lines if "validation_score" in line]
     best = max(scored, key=lambda line: line["validation_score"])  # the first of equals
     score, last = best["validation_score"], scored[-1]["validation_score"]
-    selection = examples[-1].selection | {"score": score, "last_score": last}
+    selection: dict[str, Any] = examples[-1].selection
+    selection |= {"score": score, "last_score": last}
     selection["collapsed"] = is_collapsed((score + last) / 2, selection["majority"])
     seen = sum(len(numbers) for part in examples for _, numbers in part.batches.plan)
     record = {"seed": attempt.seed, "precision": model.precision, "best_step": best["step"]}
@@ -102,12 +103,14 @@ def build(
     if stage.mixture:
         heads: dict[str, Any] = {}
         for name, shape in shapes.items():
-            heads[name] = Head(encoder.config, *shape, pooling, values.dropout)
+            level, width = shape
+            heads[name] = Head(encoder.config, level, width, pooling, values.dropout)
         if stage.mlm:
             heads[MLM] = MaskedHead(encoder)
         model: Any = EncoderWithHeads(encoder, heads)
     else:
-        model = EncoderWithHead(encoder, *shapes[stage.name], pooling, values.dropout)
+        level, width = shapes[stage.name]
+        model = EncoderWithHead(encoder, level, width, pooling, values.dropout)
         model.labels = stage.tasks[stage.name].labels
     encoder.get_input_embeddings().weight.requires_grad_(values.train_embeddings)
     model.freeze(values.frozen_layers)
