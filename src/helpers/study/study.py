@@ -191,7 +191,8 @@ class Study(Strict):
             raise StudyError(f"{self.path}: 'none' is no training; expected an intermediate task")
         home = self.encoder_folder(size)
         root = self.folder if join else self.folder / BY_HAND
-        before, phase, folder = None, "intermediate", root / size / intermediate
+        phase: Phase = "intermediate"
+        before, folder = None, root / size / intermediate
         if target is not None:
             phase, folder = "target", folder / target
             if intermediate != NONE:
