@@ -22,14 +22,14 @@ study: .venv/installed $(if $(shell grep -s demo/encoder "$(STUDY)"),demo/encode
 fetch: .venv/installed ## a study's data sets and models into a mirror: make fetch STUDY=params/NAME.yaml HUB_MIRROR=DIR
 	$(BIN)/python tools/fetch.py "$(STUDY)" "$(HUB_MIRROR)"
 
-plan: .venv/installed ## what a study takes, before anything runs: make plan STUDY=params/NAME.yaml
-	$(BIN)/python tools/plan.py "$(STUDY)"
+plan: .venv/installed ## what a study takes, before anything runs: make plan STUDY=params/NAME.yaml [GPU=NAME or here]
+	$(BIN)/python tools/plan.py "$(STUDY)" --gpu "$(GPU)"
 
 export: .venv/installed ## a study's predictions as XTREME's evaluation reads them
 	$(BIN)/python tools/export.py "$(STUDY)"
 
-results: .venv/installed ## tables, charts and page of the studies on real data: docs/results
-	$(BIN)/python docs/write_results.py
+results: .venv/installed ## a finished study as a page with tables and charts: docs/results/NAME.md
+	$(BIN)/python docs/write_results.py "$(STUDY)"
 
 test: demo/encoder/config.json ## everything
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

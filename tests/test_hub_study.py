@@ -1,6 +1,7 @@
-"""The study of record, with fewer steps and languages, on a hub of the tests' own.
+"""The study of record and the evening's, with fewer steps and languages, on the tests' own hub.
 
-Every task and every format is in it.
+Every task and every format is in the study of record. The evening's is fetched into a mirror, and
+runs from there, offline.
 """
 
 import json
@@ -14,6 +15,7 @@ import pytest
 import xtreme
 import yaml
 
+import comparison
 from helpers import data
 from helpers.study import NONE, Study, StudyError
 from helpers.study.params import Target
@@ -21,8 +23,10 @@ from helpers.study.params import Target
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 import export  # noqa: E402
+import fetch  # noqa: E402
 
 STUDY = ROOT / "params/xtreme-r.yaml"
+EVENING = ROOT / "params/evening.yaml"
 AUTO = """\
 ID=made_{0}.1 PARSER=GOLD NUMPARSE=1
 (<T S[dcl] 0 2> (<L NP PRP PRP She x>) (<L S[dcl]\\NP VBZ VBZ sleeps{0} x>) )
@@ -32,9 +36,9 @@ LARGE = ["xnli", "tatoeba", "bucc"]
 LANGUAGES = ["en", "de", "sw", "te", "ur", "zh"]
 
 
-def shortened(folder: Path) -> Path:
-    """The study of record with two steps a training, and these of each target's languages."""
-    study = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
+def shortened(original: Path, folder: Path) -> Path:
+    """A study with two steps a training, and these of each target's languages."""
+    study = yaml.safe_load(original.read_text(encoding="utf-8"))
     for values in [*study["phases"].values(), *(o["set"] for o in study["overrides"])]:
         if values.pop("epochs", None):
             values |= {"steps": 2, "evaluations": 1}
@@ -45,13 +49,13 @@ def shortened(folder: Path) -> Path:
         for name in study["targets"]
     ]
     changes = {"catalogue": str(catalogue), "check_sizes": False}
-    path = folder / "xtreme-r.yaml"
+    path = folder / original.name
     path.write_text(yaml.safe_dump({**study, **changes}), encoding="utf-8")
     return path
 
 
-def made(folder: Path) -> Study:
-    """The study, run by another process: the hub's address is read at import."""
+def made(original: Path, folder: Path, mirror: Path | None = None) -> Study:
+    """A study, run by another process: the hub's address is read at import."""
     server = hub.Hub(hub.make_models(folder / "models"))
     (folder / "files/ccg").mkdir(parents=True)
     for split in ("train", "dev"):
@@ -60,17 +64,27 @@ def made(folder: Path) -> Study:
     environment |= hub.environment(server.url, folder / "home")
     environment |= {"DATA_DIR": str(folder / "files"), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = str(ROOT / "src")
-    command = [sys.executable, __file__, str(shortened(folder)), str(folder / "outputs")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    path = str(shortened(original, folder))
+
+    def call(*command):
+        command = [sys.executable, *map(str, command)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    if mirror:
+        call(ROOT / "tools/fetch.py", path, mirror)
+        environment |= {"HUB_MIRROR": str(mirror), "HF_HUB_OFFLINE": "1"}
+    call(__file__, path, folder / "outputs")
     server.shutdown()
-    assert done.returncode == 0, done.stderr[-3000:]
-    return Study.load(folder / "xtreme-r.yaml", folder / "outputs")
+    return Study.load(path, folder / "outputs")
 
 
 def chosen(study: Study) -> list:
     """Conditions that cover all code: at base every intermediate task and target, at large what
     depends on an encoder's depth.
     """
+    if study.name == EVENING.stem:
+        return [c for c in study.conditions() if c.size == "base" or c.intermediate == NONE]
     before = study.intermediate[1:]
     conditions = [study.condition("base", name) for name in before]
     for i, target in enumerate(target.task for target in study.targets):
@@ -86,7 +100,7 @@ def read(path: Path) -> dict:
 
 def test_the_study_of_record_runs_on_every_task(tmp_path):
     """One test, so that the study runs once however many processes test."""
-    study = made(tmp_path)
+    study = made(STUDY, tmp_path)
     cells = read(study.data / "summary.json")["cells"]
     # SNLI's rows without a label are left out by declaration; ANLI's three rounds are one task.
     assert cells["anli_plus/train/en"]["rows"] == 5 * hub.COUNTS["train"] - 1
@@ -126,6 +140,19 @@ def test_the_study_of_record_runs_on_every_task(tmp_path):
             assert theirs.get("exact_match") == pytest.approx(ours.get("exact_match"))
 
 
+def test_the_evening_runs_offline_from_fetched_data_to_its_comparison(tmp_path, monkeypatch):
+    study = made(EVENING, tmp_path, tmp_path / "mirror")
+    monkeypatch.setenv("HUB_MIRROR", str(tmp_path / "mirror"))
+    assert fetch.missing(study) == []
+    assert all(part.is_finished(part.seed_folder(1)) for part in chosen(study))
+    plan, runs, predictions, _ = comparison.read_study(study.folder)
+    effects = comparison.effects(predictions, runs, plan)
+    gains = effects[effects["quantity"] == "gain"].dropna(subset="estimate")
+    assert set(gains["size"]) == {"base"}  # all of it has run, of large the baseline
+    left = f"{len(study.runs()) - len(runs)} of {len(study.runs())} runs are not finished"
+    assert left in comparison.summary_sentence(effects, runs, plan)
+
+
 def test_two_versions_of_one_task_are_not_exported_into_one_folder(tmp_path):
     study = Study.load(STUDY, tmp_path)
     both = [*study.targets, Target(task="wikiann")]
@@ -137,5 +164,6 @@ if __name__ == "__main__":
     import running
 
     prepared = running.prepare(Study.load(*sys.argv[1:]))
+    prepared.write_record()
     for part in chosen(prepared):
         running.run(part, [1])

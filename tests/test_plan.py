@@ -1,5 +1,10 @@
 """What a study takes, said before it runs."""
 
+import re
+import shutil
+
+import fetch
+import figures
 import plan
 import pytest
 import torch
@@ -9,19 +14,21 @@ from conftest import write_study
 from helpers import data
 from helpers.encoders import adapters, families
 from helpers.encoders.batches import TRAINING_BUDGET
-from helpers.study import Size, Study
+from helpers.study import Size, Study, StudyError, files
+
+A100 = figures.machine("A100")
 
 
 def test_runs_examples_and_tokens_are_the_studys(sources, tmp_path):
     study = Study.load(write_study(tmp_path / "p", sources), tmp_path / "outputs")
     data.prepare(study)
-    phases = plan.phases(study)
+    phases = plan.phases(study, A100)
     assert phases["runs"].to_dict() == {"encoder": 2, "intermediate": 2, "target": 4}
     # Two sizes, four steps of four; an epoch of 24, after two intermediate tasks, at two sizes.
     assert phases["examples"].to_dict() == {"encoder": 0, "intermediate": 32, "target": 4 * 24}
     assert phases.loc["target", "tokens"] == 4 * 24 * 32
-    assert plan.missing(study) == []
-    assert phases.loc["target", "GPU-hours"] >= 4 * plan.START / 3600
+    assert fetch.missing(study) == []
+    assert phases.loc["target", "hours"] >= 4 * figures.START / 3600
 
 
 def test_what_is_not_on_this_machine_is_named(sources, tmp_path, monkeypatch):
@@ -37,10 +44,10 @@ def test_what_is_not_on_this_machine_is_named(sources, tmp_path, monkeypatch):
 def test_too_little_time_asked_of_a_cluster_is_a_warning(sources, tmp_path):
     path = write_study(tmp_path / "p", sources, cluster={"target": {"minutes": 45}})
     study = Study.load(path, tmp_path / "outputs")
-    phases = plan.phases(study)
+    phases = plan.phases(study, A100)
     assert not [line for line in plan.warnings(study, phases) if "minutes" in line]
-    phases.loc["target", "longest"] = 100.0
-    expected = "warning: cluster.target.minutes: found 45, expected at least 100"
+    phases.loc["target", "longest seed, min"] = 100.0
+    expected = "cluster.target.minutes: found 45, expected at least 100"
     assert expected in plan.warnings(study, phases)
 
 
@@ -55,21 +62,21 @@ def test_the_sweeps_trainings_are_counted(sources, tmp_path):
     path = write_study(tmp_path / "p", sources, phases=phases, sweep=sweep)
     study = Study.load(path, tmp_path / "outputs")
     data.prepare(study)
-    assert plan.phases(study).loc["sweep", ["runs", "examples"]].tolist() == [10, 10 * 5 * 4]
+    assert plan.phases(study, A100).loc["sweep", ["runs", "examples"]].tolist() == [10, 10 * 5 * 4]
 
 
 def test_the_study_of_record_is_several_hundred_runs():
     study = Study.load("params/xtreme-r.yaml")
-    phases = plan.phases(study)
+    phases = plan.phases(study, A100)
     assert phases.loc["target", "runs"] == len(study.runs()) == 2 * 10 * (5 + 11 * 3)
     steps = 3 * -(-392_702 // 32)
     examples, tokens = plan.trained(study, "intermediate", "base", "mnli")
     assert examples == steps * 32 and tokens == examples * 50
-    assert any("ccg/train.auto" in line for line in plan.missing(study))
+    assert any("ccg/train.auto" in line for line in fetch.missing(study))
     alone = {"intermediate": ["none", "mnli"], "sizes": {"base": study.sizes["base"]}}
-    one = plan.phases(study.model_copy(update=alone)).loc["intermediate"]
-    seconds = 6 * 85_054_464 * tokens / plan.GPU_FLOPS
-    assert one["longest"] == pytest.approx((seconds + plan.START) / 60)
+    one = plan.phases(study.model_copy(update=alone), A100).loc["intermediate"]
+    seconds = 6 * 85_054_464 * tokens / A100.rate
+    assert one["longest seed, min"] == pytest.approx((seconds + figures.START) / 60)
     effects = plan.effects(study)
     assert list(effects) == ["5 / 3", "5 / 5", "10 / 5"] and len(effects) == 3
     assert (effects["10 / 5"] < effects["5 / 3"]).all()
@@ -77,12 +84,12 @@ def test_the_study_of_record_is_several_hundred_runs():
 
 def test_an_encoders_folder_says_its_shape(tiny_sources):
     size = Size(encoder=str(tiny_sources / "encoder"), title="", pooling="mean")
-    assert plan.shape(size) == (2, 16, 4 + 2 * 32 / 16)
+    assert figures.shape(size) == (2, 16, 4 + 2 * 32 / 16)
 
 
-@pytest.mark.parametrize("name", plan.ENCODERS)
+@pytest.mark.parametrize("name", figures.ENCODERS)
 def test_parameters_are_those_of_the_librarys_models(name):
-    layers, hidden, _ = plan.ENCODERS[name]
+    layers, hidden, _ = figures.ENCODERS[name]
     kind = "XLMRobertaXL" if "xl" in name.rpartition("-")[2] else "XLMRoberta"
     values = {"intermediate_size": 4 * hidden, "num_attention_heads": hidden // 64}
     if "mmBERT" in name:
@@ -94,7 +101,7 @@ def test_parameters_are_those_of_the_librarys_models(name):
     with torch.device("meta"):
         model = getattr(transformers, f"{kind}Model")(config, **more)
     size = Size(encoder=name, title="", pooling="cls", tuning="lora", lora={"rank": 3})
-    inner, _, adapted = plan.parameters(Study.load("params/scaling.yaml"), size)
+    inner, _, adapted = figures.parameters(Study.load("params/scaling.yaml"), size)
     counted = sum(p.numel() for p in families.layers(model).parameters())
     assert inner == pytest.approx(counted, rel=0.003 if kind == "ModernBert" else 0)
     if kind != "ModernBert":
@@ -139,24 +146,64 @@ def test_states_that_a_layer_keeps_are_as_estimated(kind, rank, checkpointed):
     grown = kept(4, 8) - kept(2, 8) - (kept(4, 4) - kept(2, 4))
     unit = grown / (2 * 4 * length * hidden)
     if checkpointed:
-        assert unit == plan.BETWEEN
+        assert unit == figures.BETWEEN
     else:
-        assert unit - 12 * heads * length / hidden == pytest.approx(plan.STATES, abs=3)
+        assert unit - 12 * heads * length / hidden == pytest.approx(figures.STATES, abs=3)
 
 
-def test_memory_of_every_phase_and_size_and_the_gpus_it_fits():
+def test_memory_of_every_size_and_whether_it_fits():
+    """Steps in parts and gradient checkpointing make room: only XXL needs a large card."""
     study = Study.load("params/scaling.yaml")
-    needed = plan.memory(study).set_index(["size", "phase"])["total"]
-    assert len(needed) == 4 * 3 and needed["xxl", "encoder"] == pytest.approx(42.8, 0.01)
-    lines = {tuple(line.split()[:2]): line for line in "\n".join(plan.show(study)).splitlines()}
-    assert lines["xl", "target"].endswith(" 24, 40, 80")
-    assert lines["xxl", "target"].endswith(" 40, 80") and "24" not in lines["xxl", "target"][-12:]
-    assert TRAINING_BUDGET["cuda"] == plan.AT_ONCE
+    a100, small, smaller = (plan.memory(study, figures.machine(n)) for n in ("A100", "l4", "T4"))
+    assert a100.loc["xxl", "whole batch"] == pytest.approx(38.9, 0.01)
+    assert set(a100["it fits"]) == {"yes"}
+    assert small.loc[["xl", "xxl"], "it fits"].tolist() == ["yes", "no"]
+    assert smaller.loc["large", "it fits"] == "yes, in smaller steps"
+    assert {"cuda": figures.AT_ONCE[True], "cpu": figures.AT_ONCE[False]} == TRAINING_BUDGET
 
 
 def test_a_retrieval_pair_takes_the_memory_of_two_sequences_and_is_not_split():
     study = Study.load("params/xtreme-r-retrieval.yaml")
     settings = study.hyperparameters("target", "base", "mewsli_x")
-    states = plan.memory(study).set_index(["size", "phase"]).loc[("base", "target"), "states"]
+    table = plan.memory(study, A100).loc["base"]
     tokens = 2 * settings.batch_size * settings.max_length
-    assert states >= tokens * 768 * 12 * plan.STATES / 1e9
+    states = tokens * 768 * (12 * figures.BETWEEN + figures.STATES) / 1e9
+    assert table["least"] - table["weights and Adam"] == pytest.approx(states)
+
+
+def test_a_gpu_is_one_of_the_table_or_this_machine():
+    with pytest.raises(StudyError, match="GPU: found 'V100', expected one of: here, A100"):
+        figures.machine("V100")
+    here = figures.machine("here")
+    assert here.rate > 1e9 and here.memory > 1
+    assert here.is_gpu == torch.cuda.is_available()
+
+
+def test_finished_trainings_say_the_rate(sources, tmp_path):
+    study = Study.load(write_study(tmp_path / "p", sources), tmp_path / "outputs")
+    data.prepare(study)
+    name = study.intermediate[1]
+    record = {"train_seconds": 2.0, "examples_per_second": 50.0}
+    files.write_json(study.folder / "base" / name / "seed-1/run.json", record)
+    examples, tokens = plan.trained(study, "intermediate", "base", name)
+    expected = 50 * tokens / examples * figures.flops_per_token(study, "base")
+    assert plan.finished_rate(study) == pytest.approx(expected)
+    assert "as the finished trainings ran" in "\n".join(plan.show(study))
+    assert "as the finished trainings ran" not in "\n".join(plan.show(study, "T4"))
+
+
+def test_a_disk_too_small_for_what_is_missing_is_one_line(tmp_path, monkeypatch):
+    study = Study.load("params/evening.yaml", tmp_path)
+    assert plan.disk(study) == ""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 10**9))
+    assert re.search(r"evening: found 1\.0 GB of free disk, expected \d+\.\d", plan.disk(study))
+
+
+@pytest.mark.parametrize(("name", "hours"), [("evening", 12), ("weekend", 48)])
+def test_real_xlmr_takes_an_evening_or_a_weekend_of_one_card(name, hours):
+    study, card = Study.load(f"params/{name}.yaml"), figures.machine("RTX 4090")
+    assert plan.phases(study, card)["hours"].sum() < hours
+    assert not plan.memory(study, card)["it fits"].eq("no").any()
+    for target in (target.task for target in study.targets):
+        trained = {part for task in study.train_on(target) for part in study.components(task)}
+        assert not trained & set(study.intermediate), "the same data again"

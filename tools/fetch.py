@@ -5,6 +5,7 @@ README that tells ``load_dataset`` which file is which; models are as on the hub
 gets its name when it is complete. What is there is not fetched again.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -38,6 +39,29 @@ def models(study: Study) -> list[str]:
     """Hub ids of the encoders that are no folder here."""
     names = {size.encoder for size in study.sizes.values()}
     return sorted(n for n in names if re.fullmatch(REPOSITORY, n) and not Path(n).is_dir())
+
+
+def missing(study: Study) -> list[str]:
+    """What this machine lacks: own files, and hub data that no mirror or cache here has."""
+    folder, users = study.files_folder or Path(), {}
+    for name, source, split, code in sources(study):
+        file = (source.files or "").format(language=code, split=source.splits.get(split, split))
+        if source.files and not (folder / file).is_file():
+            users.setdefault(f"file {folder / file}", {})[name] = study.tasks[name].obtain
+        elif source.hub and not _is_here(source.hub):
+            users.setdefault(f"data set {source.hub}", {})[name] = ""
+    users |= {f"encoder {name}": {} for name in models(study) if not _is_here(name)}
+    lines = [f"{what}: {', '.join(tasks)}" if tasks else what for what, tasks in users.items()]
+    advice = {text for tasks in users.values() for text in tasks.values() if text}
+    return lines + [f"to get: {text}" for text in sorted(advice)]
+
+
+def _is_here(repository: str) -> bool:
+    """Whether the mirror has a repository of the hub or, without a mirror, the cache."""
+    if mirror := os.environ.get("HUB_MIRROR"):
+        return (Path(mirror).expanduser() / repository).is_dir()
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface")
+    return any(home.glob(f"hub/*--{repository.replace('/', '--')}"))
 
 
 def fetch(study: Study, mirror: Path) -> Iterator[str]:

@@ -1,207 +1,139 @@
-"""What a study needs, before anything runs: ``python tools/plan.py params/STUDY.yaml``.
+"""What a study needs, before anything runs: ``python tools/plan.py STUDY.yaml [--gpu NAME]``.
 
-Counts what is known, estimates the rest from the figures below (docs/cost.md derives them), and
-names the data that is missing on this machine. Nothing is downloaded.
+Counts what is known, estimates the rest by figures.py, and names the data that is missing on this
+machine. NAME is a GPU of figures.py, or `here` for this machine. Nothing is downloaded.
 """
 
 import math
-import os
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import product
 
 import command
 import fetch
+import figures
 import pandas as pd
 
-from comparison import Plan, Target, detectable
+from comparison import Plan, Target, detectable, power
 from comparison import Size as Measured
-from helpers.study import NONE, Size, Study, Task
+from helpers.study import NONE, Study
 from helpers.study.files import read_json
-
-GPU_FLOPS = 1.2e14
-"""Assumed rate of training on one GPU: 40 % of an A100's 312 TFLOP/s in bf16."""
-TRAINING, PREDICTION = 6, 3
-"""FLOP per token and parameter of the layers. Weights that are not trained need 2 less, layers
-whose states are computed twice 2 more."""
-START = 60.0
-"""Assumed seconds that a training takes to start, load and write."""
-TOKENS = {"sentence_pair": 50, "multiple_choice": 40, "span_extraction": 250, "tagging": 30}
-TOKENS |= {"retrieval": 20, "plain_text": 128, "map_20": 100}
-"""Assumed tokens of a sequence (map_20: trained retrieval)."""
-ITEMS = 5_000
-"""Assumed number of evaluated items in a language, if the catalogue does not say."""
-ENCODERS = {
-    "FacebookAI/xlm-roberta-base": (12, 768, 12),
-    "FacebookAI/xlm-roberta-large": (24, 1024, 12),
-    "facebook/xlm-roberta-xl": (36, 2560, 12),
-    "facebook/xlm-roberta-xxl": (48, 4096, 12),
-    "intfloat/multilingual-e5-base": (12, 768, 12),
-    "intfloat/multilingual-e5-large": (24, 1024, 12),
-    "jhu-clsp/mmBERT-small": (22, 384, 13),
-    "jhu-clsp/mmBERT-base": (22, 768, 8.5),
-}
-"""Layers, hidden size, and a layer's weights as a multiple of the hidden size squared: 4 for
-attention, the rest feed-forward (twice 4; mmBERT's has three matrices of 1,152 units)."""
-VOCABULARY = {True: 150_000, False: 250_002}
-"""Rows of the vocabulary: trimmed (assumed, for many languages), and XLM-R's whole one."""
-CARDS, USABLE, AT_ONCE = (24, 40, 80), 0.9, 65_536
-"""GB of usual GPUs, the share of them that a training can use, and the most tokens that it sends
-through the model at once (helpers.encoders.batches)."""
-STATES, BETWEEN = 50, 4
-"""Bytes per token and hidden unit: all that a layer keeps for the gradients; its input alone."""
-
-
-def shape(size: Size) -> tuple[int, int, float] | None:
-    """Layers, hidden size and weights of a layer by hidden size squared, where they are known."""
-    known = ENCODERS.get(size.encoder)
-    if config := read_json(Path(size.encoder).expanduser() / "config.json"):
-        hidden, layers = config.get("hidden_size", 768), config.get("num_hidden_layers", 12)
-        known = (layers, hidden, 4 + 2 * config.get("intermediate_size", 4 * hidden) / hidden)
-    return (size.layers or known[0], *known[1:]) if known else None
-
-
-def parameters(study: Study, size: Size) -> tuple[int, int, int]:
-    """Parameters of a size's layers, of its word embeddings, and of adapters in all its layers."""
-    layers, hidden, multiple = shape(size) or ENCODERS["FacebookAI/xlm-roberta-base"]
-    inner = layers * hidden * int(multiple * hidden + 13)
-    return inner, hidden * VOCABULARY[study.trim], layers * 18 * hidden * size.lora.rank
 
 
 def rows(study: Study, name: str) -> int | None:
-    """Training rows as the catalogue says, else as counted when the study's data was read."""
-    task = study.tasks[name]
-    counts = [study.tasks[part].sizes.get("train") for part in task.parts or [name]]
+    """Training rows as counted when the study's data was read, else as the catalogue says."""
+    task, known = study.tasks[name], figures.cells(study)
+    counts = [known.get(f"{name}/train/{code}", {}).get("rows") for code in task.trained_in]
     if None in counts:
-        cells = read_json(study.data / "summary.json").get("cells", {})
-        counts = [cells.get(f"{name}/train/{code}", {}).get("rows") for code in task.trained_in]
+        counts = [study.tasks[part].sizes.get("train") for part in task.parts or [name]]
     return None if None in counts else sum(counts)
-
-
-def sequences(task: Task) -> int:
-    """Sequences that an example of a task has: one a choice, one a side of a retrieval pair."""
-    if task.format == "multiple_choice":
-        return len(task.labels)
-    return len({"source", "target"} & task.columns.keys()) or 1
-
-
-def tokens_of(task: Task, max_length: int) -> int:
-    """Tokens of an example."""
-    return min(TOKENS.get(task.metric, TOKENS[task.format]), max_length) * sequences(task)
 
 
 def trained(study: Study, phase, size: str, name: str) -> tuple[int, int]:
     """Examples and tokens that one training sees: its stages one after the other."""
-    settings, examples, tokens = study.hyperparameters(phase, size, name), 0, 0
+    values, examples, tokens = study.hyperparameters(phase, size, name), 0, 0.0
     for stage in study.train_on(name) if phase == "target" else [name]:
-        mixture = study.mixtures.get(stage)
-        limit = min(settings.train_examples or math.inf, mixture.cap if mixture else math.inf)
-        text = mixture.mlm.task if mixture and mixture.mlm else None
-        texts = [text] if text else []
-        counts = dict.fromkeys([*study.components(stage), *texts], 0)
+        mixture, counts, texts = study.mixtures.get(stage), {}, []
+        if mixture and mixture.mlm and mixture.mlm.task:
+            text = study.tasks[mixture.mlm.task]
+            texts = [text.name] * len(mixture.mlm.languages or text.languages)
         for task in [*study.components(stage), *texts]:
-            counts[task] = int(min(counts[task] + (rows(study, task) or 0), limit))
+            counts[task] = counts.get(task, 0) + (rows(study, task) or 0)
+        limit = min(values.train_examples or math.inf, mixture.cap if mixture else math.inf)
+        counts = {task: int(min(count, limit)) for task, count in counts.items()}
         if total := sum(counts.values()):
-            drawn = (
-                settings.total_steps(total) * settings.batch_size * settings.gradient_accumulation
-            )
-            for task, share in (mixture.shares(counts) if mixture else {stage: 1}).items():
-                length = study.hyperparameters(
-                    phase, size, task if mixture and task not in texts else name
-                ).max_length
-                examples += round(drawn * share)
-                tokens += round(drawn * share * tokens_of(study.tasks[task], length))
-    return examples, tokens
+            drawn = values.total_steps(total) * values.batch_size * values.gradient_accumulation
+            examples, most = examples + drawn, math.inf if mixture else values.max_length
+            for task, share in (mixture.shares(counts) if mixture else {stage: 1.0}).items():
+                tokens += drawn * share * figures.tokens_of(study.tasks[task], most)
+    return examples, round(tokens)
 
 
 def evaluated(study: Study, size: str, target: str) -> tuple[int, int]:
     """Items of a target in all languages, and the tokens of these and of their candidates."""
     task, limit = study.tasks[target], study.hyperparameters("target", size, target).max_length
-    pools = [(task, study.languages(target))]
-    pools += [(study.tasks[name], study.tasks[name].languages) for name in task.candidates]
     counts, tokens = [], 0
-    for pool, languages in pools:
+    for pool in [task, *(study.tasks[name] for name in task.candidates)]:
+        languages = study.languages(target) if pool is task else pool.languages
         together = "{language}" in str(pool.where)  # one source has all languages
-        counts.append(pool.sizes.get(pool.evaluate, ITEMS) * (1 if together else len(languages)))
-        tokens += counts[-1] * tokens_of(pool, limit)
+        items = pool.sizes.get(pool.evaluate, figures.ITEMS)
+        counts.append(items * (1 if together else len(languages)))
+        tokens += counts[-1] * figures.tokens_of(pool, limit)
     return counts[0], tokens
 
 
-def phases(study: Study) -> pd.DataFrame:
-    """What each phase takes: runs, examples, tokens, GPU-hours, bytes, minutes of a training."""
+def phases(study: Study, on: figures.Machine) -> pd.DataFrame:
+    """What each phase takes: runs, examples, tokens, hours, GB, minutes of its longest training."""
     table = []
     for name, size in study.sizes.items():
-        inner, words, adapters = parameters(study, size)
-        lora = size.tuning == "lora"
-        flops = TRAINING - 2 * lora + 2 * size.gradient_checkpointing
-        table.append(("encoder", 1, 0, 0, START, 4 * (inner + words)))
-        for task in (task for task in study.intermediate if task != NONE):
-            examples, tokens = trained(study, "intermediate", name, task)
-            seconds = START + inner * flops * tokens / GPU_FLOPS
-            kept, runs = 4 * (adapters if lora else inner + words), len(study.seeds_of(task))
-            table.append(("intermediate", runs, examples, tokens, seconds, kept))
-        for target in (target.task for target in study.targets):
-            items, predicted = evaluated(study, name, target)
-            examples, tokens = trained(study, "target", name, target)
-            seconds = START + inner * (flops * tokens + PREDICTION * predicted) / GPU_FLOPS
-            kept = 200 * items + 4 * inner * (study.keep_models and bool(study.train_on(target)))
-            runs = sum(len(study.seeds_of(task)) for task in study.intermediate)
-            table.append(("target", runs, examples, tokens, seconds, kept))
-            if study.sweep and study.train_on(target):
+        inner, words, adapters = figures.parameters(study, size)
+        table.append(("encoder", 1, 0, 0, figures.START, 4 * (inner + words)))
+        for phase, task in study.trainings(untrained=True):
+            examples, tokens = trained(study, phase, name, task)
+            flops, runs = tokens * figures.flops_per_token(study, name), len(study.seeds_of(task))
+            kept = 4 * (adapters if size.tuning == "lora" else inner + words)
+            if phase == "target":
+                items, predicted = evaluated(study, name, task)
+                flops += figures.PREDICTION * inner * predicted
+                runs = sum(len(study.seeds_of(before)) for before in study.intermediate)
+                kept = 200 * items + 4 * inner * (study.keep_models and tokens > 0)
+            table.append((phase, runs, examples, tokens, figures.START + flops / on.rate, kept))
+            if study.sweep and phase == "target" and tokens:
                 rates = study.sweep.sizes.get(name, study.sweep.learning_rates)
-                runs = len(rates) * len(study.sweep.seeds)
-                table.append(("sweep", runs, examples, tokens, seconds, 0))
-    columns = ["phase", "runs", "examples", "tokens", "GPU-hours", "disk, GB"]
-    frame = pd.DataFrame(table, columns=columns).assign(longest=lambda t: t["GPU-hours"] / 60)
+                table.append(("sweep", len(rates) * len(study.sweep.seeds), *table[-1][2:5], 0))
+    columns = ["phase", "runs", "examples", "tokens", "hours", "disk, GB"]
+    frame = pd.DataFrame(table, columns=columns)
+    longest = frame.groupby("phase")["hours"].max() / 60
     frame[columns[2:]] = frame[columns[2:]].mul(frame["runs"], axis=0)
-    grouped = frame.groupby("phase", sort=False)
-    result = grouped.sum().assign(longest=grouped["longest"].max())
-    return result.assign(
-        **{"GPU-hours": result["GPU-hours"] / 3600, "disk, GB": result["disk, GB"] / 1e9}
-    )
+    total = frame.groupby("phase", sort=False).sum() / [1, 1, 1, 3600, 1e9]
+    return total.assign(**{"longest seed, min": longest})
 
 
-def memory(study: Study) -> pd.DataFrame:
-    """GB of weights, of gradients with Adam's two moments, and of states, by size and phase.
-
-    Phase 1 uses main memory; trainings use a GPU in bf16. All texts count as the longest.
+def memory(study: Study, on: figures.Machine) -> pd.DataFrame:
+    """GB of each size's largest training, and whether ``on`` has room for it: weights, gradients
+    and Adam's two moments; with the states of a batch; with those of one example, checkpointed.
     """
-    table = []
+    table = {}
     for name, size in study.sizes.items():
-        layers, hidden, _ = shape(size) or ENCODERS["FacebookAI/xlm-roberta-base"]
-        inner, words, adapters = parameters(study, size)
-        table.append((name, "encoder", 4 * (inner + hidden * VOCABULARY[False]), 0, 0))
-        updated, weights = inner + words, 6 * inner + 4 * words  # 2 of the 6 are autocast's copies
+        layers, hidden, _ = figures.shape(size) or figures.BASE
+        inner, words, adapters = figures.parameters(study, size)
+        fixed = 18 * inner + 16 * words  # 4 weight, 12 gradient and moments, 2 autocast's copy
         if size.tuning == "lora":
-            updated, weights = adapters, 2 * inner + 4 * (words + adapters)
-        kept = BETWEEN * layers + STATES if size.gradient_checkpointing else STATES * layers
+            fixed = 2 * inner + 4 * words + 16 * adapters
+        batch = one = 0
         for phase, task in study.trainings():
-            settings = study.hyperparameters(phase, name, task)
+            values = study.hyperparameters(phase, name, task)
             names = study.components(task) if phase == "intermediate" else study.train_on(task)
             used = [study.tasks[other] for other in names]
-            tokens = settings.batch_size * max(map(sequences, used)) * settings.max_length
-            if not any(other.format == "retrieval" for other in used):  # a pair needs all others
-                tokens = min(tokens, AT_ONCE)
-            table.append((name, phase, weights, 12 * updated, tokens * hidden * kept))
-    frame = pd.DataFrame(table, columns=["size", "phase", "weights", "optimiser", "states"])
-    frame = frame.groupby(["size", "phase"], sort=False).max() / 1e9
-    return frame.assign(total=frame.sum(axis=1)).reset_index()
+            example = max(map(figures.sequences, used)) * values.max_length
+            if any(other.format == "retrieval" for other in used):  # a pair needs all others
+                example *= values.batch_size
+            one = max(one, example)
+            at_once = min(values.batch_size * example, figures.AT_ONCE[on.is_gpu])
+            batch = max(batch, example, at_once)
+        full = hidden * layers * figures.STATES
+        least = hidden * (layers * figures.BETWEEN + figures.STATES)
+        kept = least if size.gradient_checkpointing else full
+        needs = [fixed + batch * kept, fixed + one * kept, fixed + one * least]
+        ways = ["yes", "yes, in smaller steps", "yes, with gradient checkpointing", "no"]
+        way = sum(need > figures.USABLE * on.memory * 1e9 for need in needs)
+        table[name] = [fixed / 1e9, needs[0] / 1e9, needs[2] / 1e9, ways[way]]
+    columns = ["weights and Adam", "whole batch", "least", "it fits"]
+    return pd.DataFrame.from_dict(table, orient="index", columns=columns)
 
 
 def effects(study: Study) -> pd.DataFrame:
     """The smallest true effects that the study detects as planned, and with other seeds."""
     targets, items, parallel = {}, {}, {}
     for name in (target.task for target in study.targets):
-        task, trained_in = study.tasks[name], set()
-        for other in study.train_on(name):
-            trained_in.update(study.tasks[other].trained_in)
-        languages = tuple(study.languages(name))
-        targets[name] = Target(languages=languages, trained_in=tuple(trained_in or {"en"}))
+        task, trained_in = study.tasks[name], tuple(study.trained_in(name))
+        targets[name] = Target(languages=tuple(study.languages(name)), trained_in=trained_in)
         parallel[name] = task.parallel
         items |= {name: task.sizes[task.evaluate]} if task.evaluate in task.sizes else {}
-    sizes = {
-        name: Measured(size.title, parameters=parameters(study, size)[0] if shape(size) else None)
-        for name, size in study.sizes.items()
-    }
+    sizes = {}
+    for name, size in study.sizes.items():
+        count = figures.parameters(study, size)[0] if figures.shape(size) else None
+        sizes[name] = Measured(size.title, parameters=count)
     planned = Plan(sizes, study.intermediate, targets, [tuple(run) for run in study.runs()])
     file = study.folder / "results.parquet"
     earlier = pd.read_parquet(file) if file.exists() else None
@@ -213,67 +145,71 @@ def effects(study: Study) -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis(columns="seeds of none / of the others")
 
 
-def missing(study: Study) -> list[str]:
-    """What this machine lacks: own files, and hub data that no mirror or cache here has."""
-    folder, users = study.files_folder or Path(), {}
-    for name, source, split, code in fetch.sources(study):
-        file = (source.files or "").format(language=code, split=source.splits.get(split, split))
-        if source.files and not (folder / file).is_file():
-            users.setdefault(f"file {folder / file}", {})[name] = study.tasks[name].obtain
-        elif source.hub and not _is_here(source.hub):
-            users.setdefault(f"data set {source.hub}", {})[name] = ""
-    users |= {f"encoder {name}": {} for name in fetch.models(study) if not _is_here(name)}
-    lines = [f"{what}: {', '.join(tasks)}" if tasks else what for what, tasks in users.items()]
-    advice = {text for tasks in users.values() for text in tasks.values() if text}
-    return lines + [f"to get: {text}" for text in sorted(advice)]
+def disk(study: Study) -> str:
+    """One line where the disk has less room than what is still to be written; else nothing."""
+    needed = phases(study, figures.machine("A100"))["disk, GB"].sum()
+    needed += memory(study, figures.machine("A100"))["weights and Adam"].max()  # a checkpoint
+    present = sum(path.stat().st_size for path in study.folder.rglob("*") if path.is_file()) / 1e9
+    above = [study.folder.absolute(), *study.folder.absolute().parents]
+    free = shutil.disk_usage(next(folder for folder in above if folder.exists())).free / 1e9
+    wrong = f"found {free:.1f} GB of free disk, expected {needed - present:.1f}"
+    return f"{study.folder}: {wrong} for what is not written yet" if free < needed - present else ""
 
 
-def _is_here(repository: str) -> bool:
-    """Whether the mirror has a repository of the hub or, without a mirror, the cache."""
-    if mirror := os.environ.get("HUB_MIRROR"):
-        return (Path(mirror).expanduser() / repository).is_dir()
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface")
-    return any(home.glob(f"hub/*--{repository.replace('/', '--')}"))
+def finished_rate(study: Study) -> float:
+    """FLOP/s of the trainings that have ended; 0 without any."""
+    flops = seconds = 0.0
+    for name, (phase, task) in product(study.sizes, study.trainings()):
+        examples, tokens = trained(study, phase, name, task)
+        folder = f"{name}/{task}" if phase == "intermediate" else f"{name}/*/{task}"
+        for record in map(read_json, study.folder.glob(f"{folder}/seed-*/run.json")):
+            seen = record["examples_per_second"] * record["train_seconds"]
+            flops += seen * tokens / max(1, examples) * figures.flops_per_token(study, name)
+            seconds += record["train_seconds"]
+    return flops / seconds if seconds else 0.0
 
 
 def warnings(study: Study, table: pd.DataFrame) -> Iterator[str]:
     """One line for everything that is unknown or does not fit."""
     for size in study.sizes.values():
-        if not shape(size):
-            yield f"warning: encoder {size.encoder}: size unknown, planned as XLM-R base"
+        if not figures.shape(size):
+            yield f"encoder {size.encoder}: size unknown, planned as XLM-R base"
     names = dict.fromkeys(task for task, split, _ in study.needed() if split == "train")
     if unknown := [name for name in names if rows(study, name) is None]:
-        yield f"warning: not planned, because their number of rows is unknown: {', '.join(unknown)}"
-    for phase, longest in table["longest"].items():
-        asked = study.needs("target" if phase == "sweep" else phase).minutes
-        if longest > asked:
+        yield f"not planned, because their number of rows is unknown: {', '.join(unknown)}"
+    for phase, longest in table["longest seed, min"].items():
+        minutes = study.needs("target" if phase == "sweep" else phase).minutes
+        if longest > minutes:
             expected = f"expected at least {longest:,.0f}"
-            yield f"warning: cluster.{phase}.minutes: found {asked:,}, {expected}"
+            yield f"cluster.{phase}.minutes: found {minutes:,}, {expected}"
+    yield from filter(None, [disk(study)])
 
 
-def show(study: Study) -> Iterator[str]:
+def show(study: Study, gpu: str = "") -> Iterator[str]:
     """The plan as lines of text."""
+    on, rate = figures.machine(gpu or "A100"), 0.0 if gpu else finished_rate(study)
+    on = on._replace(rate=rate or on.rate)
     yield f"{study.name}: {study.description}\n"
-    table = phases(study)
+    table = phases(study, on)
     whole = pd.concat([table, table.sum().to_frame("all").T])
-    whole.loc["all", "longest"] = table["longest"].max()
+    whole.loc["all", "longest seed, min"] = table["longest seed, min"].max()
     digits = [f"{{:,.{n}f}}".format for n in (0, 0, 0, 1, 1, 0)]
-    shown = whole.rename(columns={"longest": "longest seed, min"})
-    yield shown.to_string(formatters=dict(zip(shown, digits, strict=True)))
-    yield f"estimated with {GPU_FLOPS:.2g} FLOP/s per GPU (40 % of an A100 in bf16)"
-    yield from warnings(study, table)
-    needs = memory(study)
-    cards = [[str(card) for card in CARDS if total <= USABLE * card] for total in needs["total"]]
-    needs["fits a GPU of, GB"] = [", ".join(fitting) or "none of these" for fitting in cards]
-    needs.loc[needs["phase"] == "encoder", "fits a GPU of, GB"] = "(main memory)"
-    yield "\nmemory in GB (optimiser includes the gradients):"
-    yield needs.to_string(index=False, float_format="{:,.1f}".format)
+    if on.is_gpu and not rate:
+        whole = whole.rename(columns={"hours": "GPU-hours"})
+    yield whole.to_string(formatters=dict(zip(whole, digits, strict=True)))
+    source = "as the finished trainings ran" if rate else f"assumed of {on.name}"
+    yield f"with {on.rate / 1e12:.3g} TFLOP/s, {source}"
+    yield from (f"warning: {line}" for line in warnings(study, table))
+    yield f"\nmemory in GB at {on.name}, which has {on.memory:.0f}:"
+    yield memory(study, on).to_string(float_format="{:,.1f}".format)
     yield "\nsmallest effects it detects with 80 % power, in points (zero-shot, mean over all):"
     yield effects(study).to_string(float_format="{:.1f}".format)
-    absent = missing(study)
+    known = [t.task for t in study.targets if t.task in power.KNOWN_SEED_SD]
+    yield f"noise between seeds known at base size: {', '.join(known) or 'none'}; else assumed"
+    absent = fetch.missing(study)
     yield "\nmissing on this machine:" if absent else "\nnothing is missing on this machine"
     yield from (f"  {line}" for line in absent)
 
 
 if __name__ == "__main__":
-    command.run(__doc__, show)
+    command.run(__doc__, show, gpu="a GPU of figures.py, or here")

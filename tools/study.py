@@ -74,9 +74,13 @@ def locked_log(study: Study) -> IO[str]:
 
 def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[str]) -> int:
     """Everything between the study's checks and the last line; returns the exit status."""
+    import plan
+
     from helpers import data
 
     data.prepare(study)
+    if full := plan.disk(study):
+        raise StudyError(full)
     status = 0
     for goal in ["sweeps", "all"] if study.sweep else ["all"]:
         if status == 0:  # the settings of all else name the learning rates that the sweep chooses

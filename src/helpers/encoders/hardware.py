@@ -41,17 +41,17 @@ def precision(asked: str, folder: Path) -> str:
     return read_json(file)["precision"]
 
 
-def product_rates(seconds: float = 0.2) -> dict[str, float]:
+def product_rates(seconds: float = 0.2, tokens: int = TOKENS) -> dict[str, float]:
     """GFLOP/s of a linear layer in float32 and in bf16 on this device; the fastest call counts."""
     rates = {}
     for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        states = torch.randn(TOKENS, INPUTS).to(device(), kind)
+        states = torch.randn(tokens, INPUTS).to(device(), kind)
         weight = torch.randn(OUTPUTS, INPUTS).to(device(), kind)
         tensors = {"linear": functional.linear, "states": states, "weight": weight}
         threads = torch.get_num_threads()
         timer = Timer("linear(states, weight)", globals=tensors, num_threads=threads)
         took = min(timer.blocked_autorange(min_run_time=seconds / 2).times)
-        rates[name] = 2e-9 * TOKENS * INPUTS * OUTPUTS / took
+        rates[name] = 2e-9 * tokens * INPUTS * OUTPUTS / took
     return rates
 
 

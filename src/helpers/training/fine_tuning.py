@@ -60,7 +60,7 @@ def fine_tune(
         reader = untrained(condition, encoder)
         layer = reader.layer or len(families.layers(encoder))
         record = {"seed": attempt.seed, "precision": reader.precision, "layer": layer}
-        return Training(reader, tokenizer, UNSELECTED, [], record, checkpoints)
+        return Training(reader, tokenizer, {**UNSELECTED}, [], record, checkpoints)
     if values.learning_rate is None:
         wrong = "no learning rate yet; expected the sweep to run first (notebook sweep)"
         raise StudyError(f"{condition.study}: {condition.title}: {wrong}")

@@ -1,0 +1,126 @@
+"""What a plan assumes: what GPUs do, how large encoders are, what a training and a text take."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from helpers.study import Size, Study, StudyError, Task
+from helpers.study.files import read_json
+
+GPUS = {
+    "A100": (312, 80),  # NVIDIA's data sheets, without sparsity: bf16 on tensor cores
+    "H100": (989, 80),  # the SXM model
+    "H200": (989, 141),
+    "L4": (121, 24),
+    "RTX 3090": (71, 24),  # NVIDIA's GA102 white paper: bf16, sums in float32
+    "RTX 4090": (165, 24),  # NVIDIA's Ada white paper: the same
+    "T4": (8.1, 16),  # its data sheet: float32, since it has no bf16 and we train without fp16
+}
+"""Published TFLOP/s, and GB of memory."""
+OF_PUBLISHED, OF_MEASURED = 0.4, 0.6
+"""Share that a training reaches: of the published rate, assumed; of matrix products as measured, as
+on two processors (docs/cost.md)."""
+AT_ONCE = {True: 65_536, False: 512}
+"""The most tokens that a training sends through the model at once, on a GPU and without one."""
+TRAINING, PREDICTION, START = 6, 3, 60.0
+"""FLOP per token and parameter of the layers. Weights that are not trained need 2 less, layers
+whose states are computed twice 2 more. Seconds that a training takes to start, load and write."""
+TOKENS = {"sentence_pair": 50, "multiple_choice": 40, "span_extraction": 250, "tagging": 30}
+TOKENS |= {"retrieval": 20, "plain_text": 128, "map_20": 100}
+"""Assumed tokens of a sequence (map_20: trained retrieval)."""
+ITEMS = 5_000
+"""Assumed number of evaluated items in a language, if the catalogue does not say."""
+BASE, LARGE = (12, 768, 12), (24, 1024, 12)
+ENCODERS = {"FacebookAI/xlm-roberta-base": BASE, "FacebookAI/xlm-roberta-large": LARGE}
+ENCODERS |= {"facebook/xlm-roberta-xl": (36, 2560, 12), "facebook/xlm-roberta-xxl": (48, 4096, 12)}
+ENCODERS |= {"intfloat/multilingual-e5-base": BASE, "intfloat/multilingual-e5-large": LARGE}
+ENCODERS |= {"jhu-clsp/mmBERT-small": (22, 384, 13), "jhu-clsp/mmBERT-base": (22, 768, 8.5)}
+"""Layers, hidden size, and a layer's weights as a multiple of the hidden size squared: 4 for
+attention, the rest feed-forward (twice 4; mmBERT's has three matrices of 1,152 units)."""
+WHOLE, TRIMMED, PIECES = 250_002, 150_000, 3
+"""Rows of XLM-R's vocabulary; of a trimmed one at most, and for each example read (assumed)."""
+STATES, BETWEEN = 50, 4
+"""Bytes per token and hidden unit: all that a layer keeps for the gradients; its input alone."""
+FROZEN_STATES = 2**31
+"""Bytes that states of frozen layers may take."""
+USABLE = 0.9
+"""Share of the memory that a training can use."""
+
+
+class Machine(NamedTuple):
+    """What trains: FLOP/s that a training reaches, and GB of memory."""
+
+    name: str
+    rate: float
+    memory: float
+    is_gpu: bool = True
+
+
+def machine(name: str) -> Machine:
+    """A GPU of the table by its name, or ``here``. Raises StudyError where it is neither."""
+    if name == "here":
+        return this_machine()
+    names = {known.casefold(): known for known in GPUS}
+    if name.casefold() not in names:
+        raise StudyError(f"GPU: found {name!r}, expected one of: here, {', '.join(GPUS)}")
+    rate, memory = GPUS[names[name.casefold()]]
+    return Machine(names[name.casefold()], OF_PUBLISHED * rate * 1e12, memory)
+
+
+def this_machine() -> Machine:
+    """This machine's GPU, or all cores of its processor together, measured in some seconds."""
+    import torch
+
+    from helpers.encoders import hardware
+
+    is_gpu = torch.cuda.is_available()
+    torch.set_num_threads(os.cpu_count() or 1)
+    rates = hardware.product_rates(2.0, tokens=16_384 if is_gpu else 256)  # few do not fill a GPU
+    rate = OF_MEASURED * 1e9 * max(rates.values())
+    if is_gpu:
+        memory = torch.cuda.mem_get_info()[1]
+        return Machine(torch.cuda.get_device_name(), rate, memory / 1e9)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(hardware.describe()["processor"], rate, memory / 1e9, is_gpu=False)
+
+
+def shape(size: Size) -> tuple[int, int, float] | None:
+    """Layers, hidden size and weights of a layer by hidden size squared, where they are known."""
+    known = ENCODERS.get(size.encoder)
+    if config := read_json(Path(size.encoder).expanduser() / "config.json"):
+        hidden, layers = config.get("hidden_size", 768), config.get("num_hidden_layers", 12)
+        known = (layers, hidden, 4 + 2 * config.get("intermediate_size", 4 * hidden) / hidden)
+    return (size.layers or known[0], *known[1:]) if known else None
+
+
+def sequences(task: Task) -> int:
+    """Sequences that an example of a task has: one a choice, one a side of a retrieval pair."""
+    if task.format == "multiple_choice":
+        return len(task.labels)
+    return len({"source", "target"} & task.columns.keys()) or 1
+
+
+def tokens_of(task: Task, max_length: float) -> int:
+    """Tokens of an example."""
+    return int(min(TOKENS.get(task.metric, TOKENS[task.format]), max_length)) * sequences(task)
+
+
+def parameters(study: Study, size: Size) -> tuple[int, int, int]:
+    """Parameters of a size's layers, of its word embeddings, and of adapters in all its layers."""
+    layers, hidden, multiple = shape(size) or BASE
+    read = sum(cell["rows"] for cell in cells(study).values())
+    words = min(TRIMMED, PIECES * read or TRIMMED) if study.trim else WHOLE
+    inner = layers * hidden * int(multiple * hidden + 13)
+    return inner, hidden * words, layers * 18 * hidden * size.lora.rank
+
+
+def flops_per_token(study: Study, name: str) -> int:
+    """FLOP that training a size takes per token."""
+    size = study.sizes[name]
+    flops = TRAINING - 2 * (size.tuning == "lora") + 2 * size.gradient_checkpointing
+    return flops * parameters(study, size)[0]
+
+
+def cells(study: Study) -> dict[str, dict]:
+    """What is known of the study's data once it has been read."""
+    return read_json(study.data / "summary.json").get("cells", {})
