@@ -184,7 +184,7 @@ class Study(Strict):
         task or target is a :class:`StudyError`.
         """
         size = str(size)  # papermill reads the name 12 as a number
-        if intermediate not in self.intermediate:
+        if intermediate not in (*self.intermediate, NONE):
             wrong = unknown("intermediate task", intermediate, self.intermediate)
             raise StudyError(f"{self.path}: {wrong}")
         if target is None and intermediate == NONE:
