@@ -18,6 +18,7 @@ from helpers.study import Attempt, Condition
 from helpers.study.condition import MODEL, REPETITION
 from helpers.study.files import read_json, write_json, write_whole
 from helpers.training import Training, trained_weights
+from helpers.training.checkpoints import Checkpoints
 
 _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "papermill")
 
@@ -33,8 +34,9 @@ def write(
     Of a target that is its ``predictions``, and the model if it is kept; of an intermediate task
     the encoder. A training of the sweep leaves its selection alone.
     """
-    folder: Path = attempt.folder
+    folder, checkpoints = attempt.folder, trained.checkpoints
     scores: dict[str, Any] = {"selection": trained.selection}
+    assert checkpoints is not None
     if predictions is not None and condition.evaluated:
         languages: dict[str, dict] = {}
         for language, rows in predictions.groupby("language", sort=False):
@@ -55,10 +57,9 @@ def write(
         kept = encoders.kept_ids(condition.home)
         write_whole(folder / "encoder", lambda beside: save(beside, kept))
     (folder / "scores.json").unlink(missing_ok=True)  # of other settings than the new run.json
-    write_json(folder / "run.json", _record(condition, attempt, trained))
+    write_json(folder / "run.json", _record(condition, attempt, trained, checkpoints))
     write_json(folder / "scores.json", scores)
-    if trained.checkpoints:
-        trained.checkpoints.remove()
+    checkpoints.remove()
     return scores
 
 
@@ -72,9 +73,11 @@ def _write_predictions(
         write_whole(folder / MODEL, partial(save_file, trained_weights(trained.model)))
 
 
-def _record(condition: Condition, attempt: Attempt, trained: Training) -> dict:
+def _record(
+    condition: Condition, attempt: Attempt, trained: Training, checkpoints: Checkpoints
+) -> dict:
     """What is needed to trust and repeat a training."""
-    wall, cpu = trained.checkpoints.seconds()
+    wall, cpu = checkpoints.seconds()
     record = {
         "settings": condition.settings,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},

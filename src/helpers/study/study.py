@@ -191,12 +191,10 @@ class Study(Strict):
             raise StudyError(f"{self.path}: 'none' is no training; expected an intermediate task")
         home = self.encoder_folder(size)
         root = self.folder if join else self.folder / BY_HAND
-        phase: Phase = "intermediate"
-        before, folder = None, root / size / intermediate
-        if target is not None:
-            phase, folder = "target", folder / target
-            if intermediate != NONE:
-                before = self.condition(size, intermediate)
+        phase: Phase = "target" if target else "intermediate"
+        before = None
+        if target and intermediate != NONE:
+            before = self.condition(size, intermediate)
         if not join:
             by_hand = self.encoder_folder(size, join)
             if read_json(by_hand / "run.json").get("settings") == self.encoder_settings(size):
@@ -222,7 +220,7 @@ class Study(Strict):
             languages=self.languages(target) if target else [],
             candidates=[self.tasks[pool] for pool in pools],
             trained_in=self.trained_in(target) if target else [],
-            folder=folder,
+            folder=root / size / intermediate / (target or ""),
             home=home,
             before=before,
             data=self.data,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from helpers import data, formats
@@ -43,7 +42,7 @@ class Validation:
 
 
 @dataclass
-class Batches(Dataset):
+class Batches:
     """Batches in the order that a training takes them: (component, item numbers) each."""
 
     plan: list[tuple[str, np.ndarray]]
@@ -54,7 +53,7 @@ class Batches(Dataset):
     def __len__(self):
         return len(self.plan)
 
-    def __getitem__(self, index) -> dict:
+    def __getitem__(self, index: int) -> dict:
         component, numbers = self.plan[index]
         batch = [self.items[component][number] for number in numbers]
         if component == MLM:  # the same tokens are hidden when a training resumes here

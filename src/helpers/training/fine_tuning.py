@@ -13,7 +13,14 @@ from helpers.training.checkpoints import Checkpoints
 from helpers.training.examples import MLM, Examples
 from helpers.training.trainer import StageTrainer
 
-UNSELECTED = {"task": None, "split": None, "language": None, "score": None, "majority": None}
+UNSELECTED: dict[str, Any] = {
+    "task": None,
+    "split": None,
+    "language": None,
+    "score": None,
+    "majority": None,
+}
+UNSELECTED |= {"n": 0, "collapsed": False}
 """The selection of what is not trained."""
 LEARNED = 0.1
 
@@ -29,7 +36,7 @@ class Training:
     log: list[dict] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     """What run.json says of it."""
-    checkpoints: Any = None
+    checkpoints: Checkpoints | None = None
 
 
 def fine_tune(
@@ -49,17 +56,16 @@ def fine_tune(
     """
     values, settings = condition.hyperparameters, {**condition.settings, "seed": attempt.seed}
     checkpoints = Checkpoints(attempt.folder, settings, condition.checkpoint_minutes)
-    model: Any = None
     if not examples:
-        model = untrained(condition, encoder)
-        layer = model.layer or len(families.layers(encoder))
-        record = {"seed": attempt.seed, "precision": model.precision, "layer": layer}
-        unselected = {**UNSELECTED, "n": 0, "collapsed": False}
-        return Training(model, tokenizer, unselected, [], record, checkpoints)
+        reader = untrained(condition, encoder)
+        layer = reader.layer or len(families.layers(encoder))
+        record = {"seed": attempt.seed, "precision": reader.precision, "layer": layer}
+        return Training(reader, tokenizer, {**UNSELECTED}, [], record, checkpoints)
     if values.learning_rate is None:
         wrong = "no learning rate yet; expected the sweep to run first (notebook sweep)"
         raise StudyError(f"{condition.study}: {condition.title}: {wrong}")
     states = encoders.frozen_states(condition.home, encoder, values.frozen_layers)
+    model: Any = None
     for number, part in enumerate(examples):
         set_seed(attempt.seed)
         model = build(condition, part.stage, encoder, model)
@@ -78,8 +84,7 @@ def fine_tune(
     scored = [line for line in lines if "validation_score" in line]
     best = max(scored, key=lambda line: line["validation_score"])  # the first of equals
     score, last = best["validation_score"], scored[-1]["validation_score"]
-    selection: dict[str, Any] = examples[-1].selection
-    selection |= {"score": score, "last_score": last}
+    selection = examples[-1].selection | {"score": score, "last_score": last}
     selection["collapsed"] = is_collapsed((score + last) / 2, selection["majority"])
     seen = sum(len(numbers) for part in examples for _, numbers in part.batches.plan)
     record = {"seed": attempt.seed, "precision": model.precision, "best_step": best["step"]}
@@ -92,6 +97,7 @@ def build(
 ) -> EncoderModel:
     """A model for a stage: that of the stage ``before`` where its outputs mean the same."""
     values, pooling = condition.hyperparameters, condition.encoder.pooling
+    shapes: dict[str, tuple[str, int]]
     shapes = {name: formats.of(task).head(task) for name, task in stage.tasks.items()}
     if before is None:
         precision = hardware.precision(condition.precision, condition.data.parent)
@@ -103,14 +109,12 @@ def build(
     if stage.mixture:
         heads: dict[str, Any] = {}
         for name, shape in shapes.items():
-            level, width = shape
-            heads[name] = Head(encoder.config, level, width, pooling, values.dropout)
+            heads[name] = Head(encoder.config, *shape, pooling, values.dropout)
         if stage.mlm:
             heads[MLM] = MaskedHead(encoder)
         model: Any = EncoderWithHeads(encoder, heads)
     else:
-        level, width = shapes[stage.name]
-        model = EncoderWithHead(encoder, level, width, pooling, values.dropout)
+        model = EncoderWithHead(encoder, *shapes[stage.name], pooling, values.dropout)
         model.labels = stage.tasks[stage.name].labels
     encoder.get_input_embeddings().weight.requires_grad_(values.train_embeddings)
     model.freeze(values.frozen_layers)
