@@ -13,13 +13,7 @@ from helpers.training.checkpoints import Checkpoints
 from helpers.training.examples import MLM, Examples
 from helpers.training.trainer import StageTrainer
 
-UNSELECTED: dict[str, Any] = {
-    "task": None,
-    "split": None,
-    "language": None,
-    "score": None,
-    "majority": None,
-}
+UNSELECTED: dict[str, Any] = dict.fromkeys(["task", "split", "language", "score", "majority"])
 UNSELECTED |= {"n": 0, "collapsed": False}
 """The selection of what is not trained."""
 LEARNED = 0.1
