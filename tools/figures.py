@@ -78,7 +78,8 @@ def this_machine() -> Machine:
     is_gpu = torch.cuda.is_available()
     torch.set_num_threads(os.cpu_count() or 1)
     rates = hardware.product_rates(2.0, tokens=16_384 if is_gpu else 256)  # few do not fill a GPU
-    rate, share = OF_MEASURED * 1e9 * max(rates.values()), f"{100 * OF_MEASURED:.0f} % of matrix products"
+    rate = OF_MEASURED * 1e9 * max(rates.values())
+    share = f"{100 * OF_MEASURED:.0f} % of matrix products"
     if is_gpu:
         memory = torch.cuda.mem_get_info()[1]
         return Machine(torch.cuda.get_device_name(), rate, memory / 1e9, share)
