@@ -28,8 +28,8 @@ plan: .venv/installed ## what a study takes, before anything runs: make plan STU
 export: .venv/installed ## a study's predictions as XTREME's evaluation reads them
 	$(BIN)/python tools/export.py "$(STUDY)"
 
-results: .venv/installed ## tables, charts and page of the studies on real data: docs/results
-	$(BIN)/python docs/write_results.py
+results: .venv/installed ## a finished study as a page with tables and charts: docs/results/NAME.md
+	$(BIN)/python docs/write_results.py "$(STUDY)"
 
 test: demo/encoder/config.json ## everything
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -59,8 +59,11 @@ wildcard_constraints:
 localrules: all, sweeps, compare
 
 
-rule all:
-    input: f"{folder}/4_compare.ipynb"
+rule all:  # names every notebook, for one that is missing is not made for a newer comparison's sake
+    input:
+        f"{folder}/4_compare.ipynb",
+        [f"{folder}/{size}/notebook.ipynb" for size in study.sizes],
+        [f"{condition.folder}/notebook.ipynb" for condition in study.conditions()],
 
 
 rule sweeps:

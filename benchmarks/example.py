@@ -3,8 +3,8 @@
 ``RUN_XNLI`` says where the file lies: examples/pytorch/text-classification/run_xnli.py of the
 library's repository, at the tag of the installed version. The wheel does not have it.
 
-What it asks the hub for lies where it looks first: the data as a folder of its name in the working
-directory (``xnli``, in newer versions ``facebook/xnli``), the metric in evaluate's module cache.
+Data and metric lie where it looks before the hub: ``xnli`` or ``facebook/xnli`` in the working
+directory, and evaluate's module cache.
 """
 
 import json
@@ -54,10 +54,11 @@ class Accuracy(evaluate.Metric):
 
 def located() -> Path:
     """The script, and on stderr a line if it is of another version; exits with one if missing."""
-    path = Path(given := os.environ.get("RUN_XNLI", ""))
+    value = os.environ.get("RUN_XNLI", "")
+    path = Path(value)
     if not path.is_file():
         sys.exit(
-            f"RUN_XNLI: found {given!r}, expected the path of examples/pytorch/"
+            f"RUN_XNLI: found {value!r}, expected the path of examples/pytorch/"
             f"text-classification/run_xnli.py from transformers' repository, tag "
             f"v{version('transformers')}"
         )
@@ -93,18 +94,17 @@ def prepare(folder: Path, train: list[dict], test: list[dict]) -> None:
 def measured(script: Path, folder: Path, flags: dict, steps: int, predicted: int) -> dict:
     """Seconds of training and prediction as the script reports them, memory, saved bytes."""
     at = folder / f"out-{steps}"
-    given = {
-        **AS_IT_COMES,
-        **flags,
+    options = AS_IT_COMES | flags
+    options |= {
         "model_name_or_path": str(folder / "full"),
         "output_dir": str(at),
         "max_steps": str(steps),
         "max_predict_samples": str(predicted),
     }
     if not torch.cuda.is_available():
-        given["use_cpu"] = "True"  # else the library takes bf16 on a GPU only
+        options["use_cpu"] = "True"  # else the library takes bf16 on a GPU only
     command = [sys.executable, str(script)]
-    for name, value in given.items():
+    for name, value in options.items():
         command += [f"--{name}", value]
     memory = run(command, folder)
     seconds = {

@@ -89,7 +89,7 @@ def questions(sizes: int, tasks: int) -> tuple[list, list]:
     names = {f"size {k}": Size(f"size {k}", parameters=2.0**k) for k in range(sizes)}
     after = ["none", *(f"t{k}" for k in range(tasks))]
     asked = contrasts.of(Plan(names, after, {}, []))
-    last = [c for c in asked if c[:2] == ("gain", f"size {sizes - 1}")][0]
+    last = next(c for c in asked if c[:2] == ("gain", f"size {sizes - 1}"))
     return [(size, task) for size in names for task in after], [contrasts.headline(asked), last]
 
 

@@ -4,7 +4,6 @@ It has all files that a batch, a plan, a comparison and a notebook look at; noth
 """
 
 import argparse
-import json
 import os
 from itertools import product
 from pathlib import Path
@@ -17,8 +16,9 @@ import yaml
 from safetensors.torch import save_file
 
 from helpers.study import NONE, Study
+from helpers.study.files import write_json
 
-SIZES = {"base": "base", "large": "large", "xl": "xl", "xxl": "xxl"}
+SIZES = ["base", "large", "xl", "xxl"]
 LANGUAGES = ["en", "ar", "bg", "de", "el", "es", "et", "fi", "fr", "hi", "id", "it", "ja", "ko"]
 LANGUAGES += ["ru", "sw", "ta", "th", "tr", "ur", "vi", "zh"]
 PAIRS = {
@@ -30,8 +30,7 @@ PAIRS = {
     "citation": "made up",
     "sizes": {"train": 10_000, "validation": 1000, "test": 1000},
 }
-NOTEBOOK_BYTES = 150_000
-"""What a run's executed notebook takes, pictures and all."""
+NOTEBOOK_BYTES = 150_000  # pictures and all
 
 
 def write(
@@ -50,8 +49,8 @@ def write(
         "description": "results that are made up",
         "data_dir": str(folder / "files"),
         "sizes": {
-            name: {"encoder": f"FacebookAI/xlm-roberta-{kind}", "title": name, "pooling": "cls"}
-            for name, kind in [*SIZES.items()][:sizes]
+            name: {"encoder": f"FacebookAI/xlm-roberta-{name}", "title": name, "pooling": "cls"}
+            for name in SIZES[:sizes]
         },
         "intermediate": [NONE, *names],
         "targets": aims,
@@ -75,52 +74,52 @@ def _finish(study: Study, template: Path, items: int) -> None:
     cell = nbformat.v4.new_code_cell("", outputs=[shown])
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), template / "notebook.ipynb")
     save_file({"weight": torch.zeros(8, 8)}, template / "model.safetensors")
-    for name in ("config.json", "tokenizer.json"):
-        (template / name).write_text("{}", encoding="utf-8")
-    parameters = {size: 10**8 * 4**n for n, size in enumerate(study.sizes)}
-    rng, scores, records = np.random.default_rng(0), _Scores(study, items), {}
+    cells = {"/".join(cell): {"digest": "made up"} for cell in study.needed()}
+    write_json(study.data / "summary.json", {"cells": cells})
+    for n, size in enumerate(study.sizes):
+        record = {"settings": study.encoder_settings(size)}
+        record["parameters_without_embeddings"] = 10**8 * 4**n
+        write_json(study.encoder_folder(size) / "run.json", record)
+        _link(template / "model.safetensors", study.encoder_folder(size))
+        _link(template / "notebook.ipynb", study.folder / size)
+    scores = _Scores(study, items)
     log = [{"step": step, "loss": 10 / step} for step in range(10, 210, 10)]
+    costs = {"wall_seconds": 100.0, "cpu_seconds": 190.0, "log": log}
     selection = {"score": 60.0, "n": 1000, "majority": 33.3, "collapsed": False}
-    for path in study.results():
-        folder, names = path.parent, path.relative_to(study.folder).parts[:-2]
-        folder.mkdir(parents=True)
-        if names not in records:
-            cost = {"wall_seconds": 100.0, "train_seconds": 90.0, "train_flops": 1e15}
-            records[names] = {"parameters": study.settings(*names), "log": log, **cost}
-        record = dict(records[names])
-        if len(names) < 3:
-            encoder = folder if len(names) == 1 else folder / "encoder"
-            encoder.mkdir(exist_ok=True)
-            for name in ("model.safetensors", "config.json", "tokenizer.json"):
-                os.link(template / name, encoder / name)
-        else:
-            seed = record["seed"] = int(folder.name.removeprefix("seed-"))
-            scores.draw(names, seed, rng).to_parquet(folder / "predictions.parquet", index=False)
-        if len(names) == 1:
-            record |= {"parameters_without_embeddings": parameters[names[0]]}
-            record |= {"texts": study.texts()}
-        else:
-            _json(folder / "scores.json", {"metric": "accuracy", "selection": selection})
-        _json(folder / "run.json", record)
-        beside = folder.parent if len(names) == 1 else folder
-        os.link(template / "notebook.ipynb", beside / "notebook.ipynb")
+    for condition in study.conditions():
+        for seed in condition.seeds:
+            folder = condition.seed_folder(seed)
+            write_json(folder / "run.json", {"settings": condition.settings, "seed": seed, **costs})
+            write_json(folder / "scores.json", {"metric": "accuracy", "selection": selection})
+            if condition.target is None:
+                _link(template / "model.safetensors", condition.encoder_folder(seed))
+            else:
+                names = (condition.size, condition.intermediate, condition.target)
+                scores.draw(names).to_parquet(folder / "predictions.parquet", index=False)
+        _link(template / "notebook.ipynb", condition.folder)
+    study.write_record()
+
+
+def _link(file: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    os.link(file, folder / file.name)
 
 
 class _Scores:
     """Draws predictions: items are as difficult for all runs, tasks help by up to five points."""
 
     def __init__(self, study: Study, items: int):
-        rng, self.study = np.random.default_rng(1), study
+        rng, self.study, self.rng = np.random.default_rng(1), study, np.random.default_rng(0)
         keys = product(study.sizes, study.intermediate, [t.task for t in study.targets])
         self.gains = {key: rng.uniform(0, 5) * (key[1] != NONE) for key in keys}
         self.difficulty = {t.task: rng.normal(0, 15, items) for t in study.targets}
 
-    def draw(self, names: tuple, seed: int, rng: np.random.Generator) -> pd.DataFrame:
+    def draw(self, names: tuple[str, str, str]) -> pd.DataFrame:
         size, _, target = names
         languages, difficulty = self.study.languages(target), self.difficulty[target]
-        level = 60 + 8 * list(self.study.sizes).index(size) + self.gains[names] + rng.normal()
+        level = 60 + 8 * list(self.study.sizes).index(size) + self.gains[names] + self.rng.normal()
         points = level - 2 * np.arange(len(languages))[:, None] + difficulty
-        right = rng.uniform(0, 100, points.shape) < points
+        right = self.rng.uniform(0, 100, points.shape) < points
         return pd.DataFrame(
             {
                 "language": np.repeat(languages, len(difficulty)),
@@ -131,16 +130,10 @@ class _Scores:
         )
 
 
-def _json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    for key, count in {"sizes": 2, "tasks": 10, "targets": 10, "seeds": 5}.items():
+    counts = {"sizes": 2, "tasks": 10, "targets": 10, "seeds": 5, "languages": 10, "items": 50}
+    for key, count in counts.items():
         parser.add_argument(f"--{key}", type=int, default=count)
-    for key, count in {"languages": 10, "items": 50}.items():
-        parser.add_argument(f"--{key}", type=int, default=count)
-    given = vars(parser.parse_args())
-    print(len(write(**given).runs()), "runs")
+    print(len(write(**vars(parser.parse_args())).runs()), "runs")

@@ -3,9 +3,8 @@
     python benchmarks/recipes.py FOLDER PRECISION STEPS [--profile]
 
 FOLDER holds ``train.json`` and ``test.json`` (text_a, text_b, label) and ``trimmed/``, the encoder
-as phase 1 leaves it. Trains STEPS steps and twice as many, and predicts the test pairs once and
-five times: the differences are free of what a process does once. ``--profile`` says instead what
-the training time goes to.
+as phase 1 leaves it. Trains STEPS steps and twice as many, predicts once and five times: their
+differences count. ``--profile`` says instead what the training time goes to.
 """
 
 import argparse
@@ -15,28 +14,28 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import set_seed
 
-from helpers import encoders
+from helpers import encoders, formats
 from helpers.encoders import hardware
 from helpers.encoders.model import EncoderWithHead, predict
-from helpers.study import Hyperparameters, Task
-from helpers.training import training_set
+from helpers.study import Hyperparameters, Stage, Task
 from helpers.training.checkpoints import Checkpoints
-from helpers.training.fitting import Training, fit
+from helpers.training.examples import Batches, Examples, Validation
+from helpers.training.trainer import train
 
 BATCH, MAX_LENGTH, SEED, COPIES = 32, 128, 1, 5
+PAIRS = Task(
+    name="pairs", format="sentence_pair", labels=["0", "1", "2"], files="pairs.json",
+    licence="", citation="",
+)  # fmt: skip
 GROUPS = {
     "matrix products": {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"},
     "the optimiser": {"aten::_fused_adamw_"},
-    "dropout": {
-        "aten::native_dropout",
-        "aten::native_dropout_backward",
-        "aten::bernoulli_",
-        "aten::div_",
-    },
+    "dropout": {"aten::native_dropout", "aten::native_dropout_backward", "aten::bernoulli_"},
     "copies and conversions": {"aten::copy_"},
 }
 """Operations of PyTorch by what they are for; all others are counted together."""
@@ -48,61 +47,60 @@ def main() -> None:
     parser.add_argument("precision", choices=["fp32", "bf16"])
     parser.add_argument("steps", type=int)
     parser.add_argument("--profile", action="store_true")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("THREADS", os.cpu_count())))
     set_seed(SEED)
-    encoder, tokenizer = encoders.load(given.folder / "trimmed")
+    encoder, tokenizer = encoders.load(options.folder / "trimmed")
+    encoder.precision = options.precision
     model = EncoderWithHead(encoder, "sequence", 3, "cls", 0.1)
-    model.encoder.precision = given.precision
-    if given.profile:
-        with profile(activities=[ProfilerActivity.CPU]) as found:
-            train(model, tokenizer, given.folder, given.steps)
-        print(json.dumps(shares(found)))
+    if options.profile:
+        with profile(activities=[ProfilerActivity.CPU]) as recorded:
+            training_seconds(model, tokenizer, options.folder, options.steps)
+        print(json.dumps(shares(recorded)))
         return
-    once, twice = (train(model, tokenizer, given.folder, n * given.steps) for n in (1, 2))
+    once = training_seconds(model, tokenizer, options.folder, options.steps)
+    twice = training_seconds(model, tokenizer, options.folder, 2 * options.steps)
     memory = hardware.peak_memory()
-    test = features(model, tokenizer, given.folder / "test.json").items
+    test = features(tokenizer, options.folder / "test.json")
     seconds = {n: predicting(model, others(test, n), tokenizer) for n in (1, COPIES)}
     with tempfile.TemporaryDirectory() as scratch:
         encoders.save(model.encoder, tokenizer, Path(scratch) / "encoder", None)
         saved = sum(f.stat().st_size for f in Path(scratch).rglob("*.safetensors"))
-    training = twice.seconds - once.seconds
     measures = {
-        "training examples/s": given.steps * BATCH / training,
+        "training examples/s": options.steps * BATCH / (twice - once),
         "prediction examples/s": len(test) * (COPIES - 1) / (seconds[COPIES] - seconds[1]),
         "peak training memory": memory,
         "checkpoint": saved,
-        "training FLOP/s": (twice.flops - once.flops) / training,
     }
     print(json.dumps(measures))
 
 
-def features(model: EncoderWithHead, tokenizer, file: Path, steps: int = 1):
-    """The training set of pairs in a file."""
+def features(tokenizer, file: Path) -> list[dict]:
+    """The pairs of a file, tokenised."""
     pairs = json.loads(file.read_text(encoding="utf-8"))
-    named = {"name": "pairs", "files": "pairs.json", "licence": "", "citation": ""}
-    task = Task(format="sentence_pair", labels=["0", "1", "2"], **named)
-    return training_set.of_task(task, pairs, pairs[:2], tokenizer, settings(steps))
+    return formats.of(PAIRS).features(PAIRS, pairs, tokenizer, MAX_LENGTH)
 
 
-def settings(steps: int) -> Hyperparameters:
-    """Those of the example's documentation."""
-    return Hyperparameters(
-        steps=steps,
-        batch_size=BATCH,
-        learning_rate=5e-5,
-        max_length=MAX_LENGTH,
-        evaluations=1,
+def training_seconds(model: EncoderWithHead, tokenizer, folder: Path, steps: int) -> float:
+    """Seconds of a training on the training pairs, with the example's own hyperparameters."""
+    items = features(tokenizer, folder / "train.json")
+    values = Hyperparameters(
+        steps=steps, batch_size=BATCH, learning_rate=5e-5, max_length=MAX_LENGTH, evaluations=1,
         warmup=0.0,
-    )
-
-
-def train(model: EncoderWithHead, tokenizer, folder: Path, steps: int) -> Training:
-    """Train on the training pairs."""
-    drawn_from = features(model, tokenizer, folder / "train.json", steps)
+    )  # fmt: skip
+    generator = np.random.default_rng(SEED)
+    plan = [("pairs", generator.choice(len(items), BATCH, replace=False)) for _ in range(steps)]
+    stage = Stage("pairs", {"pairs": PAIRS}, {"pairs": MAX_LENGTH})
+    few = json.loads((folder / "train.json").read_text(encoding="utf-8"))[:2]
+    validation = {"pairs": Validation(PAIRS, few, tokenizer, MAX_LENGTH)}
+    batches = Batches(plan, {"pairs": items}, tokenizer, SEED)
+    examples = Examples(stage, batches, validation, tokenizer.pad_token_id, steps)
     with tempfile.TemporaryDirectory() as scratch:
         checkpoints = Checkpoints(Path(scratch), {}, minutes=60)
-        return fit(model, tokenizer, drawn_from, settings(steps), SEED, checkpoints)
+        checkpoints.begin(0)
+        begin = time.perf_counter()
+        train(model, examples, values, SEED, checkpoints, None)
+        return time.perf_counter() - begin
 
 
 def others(items: list[dict], copies: int) -> list[dict]:
@@ -121,12 +119,12 @@ def predicting(model: EncoderWithHead, items: list[dict], tokenizer) -> float:
     return time.perf_counter() - begin
 
 
-def shares(found: profile) -> dict:
+def shares(recorded: profile) -> dict:
     """What share of all operations' own time each group took."""
-    times = {event.key: event.self_cpu_time_total for event in found.key_averages()}
+    times = {event.key: event.self_cpu_time_total for event in recorded.key_averages()}
     total = sum(times.values())
-    of = {name: sum(times.get(key, 0) for key in keys) / total for name, keys in GROUPS.items()}
-    return {**of, "all else": 1 - sum(of.values())}
+    parts = {name: sum(times.get(key, 0) for key in keys) / total for name, keys in GROUPS.items()}
+    return {**parts, "all else": 1 - sum(parts.values())}
 
 
 if __name__ == "__main__":

@@ -8,10 +8,9 @@ batches for prediction, and bf16 where asked); and this project. Both get the sa
 pairs. Each recipe trains and predicts two counts of examples, and the difference counts: what a
 process does once is in neither figure.
 
-Rounds are added to those that the folder ``--out`` holds; the table has medians with the smallest
-and largest value, and ratios within a round. Texts are pairs of SICK and SNLI (``nli``), or half
-SICK and half Cosmos QA (``mixed``), where HUB_MIRROR and DATA_DIR are set, and of the mini
-benchmark elsewhere. The weights of XLM-R base's shape are random: what they say does not matter.
+Rounds are added to those in the folder ``--out``. Texts are pairs of SICK and SNLI (``nli``), or
+half SICK and half Cosmos QA (``mixed``), where HUB_MIRROR and DATA_DIR are set, else of the mini
+benchmark. The weights of XLM-R base's shape are random: what they say does not matter.
 """
 
 import argparse
@@ -22,75 +21,59 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
-import altair as alt
 import example
 import pandas as pd
 import torch
-from growth import ENCODER, attention, growth
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from helpers import data, encoders
 from helpers.encoders import hardware
-from helpers.report import theme
 from helpers.study.catalogue import load
 
 PAIRS, PREDICTED, BATCH = 96, 64, 32
-ENCODERS = {"base": "XLM-R base's shape", "small": ENCODER}
+ENCODERS = {"base": "XLM-R base's shape", "small": "12 layers of 384"}
 BF16 = {"bf16": "True", "bf16_full_eval": "True"}
 PEERS = {"default": {}, "flags fp32": example.BEST, "flags bf16": {**example.BEST, **BF16}}
-RECIPES = {
-    "default": "run_xnli as it comes",
-    "flags fp32": "run_xnli, best flags, float32",
-    "flags bf16": "run_xnli, best flags, bf16",
-    "ours fp32": "this project, float32",
-    "ours bf16": "this project, bf16",
-}
+RECIPES = [*PEERS, "ours fp32", "ours bf16"]
 UNITS = {
     "training examples/s": "examples/s",
     "prediction examples/s": "examples/s",
     "peak training memory": "bytes",
     "checkpoint": "bytes",
-    "training FLOP/s": "FLOP/s",
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--first", type=int, default=1, help="number of the first round")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=[*ENCODERS])
     parser.add_argument("--texts", nargs="+", choices=["nli", "mixed"], default=["nli", "mixed"])
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=[*RECIPES])
-    parser.add_argument("--only-rounds", action="store_true", help="neither profile nor growth")
-    given = parser.parse_args()
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
+    options = parser.parse_args()
     script = example.located()
-    given.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     machine = {"pairs": PAIRS, **hardware.describe(), "products": hardware.product_rates(1.0)}
     print(machine, flush=True)
-    (given.out / "machine.json").write_text(json.dumps(machine, indent=1))
-    kept = given.out / "rounds.csv"
-    found = pd.read_csv(kept).to_dict("records") if kept.exists() else []
+    (options.out / "machine.json").write_text(json.dumps(machine, indent=1))
+    kept = options.out / "rounds.csv"
+    rows = pd.read_csv(kept).to_dict("records") if kept.exists() else []
     with tempfile.TemporaryDirectory() as scratch:
-        for number, size, texts in (
-            (n, s, t) for n in range(given.rounds) for s in given.encoders for t in given.texts
-        ):
+        for number, size, texts in product(range(options.rounds), options.encoders, options.texts):
             folder = prepare(Path(scratch) / f"{size}-{texts}", size, texts)
-            turn = number % len(given.recipes)
-            order = given.recipes[turn:] + given.recipes[:turn]
-            named = {"encoder": ENCODERS[size], "texts": texts, "round": given.first + number}
-            for rows in round_of(script, folder, order, named):
-                found += rows
-                pd.DataFrame(found).to_csv(kept, index=False)
-        if not given.only_rounds:
-            best = max(("fp32", "bf16"), key=machine["products"].get)
-            found += profiles(Path(scratch), given, best) + growth(best) + attention()
-    table = summary(pd.DataFrame(found))
-    table.to_csv(given.out / "throughput.csv", index=False)
-    chart(table, machine).save(given.out / "throughput.png", scale_factor=2)
+            turn = number % len(options.recipes)
+            order = options.recipes[turn:] + options.recipes[:turn]
+            named = {"encoder": ENCODERS[size], "texts": texts, "round": number + 1}
+            for measured in round_of(script, folder, order, named):
+                rows += measured
+                pd.DataFrame(rows).to_csv(kept, index=False)
+        best = max(machine["products"], key=machine["products"].get)
+        rows += profiles(Path(scratch), options, best)
+    table = summary(pd.DataFrame(rows))
+    table.to_csv(options.out / "throughput.csv", index=False)
     print(table.to_string(index=False))
 
 
@@ -102,7 +85,8 @@ def pairs(texts: str) -> list[dict]:
     names = ("sick", second) if real else ("mini_nli", "mini_stories")
     both = []
     for name in names:
-        rows = data.read(tasks[name], "train", "en", Path(folder if real else "demo/data"))
+        source = Path(folder if real else "demo/data")
+        rows = data.reading.read(tasks[name], "train", "en", source).examples
         both.append([as_pair(row, n) for n, row in enumerate(rows[: PAIRS // 2])])
     return list(chain.from_iterable(zip(*both, strict=True)))
 
@@ -123,12 +107,7 @@ def prepare(folder: Path, size: str, texts: str) -> Path:
     model, tokenizer = encoders.load("demo/encoder")  # its tokenizer is XLM-R's
     if size == "base":
         torch.manual_seed(0)
-        config = XLMRobertaConfig(
-            vocab_size=len(tokenizer),
-            max_position_embeddings=514,
-            type_vocab_size=1,
-            layer_norm_eps=1e-5,
-        )
+        config = XLMRobertaConfig(len(tokenizer), max_position_embeddings=514, type_vocab_size=1)
         model = XLMRobertaModel(config, add_pooling_layer=False)
     encoders.save(model, tokenizer, folder / "full", None)
     used = {i for row in rows for i in tokenizer(row["text_a"], row["text_b"])["input_ids"]}
@@ -154,8 +133,8 @@ def peer(script: Path, folder: Path, recipe: str) -> dict[str, float]:
     """The script's measures; texts that are padded to one length need only few steps."""
     steps, runs = 1 if recipe == "default" else PAIRS // BATCH, []
     for times in (1, 2):
-        given = (PEERS[recipe], times * steps, times * PREDICTED)
-        runs.append(example.measured(script, folder, *given))
+        options = (PEERS[recipe], times * steps, times * PREDICTED)
+        runs.append(example.measured(script, folder, *options))
         shutil.rmtree(folder / f"out-{times * steps}")
     once, twice = runs
     return {
@@ -167,68 +146,40 @@ def peer(script: Path, folder: Path, recipe: str) -> dict[str, float]:
 
 def ours(folder: Path, precision: str, *more: str) -> dict[str, float]:
     """This project's measures."""
-    program = str(Path(__file__).with_name("recipes.py"))
-    command = [sys.executable, program, str(folder), precision, str(PAIRS // BATCH), *more]
+    program = [sys.executable, str(Path(__file__).with_name("recipes.py"))]
+    command = [*program, str(folder), precision, str(PAIRS // BATCH), *more]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def profiles(scratch: Path, given: argparse.Namespace, precision: str) -> list[dict]:
+def profiles(scratch: Path, options: argparse.Namespace, precision: str) -> list[dict]:
     """What this project's training time goes to."""
     out = []
-    for size in given.encoders:
-        folder = prepare(scratch / f"{size}-{given.texts[0]}", size, given.texts[0])
-        named = {"encoder": ENCODERS[size], "texts": given.texts[0], "recipe": f"ours {precision}"}
+    for size in options.encoders:
+        folder = prepare(scratch / f"{size}-{options.texts[0]}", size, options.texts[0])
+        named = {
+            "encoder": ENCODERS[size],
+            "texts": options.texts[0],
+            "recipe": f"ours {precision}",
+        }
         for what, share in ours(folder, precision, "--profile").items():
             row = {"measure": f"share of training time: {what}", "value": share, "unit": "share"}
             out.append({**named, **row})
     return out
 
 
-def summary(found: pd.DataFrame) -> pd.DataFrame:
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Median, minimum and maximum of every measure over the rounds; ours over others in a round."""
     names = ["encoder", "texts", "recipe", "measure"]
-    found = found.assign(**{name: found.get(name) for name in ("texts", "round")})
-    found = found.fillna({"texts": "", "round": 0})
-    tables = [found]
-    own = found[found["recipe"].str.startswith("ours")]
+    rows = rows.fillna({"round": 0})
+    tables, ours = [rows], rows[rows["recipe"].str.startswith("ours")]
     for other in PEERS:
         shared = ["encoder", "texts", "measure", "round"]
-        both = own.merge(found[found["recipe"] == other], on=shared, suffixes=("", "_other"))
+        both = ours.merge(rows[rows["recipe"] == other], on=shared, suffixes=("", "_other"))
         both["measure"] += f", x {other}"
         tables.append(both.assign(value=both["value"] / both["value_other"], unit="x"))
     values = pd.concat(tables).groupby([*names, "unit"], sort=False)["value"]
     return values.agg(median="median", minimum="min", maximum="max", rounds="count").reset_index()
-
-
-def chart(table: pd.DataFrame, machine: dict) -> alt.VConcatChart:
-    """Training and prediction throughput, medians with the range over the rounds."""
-    parts = []
-    for measure in ("training examples/s", "prediction examples/s"):
-        rows = table[table["measure"] == measure].assign(what=lambda t: t["recipe"].map(RECIPES))
-        rows = rows.assign(panel=rows["encoder"] + ", " + rows["texts"])
-        base = alt.Chart(rows).encode(y=alt.Y("what:N", sort=[*RECIPES.values()], title=None))
-        bars = base.mark_bar(height=14).encode(
-            x=alt.X("median:Q", title=measure),
-            color=alt.Color(
-                "recipe:N", sort=[*RECIPES], legend=None, scale=alt.Scale(range=theme.COLOURS[:5])
-            ),
-        )
-        span = base.mark_rule(color=theme.INK, strokeWidth=1.5).encode(
-            x="minimum:Q", x2="maximum:Q"
-        )
-        label = base.mark_text(align="left", dx=6).encode(
-            x="maximum:Q", text=alt.Text("median:Q", format=".3r")
-        )
-        panel = (bars + span + label).properties(width=280, height=alt.Step(22))
-        facets = panel.facet(facet=alt.Facet("panel:N", title=None), columns=2)
-        parts.append(facets.resolve_scale(x="independent"))
-    subtitle = [
-        "batches of 32 pairs, {cores} cores of {processor}".format_map(machine),
-        "bars are medians over rounds, lines go from the smallest to the largest",
-    ]
-    title = alt.TitleParams("Examples a second", subtitle=subtitle)
-    return alt.vconcat(*parts).properties(title=title)
 
 
 if __name__ == "__main__":

@@ -85,12 +85,10 @@ def train(condition: Condition) -> dict[int, dict]:
         encoder, tokenizer = encoders.start(condition.home, attempt.start, dropout)
         examples = training.english(condition, tokenizer, attempt.seed)
         trained = training.fine_tune(condition, attempt, encoder, tokenizer, examples)
-        if condition.target is None:
-            evaluation.write_intermediate(condition, attempt, trained)
-        else:
-            items = evaluation.items(condition, tokenizer)
-            predictions = evaluation.predict(trained, items)
-            evaluation.write_run(condition, attempt, trained, predictions)
+        predictions = None
+        if condition.target is not None:
+            predictions = evaluation.predict(trained, evaluation.items(condition, tokenizer))
+        evaluation.write(condition, attempt, trained, predictions)
     return evaluation.finished(condition)
 
 

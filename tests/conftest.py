@@ -50,34 +50,29 @@ LABELS = ["entailment", "neutral", "contradiction"]
 
 def pair_rows(language: str, begin: int, count: int) -> list[dict]:
     """Rows of sentence pairs; those of one index are translations of each other."""
-    rows = []
+    rows, animals = [], ANIMALS[language]
     for i in range(begin, begin + count):
-        a, v, label = i % 6, (i // 6) % 3, LABELS[i % 3]
-        text = f"{ANIMALS[language][a]} {VERBS[language][v]} {i}"
+        a, verb, label = i % 6, VERBS[language][(i // 6) % 3], LABELS[i % 3]
+        text = f"{animals[a]} {verb} {i}"
         other = {
             "entailment": text,
-            "neutral": f"{ANIMALS[language][(a + 1) % 6]} {VERBS[language][v]}",
-            "contradiction": f"{ANIMALS[language][a]} {NEGATED[language]}",
-        }[label]
-        rows.append({"pair": str(i), "a": text, "b": other, "label": label})
+            "neutral": f"{animals[(a + 1) % 6]} {verb}",
+            "contradiction": f"{animals[a]} {NEGATED[language]}",
+        }
+        rows.append({"pair": str(i), "a": text, "b": other[label], "label": label})
     return rows
 
 
 def choice_rows(language: str, begin: int, count: int) -> list[dict]:
     """Rows of two choices."""
-    rows = []
+    rows, verbs = [], VERBS[language]
     for i in range(begin, begin + count):
-        right = f"{ANIMALS[language][i % 6]} {VERBS[language][1]}"
-        wrong = f"{ANIMALS[language][i % 6]} {NEGATED[language]}"
-        rows.append(
-            {
-                "premise": f"{ANIMALS[language][i % 6]} {VERBS[language][0]} {i}",
-                "choice1": wrong if i % 2 else right,
-                "choice2": right if i % 2 else wrong,
-                "question": "cause" if i % 3 else "effect",
-                "label": i % 2,
-            }
-        )
+        animal = ANIMALS[language][i % 6]
+        choices = [f"{animal} {verbs[1]}", f"{animal} {NEGATED[language]}"]  # the first is right
+        if i % 2:
+            choices.reverse()
+        row = {"premise": f"{animal} {verbs[0]} {i}", "choice1": choices[0], "choice2": choices[1]}
+        rows.append(row | {"question": "cause" if i % 3 else "effect", "label": i % 2})
     return rows
 
 
@@ -85,30 +80,27 @@ def write_rows(path: Path, rows: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".tsv":
         lines = ["\t".join(rows[0])] + ["\t".join(str(v) for v in row.values()) for row in rows]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     else:
-        path.write_text(
-            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-        )
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+SPLITS = {"train": "train", "validation": "validation", "test": "test"}
+KNOWN = {"splits": SPLITS, "licence": "Apache-2.0", "citation": "the tests"}
 TASKS = {
     "pairs": {
         "format": "sentence_pair",
         "files": "pairs/{language}.{split}.tsv",
-        "splits": {"train": "train", "validation": "validation", "test": "test"},
         "columns": {"id": "pair", "text_a": "a", "text_b": "b", "label": "label"},
         "labels": LABELS,
         "languages": ["en", "de", "sw"],
         "train_on": ["pairs"],
-        "licence": "Apache-2.0",
-        "citation": "the tests",
+        **KNOWN,
     },
     "choices": {
         "format": "multiple_choice",
         "hub": "tests/choices",
         "config": "{language}",
-        "splits": {"train": "train", "validation": "validation", "test": "test"},
         "columns": {
             "context": "premise",
             "question": "question",
@@ -121,8 +113,7 @@ TASKS = {
         "labels": ["choice1", "choice2"],
         "languages": ["en", "de"],
         "train_on": ["choices"],
-        "licence": "Apache-2.0",
-        "citation": "the tests",
+        **KNOWN,
     },
 }
 
@@ -131,24 +122,17 @@ TASKS = {
 def tiny_sources(tmp_path_factory) -> Path:
     """A folder with own files, a mirror, and a tiny random encoder."""
     root = tmp_path_factory.mktemp("sources")
-    for number, split in enumerate(("train", "validation", "test")):
+    for number, split in enumerate(SPLITS):
         for language in TASKS["pairs"]["languages"]:
-            write_rows(
-                root / f"files/pairs/{language}.{split}.tsv", pair_rows(language, 100 * number, 24)
-            )
+            rows = pair_rows(language, 100 * number, 24)
+            write_rows(root / f"files/pairs/{language}.{split}.tsv", rows)
         for language in TASKS["choices"]["languages"]:
             rows = choice_rows(language, 100 * number, 12)
             write_rows(root / f"hub/tests/choices/{language}/{split}.jsonl", rows)
-    configs = [
-        {
-            "config_name": language,
-            "data_files": [
-                {"split": s, "path": f"{language}/{s}.jsonl"}
-                for s in ("train", "validation", "test")
-            ],
-        }
-        for language in TASKS["choices"]["languages"]
-    ]
+    configs = []
+    for language in TASKS["choices"]["languages"]:
+        files = [{"split": split, "path": f"{language}/{split}.jsonl"} for split in SPLITS]
+        configs.append({"config_name": language, "data_files": files})
     card = f"---\n{yaml.safe_dump({'configs': configs})}---\n"
     (root / "hub/tests/choices/README.md").write_text(card, encoding="utf-8")
     make_encoder(root / "encoder")
@@ -163,21 +147,11 @@ def make_encoder(folder: Path, layers: int = 2, family: str = "XLMRoberta") -> N
     from transformers import PreTrainedTokenizerFast
 
     words = [w for lists in (ANIMALS, VERBS) for ws in lists.values() for w in ws]
-    characters = sorted(
-        {
-            c
-            for w in [
-                *words,
-                *NEGATED.values(),
-                "What was the cause? happened as a result 0123456789",
-            ]
-            for c in w
-        }
-    )
+    questions = "What was the cause? happened as a result 0123456789"
+    characters = {c for text in [*words, *NEGATED.values(), questions] for c in text} - {" "}
     pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
-    pieces += [(c, -8.0) for c in characters if c != " "] + [
-        (f"▁{w}", -5.0) for w in dict.fromkeys(words)
-    ]
+    pieces += [(c, -8.0) for c in sorted(characters)]
+    pieces += [(f"▁{w}", -5.0) for w in dict.fromkeys(words)]
     pieces += [("zebra", -9.0), ("▁never", -11.5), ("<mask>", 0.0)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -186,17 +160,10 @@ def make_encoder(folder: Path, layers: int = 2, family: str = "XLMRoberta") -> N
         pair="<s> $A </s> </s> $B </s>",
         special_tokens=[("<s>", 0), ("</s>", 2)],
     )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        cls_token="<s>",
-        eos_token="</s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        mask_token="<mask>",
-        model_max_length=64,
-    )
+    special = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>", "pad": "<pad>"}
+    special |= {"unk": "<unk>", "mask": "<mask>"}
+    names = {f"{name}_token": token for name, token in special.items()}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **names)
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(
         vocab_size=len(fast),
@@ -214,53 +181,36 @@ def make_encoder(folder: Path, layers: int = 2, family: str = "XLMRoberta") -> N
     fast.save_pretrained(folder)
 
 
+@pytest.fixture(scope="session")
+def tokenizer(tiny_sources):
+    """The tokenizer of the tiny encoder."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_sources / "encoder")
+
+
 def write_study(folder: Path, sources: Path, **changes) -> Path:
     """A study file and its catalogue in ``folder``; ``changes`` replace keys of the study."""
     folder.mkdir(parents=True, exist_ok=True)
+    encoder = str(sources / "encoder")
+    base = {"encoder": encoder, "title": "1 tiny random layer", "layers": 1, "pooling": "mean"}
+    large = {"encoder": encoder, "title": "2 tiny random layers", "pooling": "cls"}
+    recipe = {"batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 2}
     study = {
         "name": "tiny",
         "description": "a study for the tests",
         "data_dir": str(sources / "files"),
-        "sizes": {
-            "base": {
-                "encoder": str(sources / "encoder"),
-                "title": "1 tiny random layer",
-                "layers": 1,
-                "pooling": "mean",
-            },
-            "large": {
-                "encoder": str(sources / "encoder"),
-                "title": "2 tiny random layers",
-                "pooling": "cls",
-            },
-        },
+        "sizes": {"base": base, "large": large},
         "intermediate": ["none", "choices"],
         "targets": ["pairs"],
         "seeds": [1],
-        "phases": {
-            "intermediate": {
-                "steps": 4,
-                "batch_size": 4,
-                "learning_rate": 1e-3,
-                "max_length": 32,
-                "evaluations": 2,
-            },
-            "target": {
-                "epochs": 1,
-                "batch_size": 4,
-                "learning_rate": 1e-3,
-                "max_length": 32,
-                "evaluations": 2,
-            },
-        },
+        "phases": {"intermediate": {"steps": 4, **recipe}, "target": {"epochs": 1, **recipe}},
     } | changes
     if forced := os.environ.get("TEST_PRECISION"):
         study.setdefault("precision", forced)
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
-    (folder / "tasks.yaml").write_text(
-        yaml.safe_dump({"tasks": TASKS}, sort_keys=False), encoding="utf-8"
-    )
+    for file, content in ((path, study), (folder / "tasks.yaml", {"tasks": TASKS})):
+        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -278,11 +228,3 @@ def sources(tiny_sources, tmp_path, monkeypatch) -> Path:
 def tiny_study(sources, tmp_path) -> Path:
     """The params file of a tiny study."""
     return write_study(tmp_path / "params", sources)
-
-
-@pytest.fixture
-def fp32(monkeypatch):
-    """Compute in float32 whatever the hardware has: for what holds to float32's rounding."""
-    from helpers.encoders import hardware
-
-    monkeypatch.setattr(hardware, "precision", lambda study: "fp32")

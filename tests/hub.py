@@ -5,11 +5,11 @@ splits and columns, with labels as numbers that the file names (ClassLabel), and
 process that is to use it starts with ``environment(url, home)``.
 """
 
-import hashlib
 import io
 import json
 import threading
 from functools import cache
+from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -20,7 +20,7 @@ from conftest import ANIMALS, NEGATED, VERBS, make_encoder
 
 from helpers.study import Task, catalogue
 
-COMMIT = hashlib.sha1(b"the tests").hexdigest()
+COMMIT = sha1(b"the tests").hexdigest()
 COUNTS = {"train": 8, "validation": 6, "test": 6}
 CONVERTED = {"allenai/cosmos_qa"}
 """What lies on another branch than main, whose script nobody runs."""
@@ -165,19 +165,25 @@ class Hub(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def listing(self, kind: str, repository: str, revision: str) -> list[str] | None:
+    def listing(self, repository: str, revision: str) -> list[str] | None:
         """The path of every file, or None."""
-        if kind == "models":
-            folder = self.models.get(repository)
-            return folder and [file.name for file in folder.iterdir()]
+        if folder := self.models.get(repository):
+            return [file.name for file in folder.iterdir()]
         if repository in CONVERTED and revision == "main":
             return []
         return list(files(repository)) if repository in self.known else None
 
-    def read(self, kind: str, repository: str, path: str) -> bytes:
-        if kind == "models":
-            return (self.models[repository] / path).read_bytes()
+    def read(self, repository: str, path: str) -> bytes:
+        if folder := self.models.get(repository):
+            return (folder / path).read_bytes()
         return content(repository, path)
+
+    def entry(self, repository: str, path: str) -> dict:
+        """What the hub says of a file, or of a folder."""
+        if path not in self.listing(repository, COMMIT):
+            return {"type": "directory", "oid": COMMIT, "size": 0, "path": path}
+        body = self.read(repository, path)
+        return {"type": "file", "oid": sha1(body).hexdigest(), "size": len(body), "path": path}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -186,52 +192,30 @@ class _Handler(BaseHTTPRequestHandler):
     server: Hub
 
     def do_GET(self):
-        kind, repository, verb, rest = self._parse()
-        held = self.server.listing(kind, repository, rest[0] if rest else "main")
-        path = "/".join(rest[1:])
+        """OWNER/NAME[/VERB/REVISION/PATH], behind api/ and the kind."""
+        names = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+        names = [name for name in names if name not in ("api", "datasets", "models")]
+        repository, verb, path = "/".join(names[:2]), "".join(names[2:3]), "/".join(names[4:])
+        held = self.server.listing(repository, "".join(names[3:4]) or "main")
         if held is None or (verb == "resolve" and path not in held):
             code = "RepoNotFound" if held is None else "EntryNotFound"
             self._send(404, b"", {"X-Error-Code": code})
         elif verb == "resolve":
-            body = self.server.read(kind, repository, path)
-            status, tag = 200, hashlib.sha1(body).hexdigest()
-            if wanted := self.headers.get("Range"):
-                low, high = wanted.removeprefix("bytes=").split("-")
-                body, status = body[int(low) : int(high) + 1 if high else None], 206
-            self._send(status, body, {"ETag": f'"{tag}"', "Accept-Ranges": "bytes"})
+            body = self.server.read(repository, path)
+            self._send(200, body, {"ETag": f'"{sha1(body).hexdigest()}"'})
         elif verb == "tree":
             inside = [name for name in held if name.startswith(f"{path}/" if path else "")]
-            self._json([self._entry(kind, repository, name) for name in inside])
+            self._json([self.server.entry(repository, name) for name in inside])
+        elif verb == "paths-info":
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            paths = json.loads(body)["paths"] if body[0] == "{" else parse_qs(body)["paths"]
+            known = [p for p in paths if any(f"{name}/".startswith(f"{p}/") for name in held)]
+            self._json([self.server.entry(repository, name) for name in known])
         else:
-            about = {"id": repository, "_id": "0", "sha": COMMIT, "tags": [], "downloads": 0}
-            about |= dict.fromkeys(["private", "gated", "disabled"], False)
-            about |= {"likes": 0, "lastModified": "2026-01-01T00:00:00.000Z"}
+            about = {"id": repository, "sha": COMMIT, "tags": [], "private": False, "gated": False}
             self._json(about | {"siblings": [{"rfilename": name} for name in held]})
 
-    do_HEAD = do_GET
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        kind, repository, _, _ = self._parse()
-        is_json = body.startswith(b"{")
-        paths = json.loads(body)["paths"] if is_json else parse_qs(body.decode())["paths"]
-        held = self.server.listing(kind, repository, COMMIT) or []
-        known = [self._entry(kind, repository, path) for path in paths if path in held]
-        folders = [p for p in paths if any(name.startswith(f"{p}/") for name in held)]
-        oid = hashlib.sha1(b"").hexdigest()
-        folder = {"type": "directory", "oid": oid, "size": 0}
-        self._json(known + [folder | {"path": path} for path in folders])
-
-    def _parse(self) -> tuple[str, str, str, list[str]]:
-        parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
-        parts = parts[1:] if parts[0] == "api" else parts
-        kind = parts.pop(0) if parts[0] in ("datasets", "models") else "models"
-        return kind, "/".join(parts[:2]), parts[2] if len(parts) > 2 else "", parts[3:]
-
-    def _entry(self, kind, repository, path) -> dict:
-        body = self.server.read(kind, repository, path)
-        oid = hashlib.sha1(body).hexdigest()
-        return {"type": "file", "oid": oid, "size": len(body), "path": path}
+    do_HEAD = do_POST = do_GET
 
     def _json(self, value):
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

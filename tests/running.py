@@ -18,8 +18,9 @@ def prepare(study: Study) -> Study:
 
 def train(condition: Condition, seed: int = 1) -> training.Training:
     """One training of a condition; nothing is written but its checkpoints."""
-    start = condition.before.encoder_folder(seed) if condition.before else None
-    return train_attempt(condition, Attempt(seed, condition.seed_folder(seed), start))
+    return train_attempt(
+        condition, Attempt(seed, condition.seed_folder(seed), condition.start(seed))
+    )
 
 
 def train_attempt(condition: Condition, attempt: Attempt) -> training.Training:
@@ -39,10 +40,8 @@ def run(condition: Condition, seeds=None) -> None:
     """Train every seed that is not finished, and write what it leaves."""
     for attempt in condition.attempts(seeds):
         trained = train_attempt(condition, attempt)
-        if condition.target is None:
-            evaluation.write_intermediate(condition, attempt, trained)
-        else:
-            evaluation.write_run(condition, attempt, trained, predict(condition, trained))
+        predictions = predict(condition, trained) if condition.target else None
+        evaluation.write(condition, attempt, trained, predictions)
 
 
 def run_notebook(name: str, **parameters) -> dict:

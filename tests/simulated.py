@@ -1,5 +1,7 @@
 """A study that never ran: predictions and runs of known true scores, for tests."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
@@ -36,61 +38,36 @@ def simulated_study(
     tables, runs = [], []
     for target, languages in targets.items():
         shape = (len(languages), items)
-        shared = np.sqrt(0.3) * rng.standard_normal(items) + np.sqrt(0.2) * rng.standard_normal(
-            shape
-        )
-        for size in sizes:
-            for intermediate in intermediates:
-                own = shared + np.sqrt(0.15) * rng.standard_normal(shape)
-                sd = seed_sd * np.exp(heterogeneity * rng.standard_normal())
-                true = score + 10 * (size == "large") - 4 * np.arange(len(languages))
-                true = true + (gain.get(size, 0.0) if intermediate != "none" else 0.0)
-                for seed in range(1, seeds + 1):
-                    noise = (
-                        sd
-                        * np.sqrt(0.5)
-                        * (rng.standard_normal() + rng.standard_normal(len(languages)))
-                    )
-                    threshold = ndtri(np.clip((true + noise) / 100, 0.001, 0.999))
-                    latent = own + np.sqrt(0.35) * rng.standard_normal(shape)
-                    tables.append((latent < threshold[:, None]).astype(float))
-                    runs.append((size, intermediate, target, seed, languages))
-    at_large = [k for k, run in enumerate(runs) if run[0] == "large"]
-    down = set(at_large[-collapsed:]) if collapsed else set()
-    kept = range(len(runs) - missing)
-    frames = []
-    for k in kept:
-        size, intermediate, target, seed, languages = runs[k]
-        credit = tables[k] if k not in down else (rng.random(tables[k].shape) < 1 / 3).astype(float)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "size": size,
-                    "intermediate": intermediate,
-                    "target": target,
-                    "seed": seed,
-                    "language": np.repeat(languages, items),
-                    "id": np.tile([str(i) for i in range(items)], len(languages)),
-                    "credit": credit.ravel(),
-                    "out_of": 1.0,
-                }
-            )
-        )
-    seconds = {"base": 60.0, "large": 180.0}
-    runs = pd.DataFrame(
-        [
-            {
-                "size": size,
-                "intermediate": intermediate,
-                "target": target,
-                "seed": seed,
-                "metric": "accuracy",
-                "collapsed": k in down,
-                "cpu_seconds": 1.9 * seconds.get(size, 100.0) + seed,
-                "wall_seconds": seconds.get(size, 100.0) + seed,
-            }
-            for k, (size, intermediate, target, seed, _) in enumerate(runs)
-            if k in kept
-        ]
-    )
+        item = np.sqrt(0.3) * rng.standard_normal(items)
+        shared = item + np.sqrt(0.2) * rng.standard_normal(shape)
+        for size, intermediate in product(sizes, intermediates):
+            own = shared + np.sqrt(0.15) * rng.standard_normal(shape)
+            sd = seed_sd * np.exp(heterogeneity * rng.standard_normal())
+            true = score + 10 * (size == "large") - 4 * np.arange(len(languages))
+            true = true + (gain.get(size, 0.0) if intermediate != "none" else 0.0)
+            for seed in range(1, seeds + 1):
+                noise = rng.standard_normal() + rng.standard_normal(len(languages))
+                points = true + sd * np.sqrt(0.5) * noise
+                threshold = ndtri(np.clip(points / 100, 0.001, 0.999))
+                latent = own + np.sqrt(0.35) * rng.standard_normal(shape)
+                tables.append((latent < threshold[:, None]).astype(float))
+                runs.append((size, intermediate, target, seed))
+    names = ["size", "intermediate", "target", "seed"]
+    runs = pd.DataFrame(runs, columns=names).assign(metric="accuracy", collapsed=False)
+    at_large = runs.index[runs["size"] == "large"]
+    runs.loc[at_large[len(at_large) - collapsed :], "collapsed"] = True
+    seconds = runs["size"].map({"base": 60.0, "large": 180.0}).fillna(100.0)
+    runs["cpu_seconds"] = 1.9 * seconds + runs["seed"]
+    runs["wall_seconds"] = seconds + runs["seed"]
+    runs, frames = runs.head(len(runs) - missing), []
+    for k, run in runs.iterrows():
+        languages, credit = targets[run["target"]], tables[k]
+        if run["collapsed"]:
+            credit = (rng.random(credit.shape) < 1 / 3).astype(float)
+        answers = {"credit": credit.ravel(), "out_of": 1.0}
+        cells = {
+            "language": np.repeat(languages, items),
+            "id": np.tile([str(i) for i in range(items)], len(languages)),
+        }
+        frames.append(pd.DataFrame({**run[names], **cells, **answers}))
     return pd.concat(frames, ignore_index=True), runs

@@ -18,7 +18,6 @@ import run_notebook
 import yaml
 from conftest import write_study
 from stress import start
-from study import write_settings
 
 import comparison
 from helpers.study import NONE, Study, sweeps
@@ -101,13 +100,16 @@ def test_a_notebook_whose_results_are_lost_is_made_again(root, tmp_path):
     for name in ("a b.yaml", "tasks.yaml"):
         shutil.copy(root / name, tmp_path)
     shutil.copytree(root / "2024_06", tmp_path / "2024_06")
+    (tmp_path / "sources").symlink_to(root / "sources")
     study = load(tmp_path)
     before = times(tmp_path)
     shutil.rmtree(study.folder / "12/choices/pairs/seed-1")
     (study.folder / "12/encoder/run.json").write_text("half")
-    write_settings(study)
+    assert start(Path("a b.yaml"), tmp_path, "2024_06", "--dry-run").wait() == 0
     gone = {name for name in before.keys() - times(tmp_path).keys() if "seed" not in name}
     assert gone == {"12/notebook.ipynb", "12/choices/pairs/notebook.ipynb"}
+    log = (study.folder / "snakemake.log").read_text()
+    assert all(f"Missing output files: {study.folder}/{name}" in log for name in gone)
 
 
 def test_only_what_depends_on_a_change_is_made_again_and_a_failure_stops_nothing_else(root):

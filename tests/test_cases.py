@@ -72,6 +72,15 @@ def test_a_table_gives_its_texts_as_written(tmp_path, file, written, first, text
     assert [row["text_a"] for row in rows] == texts
 
 
+def test_a_csv_file_has_long_texts_and_rows_of_other_languages(tmp_path):
+    task, long = pair("t.csv", where={"id": "{language}-"}, labels=["no", "yes"]), "word " * 30_000
+    written = f'id,a,b,label\nde-1,x,y,0\nen-1,"a, ""b""",c,1\nen-2,{long},c,0\nen-3,x\n'
+    (tmp_path / "t.csv").write_text(written, encoding="utf-8")
+    cell = data.read(task, "train", "en", tmp_path, skip=True)
+    assert [row["id"] for row in cell.examples] == ["en-1", "en-2"] and len(cell.skipped) == 1
+    assert [row["text_a"] for row in cell.examples] == ['a, "b"', long]
+
+
 def test_json_gives_ids_dates_and_columns_as_written(tmp_path):
     rows = [
         {"id": 2**63 + i, "data": "2012-01-10", "b": "null", "label": "neutral"} for i in (1, 2)
@@ -105,9 +114,8 @@ def test_answers_are_read_in_squads_layout_and_in_the_hubs(tmp_path, gold):
 )
 def test_a_value_whose_text_is_a_label_is_that_label(tmp_path, labels, values, expected):
     rows = [{**ROW, "id": i, "label": value} for i, value in enumerate(values)]
-    assert [
-        row["label"] for row in read(tmp_path, pair("t.jsonl", labels=labels), rows)
-    ] == expected
+    examples = read(tmp_path, pair("t.jsonl", labels=labels), rows)
+    assert [example["label"] for example in examples] == expected
 
 
 @pytest.mark.parametrize(
@@ -115,11 +123,7 @@ def test_a_value_whose_text_is_a_label_is_that_label(tmp_path, labels, values, e
 )
 def test_what_is_no_label_is_refused(tmp_path, labels, value):
     with pytest.raises(StudyError, match=r"row 0: label .*; expected one of '") as error:
-        read(
-            tmp_path,
-            pair("t.jsonl", labels=labels),
-            [{"id": 1, "a": "x", "b": "y", "label": value}],
-        )
+        read(tmp_path, pair("t.jsonl", labels=labels), [{**ROW, "label": value}])
     assert "\n" not in str(error.value)
 
 

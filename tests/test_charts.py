@@ -50,19 +50,13 @@ def whole():
     return drawn()
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        {"without": COPA_QA},
-        {"sizes": ("large",), "without": "seed == 2"},
-        {"sizes": ("small", "base", "large"), "without": "size == 'base'"},
-        {"targets": {"nli": ("en", "de")}},
-        {"without": "intermediate == 'none'"},
-        {"intermediates": ("none",)},
-        {"without": "seed > 0"},
-    ],
-    ids=str,
-)
+CASES = [{"without": COPA_QA}, {"without": "intermediate == 'none'"}, {"without": "seed > 0"}]
+CASES += [{"sizes": ("large",), "without": "seed == 2"}, {"targets": {"nli": ("en", "de")}}]
+CASES += [{"sizes": ("small", "base", "large"), "without": "size == 'base'"}]
+CASES += [{"intermediates": ("none",)}]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_chart_draws_a_half_finished_study_or_is_left_out(case):
     for name, chart in drawn(**case).items():
         assert chart is None or "<svg" in svg(chart), name
@@ -91,14 +85,9 @@ def test_selecting_a_language_or_a_target_changes_the_picture(whole):
 
 
 def test_a_task_has_one_colour_in_every_chart_and_study():
-    (color, _), (more, _) = (
-        theme.by_task(["all", "none", "qa"]),
-        theme.by_task(["none", "qa", "siqa"]),
-    )
-    first, second = (
-        dict(zip(scale["domain"], scale["range"], strict=True))
-        for scale in (channel.to_dict()["scale"] for channel in (color, more))
-    )
+    studies = (["all", "none", "qa"], ["none", "qa", "siqa"])
+    scales = [theme.by_task(names)[0].to_dict()["scale"] for names in studies]
+    first, second = (dict(zip(s["domain"], s["range"], strict=True)) for s in scales)
     assert first["qa"] == second["qa"] and first["none"] == second["none"] == theme.GREY
     many = theme.slots([*theme.USUAL, "one", "two", "three"])
     assert len(set(many.values())) == 12
@@ -159,7 +148,9 @@ def test_the_learning_curve_has_a_point_for_every_number_of_examples():
 def test_an_older_vega_lite_draws_the_same(whole):
     """JupyterLab 4.6 brings Vega-Lite 5; the oldest that vl-convert has stands in for it."""
     for name, chart in whole.items():
-        spec = theme.bundle(chart.to_dict())[theme.MIME]
+        data = theme.bundle(chart.to_dict())
+        spec = data[theme.MIME]
+        assert data["image/svg+xml"].startswith("<svg"), name
         assert "http" not in json.dumps(spec).replace(theme.SCHEMA, ""), name
         oldest = vl_convert.get_vegalite_versions()[0]
         old = vl_convert.vegalite_to_svg(json.dumps(spec), vl_version=oldest)
@@ -169,7 +160,6 @@ def test_an_older_vega_lite_draws_the_same(whole):
 def test_the_chart_of_a_confusion_has_a_panel_for_every_language():
     rows = [(code, "yes", answer) for code in ("en", "de") for answer in ("yes", "no")]
     predictions = pd.DataFrame(rows, columns=["language", "label", "prediction"])
-    picture = vl_convert.vegalite_to_svg(
-        json.dumps(run_charts.confusion(predictions, ["yes", "no"], "title").to_dict())
-    )
+    chart = run_charts.confusion(predictions, ["yes", "no"], "title").to_dict()
+    picture = vl_convert.vegalite_to_svg(json.dumps(chart))
     assert picture.count(">50<") == 5  # one of them in the legend

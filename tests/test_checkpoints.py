@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,12 +88,12 @@ def test_stopped_at_any_step_resumes_to_the_same_bits(condition, signal_after, n
 def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothing(
     condition, signal_after
 ):
-    again = Condition(**{**vars(condition), "retry_collapsed": True})
+    again = replace(condition, retry_collapsed=True)
     folder = again.seed_folder(1)
     (attempt,) = again.attempts()
     trained = train(again)
     trained.selection["collapsed"] = True
-    evaluation.write_run(again, attempt, trained, predict(again, trained))
+    evaluation.write(again, attempt, trained, predict(again, trained))
     assert not again.is_complete(1)
 
     signal_after(4, signal.SIGTERM)
@@ -110,37 +111,38 @@ def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothin
 
 
 def test_checkpoints_come_by_wall_time_and_none_outlives_the_run(condition):
-    often = Condition(**{**vars(condition), "checkpoint_minutes": 0.0})
+    often = replace(condition, checkpoint_minutes=0.0)
     folder = often.seed_folder(1)
     trained = train(often)
     (newest,) = (folder / checkpoints.FOLDER).glob("stage-*/checkpoint-*")
     assert newest.parent.name == "stage-1" and newest.name == f"checkpoint-{STEPS}"
     attempt = Attempt(1, folder, None)
-    evaluation.write_run(often, attempt, trained, predict(often, trained))
+    evaluation.write(often, attempt, trained, predict(often, trained))
     assert not (folder / checkpoints.FOLDER).exists()
 
 
-def test_a_checkpoint_that_is_unfinished_or_of_other_settings_is_never_used(
-    condition, signal_after
-):
+@pytest.fixture
+def stopped(condition, signal_after):
+    """The checkpoint of a training that was stopped."""
     signal_after(4, signal.SIGTERM)
     with pytest.raises(Stopped):
         train(condition)
     (newest,) = condition.seed_folder(1).glob(".checkpoint/stage-*/checkpoint-*")
-    settings = {**condition.settings, "seed": 1}
-    assert checkpoints.Checkpoints(condition.seed_folder(1), settings, 1).saved == newest
-    other = {**settings, "seed": 2}
-    assert checkpoints.Checkpoints(condition.seed_folder(1), other, 1).saved is None
-    (newest / "progress.json").unlink()  # as if the process had been killed while it wrote
-    assert checkpoints.Checkpoints(condition.seed_folder(1), settings, 1).saved is None
+    return newest
 
 
-def test_a_checkpoint_holds_no_pickle_that_runs_code(condition, signal_after):
-    signal_after(4, signal.SIGTERM)
-    with pytest.raises(Stopped):
-        train(condition)
-    (newest,) = condition.seed_folder(1).glob(".checkpoint/stage-*/checkpoint-*")
-    names = {path.name for path in newest.iterdir()}
+def test_a_checkpoint_that_is_unfinished_or_of_other_settings_is_never_used(condition, stopped):
+    def saved(seed: int):
+        settings = {**condition.settings, "seed": seed}
+        return checkpoints.Checkpoints(condition.seed_folder(1), settings, 1).saved
+
+    assert saved(seed=1) == stopped and saved(seed=2) is None
+    (stopped / "progress.json").unlink()  # as if the process had been killed while it wrote
+    assert saved(seed=1) is None
+
+
+def test_a_checkpoint_holds_no_pickle_that_runs_code(stopped):
+    names = {path.name for path in stopped.iterdir()}
     archives = {name for name in names if name.endswith((".pt", ".pth", ".bin", ".pkl"))}
     assert archives == {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
-    torch.load(newest / "optimizer.pt", weights_only=True)
+    torch.load(stopped / "optimizer.pt", weights_only=True)

@@ -44,9 +44,8 @@ def test_results_are_each_runs_scores_and_the_mean_of_the_languages_not_trained_
     run = (results[RUN] == ["large", "qa", "copa", 2]).all(axis=1)
     scores = results[run].set_index("language")["score"]
     answers = predictions[(predictions[RUN] == ["large", "qa", "copa", 2]).all(axis=1)]
-    assert scores["et"] == pytest.approx(
-        100 * answers[answers["language"] == "et"]["credit"].mean()
-    )
+    in_et = answers[answers["language"] == "et"]["credit"]
+    assert scores["et"] == pytest.approx(100 * in_et.mean())
     assert scores["zero-shot"] == pytest.approx(scores[["et", "sw", "vi"]].mean())
     assert results[run].set_index("language")["n"]["zero-shot"] == 180
     assert len(results) == len(runs) * 5
@@ -168,9 +167,8 @@ def test_the_slope_is_points_of_gain_per_doubling_of_the_parameters():
 
 def test_tables_that_do_not_fit_are_refused_in_one_line(study):
     predictions, runs = study
-    with pytest.raises(
-        ComparisonError, match=r"predictions: found no column credit; expected size"
-    ):
+    message = r"predictions: found no column credit; expected size"
+    with pytest.raises(ComparisonError, match=message):
         comparison.effects(predictions.drop(columns="credit"), runs)
     with pytest.raises(ComparisonError, match=r"base/none/nli/seed-1 is there twice"):
         comparison.effects(predictions, pd.concat([runs, runs.head(1)]))
@@ -219,11 +217,9 @@ def test_the_detectable_effect_is_found_four_times_in_five():
     _, runs = simulated_study({"t": ("en", "de", "ja", "sw")}, ("none", "a", "b", "c"), items=2)
     plan = Plan.of(runs)
     plan.targets["t"] = Target(languages=("en", "de", "ja", "sw"))
-    least = comparison.detectable(plan, {"none": 3, "others": 3}, {"t": 120}, {"t": True})[
-        "gain large"
-    ]
+    effects = comparison.detectable(plan, {"none": 3, "others": 3}, {"t": 120}, {"t": True})
     rng = np.random.default_rng(0)
-    changed = Case(seeds=case.seeds, sd=case.sd, effect=least)
+    changed = Case(seeds=case.seeds, sd=case.sd, effect=effects["gain large"])
     share = np.mean([judge(changed, rng)[1][1] < 0.05 for _ in range(300)])
     assert 0.65 < share < 0.95
 
@@ -258,9 +254,8 @@ def test_a_result_of_other_settings_never_enters(tmp_path):
     assert len(comparison.read_study(folder).runs) == len(runs) - 1
     result(folder / "base/qa/seed-1", "base/qa", run, True)
     read = comparison.read_study(folder).runs
-    assert set(read.query("collapsed")["collapsed_in"]) == {"intermediate"} and len(read) == len(
-        runs
-    )
+    assert set(read.query("collapsed")["collapsed_in"]) == {"intermediate"}
+    assert len(read) == len(runs)
 
 
 def test_a_folder_of_another_layout_is_refused(tmp_path):
@@ -283,10 +278,8 @@ def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch):
     assert names["chart"].to_dict() and len(names["checks"])
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    folders = [
-        f"xnli/{size}/{task}/{k}" for size in "ab" for task in ("none", "qa") for k in (1, 2)
-    ]
-    for folder in ["gold", *folders]:
+    tasks = [f"{size}/{task}" for size in "ab" for task in ("none", "qa")]
+    for folder in ["gold", *(f"xnli/{task}/{k}" for task in tasks for k in (1, 2))]:
         Path(folder).mkdir(parents=True)
         for code in ("en", "sw"):
             answers = rng.choice(["entailment", "neutral"], 30)

@@ -69,7 +69,7 @@ def test_a_batch_that_is_stopped_goes_on_to_the_results_of_an_undisturbed_one(pr
     batch.send_signal(signal.SIGINT)
     assert batch.wait(60) == 130 and processes("out") == []
     assert time.monotonic() - began < 60
-    assert "the same command goes on" in (folder / "out.log").read_text()
+    assert "give the same command again" in (folder / "out.log").read_text()
     kept = max(steps(folder))
 
     batch = begin(folder)

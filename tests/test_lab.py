@@ -5,7 +5,6 @@ JupyterLab.
 import ast
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -78,15 +77,13 @@ def project(tmp_path_factory) -> Path:
     return root
 
 
-def test_notebook_0_has_a_number_for_every_word_and_the_pair_of_sizes_in_order(project):
+def test_notebook_0_has_a_number_for_every_word_once_there_are_results(project):
     variables, shown = run(project / "notebooks/0_start_here.ipynb", **SMOKE)
     assert len(charts(shown)) == 3
     words = variables["shown"].data.set_index("word")
     assert not (words["here"] == "–").any()
     assert words.loc["scale effect", "encoder"] == "large − base"
-
-
-def test_notebook_0_can_be_read_before_any_result_is_there(project):
+    # It can be read before any result is there.
     variables, shown = run(project / "notebooks/0_start_here.ipynb", **{**SMOKE, "outputs": "none"})
     assert len(charts(shown)) == 1
     assert (variables["shown"].data["here"] == "–").sum() == 5
@@ -110,7 +107,7 @@ def test_what_is_run_by_hand_stays_apart_and_a_finished_run_says_so(project, cap
 def test_every_section_of_the_explorer_follows_a_choice(project, monkeypatch):
     shown: list = []
     monkeypatch.setattr("IPython.display.display", lambda *values, **_: shown.extend(values))
-    monkeypatch.setattr("helpers.study.study.is_interactive", lambda: True)
+    monkeypatch.setattr("helpers.evaluation.explore.is_interactive", lambda: True)
     variables, _ = run(project / "notebooks/5_explore.ipynb", **SMOKE)
     shown.clear()
     variables["pick"]["size"].value = "large"
@@ -197,9 +194,9 @@ def test_a_notebook_runs_in_jupyterlab_shows_its_charts_and_writes_apart(project
     scores.unlink(missing_ok=True)
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+    window = "--window-size=1400,9000"  # every cell is drawn
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", window):
         options.add_argument(argument)
-    options.add_argument("--window-size=1400,9000")  # every cell is drawn
     with jupyter_lab(project) as address:
         browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
         try:
@@ -215,7 +212,7 @@ def test_a_notebook_runs_in_jupyterlab_shows_its_charts_and_writes_apart(project
             assert not browser.find_elements("css selector", "[data-mime-type*='jupyter.error']")
         finally:
             browser.quit()
-    assert re.search("Results go to outputs/smoke/interactive", text)
+    assert "Results go to outputs/smoke/interactive" in text
     assert scores.exists()
 
 

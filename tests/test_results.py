@@ -1,40 +1,41 @@
-"""The page of results says what its tables say, and nothing else."""
+"""The page of a study's results says what its effects say."""
 
 import importlib.util
-import re
-import shutil
 
 import pandas as pd
 import pytest
+from simulated import simulated_study
+from written import write_outputs
+
+from helpers.study import StudyError
 
 SPEC = importlib.util.spec_from_file_location("write_results", "docs/write_results.py")
 write_results = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(write_results)
 
 
-def test_the_page_is_what_the_tables_and_the_template_give():
-    assert write_results.PAGE.read_text(encoding="utf-8") == write_results.page()
+def test_the_page_says_what_the_tables_say(tmp_path):
+    predictions, runs = simulated_study({"nli": ("en", "de", "sw")}, items=30, collapsed=1)
+    some = runs.query("not (size == 'base' and intermediate == 'nli')")
+    folder = write_outputs(tmp_path / "mine", predictions, some, runs)
+    text = write_results.write(folder, tmp_path / "docs").read_text(encoding="utf-8")
+    effects = pd.read_csv(tmp_path / "docs/mine/effects.csv")
+    rows = effects.query("quantity == 'gain' and language == 'zero-shot' and size == 'large'")
+    row = rows.query("intermediate == 'qa' and analysis == 'all runs'").iloc[0]
+    assert f"{row['estimate']:+.1f} [".replace("-", "−") in text and " ×" in text
+    assert "not finished" in text and "There is no answer yet" in text
+    assert (tmp_path / "docs/mine/gains.svg").is_file() and "(mine/gains.svg)" in text
+    assert write_results.write(folder, tmp_path / "docs").read_text(encoding="utf-8") == text
 
 
-@pytest.mark.parametrize(("name", "column"), [("effects", "estimate"), ("probes", "score")])
-def test_another_figure_in_a_table_is_another_page(tmp_path, name, column):
-    folder = shutil.copytree(write_results.FOLDER, tmp_path / "tables")
-    table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
-    if table.empty:
-        pytest.skip("no run is finished yet")
-    table[column] += 1.5
-    table.to_csv(folder / f"{name}.csv", index=False)
-    assert write_results.page(folder) != write_results.page()
-
-
-def test_where_no_run_is_finished_the_tables_stay(tmp_path):
-    with pytest.raises(SystemExit, match="no run of small-real or small-real-curve is finished"):
-        write_results.collect(tmp_path, tmp_path / "tables")
-    assert not list(tmp_path.rglob("*"))
-
-
-def test_the_template_itself_has_no_figure_that_was_measured():
-    text = write_results.PAGE.with_suffix(".md.jinja").read_text(encoding="utf-8")
-    text = re.sub(r"{%.*?%}|{{.*?}}", "", text)
-    measured = re.findall(r"[+−-]?\d+\.\d+", text)
-    assert set(measured) <= {"0.05", "0.1"}  # the level of the tests, the dropout
+def test_a_study_without_results_and_a_page_by_hand_are_left_alone(tmp_path):
+    predictions, runs = simulated_study({"nli": ("en", "de")}, items=5, seeds=1)
+    empty = write_outputs(tmp_path / "mine", predictions, runs.head(0), runs)
+    with pytest.raises(StudyError, match="found no finished run"):
+        write_results.write(empty, tmp_path / "docs")
+    assert not (tmp_path / "docs").exists()
+    folder = write_outputs(tmp_path / "mine", predictions, runs, runs)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/mine.md").write_text("# By hand\n", encoding="utf-8")
+    with pytest.raises(StudyError, match="written by hand"):
+        write_results.write(folder, tmp_path / "docs")

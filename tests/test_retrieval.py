@@ -9,7 +9,7 @@ import torch
 
 from helpers import data, formats
 from helpers.formats import retrieval
-from helpers.formats.mining import best_threshold, mine, nearest
+from helpers.formats.retrieval import best_threshold, mine, neighbours
 from helpers.study import Task, catalogue
 
 
@@ -76,7 +76,7 @@ def test_mining_takes_a_hub_once_where_nearest_neighbours_take_it_always():
     assert len({s for s, *_ in found}) == len({t for _, t, _ in found}) == len(found)
     assert [m for *_, m in found] == sorted((m for *_, m in found), reverse=True)
     right = sum(s == t for s, t, _ in found)
-    assert right >= (nearest(source, target)[0] == np.arange(40)).sum()
+    assert right >= (neighbours(source, target, 1)[0][:, 0] == np.arange(40)).sum()
     s, t, margin = found[0]
     around = np.sort(source[s] @ target.T)[-4:].mean(), np.sort(target[t] @ source.T)[-4:].mean()
     assert margin == pytest.approx(source[s] @ target[t] / np.mean(around), rel=1e-5)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import write_rows
-from transformers import AutoTokenizer
 
 from helpers import data, formats
 from helpers.study import StudyError, catalogue
@@ -47,71 +46,54 @@ def write(folder: Path, config: str, split: str, file: str, row: dict) -> None:
     (folder / "README.md").write_text(f"---\n{card}---\n", encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("place", "file", "row", "expected"),
-    [
-        (
-            "wikiann qu test qu",
-            "qu/test-00000-of-00001.parquet",
-            {"tokens": ["Qusqu", "llaqta"], "ner_tags": [5, 6], "langs": ["qu"] * 2, "spans": []},
-            {"tokens": ["Qusqu", "llaqta"], "labels": [5, 6]},
-        ),
-        (
-            "udpos_2_7 lt test lt",
-            "lt/test.parquet",
-            {"tokens": ["Katė", "miega"], "pos_tags": ["NOUN", "VERB"]},
-            {"tokens": ["Katė", "miega"], "labels": [7, 15]},
-        ),
-        (
-            "tatoeba_r az test aze-eng",
-            "test/aze-eng.jsonl",
-            {"sentence1": "Pişik yatır.", "sentence2": "The cat sleeps."},
-            {"source": "Pişik yatır.", "target": "The cat sleeps."},
-        ),
-        ("mlqa de test MLQA.de.de", "MLQA.de.de/test-0.parquet", SQUAD | GOLD, GOLD),
-        (
-            "sib200 yo test yor_Latn",
-            "data/yor_Latn/test.tsv",
-            {"index_id": 12, "category": "travel", "text": "Ilé wà."},
-            {"id": "12", "text_a": "Ilé wà.", "label": 1},
-        ),
-        (
-            "belebele zu test zul_Latn",
-            "data/zul_Latn.jsonl",
-            PASSAGE,
-            {"choices": CHOICES, "label": 2, "question": "Ubani?"},
-        ),
-        (
-            "afrixnli tw test twi",
-            "data/twi/test.tsv",
-            {"premise": "Ɔda.", "hypothesis": "Ɔyɛ.", "label": 2},
-            {"text_a": "Ɔda.", "text_b": "Ɔyɛ.", "label": 2},
-        ),
-        (
-            "wikipedia sw train 20231101.sw",
-            "20231101.sw/train-00000-of-00001.parquet",
-            {"id": "3", "url": "https://sw.wikipedia.org/wiki/x", "title": "x", "text": "Mbwa ni."},
-            {"id": "3", "text": "Mbwa ni."},
-        ),
-        (
-            "mewsli_x ro test ro",
-            "wikinews_mentions/ro/test.jsonl",
-            {"mention": "la { Iași }", "entity_id": "Q46852"},
-            {"id": "0", "source": "la { Iași }", "target": "", "answers": ["Q46852"]},
-        ),
-        (
-            "mewsli_x_entities en test candidate_entities",
-            "candidate_entities.jsonl.tar.gz",
-            {"entity_id": "Q90", "description": "Paris. Ville."},
-            {"id": "Q90", "source": "", "target": "Paris. Ville.", "answers": ["Q90"]},
-        ),
-    ],
-)
-def test_a_source_is_read_in_the_layout_of_its_page(
-    tmp_path, monkeypatch, place, file, row, expected
-):
-    task, language, split, config = place.split()
-    entry = TASKS[task]
+WORDS = {"tokens": ["Qusqu", "llaqta"], "ner_tags": [5, 6], "langs": ["qu"] * 2, "spans": []}
+ARTICLE = {"id": "3", "url": "https://sw.wikipedia.org/wiki/x", "title": "x", "text": "Mbwa ni."}
+LAYOUTS = {
+    "wikiann qu test qu qu/test-00000-of-00001.parquet": (
+        WORDS,
+        {"tokens": ["Qusqu", "llaqta"], "labels": [5, 6]},
+    ),
+    "udpos_2_7 lt test lt lt/test.parquet": (
+        {"tokens": ["Katė", "miega"], "pos_tags": ["NOUN", "VERB"]},
+        {"tokens": ["Katė", "miega"], "labels": [7, 15]},
+    ),
+    "tatoeba_r az test aze-eng test/aze-eng.jsonl": (
+        {"sentence1": "Pişik yatır.", "sentence2": "The cat sleeps."},
+        {"source": "Pişik yatır.", "target": "The cat sleeps."},
+    ),
+    "mlqa de test MLQA.de.de MLQA.de.de/test-0.parquet": (SQUAD | GOLD, GOLD),
+    "sib200 yo test yor_Latn data/yor_Latn/test.tsv": (
+        {"index_id": 12, "category": "travel", "text": "Ilé wà."},
+        {"id": "12", "text_a": "Ilé wà.", "label": 1},
+    ),
+    "belebele zu test zul_Latn data/zul_Latn.jsonl": (
+        PASSAGE,
+        {"choices": CHOICES, "label": 2, "question": "Ubani?"},
+    ),
+    "afrixnli tw test twi data/twi/test.tsv": (
+        {"premise": "Ɔda.", "hypothesis": "Ɔyɛ.", "label": 2},
+        {"text_a": "Ɔda.", "text_b": "Ɔyɛ.", "label": 2},
+    ),
+    "wikipedia sw train 20231101.sw 20231101.sw/train-00000-of-00001.parquet": (
+        ARTICLE,
+        {"id": "3", "text": "Mbwa ni."},
+    ),
+    "mewsli_x ro test ro wikinews_mentions/ro/test.jsonl": (
+        {"mention": "la { Iași }", "entity_id": "Q46852"},
+        {"id": "0", "source": "la { Iași }", "target": "", "answers": ["Q46852"]},
+    ),
+    "mewsli_x_entities en test candidate_entities candidate_entities.jsonl.tar.gz": (
+        {"entity_id": "Q90", "description": "Paris. Ville."},
+        {"id": "Q90", "source": "", "target": "Paris. Ville.", "answers": ["Q90"]},
+    ),
+}
+"""Task, language, split, configuration and file: a row of it, and what the row is as an example."""
+
+
+@pytest.mark.parametrize("place", LAYOUTS)
+def test_a_source_is_read_in_the_layout_of_its_page(tmp_path, monkeypatch, place):
+    task, language, split, config, file = place.split()
+    entry, (row, expected) = TASKS[task], LAYOUTS[place]
     named = entry.splits[split].partition("[")[0]
     write(tmp_path / entry.source(language).hub, config, named, file, row)
     monkeypatch.setenv("HUB_MIRROR", str(tmp_path))
@@ -129,8 +111,7 @@ def test_a_part_of_a_mirrors_split_is_read(tmp_path, monkeypatch):
     assert {file.name for file in cell.files} == {"v.jsonl", "README.md"}
 
 
-def test_a_single_text_is_one_sequence_and_a_pair_is_two_texts(sources):
-    tokenizer = AutoTokenizer.from_pretrained(sources / "encoder")
+def test_a_single_text_is_one_sequence_and_a_pair_is_two_texts(tokenizer):
     single = {"id": "1", "text_a": "dog sleeps", "label": 0}
     shape = formats.of(TASKS["sib200"])
     features = shape.features(TASKS["sib200"], [single], tokenizer, 16)

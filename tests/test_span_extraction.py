@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import make_encoder
-from transformers import AutoTokenizer
 
 from helpers import formats
 from helpers.formats import span_extraction
@@ -24,12 +22,6 @@ def example(answer: str | None, context: str = CONTEXT, **more) -> dict:
     golds = [answer] if answer else []
     answers = {"text": golds, "answer_start": [context.index(gold) for gold in golds]}
     return {"id": "1", "context": context, "question": "What runs?", "answers": answers, **more}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    make_encoder(folder := tmp_path_factory.mktemp("encoder"))
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def right(feature: dict, height: float = 9.0) -> np.ndarray:

@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import make_encoder
 from seqeval.metrics import f1_score
-from transformers import AutoTokenizer
 
 from helpers import data, formats
 from helpers.data import reading
@@ -19,12 +17,6 @@ def task(**changes) -> Task:
     entry = {"name": "ner", "format": "tagging", "files": "ner.jsonl", "labels": NER}
     entry |= {"columns": {"tokens": "tokens", "labels": "tags"}, "metric": "entity_f1"}
     return Task(**{**entry, "licence": "Apache-2.0", "citation": "the tests", **changes})
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    make_encoder(folder := tmp_path_factory.mktemp("encoder"))
-    return AutoTokenizer.from_pretrained(folder)
 
 
 GOLD = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "O"], ["B-LOC", "B-LOC", "I-LOC"]]

@@ -3,6 +3,7 @@ result.
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,16 +16,21 @@ from helpers import data, encoders, evaluation, training
 from helpers.data import reading
 from helpers.encoders import EncoderWithHead
 from helpers.encoders import batches as batching
-from helpers.study import Attempt, Condition, Study
+from helpers.study import Attempt, Condition, Study, StudyError
 from helpers.study.condition import AGAIN
 from helpers.training import examples as training_examples
 from helpers.training import fine_tuning
+from helpers.training.checkpoints import Checkpoints
 
 
 def changed(condition: Condition, **values) -> Condition:
     """A condition with other hyperparameters."""
     new = condition.hyperparameters.model_copy(update=values)
-    return Condition(**{**vars(condition), "hyperparameters": new})
+    return replace(condition, hyperparameters=new)
+
+
+def losses(trained: training.Training) -> list[float]:
+    return [line["loss"] for line in trained.log if "loss" in line]
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +52,7 @@ def target(study) -> Condition:
 
 def test_training_lowers_the_loss_and_fits_what_it_sees(target):
     trained = train(target)
-    losses = [line["loss"] for line in trained.log if "loss" in line]
-    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+    assert np.mean(losses(trained)[-3:]) < 0.8 * np.mean(losses(trained)[:3])
     assert trained.selection["score"] > trained.selection["majority"] + 20
 
 
@@ -72,7 +77,7 @@ def test_the_encoder_is_handed_on_and_the_head_is_made_anew(study):
     before, _ = encoders.load(condition.home)
     (attempt,) = condition.attempts()
     trained = train(condition)
-    evaluation.write_intermediate(condition, attempt, trained)
+    evaluation.write(condition, attempt, trained)
     handed, _ = encoders.start(condition.home, condition.encoder_folder(1), 0.0)
     state = trained.model.encoder.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in handed.state_dict().items())
@@ -115,47 +120,38 @@ def test_a_run_leaves_three_files_that_agree(study):
     assert record["settings"] == condition.settings and record["cpu_seconds"] > 0
 
 
-def test_the_zero_shot_mean_leaves_out_the_languages_of_the_training_data(target):
-    condition = Condition(**{**vars(target), "trained_in": ["sw"]})
+def test_the_zero_shot_mean_leaves_out_the_languages_of_the_training_data(target, tmp_path):
+    condition = replace(target, trained_in=["sw"])
     rows = [("en", 1.0), ("de", 0.5), ("sw", 0.0)]
     table = pd.DataFrame(rows, columns=["language", "credit"]).assign(out_of=1.0)
-    assert evaluation.scores(condition, table, {})["zero_shot"] == pytest.approx(75.0)
+    attempt = Attempt(1, tmp_path, None)
+    trained = training.Training(None, None, checkpoints=Checkpoints(tmp_path, {}, 1))
+    scores = evaluation.write(condition, attempt, trained, table)
+    assert scores["zero_shot"] == pytest.approx(75.0)
 
 
-def test_a_collapsed_run_is_repeated_once_under_another_seed_and_both_are_kept(
-    study, target, monkeypatch
-):
+@pytest.fixture
+def collapse(study, monkeypatch):
+    """The first training collapses; the study says that it is then repeated."""
     monkeypatch.setattr(Study, "load", lambda *_: study.model_copy(update={"retry_collapsed": 1}))
     collapses = iter([True, False])
     monkeypatch.setattr(fine_tuning, "is_collapsed", lambda *_: next(collapses))
+
+
+def test_a_collapsed_run_is_repeated_once_under_another_seed_and_both_are_kept(target, collapse):
     run_notebook("3_target", size="base", intermediate="none", target="pairs", join=True)
     results = evaluation.finished(target)
     assert [result["selection"]["collapsed"] for result in results.values()] == [True, False]
     assert list(results) == [1, 1 + AGAIN]
 
 
-def test_a_collapsed_intermediate_training_is_repeated_and_the_repetition_is_handed_on(
-    study, monkeypatch
-):
-    monkeypatch.setattr(Study, "load", lambda *_: study.model_copy(update={"retry_collapsed": 1}))
-    collapses = iter([True, False])
-    monkeypatch.setattr(fine_tuning, "is_collapsed", lambda *_: next(collapses))
+def test_the_repetition_of_a_collapsed_intermediate_training_is_handed_on(study, collapse):
     run_notebook("2_intermediate", size="base", task="choices", join=True, again=True)
     folder = study.condition("base", "choices").seed_folder(1)
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["repeats"]["collapsed"] and not scores["selection"]["collapsed"]
     assert json.loads((folder / "run.json").read_text())["seed"] != 1
     assert sorted(path.name for path in folder.iterdir()) == ["encoder", "run.json", "scores.json"]
-
-
-def test_a_notebook_that_does_not_join_writes_apart_and_skips_what_is_finished(study, capsys):
-    names = {"study": study, "size": "base", "intermediate": "none", "target": "pairs"}
-    run_notebook("3_target", **names)
-    folder = study.folder / "interactive/base/none/pairs/seed-1"
-    made = (folder / "run.json").stat().st_mtime_ns
-    run_notebook("3_target", **names)
-    assert "seed 1 is finished (again = True" in capsys.readouterr().out
-    assert (folder / "run.json").stat().st_mtime_ns == made
 
 
 def test_frozen_layers_stay_as_they_were_and_the_others_learn(study):
@@ -168,15 +164,13 @@ def test_frozen_layers_stay_as_they_were_and_the_others_learn(study):
 
 @pytest.mark.parametrize("task", ["pairs", "choices"])
 def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(study, monkeypatch, task):
-    condition = study.condition("large", "choices")
-    if task == "pairs":
-        condition = study.condition("large", "none", "pairs")
+    names = ("none", "pairs") if task == "pairs" else ("choices",)
+    condition = study.condition("large", *names)
     condition = changed(condition, dropout=0.0, batch_size=8, steps=4, epochs=None)
     whole = train(condition)
     monkeypatch.setitem(batching.TRAINING_BUDGET, "cpu", 64)
     cut = train(condition)
-    losses = [[line["loss"] for line in one.log if "loss" in line] for one in (whole, cut)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert losses(whole) == pytest.approx(losses(cut), abs=1e-5)
     state = cut.model.state_dict()
     for name, value in whole.model.state_dict().items():
         # The bias is the same for every choice: its gradient is nothing but rounding.
@@ -208,8 +202,7 @@ def test_where_memory_runs_out_the_step_is_done_again_in_smaller_parts(study, mo
 
     monkeypatch.setattr(EncoderWithHead, "forward", limited)
     small = train(condition)
-    losses = [[line["loss"] for line in one.log if "loss" in line] for one in (whole, small)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert losses(whole) == pytest.approx(losses(small), abs=1e-5)
     most = 0
     with pytest.raises(torch.OutOfMemoryError):
         train(condition)
@@ -234,8 +227,7 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
     states.unlink()
     anew = train(condition)
     assert anew.model.cached_states is None
-    losses = [[line["loss"] for line in one.log if "loss" in line] for one in (anew, known)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert losses(anew) == pytest.approx(losses(known), abs=1e-5)
     pairs = [np.stack(table["probabilities"]) for table in (predictions, predict(condition, anew))]
     assert np.allclose(*pairs, atol=1e-5)
 
@@ -243,34 +235,38 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
 def test_results_of_other_settings_do_not_count(study, target):
     run(target)
     assert target.is_complete(1)
-    other = {**target.settings, "precision": "bf16"}
-    assert not Condition(**{**vars(target), "settings": other}).is_complete(1)
+    assert not replace(target, precision="bf16").is_complete(1)
 
 
 def test_settings_follow_the_examples_that_were_read(study):
     """An edited file changes the settings of what reads it, and of nothing else."""
     summary = study.data / "summary.json"
     kept = summary.read_text()
-    before = {task: study.condition("base", task).settings for task in ("choices",)}
-    target = study.condition("base", "none", "pairs").settings
+    names = (("choices",), ("none", "pairs"))
+    before = [study.condition("base", *some).settings for some in names]
     edited = json.loads(kept)
     edited["cells"]["pairs/test/de"]["digest"] = "of another file"
     summary.write_text(json.dumps(edited))
     try:
-        assert study.condition("base", "choices").settings == before["choices"]
-        assert study.condition("base", "none", "pairs").settings != target
+        after = [study.condition("base", *some).settings for some in names]
+        assert before[0] == after[0] and before[1] != after[1]
     finally:
         summary.write_text(kept)
 
 
 def test_a_run_that_starts_before_its_intermediate_training_says_what_to_run_first(study):
     condition = study.condition("large", "choices", "pairs")
-    with pytest.raises(Exception, match="no encoder there; run notebook 2_inter"):
-        encoders.start(condition.home, condition.before.encoder_folder(7), 0.0)
-
-
-def test_an_attempt_names_its_seed_and_where_it_starts(study):
-    condition = study.condition("base", "none", "pairs")
-    assert list(condition.attempts(again=True)) == [Attempt(1, condition.seed_folder(1), None)]
-    with pytest.raises(Exception, match="unknown seed '9'; expected one of 1"):
+    with pytest.raises(StudyError, match="no encoder there; run notebook 2_inter"):
+        encoders.start(condition.home, condition.start(7), 0.0)
+    with pytest.raises(StudyError, match="unknown seed '9'; expected one of 1"):
         list(condition.attempts([9]))
+
+
+@pytest.mark.parametrize(
+    ("score", "majority", "collapsed"),
+    [(33.0, 33.3, True), (39.9, 33.3, True), (40.1, 33.3, False), (94.5, 94.0, True)],
+)
+def test_a_training_collapsed_if_it_corrects_less_than_a_tenth_of_a_constants_errors(
+    score, majority, collapsed
+):
+    assert fine_tuning.is_collapsed(score, majority) is collapsed

@@ -15,7 +15,7 @@ import command
 import yaml
 
 from helpers.study import ENGLISH, Study, StudyError
-from helpers.study.catalogue import Source
+from helpers.study.catalogue import Source, reason
 from helpers.study.files import write_text, write_whole
 
 REPOSITORY = r"\w[\w.-]*(/\w[\w.-]*)?"
@@ -87,8 +87,8 @@ def _line(title: str, fetch_one, mirror: Path, repository: str, *which) -> str:
     try:
         return f"{title}: {fetch_one(mirror / repository, repository, *which)}"
     except Exception as error:  # the libraries raise anything; the user needs one line
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
-        raise StudyError(f"{title}: cannot be fetched: {reason}") from error
+        wrong = f"cannot be fetched: {reason(error.__cause__ or error)}"
+        raise StudyError(f"{title}: {wrong}") from error
 
 
 def _data_set(folder: Path, name: str, config: str, split: str, revision: str | None) -> str:

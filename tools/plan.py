@@ -33,8 +33,10 @@ def trained(study: Study, phase, size: str, name: str) -> tuple[int, int]:
     """Examples and tokens that one training sees: its stages one after the other."""
     values, examples, tokens = study.hyperparameters(phase, size, name), 0, 0.0
     for stage in study.train_on(name) if phase == "target" else [name]:
-        mixture, counts = study.mixtures.get(stage), {}
-        texts = [text for text, *_ in mixture.texts(study.tasks)] if mixture else []
+        mixture, counts, texts = study.mixtures.get(stage), {}, []
+        if mixture and mixture.mlm and mixture.mlm.task:
+            text = study.tasks[mixture.mlm.task]
+            texts = [text.name] * len(mixture.mlm.languages or text.languages)
         for task in [*study.components(stage), *texts]:
             counts[task] = counts.get(task, 0) + (rows(study, task) or 0)
         limit = min(values.train_examples or math.inf, mixture.cap if mixture else math.inf)

@@ -49,9 +49,7 @@ def over_tasks(sizes: dict[str, float], tasks: list[str]) -> dict[Condition, flo
     return weights
 
 
-def _changes(
-    sizes: list[str], parameters: dict[str, float]
-) -> list[tuple[str, str, dict[str, float]]]:
+def _changes(sizes: list[str], parameters: dict[str, float]) -> list[tuple[str, str, dict]]:
     """Gains and what is made of them: quantity, name of the sizes, their weights."""
     changes = [("gain", size, {size: 1.0}) for size in sizes]
     pairs = list(pairwise(sizes))
@@ -61,9 +59,8 @@ def _changes(
     if len(sizes) < 3 or len(set(parameters.values())) < len(sizes):
         return changes
     doublings = {size: float(np.log2(parameters[size])) for size in sizes}
-    first, last = (
-        _slope({size: doublings[size] for size in ends}) for ends in (sizes[:2], sizes[-2:])
-    )
+    first = _slope({size: doublings[size] for size in sizes[:2]})
+    last = _slope({size: doublings[size] for size in sizes[-2:]})
     bend = {size: last.get(size, 0.0) - first.get(size, 0.0) for size in sizes}
     return [*changes, ("slope", DOUBLING, _slope(doublings)), ("bend", DOUBLING, bend)]
 
@@ -80,7 +77,7 @@ def aligned(contrasts: list[Contrast], conditions: list[Condition]) -> np.ndarra
     return np.array(rows, float).reshape(len(contrasts), len(conditions))
 
 
-def headline(contrasts: list[Contrast]) -> Contrast | None:
+def headline(contrasts: list) -> Contrast | None:
     """The contrast that answers the study's question, over all intermediate tasks.
 
     The slope where there is one, else the scale effect of the last size against the first, else
@@ -89,7 +86,7 @@ def headline(contrasts: list[Contrast]) -> Contrast | None:
     tasks = {contrast.intermediate for contrast in contrasts if contrast.quantity == "gain"}
     over_all = [c for c in contrasts if c.intermediate == ALL or len(tasks) == 1]
     for quantity in ("slope", "scale_effect", "gain"):
-        asked = [c for c in over_all if c.quantity == quantity]
-        if asked:
-            return asked[-1]
+        named = [c for c in over_all if c.quantity == quantity]
+        if named:
+            return named[-1]
     return None

@@ -36,12 +36,12 @@ def results(
     collapsed.
     """
     runs, plan = checked(predictions, runs, plan)
-    sums = predictions.groupby([*RUN, "language"], observed=True)
-    table = sums[["credit", "out_of"]].sum().assign(n=sums.size()).reset_index()
-    table["score"] = 100 * table["credit"] / table["out_of"]
-    others = table[~at_home(table, plan)].groupby(RUN)
-    mean = others.agg(score=("score", "mean"), n=("n", "sum")).reset_index()
-    both = pd.concat([table, mean.assign(language=ZERO_SHOT)])[[*RUN, "language", "score", "n"]]
+    by_language = predictions.groupby([*RUN, "language"], observed=True)
+    table = by_language.agg(credit=("credit", "sum"), out_of=("out_of", "sum"), n=("id", "size"))
+    table = table.assign(score=100 * table["credit"] / table["out_of"]).reset_index()
+    others = table[~at_home(table, plan)].groupby(RUN, as_index=False)
+    mean = others.agg(score=("score", "mean"), n=("n", "sum")).assign(language=ZERO_SHOT)
+    both = pd.concat([table, mean])[[*RUN, "language", "score", "n"]]
     both = both.merge(runs[[*RUN, "metric", "collapsed"]], on=RUN)
     return both.sort_values([*RUN, "language"], ignore_index=True)
 
@@ -74,10 +74,9 @@ def effects(
     for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
         kept, predicted = analysed(analysis, predictions, runs)
         samples = {name: _estimands(predicted, kept, plan, name) for name in plan.targets}
-        if len(samples) > 1:
-            every = list(samples.values())
-            shared = [name for name in every[0] if all(name in one for one in every)]
-            samples[ALL] = {n: mean_over_targets([one[n] for one in every]) for n in shared}
+        every = list(samples.values())
+        shared = set.intersection(*(set(one) for one in every))
+        samples[ALL] = {name: mean_over_targets([one[name] for one in every]) for name in shared}
         rows, states = [], _states(plan, runs, kept)
         for target in plan.judged:
             targets = list(plan.targets) if target == ALL else [target]
@@ -93,13 +92,13 @@ def analysed(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Runs and predictions of an analysis; a repetition takes the seed of the run it replaces."""
     repeats = runs["repeats"]
-    kept = repeats.isna() if analysis == ANALYSES[0] else ~runs["collapsed"]
+    runs = runs.assign(counts_as=repeats.fillna(runs["seed"]).astype(int))
+    kept = runs[repeats.isna() if analysis == ANALYSES[0] else ~runs["collapsed"]]
     if repeats.isna().all():
-        return runs[kept], predictions
-    runs = runs.assign(counts_as=repeats.fillna(runs["seed"]).astype(int))[kept]
-    predictions = predictions.merge(runs[[*RUN, "counts_as"]], on=RUN)
-    new = {"counts_as": "seed"}
-    return tuple(t.drop(columns="seed").rename(columns=new) for t in (runs, predictions))
+        return kept, predictions
+    predictions = predictions.merge(kept[[*RUN, "counts_as"]], on=RUN)
+    tables = (table.assign(seed=table["counts_as"]) for table in (kept, predictions))
+    return tuple(tables)
 
 
 def _estimands(predictions, runs, plan: Plan, target: str) -> dict[Estimand, Sample]:
@@ -185,25 +184,21 @@ def headline(effects: pd.DataFrame) -> pd.Series:
     On the zero-shot score, over all intermediate tasks and targets: the slope where there is one,
     else the scale effect of the last size against the first, or the gain of a single size.
     """
-    sizes = effects.loc[effects["quantity"] == "score", "size"].unique()
-    quantity, size = "gain", sizes[-1]
-    if (effects["quantity"] == "slope").any():
-        quantity, size = "slope", contrasts.DOUBLING
-    elif len(sizes) > 1:
-        quantity, size = "scale_effect", f"{sizes[-1]} - {sizes[0]}"
-    rows = (effects["quantity"] == quantity) & (effects["size"] == size)
-    rows &= effects["language"] == ZERO_SHOT
-    for column in ("intermediate", "target"):
-        rows &= (effects[column] == ALL) | (effects.loc[rows, column].nunique() == 1)
-    return rows
+    names = NAMES[:3]
+    asked = list(effects[names].drop_duplicates().itertuples(index=False))
+    row = contrasts.headline(asked)
+    if row is None:
+        return pd.Series(False, effects.index)
+    over = (effects["target"] == ALL) | (effects["target"].nunique() == 1)
+    return (effects[names] == row).all(axis=1) & (effects["language"] == ZERO_SHOT) & over
 
 
 def checked(
     predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
 ) -> tuple[pd.DataFrame, Plan]:
     """Runs that were asked for, with every column that the comparison needs, and the plan."""
-    needed = {"predictions": [*RUN, "language", "id", "credit", "out_of"], "runs": RUN}
-    for (name, columns), table in zip(needed.items(), (predictions, runs), strict=True):
+    items_of_runs = [*RUN, "language", "id", "credit", "out_of"]
+    for name, table, columns in (("predictions", predictions, items_of_runs), ("runs", runs, RUN)):
         lacking = ", ".join(column for column in columns if column not in table)
         if lacking:
             expected = ", ".join(columns)
@@ -211,10 +206,8 @@ def checked(
     for size, intermediate, target, seed in runs.loc[runs.duplicated(RUN), RUN].to_numpy():
         run = f"{size}/{intermediate}/{target}/seed-{seed}"
         raise ComparisonError(f"runs: {run} is there twice; expected once")
-    defaults = {"metric": "score", "collapsed": False, "repeats": np.nan}
-    runs = runs.assign(**{name: value for name, value in defaults.items() if name not in runs})
-    runs = runs.assign(collapsed=runs["collapsed"].astype(bool))
+    optional = {"metric": "score", "collapsed": False, "repeats": np.nan}
+    runs = pd.DataFrame(optional, runs.index).assign(**runs).astype({"collapsed": bool})
     plan = plan or Plan.of(runs[runs["repeats"].isna()])
     asked = {run[:3] for run in plan.runs}
-    names = runs[RUN[:3]].itertuples(index=False, name=None)
-    return runs[np.array([name in asked for name in names], bool)], plan
+    return runs[pd.MultiIndex.from_frame(runs[RUN[:3]]).isin(asked)], plan

@@ -92,6 +92,8 @@ class ItemScores:
         (Bell and McCaffrey 2002, Survey Methodology 28).
         """
         part = np.bincount(self.unit, (weights[self.language] * self.share.mean(1)) ** 2)
+        if not part.any():  # nothing varies
+            return 1.0
         return max(1.0, part.sum() ** 2 / (part**2).sum() - 1)
 
     def estimands(self, trained_in: tuple[str, ...]) -> dict[Estimand, np.ndarray]:
@@ -99,16 +101,20 @@ class ItemScores:
 
         Each is a weighted sum over languages; these are the weights [languages].
         """
-        one = dict(zip(self.languages, np.eye(len(self.languages)), strict=True))
-        trained = [one[code] for code in self.languages if code in trained_in]
-        others = [one[code] for code in self.languages if code not in trained_in]
+        scores = {code: self.mean_of({code}) for code in self.languages}
+        trained, others = set(trained_in) & set(scores), set(scores) - set(trained_in)
         if others:
-            one[ZERO_SHOT] = np.mean(others, axis=0)
-        weights = {("score", code): w for code, w in one.items()}
-        if trained:
-            home = np.mean(trained, axis=0)
-            weights |= {("gap", c): home - w for c, w in one.items() if c not in trained_in}
+            scores[ZERO_SHOT] = self.mean_of(others)
+        weights = {("score", code): weight for code, weight in scores.items()}
+        for code in scores if trained else ():
+            if code not in trained:
+                weights["gap", code] = self.mean_of(trained) - scores[code]
         return weights
+
+    def mean_of(self, languages: set[str]) -> np.ndarray:
+        """Weights of the mean over some of the languages [languages]."""
+        used = np.isin(self.languages, list(languages))
+        return used / max(1, used.sum())
 
 
 def arrange(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> ItemScores:

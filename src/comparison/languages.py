@@ -16,7 +16,7 @@ def languages(path: str | Path = LANGUAGES) -> pd.DataFrame:
     """Per language: name, GiB of pretraining text and syntactic distance to English, if known.
 
     The shipped table: text of CC-100 (Conneau et al. 2020, arXiv 1911.02116, table 6) and one minus
-    the cosine of URIEL's syntactic features (Littell et al. 2017). docs/statistics.md says more.
+    the cosine of URIEL's syntactic features (Littell et al. 2017). docs/comparison.md says more.
     """
     table = pd.read_csv(path, keep_default_na=False, na_values=[""])
     needed = ["language", *FIGURES]
@@ -40,9 +40,8 @@ def explain_gains(effects: pd.DataFrame, languages: pd.DataFrame) -> pd.DataFram
     Columns: quantity, size, intermediate, target, analysis, figure, rho, p, n (languages). English
     is left out, and so is a correlation over fewer than five languages.
     """
-    tested = effects["quantity"].isin(["gain", "scale_effect"])
-    rows = effects[tested & ~effects["language"].isin(["en", ZERO_SHOT])]
-    rows = rows.merge(languages[["language", *FIGURES]], on="language", how="left")
+    rows = effects.query("quantity in ('gain', 'scale_effect')").merge(languages, on="language")
+    rows = rows[~rows["language"].isin(["en", ZERO_SHOT])]
     keys, explained = ["quantity", "size", "intermediate", "target", "analysis"], []
     for key, group in rows.groupby(keys, sort=False):
         for figure in FIGURES:
@@ -50,5 +49,4 @@ def explain_gains(effects: pd.DataFrame, languages: pd.DataFrame) -> pd.DataFram
             if len(both) >= FEWEST_LANGUAGES and both.nunique().min() > 1:
                 rho, p = spearmanr(both["estimate"], both[figure])
                 explained.append((*key, figure, rho, p, len(both)))
-    columns = [*keys, "figure", "rho", "p", "n"]
-    return pd.DataFrame(explained, columns=columns)
+    return pd.DataFrame(explained, columns=[*keys, "figure", "rho", "p", "n"])

@@ -8,7 +8,6 @@ import base64
 import gzip
 import html
 import json
-import re
 from pathlib import Path
 
 import nbformat
@@ -64,7 +63,7 @@ def table(frame: pd.DataFrame, name: str, digits: int = 1) -> HTML | None:
         return None
     shown = frame.head(ROWS)
     text = pd.DataFrame({column: _text(shown[column], digits) for column in shown})
-    packed = base64.b64encode(gzip.compress(frame.to_csv(index=False).encode())).decode()
+    packed = _compressed(frame.to_csv(index=False))
     first = f"first {ROWS} of " if len(frame) > ROWS else ""
     count = f"{first}{len(frame)} row{'' if len(frame) == 1 else 's'}"
     link = f'<a download="{name}.csv.gz" href="data:application/gzip;base64,{packed}">save</a>'
@@ -76,7 +75,7 @@ def table(frame: pd.DataFrame, name: str, digits: int = 1) -> HTML | None:
 
 
 def _text(column: pd.Series, digits: int) -> pd.Series:
-    """A column as text."""
+    """A column as text; what is not zero is not shown as zero."""
 
     def number(x: float) -> str:
         small = x != 0 and abs(x) < 10**-digits / 2
@@ -89,17 +88,16 @@ def _text(column: pd.Series, digits: int) -> pd.Series:
 
 def save(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a table as parquet, whole or not at all."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.part")
+    beside = Path(path).with_suffix(".part")
     frame.to_parquet(beside, index=False)
     beside.replace(path)
 
 
 def write(notebook: str | Path, page: str | Path) -> Path:
-    """Write an executed notebook as a page, whole or not at all.
+    """Write a study's executed notebook as a page, whole or not at all.
 
     Cells tagged "course" are left out, and so is a section whose cells show nothing. The title is
-    that of `overview`.
+    the name of the study's folder.
     """
     content = nbformat.read(notebook, as_version=4)
     content.cells = _with_content(content.cells)
@@ -113,21 +111,20 @@ def write(notebook: str | Path, page: str | Path) -> Path:
     kinds = [MIME, "text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
     exporter.config.NbConvertBase.display_data_priority = kinds
     exporter.register_filter("packed", _packed)
-    script = (PARTS / "page.js").read_text(encoding="utf-8")
-    text, _ = exporter.from_notebook_node(
-        content,
-        resources={
-            "title": _title(content.cells) or Path(notebook).stem,
-            "style": (PARTS / "page.css").read_text(encoding="utf-8"),
-            "scripts": [_closed(vl_convert.javascript_bundle()), script],
-            "chart_type": MIME,
-        },
+    # A parser would end a script at a closing tag within it.
+    vega = (
+        vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
     )
-    page = Path(page)
-    beside = page.with_name(f".{page.name}.part")
+    resources = {
+        "title": Path(notebook).resolve().parent.name,
+        "style": (PARTS / "page.css").read_text(encoding="utf-8"),
+        "scripts": [vega, (PARTS / "page.js").read_text(encoding="utf-8")],
+        "chart_type": MIME,
+    }
+    text, _ = exporter.from_notebook_node(content, resources=resources)
+    beside = Path(page).with_suffix(".part")
     beside.write_text(text, encoding="utf-8")
-    beside.replace(page)
-    return page
+    return beside.replace(page)
 
 
 def _with_content(cells: list) -> list:
@@ -143,21 +140,11 @@ def _with_content(cells: list) -> list:
     return [cell for section in shown for cell in section]
 
 
-def _title(cells: list) -> str:
-    for cell in cells:
-        for output in cell.get("outputs", []):
-            heading = re.search("<h1>(.*?)</h1>", output.get("data", {}).get("text/html", ""))
-            if heading:
-                return html.unescape(heading.group(1))
-    return ""
-
-
 def _packed(spec: dict) -> str:
-    """A chart with its rows, a tenth as long: gzip in Base64."""
-    text = json.dumps(spec | {"$schema": SCHEMA})
+    """A chart with its rows, a tenth as long."""
+    return _compressed(json.dumps(spec | {"$schema": SCHEMA}))
+
+
+def _compressed(text: str) -> str:
+    """Text by gzip, in Base64."""
     return base64.b64encode(gzip.compress(text.encode())).decode()
-
-
-def _closed(script: str) -> str:
-    """A script as a page can carry it: a parser would end it at a closing tag."""
-    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")

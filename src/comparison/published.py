@@ -43,50 +43,28 @@ def beside_published(
     """Published scores of this study's encoders and targets beside its mean over seeds.
 
     Sizes whose encoder was cut have none. Columns of `published` and size, ours, seeds, collapsed
-    (how many of the seeds), differs. A mean counts only where the study has as many languages, and
-    a mean over every language where those of training are among them; where nothing counts,
-    ``ours`` is missing and ``differs`` says what stands against it.
+    (how many of the seeds). A mean stands beside another only if it is over as many languages, and
+    one over every language only if those of training are among them (where the target has them:
+    English is no language of Tatoeba); else `ours` is missing.
     """
-    single = results[results["language"] != ZERO_SHOT].assign(languages=1)
-    home = pd.Series(at_home(single, plan), single.index)
-    with_home = home.groupby([single[name] for name in RUN]).transform("any")
-    sums = {"score": ("score", "mean"), "languages": ("language", "size")}
-    every, others = (
-        single[rows].groupby([*RUN, "collapsed"], as_index=False).agg(**sums)
-        for rows in (with_home, ~home)
+    single = results[results["language"] != ZERO_SHOT]
+    single = single.assign(languages=1, home=at_home(single, plan))
+    sums = {"score": ("score", "mean"), "languages": ("language", "size"), "home": ("home", "any")}
+    run = [*RUN, "collapsed"]
+    every = single.groupby(run, as_index=False).agg(**sums).assign(language=EVERY)
+    targets = plan.targets.items()
+    abroad = [name for name, t in targets if t.languages and not {*t.languages} & {*t.trained_in}]
+    every = every[every["home"] | every["target"].isin(abroad)]
+    others = single[~single["home"]].groupby(run, as_index=False).agg(**sums)
+    both = pd.concat([single, every, others.assign(language=ZERO_SHOT)])
+    ours = both.groupby([*RUN[:3], "language", "languages"], as_index=False).agg(
+        ours=("score", "mean"), seeds=("seed", "nunique"), collapsed=("collapsed", "sum")
     )
-    both = [single, every.assign(language=EVERY), others.assign(language=ZERO_SHOT)]
-    ours = (
-        pd.concat(both)
-        .groupby([*RUN[:3], "language", "languages"], as_index=False)
-        .agg(ours=("score", "mean"), seeds=("seed", "nunique"), collapsed=("collapsed", "sum"))
-    )
-    names = {
-        name: size.encoder.rstrip("/").split("/")[-1]
-        for name, size in plan.sizes.items()
-        if size.layers is None
-    }
+    whole = {name: size.encoder for name, size in plan.sizes.items() if size.layers is None}
+    names = {name: encoder.rstrip("/").split("/")[-1] for name, encoder in whole.items()}
     ours["encoder"] = [names.get(size, "") for size in ours["size"]]
     ours = ours.astype(dict.fromkeys(_SAME[:-1], str))  # an empty table has no type of its own
     theirs = published(extra).query("quantity == 'score'")
     theirs = theirs.assign(encoder=theirs["encoder"].str.split("/").str[-1])
     theirs = theirs.merge(ours[["encoder", "target"]].drop_duplicates())
-    beside = theirs.merge(ours, on=_SAME, how="left")
-    beside["differs"] = [_differs(row, ours) for row in beside.itertuples()]
-    return beside
-
-
-def _differs(theirs, ours: pd.DataFrame) -> str:
-    """Why a published score has none of ours beside it; nothing if it has."""
-    ours = ours[(ours["encoder"] == theirs.encoder) & (ours["target"] == theirs.target)]
-    counts = ours.loc[ours["language"] == theirs.language, "languages"]
-    if theirs.languages in set(counts) and theirs.intermediate in set(ours["intermediate"]):
-        return ""
-    if theirs.intermediate not in set(ours["intermediate"]):
-        return f"no run after {theirs.intermediate}"
-    if counts.empty:
-        missing = "the language of training" if theirs.language == EVERY else "it"
-        return f"{missing} is not evaluated in this study"
-    if pd.isna(theirs.languages):
-        return "the source does not say over how many languages"
-    return f"over {theirs.languages:.0f} languages, ours over {counts.max()}"
+    return theirs.merge(ours, on=_SAME, how="left")

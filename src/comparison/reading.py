@@ -5,9 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-import pyarrow
 from pyarrow import parquet
 
 from comparison.plan import NONE, RUN, ComparisonError, Plan, Size, Target
@@ -49,7 +47,8 @@ def read_study(folder: str | Path) -> Results:
     if record.get("layout") != LAYOUT:
         seen = f"layout {record['layout']}" if "layout" in record else "no study.json with a layout"
         raise ComparisonError(f"{folder}: found {seen}; expected study.json with layout {LAYOUT}")
-    plan, rows, tables, curves = _plan(folder, record), [], [], []
+    plan, rows, curves = _plan(folder, record), [], []
+    tables = [pd.DataFrame(columns=[*RUN, *PREDICTIONS])]
 
     @cache
     def result(condition: str, place: str) -> dict:
@@ -71,12 +70,14 @@ def read_study(folder: str | Path) -> Results:
             names = dict(zip(RUN, (size, task, target, made["seed"]), strict=True))
             rows.append(names | _row(made, before) | {"repeats": repeats})
             with parquet.ParquetFile(table) as file:
-                tables.append(file.read(columns=PREDICTIONS))
+                predictions = file.read(columns=PREDICTIONS).to_pandas(ignore_metadata=True)
+            tables.append(predictions.assign(**names))
             for phase, training in (("intermediate", before), ("target", made)):
                 curves += [names | {"phase": phase} | line for line in training.get("log", [])]
     runs = pd.DataFrame(rows, columns=[*RUN, *RUNS])
-    curves = pd.DataFrame(curves, columns=[*RUN, *CURVES])
-    return Results(plan, runs, _together(runs[RUN], tables), curves)
+    predictions = pd.concat(tables[1:] or tables, ignore_index=True)
+    predictions = predictions.reindex(columns=[*RUN, *PREDICTIONS])
+    return Results(plan, runs, predictions, pd.DataFrame(curves, columns=[*RUN, *CURVES]))
 
 
 def _plan(folder: Path, record: dict) -> Plan:
@@ -109,16 +110,6 @@ def _row(made: dict, before: dict) -> dict:
         **{cost: (made.get(cost) or 0) + (before.get(cost) or 0) for cost in COSTS},
         **{name: facts.get(name) for name in MADE_ON},
     }
-
-
-def _together(names: pd.DataFrame, tables: list[pyarrow.Table]) -> pd.DataFrame:
-    """One table of all runs' predictions, in which every row says the name of its run."""
-    if not tables:
-        return pd.DataFrame(columns=[*RUN, *PREDICTIONS])
-    whole = pyarrow.concat_tables(tables, promote_options="permissive")
-    run = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-    predictions = whole.to_pandas(ignore_metadata=True).reindex(columns=PREDICTIONS)
-    return names.take(run).reset_index(drop=True).join(predictions)
 
 
 def missing_runs(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, Plan
 COLUMNS = ["size", "intermediate", "target", "language", "analysis", "estimate", "low", "high"]
 COLUMNS += ["p_corrected", "seeds", "n", "status"]
 CURVE_POINTS = 40
-"""Points of a training's line, at most."""
+"""Points of a training's line, about."""
 
 
 def of(effects: pd.DataFrame, *quantities: str) -> pd.DataFrame:
@@ -25,30 +25,28 @@ def languages(frame: pd.DataFrame) -> list[str]:
     return [ZERO_SHOT, *(code for code in means.index if code != ZERO_SHOT)]
 
 
-def trainings(curves: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """Training logs in long form, with fewer points, in the order of the plan.
+def trainings(curves: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Training logs in long form, with fewer points, intermediate trainings first.
 
     Columns: size, intermediate, target, seed, phase, step, measure, value, line, panel, collapsed,
     last.
     """
     frame = curves.merge(runs[[*RUN, "collapsed"]], on=RUN)
-    keys = [*RUN, "phase", "step", "collapsed"]
+    is_target = frame["phase"] == "target"
+    frame["collapsed"] &= is_target
+    frame["target"] = frame["target"].where(is_target, "")  # several targets share a training
+    after = frame["intermediate"] + " → " + frame["target"]
+    frame["panel"] = after.where(is_target, "intermediate: " + frame["intermediate"])
+    frame["line"] = frame["size"] + " " + frame["panel"] + " " + frame["seed"].astype(str)
+    keys = [*RUN, "phase", "step", "panel", "line", "collapsed"]
     frame = frame.melt(keys, ["loss", "validation_score"], var_name="measure").dropna()
     frame["measure"] = frame["measure"].str.replace("_", " ")
-    last_phase = frame["phase"] == "target"
-    frame["collapsed"] &= last_phase
-    frame["target"] = frame["target"].where(last_phase, "")  # several targets share a training
-    after = frame["intermediate"] + " → " + frame["target"]
-    frame["panel"] = after.where(last_phase, "intermediate: " + frame["intermediate"])
-    frame["line"] = frame["size"] + " " + frame["panel"] + " " + frame["seed"].astype(str)
     lines = ["line", "measure"]
     frame = frame.drop_duplicates([*lines, "step"]).sort_values([*lines, "step"])
     frame["last"] = ~frame.duplicated(lines, keep="last")
     place, count = frame.groupby(lines).cumcount(), frame.groupby(lines)["step"].transform("size")
     frame = frame[(place % (count // CURVE_POINTS).clip(lower=1) == 0) | frame["last"]]
-    panels = [f"intermediate: {name}" for name in plan.tasks]
-    panels += [f"{name} → {target}" for target in plan.targets for name in plan.intermediate]
-    return frame.sort_values("panel", key=lambda p: p.map(panels.index), kind="stable")
+    return frame.sort_index().sort_values("phase", kind="stable")
 
 
 def costs(effects: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -56,43 +54,38 @@ def costs(effects: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
     Columns of `of`, measure and cost. Runs that say nothing of a time have no row for it.
     """
-    condition, tables = ["size", "intermediate", "target"], []
+    condition = ["size", "intermediate", "target"]
     times = {"cpu_seconds": "processor minutes", "wall_seconds": "minutes of wall-clock time"}
-    for column, measure in times.items():
-        known = runs[runs[column] > 0] if column in runs else runs.assign(**{column: 0.0}).head(0)
-        spent = known.groupby(condition)[column].mean().div(60).rename("cost").reset_index()
-        mean = spent.groupby(condition[:2])["cost"].mean().reset_index().assign(target=ALL)
-        tables.append(pd.concat([spent, mean]).assign(measure=measure))
+    spent = runs.reindex(columns=[*condition, *times]).rename(columns=times)
+    spent = spent.melt(condition, var_name="measure", value_name="cost").query("cost > 0")
+    spent["cost"] /= 60
+    each = spent.groupby([*condition, "measure"], as_index=False, sort=False)["cost"].mean()
+    every = each.groupby([*condition[:2], "measure"], as_index=False, sort=False)["cost"].mean()
     scores = of(effects, "score").query("language == @ZERO_SHOT").dropna(subset=["estimate"])
-    return scores.merge(pd.concat(tables), on=condition)
+    return scores.merge(pd.concat([each, every.assign(target=ALL)]), on=condition)
 
 
 def options(plan: Plan, frame: pd.DataFrame) -> dict[str, dict[str, str]]:
     """What can be selected: for each parameter its values and their labels, the default first."""
     codes = set(frame.get("language", [])) - {ZERO_SHOT}
-    languages = [ZERO_SHOT, *sorted(codes, key=language_label)]
+    values = {name: list(dict.fromkeys(frame.get(name, []))) for name in ("measure", "show")}
     # A single target is the default: few languages or none are shared by all.
-    values = {"target": [*plan.targets] + [ALL] * (len(plan.targets) > 1)}
-    values |= {
-        "size": list(reversed(plan.sizes)),
-        "analysis": sorted(set(frame.get("analysis", []))),
-    }
-    for name in ("measure", "show", "change"):
-        values[name] = list(dict.fromkeys(frame.get(name, [])))
-    values["change"].sort(key=lambda name: name != DOUBLING)
-    labels = {name: {value: value for value in each} for name, each in values.items()}
-    return labels | {"language": {code: language_label(code) for code in languages}}
+    values["target"] = [*plan.targets, ALL] if len(plan.targets) > 1 else list(plan.targets)
+    values["size"] = list(reversed(plan.sizes))
+    values["analysis"] = sorted(set(frame.get("analysis", [])))
+    values["change"] = sorted(dict.fromkeys(frame.get("change", [])), key=lambda n: n != DOUBLING)
+    labels = {name: dict(zip(each, each, strict=True)) for name, each in values.items()}
+    names = [ZERO_SHOT, *sorted(codes, key=language_label)]
+    return labels | {"language": {code: language_label(code) for code in names}}
 
 
 def caption(text: str, plan: Plan, frame: pd.DataFrame) -> list[str]:
     """Lines under a title: what is drawn; seeds and sizes; what a cross means."""
-    seeds = {kind: set() for kind in (True, False)}
-    for _, task, _, seed in plan.runs:
-        seeds[task == NONE].add(seed)
-    none, others = len(seeds[True]), len(seeds[False])
-    count = f"seeds: {others or none}"
-    if none and others and none != others:
-        count += f" ({none} of {NONE})"
+    none = {seed for _, task, _, seed in plan.runs if task == NONE}
+    others = {seed for _, task, _, seed in plan.runs if task != NONE}
+    count = f"seeds: {len(others or none)}"
+    if none and others and len(none) != len(others):
+        count += f" ({len(none)} of {NONE})"
     sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
     lines = [text, f"{count}; {sizes}"]
     if frame["collapsed"].any():

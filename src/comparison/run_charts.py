@@ -20,29 +20,23 @@ def settings(values: Mapping[str, object]) -> pd.DataFrame:
 def bars(values: Mapping[str, float], what: str, title: str, subtitle: str = "") -> alt.LayerChart:
     """One bar for every entry of `values`, longest first; `what` names the numbers and unit."""
     frame = pd.DataFrame(values.items(), columns=["name", "value"])
-    y = alt.Y("name:N").sort("-x").title(None)
-    base = alt.Chart(frame).encode(alt.X("value:Q").title(what), y, tooltip=theme.tooltip(frame))
+    x, y = alt.X("value:Q").title(what), alt.Y("name:N").sort("-x").title(None)
+    base = alt.Chart(frame).encode(x, y, tooltip=list(frame))
     text = base.mark_text(align="left", dx=4).encode(alt.Text("value:Q").format(",.4~s"))
     return _titled(base.mark_bar(color=_BLUE, height=12) + text, title, subtitle)
 
 
 def confusion(predictions: pd.DataFrame, labels: list[str], title: str) -> alt.FacetChart:
     """Gold labels by rows, predictions by columns, a panel per language; shares of a row in %."""
-    counts = predictions.groupby(["language", "label", "prediction"]).size().rename("items")
-    frame = counts.reset_index()
-    frame["share"] = (
-        100 * frame["items"] / frame.groupby(["language", "label"])["items"].transform("sum")
-    )
-    x, y = (
-        channel.sort(labels).scale(domain=labels)
-        for channel in (alt.X("prediction:N"), alt.Y("label:N"))
-    )
-    base = alt.Chart(frame).encode(x, y, tooltip=theme.tooltip(frame))
+    row = ["language", "label"]
+    frame = predictions.groupby([*row, "prediction"]).size().rename("items").reset_index()
+    frame["share"] = 100 * frame["items"] / frame.groupby(row)["items"].transform("sum")
+    x = alt.X("prediction:N").sort(labels).scale(domain=labels)
+    y = alt.Y("label:N").sort(labels).scale(domain=labels)
+    base = alt.Chart(frame).encode(x, y, tooltip=list(frame))
     colour = alt.Color("share:Q").title("% of the label").scale(scheme="blues", domain=[0, 100])
-    text = base.mark_text().encode(
-        alt.Text("share:Q").format(".0f"),
-        color=alt.condition("datum.share > 55", alt.value("white"), alt.value(theme.INK)),
-    )
+    ink = alt.condition("datum.share > 55", alt.value("white"), alt.value(theme.INK))
+    text = base.mark_text().encode(alt.Text("share:Q").format(".0f"), color=ink)
     panel = (base.mark_rect().encode(colour) + text).properties(width=150, height=110)
     return panel.facet("language:N", columns=4).properties(title=title, usermeta={"chart": title})
 
@@ -56,29 +50,22 @@ def loss_curve(results: Mapping[int, Mapping], title: str) -> alt.VConcatChart:
     lines = [{**line, "seed": seed} for seed, result in results.items() for line in result["log"]]
     columns = ["seed", "task", "step", "loss", "validation_score"]
     frame = pd.DataFrame(lines, columns=columns).astype({"seed": str})
-    steps = [0, max((line["step"] for line in lines), default=1)]
-    x = (
-        alt.X("step:Q").title("optimiser step").scale(domain=steps).axis(tickMinStep=1)
-    )  # the same above and below
+    steps = [0, max((line["step"] for line in lines), default=1)]  # the same above and below
+    x = alt.X("step:Q").title("optimiser step").scale(domain=steps).axis(tickMinStep=1)
     color = alt.Color("seed:N").scale(range=theme.TASKS)
-    base = alt.Chart(frame).encode(x, color, alt.Detail("task:N"), tooltip=theme.tooltip(frame))
-
-    def line(column: str, axis: str, size: int) -> alt.Chart:
-        known = base.transform_filter(f"isValid(datum.{column})")
-        y = alt.Y(f"{column}:Q").title(axis).scale(zero=False)
-        point = {"filled": True, "size": size}
-        return known.mark_line(point=point).encode(y).properties(width=600)
-
-    score = line("validation_score", "score (%)", 30)
+    base = alt.Chart(frame, width=600).encode(x, color, alt.Detail("task:N"), tooltip=columns)
+    loss = base.transform_filter("isValid(datum.loss)").mark_line(point=True)
+    loss = loss.encode(alt.Y("loss:Q").title("training loss (nats)").scale(zero=False))
+    score = base.transform_filter("isValid(datum.validation_score)").mark_line(point=True)
+    score = score.encode(alt.Y("validation_score:Q").title("score (%)").scale(zero=False))
     constant = [result["selection"]["majority"] for result in results.values()]
     if constant:
         level = alt.Chart(pd.DataFrame({"validation_score": constant[:1]}))
-        level = level.encode(alt.Y("validation_score:Q"), alt.TooltipValue("majority class"))
+        level = level.encode(alt.Y("validation_score:Q"))
         score += level.mark_rule(color=theme.WARNING)
         score += level.mark_text(text="majority class", dy=-7, color=theme.WARNING)
     score = score.properties(title="English validation data: what the weights are selected on")
-    loss = line("loss", "training loss (nats)", 18).properties(height=150)
-    chart = alt.vconcat(loss, score.properties(height=100))
+    chart = alt.vconcat(loss.properties(height=150), score.properties(height=100))
     return chart.properties(title=title, usermeta={"chart": title})
 
 
@@ -99,15 +86,14 @@ def scores(
     frame["role"] = is_trained.map({True: "trained on", False: "zero-shot"})
     zero_shot = sum(result["zero_shot"] for result in results.values()) / len(results)
     metric = next(iter(results.values()))["metric"]
-    y = alt.Y("language:N").sort("-x").title(None)
     x = alt.X("score:Q").title(f"{metric} (%)").scale(domain=[0, 100]).axis(tickCount=5)
-    shape = alt.Shape("role:N").title(None)
     color = alt.Color("role:N").title(None).scale(range=[theme.INK, _BLUE])
-    base = alt.Chart(frame).encode(x, y, shape, color, tooltip=theme.tooltip(frame))
-    mean = alt.Chart(pd.DataFrame({"score": [zero_shot]}))
-    rule = mean.mark_rule(strokeDash=[4, 3], color=theme.FAINT).encode(alt.X("score:Q"))
+    base = alt.Chart(frame).mark_point(filled=True, size=90)
+    y, shape = alt.Y("language:N").sort("-x").title(None), alt.Shape("role:N").title(None)
+    points = base.encode(x, y, shape, color, tooltip=list(frame))
+    rule = alt.Chart().mark_rule(strokeDash=[4, 3], color=theme.FAINT)
     subtitle = f"dashed: the zero-shot score, {zero_shot:.1f}, over all seeds"
-    return _titled(rule + base.mark_point(filled=True, size=90), title, subtitle)
+    return _titled(rule.encode(x=alt.datum(zero_shot)) + points, title, subtitle)
 
 
 def _titled(chart: alt.LayerChart, title: str, subtitle: str) -> alt.LayerChart:

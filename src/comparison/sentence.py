@@ -27,9 +27,8 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
             return f"There is no answer yet: {unfinished}, and a mean is formed only of all runs."
         needs = f"`{NONE}`, an intermediate task and a language that the target was not trained in"
         return f"The study has no zero-shot gain: that takes {needs}."
-    row, without = rows.loc[ANALYSES[0]], None
-    if ANALYSES[1] in rows.index:
-        without = rows.loc[ANALYSES[1]]
+    row = rows.loc[ANALYSES[0]]
+    without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
     same = ["intermediate", "target", "language", "analysis"]
     alike = effects[(effects[same] == rows.reset_index()[same].iloc[0]).all(axis=1)]
     collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
@@ -110,8 +109,8 @@ def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series |
     if collapsed.empty:
         return ""
     note = f"{len(collapsed)} of {count} runs collapsed"
-    if "collapsed_in" in collapsed and (collapsed["collapsed_in"] == "intermediate").any():
-        early = (collapsed["collapsed_in"] == "intermediate").sum()
+    early = (collapsed.get("collapsed_in", pd.Series(dtype=str)) == "intermediate").sum()
+    if early:
         note += f" ({early} in the intermediate training)"
     if without is None:
         return f"{note}, and without them too few remain to tell"
@@ -121,11 +120,9 @@ def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series |
 
 def _bend(alike: pd.DataFrame) -> str:
     """Whether the curve bends."""
-    bends = alike[alike["quantity"] == "bend"].dropna(subset=["estimate"])
-    if bends.empty:
-        return ""
-    bend = bends.iloc[0]
-    if not differs(bend):
-        return f"we see no difference between the first and the last doubling ({_points(bend)})"
-    more = "more" if bend["estimate"] > 0 else "less"
-    return f"the last doubling brings {more} than the first ({_points(bend)})"
+    for _, bend in alike[alike["quantity"] == "bend"].dropna(subset=["estimate"]).iterrows():
+        if not differs(bend):
+            return f"we see no difference between the first and the last doubling ({_points(bend)})"
+        more = "more" if bend["estimate"] > 0 else "less"
+        return f"the last doubling brings {more} than the first ({_points(bend)})"
+    return ""

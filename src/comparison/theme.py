@@ -7,7 +7,6 @@ as a picture.
 
 import json
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import altair as alt
@@ -38,28 +37,29 @@ def theme() -> alt.theme.ThemeConfig:
     return json.loads(Path(__file__).with_name("theme.json").read_text(encoding="utf-8"))
 
 
-def by_size(plan: Plan) -> tuple:
-    """Colour, shape and dash of the sizes, the same in every chart."""
+def by_size(plan: Plan) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
+    """Looks of the sizes, the same in every chart."""
     names = list(plan.sizes)
-    looks = ((alt.Color, SIZES), (alt.Shape, SHAPES), (alt.StrokeDash, DASHES))
-    return tuple(
-        channel("size:N").scale(domain=names, range=(styles * len(names))[: len(names)])
-        for channel, styles in looks
+    color, shape, dash = (
+        [styles[i % len(styles)] for i in range(len(names))] for styles in (SIZES, SHAPES, DASHES)
+    )
+    return (
+        alt.Color("size:N").scale(domain=names, range=color),
+        alt.Shape("size:N").scale(domain=names, range=shape),
+        alt.StrokeDash("size:N").scale(domain=names, range=dash),
     )
 
 
-def by_task(names: list[str]) -> tuple:
-    """Colour and shape of intermediate tasks; their mean is black, the baseline grey."""
+def by_task(names: list[str]) -> tuple[alt.Color, alt.Shape]:
+    """Looks of intermediate tasks; their mean is black, the baseline grey."""
     places = slots([name for name in names if name not in (ALL, NONE)])
-    looks = {name: (TASKS[slot], SHAPES[slot % len(SHAPES)]) for name, slot in places.items()}
-    looks |= {ALL: (INK, "diamond"), NONE: (GREY, "circle")}
+    colors = {ALL: INK, NONE: GREY} | {name: TASKS[slot] for name, slot in places.items()}
+    shapes = {name: SHAPES[slot % len(SHAPES)] for name, slot in places.items()}
+    shapes |= {ALL: "diamond", NONE: "circle"}
     legend = alt.Legend(title="intermediate task", symbolOpacity=1, columns=6)
-    return tuple(
-        channel("intermediate:N")
-        .scale(domain=names, range=[looks[n][i] for n in names])
-        .legend(legend)
-        for i, channel in enumerate((alt.Color, alt.Shape))
-    )
+    color = alt.Color("intermediate:N").scale(domain=names, range=[colors[n] for n in names])
+    shape = alt.Shape("intermediate:N").scale(domain=names, range=[shapes[n] for n in names])
+    return color.legend(legend), shape.legend(legend)
 
 
 def slots(names: list[str]) -> dict[str, int]:
@@ -73,15 +73,9 @@ def slots(names: list[str]) -> dict[str, int]:
     return taken
 
 
-def tooltip(fields: Iterable[str]) -> list[alt.Tooltip]:
-    """A tooltip of these fields."""
-    return [alt.Tooltip(field) for field in fields]
-
-
 def bundle(spec: dict, **_) -> dict:
-    """A chart for a notebook, by MIME type; the picture is drawn on this machine.
-
-    Live for JupyterLab, a picture where no JavaScript runs, text as a last resort.
+    """A chart for a notebook by MIME type: live for JupyterLab, a picture drawn on this machine
+    where no JavaScript runs, text as a last resort.
     """
     title = (spec.get("usermeta") or {}).get("chart", "chart")
     picture = vl_convert.vegalite_to_svg(json.dumps(spec))

@@ -54,24 +54,19 @@ def prepare(study: Study) -> dict:
 def _cells(study: Study) -> dict[str, dict]:
     """Read and keep every cell, and compare it with the others; what summary.json says of each."""
     cells: dict[str, dict] = {}
-    trained: dict[Name, dict[str, str]] = {}
-    evaluated: dict[Name, dict[str, str]] = {}
-    parallel: dict[str, dict[str, Cell]] = defaultdict(dict)
-    targets = [target.task for target in study.targets]
-    for name, split, language in study.needed():
-        task = labelled(study.data, study.tasks[name])
-        cell = _read(study, task, split, language)
-        cells[f"{name}/{split}/{language}"] = _keep(study, (name, split, language), task, cell)
-        if split == "train":
-            trained[name, split, language] = _keys(task, cell.examples)
-        if name in targets and split == task.evaluate:
-            evaluated[name, split, language] = _keys(task, cell.examples)
-            if task.parallel:
-                parallel[name][language] = cell
-    for name, languages in parallel.items():
-        _check_parallel(study, study.tasks[name], languages)
-    for leaking, keys in _leaks(study, trained, evaluated).items():
-        cells["/".join(leaking)] |= _drop(study, leaking, keys)
+    counts: dict[Name, int] = {}
+    for name in study.needed():
+        task = labelled(study.data, study.tasks[name[0]])
+        cell = _read(study, task, *name[1:])
+        counts[name] = cell.rows
+        _write(study, name, cell.examples)
+        about = _about(task, cell.examples)
+        about |= {"source": _source_digest(cell.files), "files": [str(file) for file in cell.files]}
+        cells["/".join(name)] = about | ({"skipped": cell.skipped} if cell.skipped else {})
+    for target in study.targets:
+        _check_parallel(study, study.tasks[target.task], counts)
+    for name, keys in _leaks(study).items():
+        cells["/".join(name)] |= _drop(study, name, keys)
     return cells
 
 
@@ -117,29 +112,25 @@ def _read(study: Study, task: Task, split: str, language: str) -> Cell:
     skip = study.on_bad_row == "skip"
     if not task.parts:
         return read(task, split, language, study.files_folder, study.check_sizes, skip)
-    cells = []
-    for part in (study.tasks[name] for name in task.parts):
-        cell = read(part, split, language, study.files_folder, study.check_sizes, skip)
-        rows = [row | {"id": f"{part.name}/{row['id']}"} for row in cell.examples]
-        cells.append(cell._replace(examples=rows))
-    return Cell(
-        examples=[row for cell in cells for row in cell.examples],
-        skipped=[wrong for cell in cells for wrong in cell.skipped],
-        rows=sum(cell.rows for cell in cells),
-        files=[file for cell in cells for file in cell.files],
-    )
+    pooled = Cell([], [], 0, [])
+    for name in task.parts:
+        cell = _read(study, study.tasks[name], split, language)
+        rows = [row | {"id": f"{name}/{row['id']}"} for row in cell.examples]
+        pooled = Cell(
+            pooled.examples + rows,
+            pooled.skipped + cell.skipped,
+            pooled.rows + cell.rows,
+            pooled.files + cell.files,
+        )
+    return pooled
 
 
-def _keep(study: Study, name: Name, task: Task, cell: Cell) -> dict:
-    """Write a cell's examples; what data/summary.json says of them."""
-    rows = pa.Table.from_pylist(cell.examples)
-    write_whole(path(study.data, *name), partial(pq.write_table, rows))
-    about = _counts(task, cell.examples)
-    about |= {"source": _source_digest(cell.files), "files": [str(file) for file in cell.files]}
-    return about | ({"skipped": cell.skipped} if cell.skipped else {})
+def _write(study: Study, name: Name, rows: list[dict]) -> None:
+    table = pa.Table.from_pylist(rows)
+    write_whole(path(study.data, *name), partial(pq.write_table, table))
 
 
-def _counts(task: Task, rows: list[dict]) -> dict:
+def _about(task: Task, rows: list[dict]) -> dict:
     shape, digest = formats.of(task), hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, sort_keys=True).encode())
@@ -154,62 +145,62 @@ def _counts(task: Task, rows: list[dict]) -> dict:
 def _texts(study: Study) -> dict[str, dict]:
     """Lines and digest of the text files that the study's mixtures model."""
     texts: dict[str, dict] = {}
-    for mixture_name in (name for name in study.intermediate if name in study.mixtures):
-        mixture = study.mixtures[mixture_name]
-        for name in mixture.mlm.files if mixture.mlm else []:
+    for mixture, about in study.mixtures.items():
+        for name in about.mlm.files if about.mlm and mixture in study.intermediate else []:
             file = Path(study.files_folder or "") / name
             try:
                 count = len(sources.lines(file))
             except StudyError as error:
-                raise StudyError(
-                    f"{study.path}: mixtures.{mixture_name}.mlm.files: {error}"
-                ) from None
+                raise StudyError(f"{study.path}: mixtures.{mixture}.mlm.files: {error}") from None
             texts[name] = {"lines": count, "digest": _source_digest([file])}
     return texts
 
 
-def _check_parallel(study: Study, task: Task, cells: dict[str, Cell]) -> None:
-    """Check that the same id is the same item in every language.
+def _check_parallel(study: Study, task: Task, counts: dict[Name, int]) -> None:
+    """Check that the same id is the same item in every language; ``counts`` are sources' rows.
 
     Raises
     ------
     StudyError
         Names the item and both languages.
     """
-    for wrong in (*_unlike_ids(task, cells), *_unlike_items(task, cells)):
+    names = [n for n in counts if task.parallel and n[:2] == (task.name, task.evaluate)]
+    names.sort(key=lambda name: -counts[name])  # the first is complete
+    items = {name[2]: examples(study.data, task, *name[1:]) for name in names}
+    rows = {name[2]: counts[name] for name in names}
+    for wrong in (*_unlike_ids(task, items, rows), *_unlike_items(task, items)):
         where = f"{study.path}: task {task.name}, {task.evaluate}"
         hint = "(parallel: false in the catalogue if the languages have items of their own)"
         raise StudyError(f"{where}: {wrong} {hint}")
 
 
-def _unlike_ids(task: Task, cells: dict[str, Cell]) -> Iterator[str]:
-    (first, most), *others = sorted(cells.items(), key=lambda cell: -cell[1].rows)
-    known = {row["id"] for row in most.examples}
-    for language, cell in others:
-        if "id" not in task.columns and cell.rows != most.rows:
-            counts = f"{most.rows} rows in {first} and {cell.rows} in {language}"
-            yield f"found {counts}, and no column of ids; expected equally many, or ids"
-        lacking = [row["id"] for row in cell.examples if row["id"] not in known]
-        if lacking and len(cell.examples) in (len(lacking), len(known)):
-            expected = f"expected those of {first}, such as {most.examples[0]['id']!r}"
+def _unlike_ids(task: Task, items: dict[str, list[dict]], rows: dict[str, int]) -> Iterator[str]:
+    first = next(iter(items), "")
+    known = {item["id"]: None for item in items.get(first, [])}
+    for language, some in items.items():
+        if "id" not in task.columns and rows[language] != rows[first]:
+            both = f"{rows[first]} rows in {first} and {rows[language]} in {language}"
+            yield f"found {both}, and no column of ids; expected equally many, or ids"
+        lacking = [item["id"] for item in some if item["id"] not in known]
+        if lacking and len(some) in (len(lacking), len(known)):
+            expected = f"expected those of {first}, such as {next(iter(known))!r}"
             yield f"found id {lacking[0]!r} in {language}; {expected}"
 
 
-def _unlike_items(task: Task, cells: dict[str, Cell]) -> Iterator[str]:
-    for name in ("label", "question"):
-        if name == "question" and name not in task.values:
-            continue  # it is translated
+def _unlike_items(task: Task, items: dict[str, list[dict]]) -> Iterator[str]:
+    # A question counts where the task words it; elsewhere it is translated.
+    for name in ("label", "question") if "question" in task.values else ("label",):
         seen: dict[str, tuple] = {}
         exempt = task.known_differences.get(name, [])
-        for language, cell in cells.items():
-            for row in cell.examples if language not in exempt else []:
-                value = row.get(name)
+        for language, some in items.items():
+            for item in some if language not in exempt else []:
+                value = item.get(name)
                 if name == "label" and value is not None:
                     value = task.labels[value]
-                other, before = seen.setdefault(row["id"], (language, value))
+                other, before = seen.setdefault(item["id"], (language, value))
                 if before != value:
                     both = f"{before!r} in {other} and {value!r} in {language}"
-                    yield f"id {row['id']} has {name} {both}; expected the same"
+                    yield f"id {item['id']} has {name} {both}; expected the same"
 
 
 def _keys(task: Task, rows: list[dict]) -> dict[str, str]:
@@ -219,40 +210,52 @@ def _keys(task: Task, rows: list[dict]) -> dict[str, str]:
     return {formats.key(task, row): row["id"] for row in rows}
 
 
-def _leaks(study: Study, trained: dict, evaluated: dict) -> dict[Name, set]:
+def _leaks(study: Study) -> dict[Name, set]:
     """Keys of each training set that an evaluated item, or what it translates, has as well.
 
     Raises unless the study drops them.
     """
-    sets = {f"{' '.join(name[:2])} in {name[2]}": keys for name, keys in evaluated.items()}
-    for task in (study.tasks[target.task] for target in study.targets):
-        if origin := task.translates.get(task.evaluate):
-            name, split = origin.split("/")
-            original = study.tasks[name]
-            cell = _read(study, original, split, ENGLISH)
-            sets[f"{origin} (translated in {task.name})"] = _keys(original, cell.examples)
-    leaks: dict[Name, set] = defaultdict(set)
-    for (title, items), (cell, others) in product(sets.items(), trained.items()):
-        if not (shared := items.keys() & others.keys()):
+    evaluated: dict[str, dict[str, str]] = {}
+    trained: dict[Name, dict[str, str]] = {}
+    names = [target.task for target in study.targets]
+    for name in study.needed():
+        task = study.tasks[name[0]]
+        is_evaluated = name[0] in names and name[1] == task.evaluate
+        if name[1] != "train" and not is_evaluated:
             continue
-        if study.on_leak == "error":
+        keys = _keys(task, examples(study.data, task, *name[1:]))
+        if name[1] == "train":
+            trained[name] = keys
+        if is_evaluated:
+            evaluated[f"{name[0]} {name[1]} in {name[2]}"] = keys
+    for task in (study.tasks[name] for name in names):
+        if origin := task.translates.get(task.evaluate):
+            source, split = origin.split("/")
+            original = study.tasks[source]
+            rows = _read(study, original, split, ENGLISH).examples
+            evaluated[f"{origin} (translated in {task.name})"] = _keys(original, rows)
+    leaks: dict[Name, set] = defaultdict(set)
+    for (title, items), (name, others) in product(evaluated.items(), trained.items()):
+        shared = items.keys() & others.keys()
+        if shared and study.on_leak == "error":
             first = f"the first has id {items[min(shared)]}"
-            place = f"the training set of {cell[0]} in {cell[2]}"
+            place = f"the training set of {name[0]} in {name[2]}"
             raise StudyError(
                 f"{study.path}: {len(shared)} items of {title} ({first}) are in {place}; expected "
                 "no evaluated item, nor its translation, in any training set (on_leak: drop leaves "
                 "them out of training)"
             )
-        leaks[cell] |= shared
+        if shared:
+            leaks[name] |= shared
     return leaks
 
 
-def _drop(study: Study, cell: Name, keys: set) -> dict:
+def _drop(study: Study, name: Name, keys: set) -> dict:
     """Keep a training set without the items of these keys; what data/summary.json says of it."""
-    task = labelled(study.data, study.tasks[cell[0]])
-    rows = examples(study.data, task, *cell[1:])
+    task = labelled(study.data, study.tasks[name[0]])
+    rows = examples(study.data, task, *name[1:])
     left = [row for row in rows if formats.key(task, row) not in keys]
     if not left:
-        raise StudyError(f"{study.path}: on_leak: drop leaves nothing of {cell[0]} to train on")
-    write_whole(path(study.data, *cell), partial(pq.write_table, pa.Table.from_pylist(left)))
-    return _counts(task, left) | {"dropped": len(rows) - len(left)}
+        raise StudyError(f"{study.path}: on_leak: drop leaves nothing of {name[0]} to train on")
+    _write(study, name, left)
+    return _about(task, left) | {"dropped": len(rows) - len(left)}

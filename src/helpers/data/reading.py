@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from helpers import formats
 from helpers.data import sources
 from helpers.study import ENGLISH, StudyError, Task
+from helpers.study.catalogue import unknown
 from helpers.study.files import read_json
 
 UNSEEN = "<unseen>"
@@ -79,11 +80,12 @@ def labels_file(folder: Path, task: Task) -> Path:
 def read_labels(task: Task, data_dir: Path | None) -> list[str]:
     """The labels of a task with ``unseen_label``: those of its training data, and one more."""
     names: set[str] = set()
+    column = task.columns.get("labels", "labels")
     for language in task.trained_in:
         rows, _ = sources.read(task, "train", language, data_dir)
         for row in rows:
-            tags = row.get(task.columns.get("labels", "labels")) if isinstance(row, dict) else None
-            names.update(tag for tag in tags or [] if isinstance(tag, str))
+            if isinstance(row, dict):
+                names.update(tag for tag in row.get(column) or [] if isinstance(tag, str))
     return [*sorted(names), UNSEEN]
 
 
@@ -106,8 +108,7 @@ def read(
         the message names the source, the key or row, what was found and what was expected.
     """
     if language not in task.languages:
-        unknown = f"task {task.name}: unknown language '{language}'"
-        raise StudyError(f"{unknown}; expected one of {', '.join(task.languages)}")
+        raise StudyError(f"task {task.name}: {unknown('language', language, task.languages)}")
     where = f"{task.name} ({task.source(language).origin}), {language} {split}"
     rows, files = sources.read(task, split, language, data_dir)
     expected = task.sizes.get(split, len(rows))
@@ -119,8 +120,7 @@ def read(
     skipped: list[str] = []
     good = formats.normalise(task, rows, where, skipped if skip else None)
     if skipped:
-        count = f"skipped {len(skipped)} of {len(rows)} rows"
-        print(f"{where}: {count}; {skipped[0]}", flush=True)
+        print(f"{where}: skipped {len(skipped)} of {len(rows)} rows; {skipped[0]}", flush=True)
     return Cell(good, skipped, len(rows), files)
 
 

@@ -10,16 +10,13 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from helpers.study import StudyError, Task
 from helpers.study.architectures import MIRROR
-from helpers.study.catalogue import Source
+from helpers.study.catalogue import Source, reason
 
-_KINDS = (".tsv", ".csv", ".jsonl", ".json", ".parquet", ".auto")
-"""Suffixes of files that are read here."""
 _LEAF = re.compile(r"\(<L (\S+) \S+ \S+ (\S+) \S+>\)")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 characters of the default
@@ -56,8 +53,9 @@ def read(
         rows, files = _file(where, path), [path]
     else:
         rows, files = _hub(where, source, named, code)
-    begins = {column: begin.format(language=code) for column, begin in task.where.items()}
-    return [row for row in rows if _begins(where, row, begins)], files
+    for column, begin in task.where.items():
+        rows = _beginning(where, rows, column, begin.format(language=code))
+    return rows, files
 
 
 def lines(path: Path) -> list[str]:
@@ -73,13 +71,15 @@ def lines(path: Path) -> list[str]:
     return [line.strip() for line in _lines(path) if line.strip()]
 
 
-def _begins(where: str, row: Row, begins: dict[str, str]) -> bool:
-    """Whether each of these columns begins so; a row that cannot be read stays, to be reported."""
-    if isinstance(row, ValueError):
-        return True
-    if missing := begins.keys() - row.keys():
-        raise StudyError(f"{where}: where: no column '{min(missing)}'; found {', '.join(row)}")
-    return all(str(row[column]).startswith(begin) for column, begin in begins.items())
+def _beginning(where: str, rows: list[Row], column: str, begin: str) -> list[Row]:
+    """Rows whose ``column`` begins so; what cannot be read stays, to be reported."""
+    kept = []
+    for row in rows:
+        if isinstance(row, dict) and column not in row:
+            raise StudyError(f"{where}: where: no column '{column}'; found {', '.join(row)}")
+        if isinstance(row, ValueError) or str(row[column]).startswith(begin):
+            kept.append(row)
+    return kept
 
 
 def _kind(path: Path) -> str:
@@ -87,31 +87,17 @@ def _kind(path: Path) -> str:
 
 
 def _file(where: str, path: Path, separator: str = ",") -> list[Row]:
-    """The rows of one file, read as its suffix says."""
+    """The rows of one file, read as its suffix says; ``separator`` is that of a ``.csv``."""
+    kind = _kind(path)
+    if kind not in _READERS:
+        expected = f"expected one of {', '.join(_READERS)}"
+        raise StudyError(f"{where}: {path} ends in '{path.suffix}'; {expected}")
     try:
-        match _kind(path):
-            case ".tsv":
-                return _table(_lines(path), "\t")
-            case ".csv":
-                return _table(_lines(path), separator)
-            case ".jsonl":
-                return [_row(line) for line in _lines(path) if line.strip()]
-            case ".json":
-                return _document(path)
-            case ".parquet":
-                return _parquet(path)
-            case ".auto":
-                return _derivations(_lines(path))
+        return _table(path, separator) if kind == ".csv" else _READERS[kind](path)
     except StudyError as error:
         raise StudyError(f"{where}: {error}") from None
     except (OSError, EOFError, ValueError) as error:
-        raise StudyError(f"{where}: cannot read {path}: {_short(error)}") from None
-    expected = f"expected one of {', '.join(_KINDS)}"
-    raise StudyError(f"{where}: {path} ends in '{path.suffix}'; {expected}")
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+        raise StudyError(f"{where}: cannot read {path}: {reason(error)}") from None
 
 
 def _lines(path: Path) -> list[str]:
@@ -125,26 +111,27 @@ def _lines(path: Path) -> list[str]:
         raise StudyError(f"{path}: found {wrong}, expected text in UTF-8") from None
 
 
-def _table(lines: list[str], separator: str) -> list[Row]:
+def _table(path: Path, separator: str = "\t") -> list[Row]:
     """Rows under a header; blank lines do not count."""
-    quoted = separator != "\t" or _is_quoted(lines)
-    table = _fields(lines, separator, quoted)
+    lines = _lines(path)
+    table = _fields(lines, separator, quoted=separator != "\t" or _is_quoted(lines))
     names = table[0] if table else []
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"the header has '{name}' twice; expected each column once")
-    wanted = f"expected {len(names)}: {', '.join(names)}"
-    return [
-        dict(zip(names, fields, strict=True))
-        if len(fields) == len(names)
-        else ValueError(f"{len(fields)} columns; {wanted}")
-        for fields in table[1:]
-    ]
+    rows: list[Row] = []
+    for fields in table[1:]:
+        if len(fields) == len(names):
+            rows.append(dict(zip(names, fields, strict=True)))
+        else:
+            expected = f"expected {len(names)}: {', '.join(names)}"
+            rows.append(ValueError(f"{len(fields)} columns; {expected}"))
+    return rows
 
 
 def _fields(lines: list[str], separator: str, quoted: bool) -> list[list[str]]:
     """The fields of every line that is not blank; ``quoted`` as RFC 4180 says, else as written."""
-    reader = csv.reader(lines, delimiter=separator, strict=True)
+    reader = csv.reader(lines, delimiter=separator, strict=quoted)
     if not quoted:
         reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
     try:
@@ -173,6 +160,10 @@ def _is_quoted(lines: list[str]) -> bool:
     return all(len(fields) == len(table[0]) for fields in table)
 
 
+def _json_lines(path: Path) -> list[Row]:
+    return [_row(line) for line in _lines(path) if line.strip()]
+
+
 def _row(line: str) -> Row:
     try:
         row = json.loads(line)
@@ -188,17 +179,16 @@ def _document(path: Path) -> list[Row]:
         content = json.loads("".join(text))
     except ValueError:
         if text and isinstance(_row(text[0]), dict):
-            return [_row(line) for line in text if line.strip()]
+            return _json_lines(path)
         raise
-    rows = content
     if isinstance(content, dict):
-        rows = content["data"] if isinstance(content.get("data"), list) else [content]
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        content = content["data"] if isinstance(content.get("data"), list) else [content]
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise ValueError("expected a list of objects, or SQuAD's layout")
-    if not rows or "paragraphs" not in rows[0]:
-        return rows
+    if not content or "paragraphs" not in content[0]:
+        return content
     try:
-        passages = [passage for article in rows for passage in article["paragraphs"]]
+        passages = [passage for article in content for passage in article["paragraphs"]]
         if any("sentence_breaks" in passage for passage in passages):
             return _sentences(path.stem, passages)
         return [{**question, "context": p["context"]} for p in passages for question in p["qas"]]
@@ -225,11 +215,11 @@ def _sentences(name: str, passages: list[dict]) -> list[Row]:
     return out
 
 
-def _derivations(lines: Iterable[str]) -> list[Row]:
+def _derivations(path: Path) -> list[Row]:
     """Words and supertags as CCGbank's AUTO files hold them: a line of ids, a line of brackets."""
     out: list[Row] = []
     name = ""
-    for line in lines:
+    for line in _lines(path):
         if line.startswith("ID="):
             name = line.split()[0].removeprefix("ID=")
         elif leaves := _LEAF.findall(line):
@@ -249,22 +239,28 @@ def _parquet(path: Path) -> list[Row]:
     return _named(table.to_pylist(), datasets.Features.from_arrow_schema(table.schema))
 
 
+_READERS: dict[str, Callable[[Path], list[Row]]] = {
+    ".tsv": _table,
+    ".csv": _table,
+    ".jsonl": _json_lines,
+    ".json": _document,
+    ".parquet": _parquet,
+    ".auto": _derivations,
+}
+"""What reads a file of each suffix; any may be packed (``.gz``)."""
+
+
 def _named(rows: list[Row], features: dict | None) -> list[Row]:
     """Rows with the names of labels that ``datasets`` stores as numbers (ClassLabel)."""
     for column, feature in (features or {}).items():
         names: list[str] = getattr(getattr(feature, "feature", feature), "names", None) or []
+        numbers = dict(enumerate(names))
         for row in rows if names else ():
-            if isinstance(row, dict) and column in row:
-                row[column] = _name(row[column], names)
+            if isinstance(row, dict) and isinstance(value := row.get(column), int):
+                row[column] = numbers.get(value, value)  # -1 is no label
+            elif isinstance(row, dict) and isinstance(value, list):
+                row[column] = [numbers.get(one, one) for one in value]
     return rows
-
-
-def _name(value: Any, names: list[str]) -> Any:
-    if isinstance(value, list):
-        return [_name(one, names) for one in value]
-    if isinstance(value, int) and 0 <= value < len(names):
-        return names[value]
-    return value  # no label, or already a name
 
 
 def _hub(where: str, source: Source, split: str, code: str) -> tuple[list[Row], list[Path]]:
@@ -273,8 +269,7 @@ def _hub(where: str, source: Source, split: str, code: str) -> tuple[list[Row], 
 
     datasets.disable_progress_bars()
     assert source.hub
-    wanted: dict[str, Any] = {"name": source.config and source.config.format(language=code)}
-    mirror = os.environ.get(MIRROR)
+    config, mirror = source.config and source.config.format(language=code), os.environ.get(MIRROR)
     folder = Path(mirror or "").expanduser() / source.hub
     if mirror and not folder.is_dir():
         expected = f"a copy of hub data set {source.hub}"
@@ -283,34 +278,37 @@ def _hub(where: str, source: Source, split: str, code: str) -> tuple[list[Row], 
         raise StudyError(f"{where}: {MIRROR}: found [ in {folder}, expected a name without it")
     try:
         if mirror:
-            return _mirror(where, folder, wanted, split)
-        rows = datasets.load_dataset(source.hub, split=split, revision=source.revision, **wanted)
+            return _mirror(where, folder, config, split)
+        rows = datasets.load_dataset(source.hub, config, split=split, revision=source.revision)
         return _named(rows.to_list(), rows.features), []
     except StudyError:
         raise
-    except Exception as error:  # the loaders of datasets raise anything; the user needs one line
-        config = f", config {wanted['name']}" if wanted["name"] else ""
-        shown = f"{folder if mirror else source.hub}{config}, split {split}"
-        reason = _short(error.__cause__ or error)
-        raise StudyError(f"{where}: cannot read {shown}: {reason}") from error
+    except Exception as error:  # the loaders of datasets raise anything
+        shown = f"{folder if mirror else source.hub}{f', config {config}' if config else ''}"
+        wrong = f"cannot read {shown}, split {split}: {reason(error.__cause__ or error)}"
+        raise StudyError(f"{where}: {wrong}") from error
 
 
-def _mirror(where: str, folder: Path, wanted: dict, split: str) -> tuple[list[Row], list[Path]]:
+def _mirror(
+    where: str, folder: Path, config: str | None, split: str
+) -> tuple[list[Row], list[Path]]:
     import datasets
 
     # The library's cache does not notice that a local file has changed: work beside it.
     with tempfile.TemporaryDirectory() as scratch:
-        builder = datasets.load_dataset_builder(str(folder), cache_dir=scratch, **wanted)
-        names = {part.partition("[")[0] for part in split.split("+")}
+        builder = datasets.load_dataset_builder(str(folder), config, cache_dir=scratch)
+        names = sorted({part.partition("[")[0] for part in split.split("+")})
         held = {name: [Path(f) for f in files] for name, files in builder.config.data_files.items()}
-        if missing := names - held.keys():
-            raise ValueError(f"no split '{min(missing)}'; found {', '.join(held)}")
-        card = folder / "README.md"
-        files = [file for name in sorted(names) for file in held[name]]
-        files = [*files, card] if card.is_file() else files
-        if not all(_kind(file) in _KINDS for name in names for file in held[name]):  # an archive
+        for name in names:
+            if name not in held:
+                raise ValueError(f"no split '{name}'; found {', '.join(held)}")
+        files = [file for name in names for file in held[name]]
+        readable = all(_kind(file) in _READERS for file in files)
+        if (card := folder / "README.md").is_file():
+            files.append(card)
+        if not readable:  # an archive
             rows = datasets.load_dataset(
-                str(folder), split=split, cache_dir=scratch, keep_in_memory=True, **wanted
+                str(folder), config, split=split, cache_dir=scratch, keep_in_memory=True
             )
             return _named(rows.to_list(), rows.features), files
     separator = getattr(builder.config, "sep", ",")

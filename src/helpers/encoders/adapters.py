@@ -23,8 +23,8 @@ CONFIG = "adapter_config.json"
 def adapt(encoder: PreTrainedModel, size: Size, precision: str, train: bool = True) -> None:
     """Prepare an encoder for training as its size says, or (``train`` false) for reading alone.
 
-    What computes with the encoder reads its ``precision``. Linear layers that are not trained keep
-    their weights in bf16 where products are: autocast rounds them anyway, so no state changes.
+    A model made of it afterwards computes in its ``precision``. Linear layers that are not trained
+    keep their weights in bf16 where products are: autocast rounds them anyway.
     """
     encoder.precision = precision
     if not train:

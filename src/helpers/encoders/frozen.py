@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from helpers import data, formats
 from helpers.encoders import families, hardware
@@ -42,14 +42,8 @@ class States:
         return pad_sequence(rows, batch_first=True).to(input_ids.device)
 
 
-def write(
-    study: Study,
-    name: str,
-    encoder: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    file: Path,
-) -> bool:
-    """Keep the states of all texts of a size; then the encoder is for reading alone.
+def write(study: Study, name: str, encoder: PreTrainedModel, tokenizer, folder: Path) -> bool:
+    """Keep the states of all texts of a size in ``folder``; then ``encoder`` is for reading alone.
 
     False where nothing is kept: the states take too much room, or texts and lower layers give more
     than tokens and states, such as BERT's segments.
@@ -70,7 +64,7 @@ def write(
         "ends": torch.tensor(np.cumsum([len(text) for text in texts])),
         "states": torch.tensor(np.concatenate(states)),
     }
-    save_file(tables, file)
+    save_file(tables, folder / FILE)
     return True
 
 
@@ -94,7 +88,7 @@ def frozen_states(home: Path, encoder: PreTrainedModel, frozen_layers: int) -> S
     return states
 
 
-def _texts(study: Study, name: str, tokenizer: PreTrainedTokenizerFast) -> list[tuple]:
+def _texts(study: Study, name: str, tokenizer) -> list[tuple]:
     """Every sequence of tokens that a size's runs read, once; of training sets what seeds draw."""
     cells: dict[tuple, Task] = {}
     for condition in study.conditions():
@@ -105,11 +99,12 @@ def _texts(study: Study, name: str, tokenizer: PreTrainedTokenizerFast) -> list[
         drawn.append(("validation", values.validation_examples, 0))
         for stage in condition.stages:
             for task in stage.tasks.values():
+                length = stage.max_lengths[task.name]
                 for split, most, seed in drawn:
-                    length = stage.max_lengths[task.name]
                     cells[task.name, split, None, most, seed if most else 0, length] = task
-        for code in condition.languages:
-            cells[scored.name, scored.evaluate, code, None, 0, values.max_length] = scored
+        if scored:
+            for code in condition.languages:
+                cells[scored.name, scored.evaluate, code, None, 0, values.max_length] = scored
     texts: dict[tuple, None] = {}
     for (_, split, language, most, seed, length), task in cells.items():
         if language is None:

@@ -36,7 +36,8 @@ def precision(asked: str, folder: Path) -> str:
     if not file.exists():
         rates = product_rates()
         chosen = "bf16" if rates["bf16"] > MARGIN * rates["fp32"] else "fp32"
-        write_json(file, {"precision": chosen, "gflops": rates})
+        if not file.exists():  # sizes are prepared side by side: the first decides
+            write_json(file, {"precision": chosen, "gflops": rates})
     return read_json(file)["precision"]
 
 

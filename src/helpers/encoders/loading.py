@@ -27,13 +27,15 @@ from helpers.study.files import read_json, write_json, write_whole
 
 disable_progress_bar()
 
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerFast]
+
 VOCABULARY = "vocabulary.json"
 """Beside a trimmed model: the original id of every row that was kept."""
 CHECKED = 2000
 """Texts that are cut with the whole vocabulary and the trimmed one, to compare."""
 
 
-def pretrained(size: Size) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def pretrained(size: Size) -> Loaded:
     """A size's pretrained encoder with its lower ``layers`` only, and its tokenizer.
 
     Raises :class:`StudyError` where the model is missing, broken or of an unknown architecture, its
@@ -105,9 +107,7 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
 
     def write(beside: Path) -> None:
         save(model, tokenizer, beside, kept)
-        if settings["frozen_layers"] and not frozen.write(
-            study, name, model, tokenizer, beside / frozen.FILE
-        ):
+        if settings["frozen_layers"] and not frozen.write(study, name, model, tokenizer, beside):
             report["notes"].append("every run computes the states of the frozen layers anew")
         write_json(beside / "run.json", record)
 
@@ -125,9 +125,7 @@ def _texts(study: Study) -> list[str]:
     return texts
 
 
-def load(
-    folder: str | Path, dropout: float | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def load(folder: str | Path, dropout: float | None = None) -> Loaded:
     """An encoder without pooler and its tokenizer from a model folder or the hub, in float32.
 
     An adapter comes added to the encoder that it was trained for. ``dropout`` replaces the
@@ -136,8 +134,8 @@ def load(
     Raises :class:`StudyError` where nothing can be loaded, or the architecture is not known.
     """
     if adapter := read_json(Path(folder) / adapters.CONFIG):
-        model, tokenizer = load(adapter["base_model_name_or_path"], dropout)
-        return adapters.merge(model, Path(folder)), tokenizer
+        base, tokenizer = load(adapter["base_model_name_or_path"], dropout)
+        return adapters.merge(base, Path(folder)), tokenizer
     try:
         config = AutoConfig.from_pretrained(folder)
         options: dict[str, Any] = {"attn_implementation": "eager", "dtype": torch.float32}
@@ -146,10 +144,9 @@ def load(
         if dropout is not None:
             config.update({key: dropout for key in config.to_dict() if "dropout" in key})
         kind: Any = MT5EncoderModel if config.model_type == "mt5" else AutoModel
-        model, info = kind.from_pretrained(
-            folder, config=config, output_loading_info=True, **options
-        )
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        options |= {"config": config, "output_loading_info": True}
+        model, info = kind.from_pretrained(folder, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise ValueError(f"its tokenizer is a {type(tokenizer).__name__}; expected a fast one")
         if tokenizer.pad_token_id is None:
@@ -180,9 +177,7 @@ def save(
         write_json(folder / VOCABULARY, kept)
 
 
-def start(
-    home: Path, after: Path | None, dropout: float | None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def start(home: Path, after: Path | None, dropout: float | None) -> Loaded:
     """The encoder that a training starts from, and its tokenizer.
 
     ``home`` is the size's pretrained encoder, ``after`` what an intermediate training left. The
@@ -218,9 +213,5 @@ def parameters(model: PreTrainedModel) -> dict[str, int]:
     words = families.words(model).numel()
     layers = sum(p.numel() for p in families.layers(model).parameters())
     total = sum(p.numel() for p in model.parameters())
-    return {
-        "word embeddings": words,
-        "layers": layers,
-        "other": total - words - layers,
-        "total": total,
-    }
+    other = total - words - layers
+    return {"word embeddings": words, "layers": layers, "other": other, "total": total}

@@ -2,21 +2,9 @@
 the run repeatable.
 """
 
-from helpers.evaluation.probe import cka, parallel_sentences, retrieval, retrieval_accuracy
-from helpers.evaluation.records import finished, write_intermediate, write_run, write_trial
-from helpers.evaluation.zero_shot import Items, items, predict, scores
+from helpers.evaluation.probe import cka, parallel_sentences, retrieval
+from helpers.evaluation.records import finished, write
+from helpers.evaluation.zero_shot import Items, items, predict
 
-__all__ = [
-    "Items",
-    "cka",
-    "finished",
-    "items",
-    "parallel_sentences",
-    "predict",
-    "retrieval",
-    "retrieval_accuracy",
-    "scores",
-    "write_intermediate",
-    "write_run",
-    "write_trial",
-]
+__all__ = ["Items", "cka", "finished", "items", "parallel_sentences", "predict", "retrieval"]
+__all__ += ["write"]

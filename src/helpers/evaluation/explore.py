@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 import torch
+from IPython import get_ipython
 from safetensors.torch import load_file
 
 from helpers import data, encoders, formats
 from helpers.encoders import families, hardware
 from helpers.encoders.model import predict
-from helpers.study import Attempt, Condition, Size, StudyError, Task
+from helpers.study import Condition, Size, StudyError, Task
 from helpers.study.condition import MODEL
 from helpers.training import Training, build
 from helpers.training.fine_tuning import untrained
@@ -22,13 +23,7 @@ FIELDS = {"sentence_pair": ["text_a", "text_b"], "multiple_choice": ["context"]}
 
 
 def answers(condition: Condition, seed: int) -> pd.DataFrame:
-    """A finished run's predictions, each beside the texts of its item.
-
-    Raises
-    ------
-    StudyError
-        The run is not finished.
-    """
+    """A finished run's predictions, each beside the texts of its item, or a StudyError."""
     file = condition.seed_folder(seed) / "predictions.parquet"
     if not file.exists() or condition.evaluated is None:
         raise StudyError(f"{file}: not there; expected a finished run")
@@ -38,49 +33,29 @@ def answers(condition: Condition, seed: int) -> pd.DataFrame:
     return predictions.merge(items[["language", "id", *new]], on=["language", "id"])
 
 
-def model(condition: Condition, seed: int) -> Training:
-    """A finished run's fine-tuned model, as the study kept it (``keep_models``).
-
-    Raises
-    ------
-    StudyError
-        Its trained layers are not there.
-    """
-    folder = condition.seed_folder(seed)
-    start = condition.before.encoder_folder(seed) if condition.before else None
-    encoder, tokenizer = encoders.start(condition.home, start, 0.0)
-    attempt = Attempt(seed, folder, start)
-    if not condition.stages:
-        return untrained(condition, attempt, encoder, tokenizer)
-    if not (folder / MODEL).is_file():
-        keep = "set keep_models: true in the study and run it again"
-        raise StudyError(f"{folder / MODEL}: not there; expected trained layers: {keep}")
-    whole = build(condition, condition.stages[-1], encoder)
-    whole.load_state_dict(load_file(folder / MODEL), strict=False)
-    return Training(whole.to(hardware.device()), tokenizer, {})
-
-
 def reader(condition: Condition, seed: int) -> Training:
-    """A finished run's model with the whole vocabulary of its encoder, for texts of any kind.
+    """A finished run's kept model, with the whole vocabulary of its encoder for texts of any kind.
 
     A trimmed model would cut a word that the study never met into single characters. Rows of tokens
-    that it did meet are the run's own.
-
-    Raises
-    ------
-    StudyError
-        The study keeps no models, or the run is not finished.
+    that it did meet are the run's own. Raises StudyError where no model was kept (``keep_models``).
     """
-    trained = model(condition, seed)
-    kept = encoders.kept_ids(condition.home)
-    if kept is not None:
-        encoder: Any = trained.model.encoder
-        pretrained, trained.tokenizer = _vocabulary(condition.encoder.encoder)
-        trained_rows = families.words(encoder).detach()
-        rows = pretrained.to(trained_rows, copy=True)
-        rows[kept] = trained_rows
+    encoder, tokenizer = encoders.start(condition.home, condition.start(seed), 0.0)
+    if condition.stages:
+        file = condition.seed_folder(seed) / MODEL
+        if not file.is_file():
+            keep = "set keep_models: true in the study and run it again"
+            raise StudyError(f"{file}: not there; expected trained layers: {keep}")
+        model = build(condition, condition.stages[-1], encoder)
+        model.load_state_dict(load_file(file), strict=False)
+    else:
+        model = untrained(condition, encoder)
+    if (kept := encoders.kept_ids(condition.home)) is not None:
+        words, tokenizer = _vocabulary(condition.encoder.encoder)
+        trained = families.words(encoder).detach()
+        rows = words.to(trained, copy=True)
+        rows[kept] = trained
         encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(rows))
-    return trained
+    return Training(model.to(hardware.device()), tokenizer)
 
 
 @lru_cache(maxsize=1)
@@ -95,12 +70,8 @@ def say(
 ) -> tuple[dict[str, float], list[str]]:
     """Probabilities of the task's labels for one item, and notes on what was not read of it.
 
-    ``texts`` are the two sentences of a pair, or a context and its choices.
-
-    Raises
-    ------
-    StudyError
-        The task has another format, or the number of texts is wrong, or one is empty.
+    ``texts`` are the two sentences of a pair, or a context and its choices; another format, another
+    number of them or an empty one is a StudyError.
     """
     if task.format not in FIELDS:
         raise StudyError(f"task {task.name}: format {task.format}; expected {' or '.join(FIELDS)}")
@@ -127,3 +98,9 @@ def say(
         if unknown := cut.count(tokenizer.unk_token_id):
             notes.append(f"{unknown} of {len(cut)} tokens of {text!r} are unknown")
     return dict(zip(task.labels, answer["probabilities"], strict=True)), notes
+
+
+def is_interactive() -> bool:
+    """Whether a person runs this notebook: the kernel's client would answer ``input()``."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is not None and kernel.get_parent()["content"]["allow_stdin"]

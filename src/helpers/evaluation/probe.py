@@ -6,16 +6,8 @@ import numpy as np
 import pandas as pd
 
 from helpers import data, formats
-from helpers.formats.mining import nearest
+from helpers.formats.retrieval import neighbours
 from helpers.study import ENGLISH, Task
-
-
-def retrieval_accuracy(source: np.ndarray, target: np.ndarray) -> float:
-    """Share, in %, of source sentences whose nearest target is their own translation (same row).
-
-    Both are unit vectors (sentences, hidden), so that products are cosines.
-    """
-    return 100 * float((nearest(source, target)[0] == np.arange(len(source))).mean())
 
 
 def parallel_sentences(
@@ -42,17 +34,16 @@ def parallel_sentences(
 
 
 def retrieval(vectors: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Retrieval accuracy to English by language and layer, of what `encoders.embed` gives.
+    """Retrieval accuracy to English, in %, by language and layer, of what `encoders.embed` gives.
 
+    It is the share of English sentences whose nearest sentence is the translation (the same row).
     Layer 0 are the embeddings, before the first layer.
     """
-    english = vectors[ENGLISH]
-    rows = [
-        (language, layer, retrieval_accuracy(english[layer], states[layer]))
-        for language, states in vectors.items()
-        if language != ENGLISH
-        for layer in range(len(english))
-    ]
+    rows = []
+    for language in (code for code in vectors if code != ENGLISH):
+        for layer, states in enumerate(vectors[language]):  # unit vectors: products are cosines
+            closest = neighbours(vectors[ENGLISH][layer], states, 1)[0][:, 0]
+            rows.append((language, layer, 100 * np.mean(closest == np.arange(len(states)))))
     return pd.DataFrame(rows, columns=["language", "layer", "accuracy"])
 
 

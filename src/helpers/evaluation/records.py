@@ -1,70 +1,85 @@
-"""Write what a training leaves: predictions.parquet, scores.json, run.json, an encoder to go on
-from.
-"""
+"""Write what a training leaves: run.json, scores.json, predictions or an encoder to go on from."""
 
 import importlib.metadata
+import math
 import shutil
 import subprocess
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from safetensors.torch import save_file
 
 from helpers import encoders
 from helpers.encoders import hardware
-from helpers.evaluation.zero_shot import scores
+from helpers.formats.metrics import SCORE
 from helpers.study import Attempt, Condition
 from helpers.study.condition import MODEL, REPETITION
 from helpers.study.files import read_json, write_json, write_whole
 from helpers.training import Training, trained_weights
+from helpers.training.checkpoints import Checkpoints
 
 _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "numpy", "papermill")
 
 
-def write_intermediate(condition: Condition, attempt: Attempt, trained: Training) -> dict:
-    """Write the encoder for later trainings, run.json and scores.json; returns the scores."""
-    kept = encoders.kept_ids(condition.home)
-    encoder, tokenizer = trained.model.encoder, trained.tokenizer
-    folder = attempt.folder / "encoder"
-    result = {"selection": trained.selection}
-    if attempt.repeats is not None:
-        result["repeats"] = read_json(attempt.folder / "scores.json")["selection"]
-    write_whole(folder, lambda path: encoders.save(encoder, tokenizer, path, kept))
-    _write_records(condition, attempt, trained, result)
-    return result
-
-
-def write_trial(condition: Condition, attempt: Attempt, trained: Training) -> dict:
-    """Write run.json and scores.json of a training of the sweep; returns the scores."""
-    result = {"selection": trained.selection}
-    _write_records(condition, attempt, trained, result)
-    return result
-
-
-def write_run(
-    condition: Condition, attempt: Attempt, trained: Training, predictions: pd.DataFrame
+def write(
+    condition: Condition,
+    attempt: Attempt,
+    trained: Training,
+    predictions: pd.DataFrame | None = None,
 ) -> dict:
-    """Write a run's three files, scores.json last, and its model if kept; returns the scores."""
-    folder, result = attempt.folder, scores(condition, predictions, trained.selection)
+    """Write what a training leaves, scores.json last; returns the scores, in points.
+
+    Of a target that is its ``predictions``, and the model if it is kept; of an intermediate task
+    the encoder. A training of the sweep leaves its selection alone.
+    """
+    folder, checkpoints = attempt.folder, trained.checkpoints
+    scores: dict[str, Any] = {"selection": trained.selection}
+    assert checkpoints is not None
+    if predictions is not None and condition.evaluated:
+        languages: dict[str, dict] = {}
+        for language, rows in predictions.groupby("language", sort=False):
+            sums = {"predictions": [rows["credit"].sum()], "references": [rows["out_of"].sum()]}
+            languages[language] = {**SCORE.compute(**sums), "n": len(rows)}
+            if "exact_match" in rows:
+                languages[language]["exact_match"] = 100 * rows["exact_match"].mean()
+        others = [
+            row["score"] for code, row in languages.items() if code not in condition.trained_in
+        ]
+        scores |= {"metric": condition.evaluated.metric, "languages": languages}
+        scores["zero_shot"] = sum(others) / len(others) if others else math.nan
+        _write_predictions(condition, folder, trained, predictions)
+    elif condition.target is None:
+        if attempt.repeats is not None:
+            scores["repeats"] = read_json(folder / "scores.json")["selection"]
+        save = partial(encoders.save, trained.model.encoder, trained.tokenizer)
+        kept = encoders.kept_ids(condition.home)
+        write_whole(folder / "encoder", lambda beside: save(beside, kept))
+    (folder / "scores.json").unlink(missing_ok=True)  # of other settings than the new run.json
+    write_json(folder / "run.json", _record(condition, attempt, trained, checkpoints))
+    write_json(folder / "scores.json", scores)
+    checkpoints.remove()
+    return scores
+
+
+def _write_predictions(
+    condition: Condition, folder: Path, trained: Training, predictions: pd.DataFrame
+) -> None:
     shutil.rmtree(folder / REPETITION, ignore_errors=True)  # of an earlier training that collapsed
     write_whole(folder / "predictions.parquet", partial(predictions.to_parquet, index=False))
     (folder / MODEL).unlink(missing_ok=True)
     if condition.keeps_model:
         write_whole(folder / MODEL, partial(save_file, trained_weights(trained.model)))
-    _write_records(condition, attempt, trained, result)
-    return result
 
 
-def _write_records(condition: Condition, attempt: Attempt, trained: Training, result: dict) -> None:
-    """Write run.json, which is needed to trust and repeat a training, and then scores.json."""
-    folder = attempt.folder
-    (folder / "scores.json").unlink(missing_ok=True)  # of other settings than the new run.json
-    wall, cpu = trained.clock.seconds()
-    repeats = {} if attempt.repeats is None else {"repeats": attempt.repeats}
+def _record(
+    condition: Condition, attempt: Attempt, trained: Training, checkpoints: Checkpoints
+) -> dict:
+    """What is needed to trust and repeat a training."""
+    wall, cpu = checkpoints.seconds()
     record = {
         "settings": condition.settings,
-        **repeats,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "commit": _commit(),
         "hardware": hardware.describe(),
@@ -74,10 +89,7 @@ def _write_records(condition: Condition, attempt: Attempt, trained: Training, re
         **trained.record,
         "log": trained.log,
     }
-    write_json(folder / "run.json", record)
-    write_json(folder / "scores.json", result)
-    if trained.checkpoints:
-        trained.checkpoints.remove()
+    return record if attempt.repeats is None else record | {"repeats": attempt.repeats}
 
 
 def _commit() -> str | None:
@@ -89,10 +101,7 @@ def _commit() -> str | None:
 
 
 def finished(condition: Condition, seeds: list[int] | None = None) -> dict[int, dict]:
-    """What the finished trainings of a condition left: by seed, run.json and scores.json together.
-
-    A repetition has the seed that it was trained with.
-    """
+    """run.json and scores.json together of a condition's finished trainings, by their own seed."""
     results = {}
     for seed in condition.chosen(seeds):
         folder = condition.seed_folder(seed)

@@ -1,6 +1,5 @@
-"""Predict every language of a target in one pass, and score the predictions."""
+"""Predict every language of a target in one pass."""
 
-import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -27,14 +26,10 @@ def items(condition: Condition, tokenizer) -> Items:
     """Every item that a condition evaluates; of retrieval, also what is searched."""
     task = condition.evaluated
     assert task is not None
-    splits = [task.threshold, task.evaluate] if task.threshold else [task.evaluate]
-    cells = [(task, split, code) for code in condition.languages for split in splits]
-    for pool in condition.candidates:
-        cells += [(pool, pool.evaluate, code) for code in pool.languages]
     prefix = condition.encoder.retrieval_prefix
     examples = [
         {**row, "task": entry.name, "language": code, "split": split, "prefix": prefix}
-        for entry, split, code in cells
+        for entry, split, code in condition.evaluated_cells
         for row in data.examples(condition.data, entry, split, code)
     ]
     length = condition.hyperparameters.max_length
@@ -58,24 +53,3 @@ def predict(trained: Training, evaluated: Items) -> pd.DataFrame:
         table["group"] = [row["group"] for row in examples]
     is_shown = [(row["task"], row["split"]) == (task.name, task.evaluate) for row in examples]
     return table[is_shown].reset_index(drop=True)
-
-
-def scores(condition: Condition, predictions: pd.DataFrame, selection: dict) -> dict:
-    """What scores.json says: English validation, every language, and the zero-shot mean.
-
-    That is over the languages that the target was not trained in.
-    """
-    by_language = {}
-    for language, rows in predictions.groupby("language", sort=False):
-        score = formats.score([rows["credit"].sum()], [rows["out_of"].sum()])
-        by_language[language] = {"score": score, "n": len(rows)}
-        if "exact_match" in rows:
-            by_language[language]["exact_match"] = 100 * rows["exact_match"].mean()
-    others = [row["score"] for code, row in by_language.items() if code not in condition.trained_in]
-    assert condition.evaluated is not None
-    return {
-        "metric": condition.evaluated.metric,
-        "selection": selection,
-        "languages": by_language,
-        "zero_shot": sum(others) / len(others) if others else math.nan,
-    }

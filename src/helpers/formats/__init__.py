@@ -44,8 +44,7 @@ def normalise(
 
     A bad row is an error; with a list ``skipped`` it is left out, and what is wrong is added there.
     Rows whose label is one of ``task.skip_labels`` are left out by declaration, and so is a copy of
-    another row, id and all. A column ``tag`` is kept beside what the format has: the benchmark's
-    own kinds of items.
+    another row, id and all. A column ``tag`` is kept beside what the format has.
 
     Raises
     ------
@@ -57,8 +56,13 @@ def normalise(
     examples: dict[str, dict] = {}
     for index, row in enumerate(rows):
         try:
-            example = _example(task, row, index, known)
-            if example and examples.setdefault(example["id"], example) != example:
+            if isinstance(row, ValueError):
+                raise row  # what could not be read at all
+            fields = _fields(task, row, index, known)
+            if task.skip_labels and written(fields["label"]) in task.skip_labels:
+                continue
+            example = _example(task, row, fields)
+            if examples.setdefault(example["id"], example) != example:
                 raise ValueError(f"id {example['id']} is another row's; expected it once")
         except ValueError as error:
             bad.append(f"row {index}: {error}")
@@ -72,15 +76,11 @@ def normalise(
     return list(examples.values())
 
 
-def _example(task: Task, row: dict | ValueError, index: int, known: set[str]) -> dict | None:
-    """One row as an example; None where its label says that it has none.
-
-    ``known`` are the columns of all rows: JSON may leave one out where a row has nothing to say.
+def _fields(task: Task, row: dict, index: int, known: set[str]) -> dict:
+    """A row under the format's names; ``known`` are the columns of all rows, of which JSON may
+    leave one out where it has nothing to say.
     """
-    if isinstance(row, ValueError):
-        raise row  # what could not be read at all
-    # Where the task names no columns, a row has the format's names already.
-    columns = task.columns or {name: name for name in row}
+    columns = task.columns or {name: name for name in row}  # without any: the format's names
     optional = ["tag", "question"] if task.format == "multiple_choice" else ["tag"]
     fields: dict = {"id": index}
     for name, column in columns.items():
@@ -88,9 +88,10 @@ def _example(task: Task, row: dict | ValueError, index: int, known: set[str]) ->
             fields[name] = _value(row, column)
     if fields["id"] in (None, "") or isinstance(fields["id"], dict):
         raise ValueError(f"id is {fields['id']!r}; expected a text or a number")
-    fields["id"] = str(fields["id"])
-    if task.skip_labels and written(fields["label"]) in task.skip_labels:
-        return None
+    return fields | {"id": str(fields["id"])}
+
+
+def _example(task: Task, row: dict, fields: dict) -> dict:
     example = of(task).normalise(task, fields)
     if task.group:
         shared = _value(row, task.group)

@@ -32,14 +32,17 @@ def mlqa_tokens(answer: str, language: str) -> list[str]:
     """Lower case, no punctuation of any script, no articles of the language, cut at white space.
 
     Chinese characters are tokens of their own. Lewis et al. 2020 (the evaluation script of MLQA); a
-    language that MLQA does not have is cut at white space and keeps its articles. A region or
-    script behind the language, as in zh-CN, changes nothing.
+    language that MLQA does not have keeps its articles. A region or script behind the language, as
+    in zh-CN, changes nothing.
     """
     language = re.split("[-_]", language)[0].lower()
-    text = "".join(c for c in answer.lower() if not _punctuation(c))
+    text = "".join(c for c in answer.lower() if c not in string.punctuation)
+    text = "".join(c for c in text if not unicodedata.category(c).startswith("P"))
     if language in _ARTICLES:
         text = re.sub(_ARTICLES[language], " ", text)
-    return (re.sub("([\u4e00-\u9fa5])", r" \1 ", text) if language == "zh" else text).split()
+    if language == "zh":
+        text = re.sub("([\u4e00-\u9fa5])", r" \1 ", text)
+    return text.split()
 
 
 RULES: dict[str, Rules] = {"squad": squad_tokens, "mlqa": mlqa_tokens}
@@ -63,7 +66,3 @@ def _f1(predicted: list[str], wanted: list[str]) -> float:
         return float(predicted == wanted)
     shared = sum((Counter(predicted) & Counter(wanted)).values())
     return 2 * shared / (len(predicted) + len(wanted))
-
-
-def _punctuation(character: str) -> bool:
-    return character in string.punctuation or unicodedata.category(character).startswith("P")

@@ -19,20 +19,15 @@ def read(task: Task, value: Any) -> int:
     """A source's label as its index in ``task.labels``, by one rule for every kind of file.
 
     A value whose text is a label is that label; a boolean is one only so. A whole number is an
-    index if no label looks like a number.
-
-    Raises
-    ------
-    ValueError
-        With what is expected.
+    index if no label looks like a number. Anything else is a ValueError.
     """
     names, text = task.label_values or task.labels, written(value)
-    if text in names:
-        return names.index(text)
-    if isinstance(value, bool) and text.lower() in names:
-        return names.index(text.lower())
-    is_index = task.label_values is None and not any(map(_is_number, names))
-    if is_index and not isinstance(value, bool) and text.isdecimal() and int(text) < len(names):
+    for spelling in [text, text.lower()] if isinstance(value, bool) else [text]:
+        if spelling in names:
+            return names.index(spelling)
+    numbers = [n for n in names if n.lstrip("+-").replace(".", "", 1).isdecimal()]
+    is_index = task.label_values is None and not numbers and not isinstance(value, bool)
+    if is_index and text.isdecimal() and int(text) < len(names):
         return int(text)
     if task.unseen_label and isinstance(value, str):
         return len(names) - 1
@@ -44,10 +39,6 @@ def written(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value) if isinstance(value, str | int) else ""
-
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("+-").replace(".", "", 1).isdecimal()
 
 
 def check_match(trained: Task, evaluated: Task) -> None:
@@ -118,6 +109,6 @@ def decode(task: Task, examples: list[dict], features: list[dict], logits: list)
     rows = []
     for example, shares in zip(examples, probabilities, strict=True):
         label, chosen = example["label"], int(shares.argmax())
-        names = task.labels[label], task.labels[chosen]
-        rows.append(row(*names, shares.tolist(), float(chosen == label)))
+        credit = float(chosen == label)
+        rows.append(row(task.labels[label], task.labels[chosen], shares.tolist(), credit))
     return rows

@@ -18,12 +18,8 @@ class Score(evaluate.Metric):
             super().__init__(keep_in_memory=True, cache_dir=folder)
 
     def _info(self):
-        return evaluate.MetricInfo(
-            description="100 x the sum of credits / the sum of what they are out of.",
-            citation="",
-            inputs_description="predictions: credits; references: what each is out of",
-            features=Features(predictions=Value("float64"), references=Value("float64")),
-        )
+        columns = Features(predictions=Value("float64"), references=Value("float64"))
+        return evaluate.MetricInfo(__doc__, citation="", features=columns)
 
     def _compute(self, predictions, references):
         return {"score": 100 * sum(predictions) / (sum(references) or 1)}

@@ -5,7 +5,8 @@ item's pairs.
 """
 
 from helpers.formats import labels
-from helpers.formats.texts import cut, items, joined, text
+from helpers.formats.texts import features as cut
+from helpers.formats.texts import items, text
 from helpers.study import Task
 
 constant, counts = labels.constant, labels.counts
@@ -32,19 +33,16 @@ def normalise(task: Task, row: dict) -> dict:
 
 
 def texts(example: dict) -> list[str]:
-    return [_context(example), *example["choices"]]
+    context = f"{example['context']} {example['question']}".strip()
+    return [context, *example["choices"]]
 
 
 def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
-    contexts = [_context(e) for e in examples for _ in e["choices"]]
-    choices = [choice for e in examples for choice in e["choices"]]
-    sequences = iter(cut(tokenizer, max_length, contexts, choices))
-    return [joined([next(sequences) for _ in e["choices"]], e["label"]) for e in examples]
+    pairs = []
+    for context, *choices in map(texts, examples):
+        pairs.append([(context, choice) for choice in choices])
+    return cut(tokenizer, max_length, pairs, [example["label"] for example in examples])
 
 
 def head(task: Task) -> tuple[str, int]:
     return "sequence", 1
-
-
-def _context(example: dict) -> str:
-    return f"{example['context']} {example['question']}".strip()

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.formats import labels
-from helpers.formats.mining import best_threshold, mine, nearest, neighbours
-from helpers.formats.texts import cut, joined
+from helpers.formats.texts import features as cut
 from helpers.study import Task
 
 if TYPE_CHECKING:
@@ -24,8 +23,11 @@ if TYPE_CHECKING:
 
 DEPTH = 20
 """Ranks that count."""
+NEIGHBOURS = 4
+"""Neighbours that a margin is relative to."""
 SCALE = 100.0
 """What cosines are multiplied by in training."""
+_ROWS = 1024
 
 
 def normalise(task: Task, row: dict) -> dict:
@@ -50,9 +52,11 @@ def texts(example: dict) -> list[str]:
 
 
 def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
-    sides = [e.get("prefix", "") + e[side] for e in examples for side in ("source", "target")]
-    sequences = cut(tokenizer, max_length, sides)
-    return [joined(sequences[i : i + 2], 0) for i in range(0, len(sequences), 2)]
+    sides = []
+    for example in examples:
+        prefix = example.get("prefix", "")
+        sides.append([(prefix + example["source"],), (prefix + example["target"],)])
+    return cut(tokenizer, max_length, sides, [0] * len(examples))
 
 
 def head(task: Task) -> tuple[str, int]:
@@ -69,6 +73,16 @@ def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
     return functional.cross_entropy(SCALE * source @ target.T, itself)
 
 
+def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
+    return 0.0, float(len(examples))
+
+
+def counts(task: Task, examples: list[dict]) -> dict[str, int]:
+    if task.metric == "map_20":
+        return {side: sum(bool(e[side]) for e in examples) for side in ("source", "target")}
+    return {"pair": len(_translated(examples))}
+
+
 def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:
     if task.metric == "map_20":
         return _ranked(examples, logits)
@@ -83,7 +97,8 @@ def decode(task: Task, examples: list[dict], features: list[dict], logits: list)
         some = [examples[at] for at in members]
         source, target = (_unit([logits[at][side] for at in members]) for side in (0, 1))
         if task.metric == "accuracy":
-            chosen = dict(enumerate(zip(*nearest(target, source), strict=True)))
+            index, cosine = neighbours(target, source, 1)
+            chosen = dict(enumerate(zip(index[:, 0], cosine[:, 0], strict=True)))
         else:
             pairs = _mined(some, source, target)
             if split != task.evaluate:
@@ -95,14 +110,17 @@ def decode(task: Task, examples: list[dict], features: list[dict], logits: list)
     return [rows[at] for at in range(len(examples))]
 
 
-def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
-    return 0.0, float(len(examples))
-
-
-def counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    if task.metric == "map_20":
-        return {side: sum(bool(e[side]) for e in examples) for side in ("source", "target")}
-    return {"pair": len(_translated(examples))}
+def _rows(examples: list[dict], chosen: dict[int, tuple], metric: str) -> list[dict]:
+    """F1: twice the right pairs, out of those chosen and those to find; accuracy: half of both."""
+    ids, gold, rows = [example["id"] for example in examples], _translated(examples), []
+    weight = 1.0 if metric == "mining_f1" else 0.5
+    for i, name in enumerate(ids):
+        at, value = chosen.get(i, (None, 0.0))
+        prediction, label = "" if at is None else ids[at], name if i in gold else ""
+        right, out_of = at == i and i in gold, (at is not None) + (i in gold)
+        credit = 2 * weight * right
+        rows.append(labels.row(label, prediction, [float(value)], credit, weight * out_of))
+    return rows
 
 
 def _translated(examples: list[dict]) -> set[int]:
@@ -149,14 +167,56 @@ def _mined(examples: list[dict], source: np.ndarray, target: np.ndarray) -> list
     return [(first[0][s], first[1][t], margin) for s, t, margin in once]
 
 
-def _rows(examples: list[dict], chosen: dict[int, tuple], metric: str) -> list[dict]:
-    """F1: twice the right pairs, out of those chosen and those to find; accuracy: half of both."""
-    ids, gold, rows = [example["id"] for example in examples], _translated(examples), []
-    weight = 1.0 if metric == "mining_f1" else 0.5
-    for i, name in enumerate(ids):
-        at, value = chosen.get(i, (None, 0.0))
-        prediction, label = "" if at is None else ids[at], name if i in gold else ""
-        right, out_of = at == i and i in gold, (at is not None) + (i in gold)
-        credit = 2 * weight * right
-        rows.append(labels.row(label, prediction, [float(value)], credit, weight * out_of))
-    return rows
+def mine(source: np.ndarray, target: np.ndarray) -> list[tuple[int, int, float]]:
+    """Pairs (source, target, margin) of unit vectors (sentences, hidden), best first, none twice.
+
+    The margin is the cosine over the mean cosine of both sentences' nearest neighbours (Artetxe and
+    Schwenk 2019); the best candidates of both directions compete.
+    """
+    ahead, ahead_cosine = neighbours(source, target, NEIGHBOURS)
+    back, back_cosine = neighbours(target, source, NEIGHBOURS)
+    around_source, around_target = ahead_cosine.mean(axis=1), back_cosine.mean(axis=1)
+    forward = ahead_cosine / ((around_source[:, None] + around_target[ahead]) / 2)
+    backward = back_cosine / ((around_target[:, None] + around_source[back]) / 2)
+    pairs = [(s, int(ahead[s, b]), float(forward[s, b])) for s, b in enumerate(forward.argmax(1))]
+    pairs += [(int(back[t, b]), t, float(backward[t, b])) for t, b in enumerate(backward.argmax(1))]
+    out, sources, targets = [], set(), set()
+    for s, t, margin in sorted(pairs, key=lambda pair: -pair[2]):
+        if s not in sources and t not in targets:
+            sources.add(s)
+            targets.add(t)
+            out.append((s, t, margin))
+    return out
+
+
+def best_threshold(scored: list[tuple[float, bool]], gold: int) -> float:
+    """The margin from which on pairs (margin, right) have the best F1, of ``gold`` to be found.
+
+    It lies midway to the margin of the next pair below.
+    """
+    ranked = sorted(scored, key=lambda pair: -pair[0])
+    best, threshold, right = 0.0, 0.0, 0
+    for count, (margin, correct) in enumerate(ranked, start=1):
+        right += correct
+        f1 = 2 * right / (count + gold)
+        if f1 > best:
+            below = ranked[count][0] if count < len(ranked) else margin
+            best, threshold = f1, (margin + below) / 2
+    return threshold
+
+
+def neighbours(source: np.ndarray, target: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and cosines (sentences, count) of the nearest targets, nearest first.
+
+    Both sides are unit vectors (sentences, hidden). A block of rows at a time: all cosines together
+    would not fit.
+    """
+    count, blocks = min(count, len(target)), []
+    for low in range(0, len(source), _ROWS):
+        cosines = source[low : low + _ROWS] @ target.T
+        top = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(cosines, top, axis=1), axis=1, kind="stable")
+        index = np.take_along_axis(top, order, axis=1)
+        blocks.append((index, np.take_along_axis(cosines, index, axis=1)))
+    index, cosine = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return index, cosine.astype(np.float32)

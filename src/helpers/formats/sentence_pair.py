@@ -1,7 +1,8 @@
 """Classify a pair of texts or a single one: natural language inference, paraphrase, topics."""
 
 from helpers.formats import labels
-from helpers.formats.texts import cut, joined, text
+from helpers.formats.texts import features as cut
+from helpers.formats.texts import text
 from helpers.study import Task
 
 constant, counts = labels.constant, labels.counts
@@ -19,10 +20,8 @@ def texts(example: dict) -> list[str]:
 
 
 def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
-    sides = map(list, zip(*map(texts, examples), strict=True))
-    sequences = cut(tokenizer, max_length, *sides)
-    pairs = zip(sequences, examples, strict=True)
-    return [joined([sequence], example["label"]) for sequence, example in pairs]
+    pairs = [[texts(example)] for example in examples]
+    return cut(tokenizer, max_length, pairs, [example["label"] for example in examples])
 
 
 def head(task: Task) -> tuple[str, int]:

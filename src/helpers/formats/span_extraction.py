@@ -44,19 +44,19 @@ def normalise(task: Task, row: dict) -> dict:
 
 def _golds(answers: Any) -> tuple[list[str], list[int]]:
     """Answers and where they begin: SQuAD's list of both, or the hub's two lists."""
-    names = ("text", "answer_start")
     if isinstance(answers, list) and all(isinstance(one, dict) for one in answers):
-        answers = {name: [one.get(name) for one in answers] for name in names}
-    if not isinstance(answers, dict) or not answers.keys() >= {*names}:
+        answers = {name: [one.get(name) for one in answers] for name in ("text", "answer_start")}
+    if not isinstance(answers, dict) or not {"text", "answer_start"} <= answers.keys():
         expected = "expected text and answer_start, or a list of them"
         raise ValueError(f"answers is {answers!r:.80}; {expected}")
-    golds, starts = (items(f"answers.{name}", answers[name]) for name in names)
+    golds = [text("answer", gold) for gold in items("answers.text", answers["text"])]
+    starts = items("answers.answer_start", answers["answer_start"])
     if len(golds) != len(starts):
         raise ValueError(f"{len(golds)} answers and {len(starts)} starts; expected as many of both")
     for start in starts:
         if not isinstance(start, int) or start < 0:
             raise ValueError(f"answer_start is {start!r}; expected a number of characters")
-    return [text("answer", gold) for gold in golds], starts
+    return golds, starts
 
 
 def texts(example: dict) -> list[str]:
@@ -64,37 +64,33 @@ def texts(example: dict) -> list[str]:
 
 
 def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
-    before, between, after = (np.array(ids, np.int32) for ids in special_tokens(tokenizer, 2))
-    room = max_length - len(before) - len(between) - len(after)
-    questions = _tokens(tokenizer, [e["question"] for e in examples], min(QUESTION, room // 2))
-    contexts: dict[str, tuple] = {}
-    for context in dict.fromkeys(e["context"] for e in examples):  # many questions share one
-        contexts[context] = _tokens(tokenizer, [context])[0]
-    features, segments = [], _segments(tokenizer)
-    for example, (question, _) in zip(examples, questions, strict=True):
-        tokens, offsets = contexts[example["context"]]
-        begin = np.concatenate([before, question, between])
+    """Beside what all formats have: ``offsets`` by window (tokens, 2), the characters of the
+    context's tokens, which stand from position ``begin`` on.
+    """
+    before, between, after = special_tokens(tokenizer, 2)
+    room = max_length - len(before + between + after)
+    asked = _tokens(tokenizer, [example["question"] for example in examples])
+    most, segments = min(QUESTION, room // 2), tokenizer("a", "a").get("token_type_ids")
+    contexts = list(dict.fromkeys(example["context"] for example in examples))
+    cut = dict(zip(contexts, _tokens(tokenizer, contexts), strict=True))  # questions share them
+    out = []
+    for example, (question, _) in zip(examples, asked, strict=True):
+        tokens, offsets = cut[example["context"]]
+        begin = [*before, *question[:most], *between]
         bounds = _windows(len(tokens), max_length - len(begin) - len(after))
+        windows = [np.array([*begin, *tokens[a:b], *after], np.int32) for a, b in bounds]
         feature = {
-            "input_ids": [np.concatenate([begin, tokens[a:b], after]) for a, b in bounds],
+            "input_ids": windows,
             "labels": [_mark(example, offsets, *window, len(begin)) for window in bounds],
             "offsets": [offsets[a:b] for a, b in bounds],
             "begin": len(begin),
         }
-        if segments is not None:
-            lengths = [(len(begin), b - a + len(after)) for a, b in bounds]
-            feature["token_type_ids"] = [np.repeat(segments, pair) for pair in lengths]
-        features.append(feature)
-    return features
-
-
-def _segments(tokenizer) -> np.ndarray | None:
-    """The segment ids of a pair's two texts (2,); None where the tokenizer has none."""
-    pair = tokenizer("a", "a")
-    if "token_type_ids" not in pair:
-        return None
-    first, second = (pair.sequence_ids(0).index(text) for text in (0, 1))
-    return np.array(pair["token_type_ids"], np.int32)[[first, second]]
+        if segments:
+            lengths = [(len(begin), len(window) - len(begin)) for window in windows]
+            ends = np.array([segments[0], segments[-1]], np.int32)
+            feature["token_type_ids"] = [np.repeat(ends, pair) for pair in lengths]
+        out.append(feature)
+    return out
 
 
 def head(task: Task) -> tuple[str, int]:
@@ -127,14 +123,11 @@ def counts(task: Task, examples: list[dict]) -> dict[str, int]:
     return {"answer": answered, **without}
 
 
-def _tokens(tokenizer, texts: list[str], limit: int | None = None) -> list[tuple]:
+def _tokens(tokenizer, texts: list[str]) -> list[tuple]:
     """Token ids (tokens) and character offsets (tokens, 2) of each text."""
     encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-    pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-    return [
-        (np.array(ids[:limit], np.int32), np.array(at[:limit], np.int32).reshape(-1, 2))
-        for ids, at in pairs
-    ]
+    offsets = [np.array(at, np.int32).reshape(-1, 2) for at in encoded["offset_mapping"]]
+    return list(zip(encoded["input_ids"], offsets, strict=True))
 
 
 @lru_cache(maxsize=4096)

@@ -40,18 +40,16 @@ def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> li
     out = []
     for example in examples:
         words = tokenizer(example["tokens"], add_special_tokens=False)["input_ids"]
-        windows: list[list[int]] = [[]]
-        marks: list[list[int]] = [[]]
+        windows: list[tuple[list, list]] = [([], [])]  # tokens and their labels
         for tokens, label in zip(words, example["labels"], strict=True):
             tokens = (tokens or [tokenizer.unk_token_id])[:room]
-            if len(windows[-1]) + len(tokens) > room:
-                windows.append([])
-                marks.append([])
-            windows[-1] += tokens
-            marks[-1] += [label] + [IGNORED] * (len(tokens) - 1)
-        ids = [before + tokens + after for tokens in windows]
-        edges = [IGNORED] * len(before), [IGNORED] * len(after)
-        out.append({"input_ids": ids, "labels": [edges[0] + inner + edges[1] for inner in marks]})
+            if len(windows[-1][0]) + len(tokens) > room:
+                windows.append(([], []))
+            windows[-1][0].extend(tokens)
+            windows[-1][1].extend([label] + [IGNORED] * (len(tokens) - 1))
+        begin, end = [IGNORED] * len(before), [IGNORED] * len(after)
+        ids = [before + tokens + after for tokens, _ in windows]
+        out.append({"input_ids": ids, "labels": [begin + marks + end for _, marks in windows]})
     return out
 
 

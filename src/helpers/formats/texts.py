@@ -22,25 +22,26 @@ def items(name: str, value: Any) -> list:
     return list(value)
 
 
-def cut(tokenizer, max_length: int, *sides: list[str]) -> list[dict]:
-    """Each text, or pair of texts, as token ids; what is too long loses its end.
+def features(tokenizer, max_length: int, examples: list[list], labels: list) -> list[dict]:
+    """Features of examples, each a list of sequences: of one text or of a pair, alike in all.
 
-    Where the tokenizer tells the two texts of a pair apart, so do ``token_type_ids``.
+    What is too long loses its end. Where the tokenizer tells the two texts of a pair apart, so do
+    ``token_type_ids``.
     """
-    sequences = []
-    for low in range(0, len(sides[0]), _AT_ONCE):
-        some = [side[low : low + _AT_ONCE] for side in sides]
-        encoded = tokenizer(*some, truncation="longest_first", max_length=max_length)
-        names = [name for name in ("input_ids", "token_type_ids") if name in encoded]
-        for row in zip(*(encoded[name] for name in names), strict=True):
+    sequences = [sequence for example in examples for sequence in example]
+    encoded: list[dict] = []
+    for low in range(0, len(sequences), _AT_ONCE):
+        sides = map(list, zip(*sequences[low : low + _AT_ONCE], strict=True))
+        cut = tokenizer(*sides, truncation="longest_first", max_length=max_length)
+        cut.pop("attention_mask", None)  # nothing is padded yet
+        for row in zip(*cut.values(), strict=True):
             arrays = [np.asarray(ids, np.int32) for ids in row]
-            sequences.append(dict(zip(names, arrays, strict=True)))
-    return sequences
-
-
-def joined(sequences: list[dict], label: Any) -> dict:
-    """One example's feature: its sequences side by side, and its label."""
-    return {name: [one[name] for one in sequences] for name in sequences[0]} | {"labels": label}
+            encoded.append(dict(zip(cut, arrays, strict=True)))
+    parts, out = iter(encoded), []
+    for example, label in zip(examples, labels, strict=True):
+        some = [next(parts) for _ in example]
+        out.append({name: [one[name] for one in some] for name in some[0]} | {"labels": label})
+    return out
 
 
 def special_tokens(tokenizer, count: int) -> list[list[int]]:

@@ -44,6 +44,11 @@ class StudyError(ValueError):
         return [f"StudyError: {self}"]  # all that a notebook shows, without the calls between
 
 
+def reason(error: BaseException) -> str:
+    """What an exception of a library says, as a part of one line."""
+    return " ".join(str(error).split())[:300]
+
+
 class Strict(BaseModel):
     """A model that forbids unknown keys and later changes; a name may look like a number."""
 
@@ -79,7 +84,7 @@ def read_yaml(path: Path, expected: str = "a params file") -> dict:
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise StudyError(f"{path}: not YAML: {reason(error)}") from None
     if not isinstance(raw, dict):
         raise StudyError(f"{path}: found {type(raw).__name__}, expected a mapping of keys")
     return raw
@@ -202,9 +207,7 @@ class Task(Source):
         if values != labels:
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
         if self.skip_labels and self.format not in ("sentence_pair", "multiple_choice"):
-            raise ValueError(
-                f"skip_labels: not for {self.format}, whose examples have no one label"
-            )
+            raise ValueError(f"skip_labels: not for {self.format}: no one label an example")
         if self.unseen_label and (self.format != "tagging" or self.labels):
             raise ValueError("unseen_label: expected for tagging alone, and without labels")
         return self

@@ -1,16 +1,19 @@
 """A condition: what one notebook trains, with all that its steps need, as one explicit record.
 
-Notebook 1 makes the condition (size), notebook 2 (size, intermediate), notebook 3 (size,
-intermediate, target). The core is handed a condition and never asks the study.
+Notebook 2 makes the condition (size, intermediate), notebook 3 (size, intermediate, target). The
+core is handed a condition and never asks the study.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from helpers.study.catalogue import StudyError, Task, unknown
 from helpers.study.files import read_json
-from helpers.study.params import Hyperparameters, Mixture, Size
+from helpers.study.params import Hyperparameters, Mixture, PlainText, Size
 
 AGAIN = 1_000_000
 """What is added to a seed to repeat its collapsed training: no study has seeds as large."""
@@ -18,6 +21,12 @@ REPETITION = "retry"
 """In a collapsed run's folder: the results of its repetition under another seed."""
 MODEL = "model.safetensors"
 """The trained weights, beside a run's results, if the study keeps models."""
+SCORED = {"format", "labels", "unseen_label", "unanswerable", "answers", "pooling", "threshold"}
+SCORED |= {"candidates", "layer", "evaluate", "parallel", "group", "metric"}
+"""What of a catalogue entry a result depends on, beside its examples."""
+
+Cell = tuple[Task, str, str]
+"""Task, split and language."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,22 @@ class Stage:
     mixture: Mixture | None = None
     text: Task | None = None
     """The plain text that a mixture models beside its tasks."""
+
+    @property
+    def cells(self) -> list[Cell]:
+        """What its tasks are trained and selected on, and the catalogue's text that it models."""
+        cells: list[Cell] = []
+        for task in self.tasks.values():
+            cells += product([task], ["train"], task.trained_in)
+            cells += product([task], ["validation"], task.selected_in)
+        if self.text and self.mlm:
+            cells += product([self.text], ["train"], self.mlm.languages or self.text.languages)
+        return cells
+
+    @property
+    def mlm(self) -> PlainText | None:
+        """The text that it models beside its tasks."""
+        return self.mixture.mlm if self.mixture else None
 
 
 @dataclass(frozen=True)
@@ -49,12 +74,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Condition:
-    """An encoder, or what becomes of it after an intermediate task, or then on a target."""
+    """An encoder after an intermediate task (no ``target``), or after it and a target."""
 
     study: str
     """The params file, for messages."""
     size: str
     encoder: Size
+    trim: bool
     intermediate: str
     target: str | None
     seeds: list[int]
@@ -68,8 +94,6 @@ class Condition:
     """Retrieval only: catalogue entries whose texts are searched."""
     trained_in: list[str]
     """Languages of its training data; the zero-shot mean leaves them out."""
-    settings: dict
-    """All that the results depend on, as plain data; run.json repeats them."""
     folder: Path
     """Where the results of its seeds go."""
     home: Path
@@ -92,6 +116,64 @@ class Condition:
             return f"{self.intermediate}, {self.size}"
         return f"{self.target} after {self.intermediate}, {self.size}"
 
+    @property
+    def trained_cells(self) -> list[Cell]:
+        """What it is trained and selected on."""
+        return [cell for stage in self.stages for cell in stage.cells]
+
+    @property
+    def evaluated_cells(self) -> list[Cell]:
+        """What it is evaluated on; of retrieval also what is searched."""
+        task, cells = self.evaluated, []
+        if task is None:
+            return []
+        for language in self.languages:
+            cells += [(task, split, language) for split in (task.threshold, task.evaluate) if split]
+        for pool in self.candidates:
+            cells += product([pool], [pool.evaluate], pool.languages)
+        return cells
+
+    @cached_property
+    def settings(self) -> dict:
+        """All that the results depend on, as plain data. A result is kept while this is the same.
+
+        Raises StudyError where the examples have not been read yet.
+        """
+        if self.before:
+            settings = self.before.settings
+        else:
+            other = {"title", "tuning", "lora", "gradient_checkpointing"}
+            encoder = self.encoder.model_dump(mode="json", exclude=other)
+            settings = {"encoder": encoder, "trim": self.trim}
+            if self.precision != "auto":  # what auto has measured is kept with the study
+                settings["precision"] = self.precision
+        if self.evaluated is None:
+            return settings | {"intermediate": self._trained()}
+        return settings | {
+            "target": self._trained(),
+            "evaluated": _scored(self.evaluated),
+            "examples": digests(self.study, self.data, self.evaluated_cells),
+            "languages": self.languages,
+        }
+
+    def _trained(self) -> dict:
+        """What of the settings its own training depends on."""
+        tasks = [task for stage in self.stages for task in stage.tasks.values()]
+        settings: dict[str, Any] = {
+            "hyperparameters": self.hyperparameters.model_dump(mode="json"),
+            "on": {task.name: _scored(task) for task in tasks},
+        }
+        for stage in self.stages:
+            if stage.mixture:
+                mixture = stage.mixture.model_dump(mode="json", exclude_defaults=True)
+                texts = read_json(self.data / "summary.json").get("texts", {})
+                files = stage.mlm.files if stage.mlm else []
+                settings |= {"mixture": mixture, "max_lengths": stage.max_lengths}
+                settings["files"] = {file: texts[file]["digest"] for file in files}
+        if self.encoder.tuning == "lora":
+            settings["lora"] = self.encoder.lora.model_dump(mode="json")
+        return settings | {"examples": digests(self.study, self.data, self.trained_cells)}
+
     def seed_folder(self, seed: int) -> Path:
         """Where the results of a run lie."""
         return self.folder / f"seed-{seed}"
@@ -99,6 +181,10 @@ class Condition:
     def encoder_folder(self, seed: int) -> Path:
         """The encoder that an intermediate training left."""
         return self.seed_folder(seed) / "encoder"
+
+    def start(self, seed: int) -> Path | None:
+        """The encoder that a training starts from; None: the pretrained one."""
+        return self.before.encoder_folder(seed) if self.before else None
 
     def is_finished(self, folder: Path) -> bool:
         """Whether ``folder`` holds whole results that were made under the present settings."""
@@ -118,13 +204,7 @@ class Condition:
         return self.keep_models and self.target is not None and bool(self.stages)
 
     def chosen(self, seeds: int | list[int] | None) -> list[int]:
-        """The seeds that a notebook's parameter names: all of the condition where it is None.
-
-        Raises
-        ------
-        StudyError
-            The study has no such seed.
-        """
+        """The seeds that a notebook's parameter names, or all; an unknown one is a StudyError."""
         if seeds is None:
             return self.seeds
         chosen = [seeds] if isinstance(seeds, int) else list(seeds)
@@ -142,8 +222,7 @@ class Condition:
         says so (``retry_collapsed``).
         """
         for seed in self.chosen(seeds):
-            folder = self.seed_folder(seed)
-            start = self.before.encoder_folder(seed) if self.before else None
+            folder, start = self.seed_folder(seed), self.start(seed)
             if self.is_complete(seed) and not again:
                 print(f"seed {seed} is finished (again = True trains it again)")
                 continue
@@ -165,3 +244,20 @@ class Condition:
         if self.target is None:
             return "repeats" not in scores
         return not self.is_finished(folder / REPETITION)
+
+
+def _scored(task: Task) -> dict:
+    keys = SCORED - {"labels"} if task.unseen_label else SCORED  # its examples decide its labels
+    return task.model_dump(mode="json", include=keys, exclude_defaults=True)
+
+
+def digests(study: str | Path, data: Path, cells: Iterable[Cell]) -> dict[str, str]:
+    """The digest of each cell's examples in ``data``; a StudyError if they have not been read."""
+    file = data / "summary.json"
+    known = read_json(file).get("cells", {})
+    names = [f"{task.name}/{split}/{language}" for task, split, language in cells]
+    for name in names:
+        if name not in known:
+            first = f"run notebook 1_encoder or `make study STUDY={study}` first"
+            raise StudyError(f"{file}: no {name}; expected all examples to be read: {first}")
+    return {name: known[name]["digest"] for name in names}

@@ -6,15 +6,36 @@ from typing import Annotated, Literal, NamedTuple
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from helpers.study.catalogue import Name, Strict, Task
+from helpers.study.catalogue import Name, Strict
 
 Phase = Literal["intermediate", "target"]
 Notebook = Literal["encoder", "intermediate", "target"]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Seeds = list[Annotated[int, Field(ge=0, lt=1_000_000)]]
-"""A collapsed training is repeated under a seed beyond these."""
 Values = dict[str, float | int | bool | None]
 """Hyperparameters by name, before they are checked."""
+
+
+def _once(names: list) -> list:
+    if len(set(names)) != len(names):
+        raise ValueError(f"{names} names something twice; expected each once")
+    return names
+
+
+once = pydantic.AfterValidator(_once)
+Seed = Annotated[int, Field(ge=0, lt=1_000_000)]
+"""A collapsed training is repeated under a seed beyond these."""
+
+
+class Seeds(Strict):
+    """Seeds of the runs without intermediate task and of the others; one list means both."""
+
+    none: Annotated[list[Seed], Field(min_length=1), once]
+    others: Annotated[list[Seed], Field(min_length=1), once]
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _one_list(cls, seeds):
+        return {"none": seeds, "others": seeds} if isinstance(seeds, list) else seeds
 
 
 class Run(NamedTuple):
@@ -166,13 +187,6 @@ class Mixture(Strict):
         """Probability of each component: as min(size, cap) to the power of 1 / temperature."""
         weights = {k: min(size, self.cap) ** (1 / self.temperature) for k, size in sizes.items()}
         return {name: weight / sum(weights.values()) for name, weight in weights.items()}
-
-    def texts(self, tasks: dict[str, Task]) -> list[tuple[str, str, str]]:
-        """(task, split, language) of its text; empty if the text is in own files."""
-        if not self.mlm or not self.mlm.task:
-            return []
-        languages = self.mlm.languages or tasks[self.mlm.task].languages
-        return [(self.mlm.task, "train", language) for language in languages]
 
 
 class Needs(Strict):

@@ -8,22 +8,11 @@ from helpers.study.catalogue import NONE, StudyError, unknown
 
 
 def check(study) -> None:
-    """Check a :class:`helpers.study.Study` as a whole.
-
-    Raises
-    ------
-    StudyError
-        One line: the file, the key, what was found and what was expected.
-    """
-    rules = (_folder_names, _encoders, _known_names, _each_once, _mixtures, _targets, _sweep)
-    for rule in (*rules, _frozen_layers):
+    """Check a study as a whole; the first thing that is wrong is a :class:`StudyError`."""
+    rules = (_folder_names, _encoders, _known_names, _targets, _mixtures, _sweep)
+    for rule in (*rules, _hyperparameters):
         for wrong in rule(study):
             raise StudyError(f"{study.path}: {wrong}")
-    for size, task in product(study.sizes, study.intermediate):
-        for name in {task, *study.components(task)} - {NONE}:
-            study.hyperparameters("intermediate", size, name)  # asking for them checks them
-    for size, target in product(study.sizes, study.targets):
-        study.hyperparameters("target", size, target.task)
 
 
 def _folder_names(study) -> Iterator[str]:
@@ -68,22 +57,6 @@ def _known_names(study) -> Iterator[str]:
                 yield f"{key}: {unknown(kind, name, known)}"
 
 
-def _each_once(study) -> Iterator[str]:
-    targets = [target.task for target in study.targets]
-    given = {"intermediate": study.intermediate, "targets": targets}
-    if isinstance(study.seeds, dict):
-        if lacking := {"none", "others"} - study.seeds.keys():
-            yield f"seeds: found no key {lacking.pop()}; expected a list, or both none and others"
-        given |= {f"seeds.{key}": values for key, values in study.seeds.items()}
-    else:
-        given["seeds"] = study.seeds
-    for key, values in given.items():
-        if not values:
-            yield f"{key}: found an empty list; expected at least one seed"
-        if len(set(values)) != len(values):
-            yield f"{key}: {values} names something twice; expected each once"
-
-
 def _mixtures(study) -> Iterator[str]:
     for name, mixture in study.mixtures.items():
         if name in study.tasks or name == NONE:
@@ -91,8 +64,9 @@ def _mixtures(study) -> Iterator[str]:
         for task in mixture.tasks:
             if study.tasks[task].format == "retrieval":
                 yield f"mixtures.{name}: '{task}' is a retrieval task; expected another format"
-        for text, _, language in mixture.texts(study.tasks):
-            if language not in (known := study.tasks[text].languages):
+        if mixture.mlm and mixture.mlm.task:
+            known = study.tasks[mixture.mlm.task].languages
+            for language in {*mixture.mlm.languages} - {*known}:
                 yield f"mixtures.{name}.mlm.languages: {unknown('language', language, known)}"
 
 
@@ -109,15 +83,22 @@ def _sweep(study) -> Iterator[str]:
         yield f"sweep.seeds: found {min(both)}, expected seeds that the study does not use"
 
 
-def _frozen_layers(study) -> Iterator[str]:
-    for (name, size), (phase, task) in product(study.sizes.items(), study.trainings()):
-        found = study.hyperparameters(phase, name, task).frozen_layers
-        if size.layers and found > size.layers:  # of a whole encoder phase 1 knows
-            wrong = f"found {found} for size {name}, expected at most its {size.layers} layers"
+def _hyperparameters(study) -> Iterator[str]:
+    """Asking for them checks them; those of a mixture's parts say where texts are cut."""
+    trainings = study.trainings(untrained=True)
+    names = [name for phase, name in trainings if phase == "intermediate"]
+    parts = [("intermediate", task) for name in names for task in study.components(name)]
+    for (name, size), (phase, task) in product(study.sizes.items(), [*trainings, *parts]):
+        frozen = study.hyperparameters(phase, name, task).frozen_layers
+        if size.layers and frozen > size.layers:  # of a whole encoder phase 1 knows
+            wrong = f"found {frozen} for size {name}, expected at most its {size.layers} layers"
             yield f"frozen_layers ({phase}, {task}): {wrong}"
 
 
 def _targets(study) -> Iterator[str]:
+    names = [target.task for target in study.targets]
+    if len({*names}) != len(names):
+        yield f"targets: {names} names something twice; expected each once"
     for target in study.targets:
         entry = study.tasks[target.task]
         for language in target.languages:

@@ -1,32 +1,18 @@
 """A study: one params file, validated once. It lists the runs and knows where every output lies."""
 
 import os
-from collections.abc import Iterable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from IPython import get_ipython
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from helpers.study import catalogue, rules, sweeps
+from helpers.study import catalogue, params, rules, sweeps
 from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
-from helpers.study.condition import Condition, Stage
+from helpers.study.condition import Condition, Stage, digests
 from helpers.study.files import project, read_json, write_json
-from helpers.study.params import (
-    Hyperparameters,
-    Mixture,
-    Needs,
-    Notebook,
-    Override,
-    Phase,
-    Run,
-    Seeds,
-    Size,
-    Sweep,
-    Target,
-    Values,
-)
+from helpers.study.params import Hyperparameters, Phase, Run
 
 LAYOUT = "0.3"
 """Version of the layout of the outputs; results of another one are refused."""
@@ -41,15 +27,15 @@ class Study(Strict):
     description: str
     catalogue: str = "tasks.yaml"
     data_dir: str | None = None
-    sizes: Annotated[dict[Name, Size], Field(min_length=1)]
-    intermediate: Annotated[list[Name], Field(min_length=1)]
-    mixtures: dict[Name, Mixture] = {}
+    sizes: Annotated[dict[Name, params.Size], Field(min_length=1)]
+    intermediate: Annotated[list[Name], Field(min_length=1), params.once]
+    mixtures: dict[Name, params.Mixture] = {}
     variants: dict[Name, Name] = {}
-    targets: Annotated[list[Target], Field(min_length=1)]
-    seeds: Seeds | dict[Literal["none", "others"], Seeds]
-    phases: dict[Phase, Values]
-    overrides: list[Override] = []
-    sweep: Annotated[Sweep, Field(default=None)]
+    targets: Annotated[list[params.Target], Field(min_length=1)]
+    seeds: params.Seeds
+    phases: dict[Phase, params.Values]
+    overrides: list[params.Override] = []
+    sweep: Annotated[params.Sweep, Field(default=None)]
     trim: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     margin: PositiveFloat = 1.0
@@ -59,7 +45,7 @@ class Study(Strict):
     retry_collapsed: bool = False
     keep_models: bool = False
     checkpoint_minutes: NonNegativeFloat = 15.0
-    cluster: dict[Notebook, Needs] = {}
+    cluster: dict[params.Notebook, params.Needs] = {}
     path: Path
     outputs: Path
     tasks: dict[Name, Task]
@@ -69,12 +55,8 @@ class Study(Strict):
         """Read and check a study file and the catalogue that it names.
 
         The project's folder becomes the working folder: paths in params are relative to it, but
-        JupyterLab runs a notebook in the notebook's folder.
-
-        Raises
-        ------
-        StudyError
-            One line: the file, the key, what was found and what was expected.
+        JupyterLab runs a notebook in the notebook's folder. Whatever is wrong is a
+        :class:`StudyError` of one line: the file, the key, what was found and what was expected.
         """
         if isinstance(path, Study):  # a notebook's cell that is run again
             return path
@@ -114,7 +96,7 @@ class Study(Strict):
         folder = self.data_dir or os.environ.get("DATA_DIR")
         return Path(folder).expanduser() if folder else None
 
-    def target(self, name: str) -> Target:
+    def target(self, name: str) -> params.Target:
         """The study's use of the target task ``name``."""
         targets = {target.task: target for target in self.targets}
         if name not in targets:
@@ -165,9 +147,7 @@ class Study(Strict):
 
     def seeds_of(self, intermediate: str) -> list[int]:
         """The seeds of the runs after an intermediate task; the baseline may have more of them."""
-        if isinstance(self.seeds, list):
-            return self.seeds
-        return self.seeds["none" if intermediate == NONE else "others"]
+        return self.seeds.none if intermediate == NONE else self.seeds.others
 
     def trainings(self, untrained: bool = False) -> list[tuple[Phase, str]]:
         """Phase and task of every training of a size; with ``untrained`` every target."""
@@ -178,112 +158,77 @@ class Study(Strict):
 
     def needed(self) -> list[tuple[str, str, str]]:
         """Every (task, split, language) that the study reads, each once."""
-        trained = {name for i in self.intermediate if i != NONE for name in self.components(i)}
-        trained |= {name for target in self.targets for name in self.train_on(target.task)}
-        cells = [cell for name in sorted(trained) for cell in self._trained_cells(name)]
-        for mixture in (self.mixtures[i] for i in self.intermediate if i in self.mixtures):
-            cells += mixture.texts(self.tasks)
-        for target in self.targets:
-            cells += self._evaluated_cells(target.task)
-        return list(dict.fromkeys(cells))
+        cells = []
+        for condition in self.conditions(next(iter(self.sizes))):  # all sizes read the same
+            cells += condition.trained_cells + condition.evaluated_cells
+        return list(dict.fromkeys((task.name, split, language) for task, split, language in cells))
 
-    def _trained_cells(self, name: str) -> list[tuple[str, str, str]]:
-        task = self.tasks[name]
-        cells = [*product([name], ["train"], task.trained_in)]
-        return [*cells, *product([name], ["validation"], task.selected_in)]
-
-    def _evaluated_cells(self, name: str) -> list[tuple[str, str, str]]:
-        task = self.tasks[name]
-        splits = [split for split in (task.threshold, task.evaluate) if split]
-        cells = [(name, split, code) for code in self.languages(name) for split in splits]
-        for pool in (self.tasks[other] for other in task.candidates):
-            cells += product([pool.name], [pool.evaluate], pool.languages)
-        return cells
-
-    def needs(self, phase: Notebook) -> Needs:
+    def needs(self, phase: params.Notebook) -> params.Needs:
         """What a notebook of ``phase`` asks of a cluster. By default phase 1 needs no GPU."""
-        return self.cluster.get(phase) or Needs(gpus=int(phase != "encoder"))
+        return self.cluster.get(phase) or params.Needs(gpus=int(phase != "encoder"))
+
+    def conditions(self, *sizes: str) -> list[Condition]:
+        """Every condition of phases 2 and 3, of these sizes or of all."""
+        sizes = sizes or tuple(self.sizes)
+        before = [self.condition(s, i) for s in sizes for i in self.intermediate if i != NONE]
+        names = product(sizes, self.intermediate, [target.task for target in self.targets])
+        return before + [self.condition(*triple) for triple in names]
 
     def condition(
         self, size: str, intermediate: str = NONE, target: str | None = None, join: bool = True
     ) -> Condition:
         """What the notebook of phase 2 (no ``target``) or 3 trains.
 
-        Parameters
-        ----------
-        join
-            Whether its results take their place among the batch's. If not, they go to the folder
-            ``interactive``. They start from an encoder there, or else from the batch's.
-
-        Raises
-        ------
-        StudyError
-            The study has no such size, task or target, or its data has not been read.
+        With ``join`` its results take their place among the batch's. If not, they go to the folder
+        ``interactive``, and start from an encoder there, or else from the batch's. An unknown size,
+        task or target is a :class:`StudyError`.
         """
         size = str(size)  # papermill reads the name 12 as a number
-        targets = [entry.task for entry in self.targets]
-        known = {"size": self.sizes, "intermediate task": self.intermediate, "target": targets}
-        chosen = (size, intermediate, targets[0] if target is None else target)
-        for (kind, names), name in zip(known.items(), chosen, strict=True):
-            if name not in names:
-                raise StudyError(f"{self.path}: {unknown(kind, name, names)}")
+        if intermediate not in self.intermediate:
+            wrong = unknown("intermediate task", intermediate, self.intermediate)
+            raise StudyError(f"{self.path}: {wrong}")
         if target is None and intermediate == NONE:
             raise StudyError(f"{self.path}: 'none' is no training; expected an intermediate task")
-        before = None
-        if target is not None and intermediate != NONE:
-            before = self._made(self.condition(size, intermediate), join)
-        names = [size, intermediate, *([target] if target else [])]
+        home = self.encoder_folder(size)
+        root = self.folder if join else self.folder / BY_HAND
         phase: Phase = "target" if target else "intermediate"
-        return self._condition(
-            phase, size, intermediate, target, join, seeds=self.seeds_of(intermediate),
-            before=before, folder=self._root(join).joinpath(*names),
-        )  # fmt: skip
-
-    def trial(self, size: str, target: str, rate: float, join: bool = True) -> Condition:
-        """A training of the sweep: a target from the pretrained encoder, with this rate."""
-        condition = self._condition(
-            "target", size, NONE, target, join, seeds=self.sweep.seeds, before=None,
-            folder=self._root(join) / size / "sweep" / f"{rate:g}" / target,
-        )  # fmt: skip
-        values = condition.hyperparameters.model_copy(update={"learning_rate": rate})
-        settings = self._settings(size, NONE, target, values) | {"languages": []}
-        changes: dict[str, Any] = {"hyperparameters": values, "settings": settings}
-        changes |= {"evaluated": None, "languages": [], "keep_models": False}
-        return Condition(**{**vars(condition), **changes, "retry_collapsed": False})
-
-    def _condition(
-        self,
-        phase: Phase,
-        size: str,
-        intermediate: str,
-        target: str | None,
-        join: bool,
-        **places: Any,
-    ) -> Condition:
-        name = target or intermediate
-        values = self.hyperparameters(phase, size, name)
-        used = self.train_on(target) if target else [intermediate]
+        before = None
+        if target and intermediate != NONE:
+            before = self.condition(size, intermediate)
+        if not join:
+            by_hand = self.encoder_folder(size, join)
+            if read_json(by_hand / "run.json").get("settings") == self.encoder_settings(size):
+                home = by_hand
+            if before:
+                own = replace(before, folder=root / size / intermediate)
+                if any(own.is_finished(own.seed_folder(seed)) for seed in own.seeds):
+                    before = own
+        values = self.hyperparameters(phase, size, target or intermediate)
+        tasks = self.train_on(target) if target else [intermediate]
+        pools = self.tasks[target].candidates if target else []
         return Condition(
             study=str(self.path),
             size=size,
             encoder=self.sizes[size],
+            trim=self.trim,
             intermediate=intermediate,
             target=target,
+            seeds=self.seeds_of(intermediate),
             hyperparameters=values,
-            stages=[self._stage(size, task, values) for task in used],
+            stages=[self._stage(size, task, values) for task in tasks],
             evaluated=self.labelled(target) if target else None,
             languages=self.languages(target) if target else [],
-            candidates=[self.tasks[pool] for pool in self.tasks[name].candidates] if target else [],
+            candidates=[self.tasks[pool] for pool in pools],
             trained_in=self.trained_in(target) if target else [],
-            settings=self._settings(size, intermediate, target, values),
-            home=self._home(size, join),
+            folder=root / size / intermediate / (target or ""),
+            home=home,
+            before=before,
             data=self.data,
             data_dir=self.files_folder,
             precision=self.precision,
             checkpoint_minutes=self.checkpoint_minutes,
             retry_collapsed=self.retry_collapsed,
             keep_models=self.keep_models,
-            **places,
         )
 
     def _stage(self, size: str, name: str, values: Hyperparameters) -> Stage:
@@ -302,24 +247,6 @@ class Study(Strict):
             return task
         return task.model_copy(update={"labels": read_json(self.data / name / "labels.json") or []})
 
-    def _root(self, join: bool) -> Path:
-        return self.folder if join else self.folder / BY_HAND
-
-    def _home(self, size: str, join: bool) -> Path:
-        """The size's pretrained encoder: one made by hand, if it may be used, or the batch's."""
-        by_hand = self.encoder_folder(size, join)
-        if read_json(by_hand / "run.json").get("settings") == self.encoder_settings(size):
-            return by_hand
-        return self.encoder_folder(size)
-
-    def _made(self, condition: Condition, join: bool) -> Condition:
-        """A condition with the folder that its results are read from."""
-        folder = self._root(join) / condition.size / condition.intermediate
-        by_hand = Condition(**{**vars(condition), "folder": folder})
-        if any(by_hand.is_finished(by_hand.seed_folder(seed)) for seed in by_hand.seeds):
-            return by_hand
-        return condition
-
     def encoder_folder(self, size: str, join: bool = True) -> Path:
         """The pretrained encoder of a size, as phase 1 prepared it.
 
@@ -327,90 +254,25 @@ class Study(Strict):
         """
         if size not in self.sizes:
             raise StudyError(f"{self.path}: {unknown('size', size, self.sizes)}")
-        return self._root(join) / size / "encoder"
-
-    def conditions(self) -> list[Condition]:
-        """Every condition of phases 2 and 3."""
-        before = [self.condition(s, i) for s in self.sizes for i in self.intermediate if i != NONE]
-        names = product(self.sizes, self.intermediate, [target.task for target in self.targets])
-        return before + [self.condition(*triple) for triple in names]
+        return (self.folder if join else self.folder / BY_HAND) / size / "encoder"
 
     def encoder_settings(self, size: str) -> dict:
         """What the encoder of phase 1 depends on; the study's texts decide its vocabulary."""
-        encoder = self.sizes[size].model_dump(mode="json", exclude={"title"})
-        used = [
-            self.hyperparameters(phase, size, task)
-            for phase, task in self.trainings(untrained=True)
-        ]
-        frozen = min(values.frozen_layers for values in used)
-        texts = self.digests(self.needed())
-        return {"encoder": encoder, "trim": self.trim, "frozen_layers": frozen, "texts": texts}
-
-    def _settings(
-        self, size: str, intermediate: str, target: str | None, values: Hyperparameters
-    ) -> dict:
-        """All that a result depends on, as plain data. A result is kept while this is the same."""
-        other = {"title", "tuning", "lora", "gradient_checkpointing"}
-        encoder = self.sizes[size].model_dump(mode="json", exclude=other)
-        settings: dict[str, Any] = {"encoder": encoder, "trim": self.trim}
-        if self.precision != "auto":  # what auto has measured is kept with the study
-            settings["precision"] = self.precision
-        if intermediate != NONE:
-            before = self.hyperparameters("intermediate", size, intermediate)
-            settings["intermediate"] = self._trained(size, [intermediate], before)
-        if target is not None:
-            settings["target"] = self._trained(size, self.train_on(target), values)
-            settings["evaluated"] = self._scored(target)
-            settings["examples"] = self.digests(self._evaluated_cells(target))
-            settings["languages"] = self.languages(target)
-        return settings
-
-    def _trained(self, size: str, names: list[str], values: Hyperparameters) -> dict:
-        tasks = [task for name in names for task in self.components(name)]
-        cells = [cell for task in tasks for cell in self._trained_cells(task)]
-        trained: dict[str, Any] = {
-            "hyperparameters": values.model_dump(mode="json"),
-            "on": {task: self._scored(task) for task in tasks},
+        used = [self.hyperparameters(phase, size, task) for phase, task in self.trainings(True)]
+        cells = [(self.tasks[name], split, code) for name, split, code in self.needed()]
+        return {
+            "encoder": self.sizes[size].model_dump(mode="json", exclude={"title"}),
+            "trim": self.trim,
+            "frozen_layers": min(values.frozen_layers for values in used),
+            "texts": digests(self.path, self.data, cells),
         }
-        for name in names:
-            if mixture := self.mixtures.get(name):
-                trained["mixture"] = mixture.model_dump(mode="json", exclude_defaults=True)
-                trained["max_lengths"] = self._stage(size, name, values).max_lengths
-                cells += mixture.texts(self.tasks)
-                texts = mixture.mlm.files if mixture.mlm else []
-                read = read_json(self.data / "summary.json").get("texts", {})
-                trained["files"] = {file: read[file]["digest"] for file in texts}
-        if self.sizes[size].tuning == "lora":
-            trained["lora"] = self.sizes[size].lora.model_dump(mode="json")
-        return trained | {"examples": self.digests(cells)}
-
-    def _scored(self, name: str) -> dict:
-        """What of a catalogue entry matters beside its examples."""
-        keys = {"format", "labels", "unseen_label", "unanswerable", "answers", "pooling"}
-        keys |= {"threshold", "candidates", "layer", "evaluate", "parallel", "group", "metric"}
-        return self.tasks[name].model_dump(mode="json", include=keys, exclude_defaults=True)
-
-    def digests(self, cells: Iterable[tuple[str, str, str]]) -> dict[str, str]:
-        """The digest of the examples of each (task, split, language), as they were read.
-
-        Raises
-        ------
-        StudyError
-            They have not been read yet.
-        """
-        known = read_json(self.data / "summary.json").get("cells", {})
-        names = ["/".join(cell) for cell in cells]
-        for name in names:
-            if name not in known:
-                wrong = f"{self.data / 'summary.json'}: no {name}; expected all examples to be read"
-                first = f"run notebook 1_encoder or `make study STUDY={self.path}` first"
-                raise StudyError(f"{wrong}: {first}")
-        return {name: known[name]["digest"] for name in names}
 
     def record(self) -> dict:
         """The study as plain data: what the comparison reads (study.json)."""
         settings = {size: self.encoder_settings(size) for size in self.sizes}
-        settings |= {_path(condition): condition.settings for condition in self.conditions()}
+        for condition in self.conditions():
+            place = condition.folder.relative_to(self.folder).as_posix()
+            settings[place] = condition.settings
         kept = {"title", "encoder", "layers"}
         return {
             "layout": LAYOUT,
@@ -428,9 +290,9 @@ class Study(Strict):
         }
 
     def _target_record(self, name: str) -> dict:
-        task, amounts = self.tasks[name], {}
-        for size in self.sizes:
-            amounts[size] = self.hyperparameters("target", size, name).train_examples
+        recipes = {size: self.hyperparameters("target", size, name) for size in self.sizes}
+        amounts = {size: recipe.train_examples for size, recipe in recipes.items()}
+        task = self.tasks[name]
         return {
             "format": task.format,
             "metric": task.metric,
@@ -442,15 +304,9 @@ class Study(Strict):
         }
 
     def check_layout(self) -> None:
-        """Refuse outputs of another layout.
-
-        Raises
-        ------
-        StudyError
-            The study's folder was made by a version with another layout.
-        """
+        """Refuse outputs of another layout with a :class:`StudyError`."""
         encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
-        is_old = any("settings" not in record for record in encoders)
+        is_old = any(record and "settings" not in record for record in encoders)
         if is_old or read_json(self.folder / "study.json").get("layout", LAYOUT) != LAYOUT:
             expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
@@ -461,13 +317,3 @@ class Study(Strict):
         path = self.folder / "study.json"
         if read_json(path) != (record := self.record()):
             write_json(path, record)
-
-
-def _path(condition: Condition) -> str:
-    names = condition.size, condition.intermediate, condition.target
-    return "/".join(name for name in names if name)
-
-
-def is_interactive() -> bool:
-    """Whether a person runs this notebook: the kernel's client would answer ``input()``."""
-    return getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False)

@@ -5,9 +5,12 @@ trained from the pretrained encoder with each rate, with seeds that the study do
 rate with the best mean score is used in all trainings of that size. No other language is read.
 """
 
+from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from helpers.study.catalogue import NONE
 from helpers.study.condition import Condition
 from helpers.study.files import read_json, write_json
 
@@ -22,9 +25,15 @@ def file(study, size: str) -> Path:
 
 def trials(study, size: str, join: bool = True) -> list[Condition]:
     """The trainings that the sweep makes for one size: a condition for each rate and target."""
-    tried = _tried(study, size)
-    pairs = product(tried["learning_rates"], tried["targets"])
-    return [study.trial(size, target, rate, join) for rate, target in pairs]
+    tried, conditions = _tried(study, size), []
+    for rate, target in product(tried["learning_rates"], tried["targets"]):
+        condition = study.condition(size, NONE, target, join)
+        folder = condition.folder.parents[1] / "sweep" / f"{rate:g}" / target
+        values = condition.hyperparameters.model_copy(update={"learning_rate": rate})
+        trial = replace(condition, folder=folder, hyperparameters=values, seeds=tried["seeds"])
+        not_evaluated = replace(trial, languages=[], candidates=[])
+        conditions.append(replace(not_evaluated, retry_collapsed=False, keep_models=False))
+    return conditions
 
 
 def _tried(study, size: str) -> dict[str, list]:
@@ -41,19 +50,15 @@ def chosen(study, size: str) -> float | None:
 
 def choose(study, size: str, conditions: list[Condition]) -> None:
     """Choose the rate with the best mean score, the smallest of equals, and write sweep.json."""
-    scores: dict[float, list[float]] = {}
-    collapsed: dict[float, int] = {}
-    for condition in conditions:
-        rate = condition.hyperparameters.learning_rate or 0.0
-        for seed in condition.seeds:
-            selection = read_json(condition.seed_folder(seed) / "scores.json")["selection"]
-            scores.setdefault(rate, []).append(selection["score"])
-            collapsed[rate] = collapsed.get(rate, 0) + selection["collapsed"]
-    rows = [
-        {"learning_rate": rate, SCORE: sum(scores[rate]) / len(scores[rate]),
-         "collapsed": collapsed[rate]}
-        for rate in sorted(scores)
-    ]  # fmt: skip
+    selections = defaultdict(list)
+    for condition, seed in ((one, seed) for one in conditions for seed in one.seeds):
+        scores = read_json(condition.seed_folder(seed) / "scores.json")
+        selections[condition.hyperparameters.learning_rate].append(scores["selection"])
+    rows = []
+    for rate, tried in sorted(selections.items()):
+        mean = sum(selection["score"] for selection in tried) / len(tried)
+        collapsed = sum(selection["collapsed"] for selection in tried)
+        rows.append({"learning_rate": rate, SCORE: mean, "collapsed": collapsed})
     best = max(rows, key=lambda row: row[SCORE])["learning_rate"]
     content = {"learning_rate": best, "tried": _tried(study, size), "scores": rows}
     write_json(file(study, size), content)

@@ -4,7 +4,7 @@ All batches of a training are planned before it begins, by a random generator of
 a training that is stopped and resumed goes on with the batch that it would have taken.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Validation:
 
 
 @dataclass
-class Batches(Sequence):
+class Batches:
     """Batches in the order that a training takes them: (component, item numbers) each."""
 
     plan: list[tuple[str, np.ndarray]]
@@ -53,7 +53,7 @@ class Batches(Sequence):
     def __len__(self):
         return len(self.plan)
 
-    def __getitem__(self, index) -> dict:
+    def __getitem__(self, index: int) -> dict:
         component, numbers = self.plan[index]
         batch = [self.items[component][number] for number in numbers]
         if component == MLM:  # the same tokens are hidden when a training resumes here
@@ -64,23 +64,16 @@ class Batches(Sequence):
 
 @dataclass
 class Examples:
-    """What one stage draws from and is scored by.
-
-    Attributes
-    ----------
-    batches
-        As many as the training has steps, times those that a step accumulates.
-    validation
-        Validation data by task; a mixture has several.
-    steps
-        Optimiser steps.
-    """
+    """What one stage draws from and is scored by."""
 
     stage: Stage
     batches: Batches
+    """As many as the training has steps, times those that a step accumulates."""
     validation: dict[str, Validation]
+    """By task; a mixture has several."""
     pad: int
     steps: int
+    """Optimiser steps."""
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -108,10 +101,7 @@ class Examples:
 def english(condition: Condition, tokenizer: PreTrainedTokenizerFast, seed: int) -> list[Examples]:
     """The English examples of every stage of a condition, as a training with ``seed`` sees them.
 
-    Raises
-    ------
-    StudyError
-        A text file of a mixture is missing, or the tokenizer has no mask for it.
+    Raises StudyError where a mixture's text file is missing, or the tokenizer has no mask for it.
     """
     return [_stage(condition, stage, tokenizer, seed) for stage in condition.stages]
 
@@ -119,62 +109,52 @@ def english(condition: Condition, tokenizer: PreTrainedTokenizerFast, seed: int)
 def _stage(condition: Condition, stage: Stage, tokenizer, seed: int) -> Examples:
     """Batches of a mixture come from one task each, drawn in proportion to the tasks' sizes up to a
     cap (Phang et al. 2020: 2^17), which a temperature may flatten."""
-    values = condition.hyperparameters
-    few = values.train_examples
-    rows = {
-        name: data.sample(data.trained_on(condition.data, task, "train"), few, seed)
-        for name, task in stage.tasks.items()
-    }
-    if stage.mixture and stage.mixture.mlm:
-        rows[MLM] = [{"text": line} for line in _lines(condition, stage, tokenizer)]
+    values, mixture = condition.hyperparameters, stage.mixture
+    rows, validation = {}, {}
+    for name, task in stage.tasks.items():
+        drawn = data.trained_on(condition.data, task, "train")
+        rows[name] = data.sample(drawn, values.train_examples, seed)
+        held_out = data.trained_on(condition.data, task, "validation")
+        held_out = data.sample(held_out, values.validation_examples, 0)  # the same for every seed
+        validation[name] = Validation(task, held_out, tokenizer, stage.max_lengths[name])
+    if stage.mlm:
+        rows[MLM] = _texts(condition, stage, tokenizer)
     sizes = {component: len(some) for component, some in rows.items()}
-    shares = stage.mixture.shares(sizes) if stage.mixture else {stage.name: 1.0}
-    cap = stage.mixture.cap if stage.mixture else None
-    examples = sum(min(size, cap or size) for size in sizes.values())
-    steps = values.total_steps(examples)
+    shares = mixture.shares(sizes) if mixture else {stage.name: 1.0}
+    most = mixture.cap if mixture else sizes[stage.name]
+    steps = values.total_steps(sum(min(size, most) for size in sizes.values()))
     count = steps * values.gradient_accumulation
     generator = np.random.default_rng([seed, count])
     order = generator.choice(list(shares), size=count, p=list(shares.values()))
     items = {}
     for component, some in rows.items():
-        most = max(1, int((order == component).sum())) * values.batch_size
-        some = data.sample(some, most, seed)  # more would be tokenised and never seen
-        items[component] = _items(stage, component, some, tokenizer, values.max_length)
+        used = max(1, int((order == component).sum())) * values.batch_size
+        some = data.sample(some, used, seed)  # more would be tokenised and never seen
+        if component == MLM:
+            texts = [row["text"] for row in some]
+            cut = tokenizer(texts, truncation=True, max_length=values.max_length)["input_ids"]
+            items[MLM] = [{"input_ids": [ids], "labels": 0} for ids in cut]
+        else:
+            task, length = stage.tasks[component], stage.max_lengths[component]
+            features = formats.of(task).features(task, some, tokenizer, length)
+            items[component] = training_items(features)
     streams = {c: _stream(some, values.batch_size, generator) for c, some in items.items()}
     plan = [(str(component), next(streams[component])) for component in order]
-    validation = {}
-    for name, task in stage.tasks.items():  # the same examples for every seed
-        held_out = data.trained_on(condition.data, task, "validation")
-        held_out = data.sample(held_out, values.validation_examples, 0)
-        validation[name] = Validation(task, held_out, tokenizer, stage.max_lengths[name])
     batches = Batches(plan, items, tokenizer, seed)
     return Examples(stage, batches, validation, tokenizer.pad_token_id, steps)
 
 
-def _items(stage: Stage, component: str, rows: list, tokenizer, max_length: int) -> list[dict]:
-    if component == MLM:
-        texts = [row["text"] for row in rows]
-        cut = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
-        return [{"input_ids": [ids], "labels": 0} for ids in cut]
-    task, most = stage.tasks[component], stage.max_lengths[component]
-    return training_items(formats.of(task).features(task, rows, tokenizer, most))
-
-
-def _lines(condition: Condition, stage: Stage, tokenizer) -> list[str]:
+def _texts(condition: Condition, stage: Stage, tokenizer) -> list[dict]:
     """The plain text that a mixture models."""
     if tokenizer.mask_token_id is None:
         wrong = "the tokenizer has no mask; expected one for masked language models"
         raise StudyError(f"{condition.study}: mixtures.{stage.name}.mlm: {wrong}")
-    mixture = stage.mixture
-    assert mixture and mixture.mlm
-    lines: list[str] = []
-    if stage.text:
-        for language in mixture.mlm.languages or stage.text.languages:
-            rows = data.examples(condition.data, stage.text, "train", language)
-            lines += [row["text"] for row in rows]
-    for file in mixture.mlm.files:
-        lines += data.lines((condition.data_dir or Path()) / file)
-    return lines
+    rows: list[dict] = []
+    for cell in stage.cells:
+        rows += data.examples(condition.data, *cell) if cell[0] is stage.text else []
+    for file in stage.mlm.files if stage.mlm else []:
+        rows += [{"text": line} for line in data.lines((condition.data_dir or Path()) / file)]
+    return rows
 
 
 def _stream(items: list[dict], size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:

@@ -3,16 +3,26 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from helpers import encoders, formats
 from helpers.encoders import families, hardware
 from helpers.encoders.model import EncoderModel, EncoderWithHead, EncoderWithHeads, Head, MaskedHead
 from helpers.study import Attempt, Condition, Stage, StudyError
-from helpers.training.checkpoints import Checkpoints, Clock
+from helpers.training.checkpoints import Checkpoints
 from helpers.training.examples import MLM, Examples
-from helpers.training.trainer import train
+from helpers.training.trainer import StageTrainer
+
+UNSELECTED: dict[str, Any] = {
+    "task": None,
+    "split": None,
+    "language": None,
+    "score": None,
+    "majority": None,
+}
+UNSELECTED |= {"n": 0, "collapsed": False}
+"""The selection of what is not trained."""
+LEARNED = 0.1
 
 
 @dataclass
@@ -21,18 +31,12 @@ class Training:
 
     model: EncoderModel
     tokenizer: PreTrainedTokenizerFast
-    selection: dict
+    selection: dict = field(default_factory=dict)
     """English validation data, its scores, and whether the training collapsed."""
     log: list[dict] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     """What run.json says of it."""
-    clock: Clock = field(default_factory=Clock)
     checkpoints: Checkpoints | None = None
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether it learned next to nothing."""
-        return self.selection["collapsed"]
 
 
 def fine_tune(
@@ -48,68 +52,67 @@ def fine_tune(
     weights that score best on English validation data are the ones returned. A training that was
     stopped goes on from its checkpoint.
 
-    Raises
-    ------
-    StudyError
-        The learning rate has not been chosen yet, or the encoder has not what is asked of it.
-    Stopped
-        A signal came; a checkpoint was written.
+    Raises StudyError where no learning rate has been chosen yet, Stopped after a signal.
     """
-    values = condition.hyperparameters
+    values, settings = condition.hyperparameters, {**condition.settings, "seed": attempt.seed}
+    checkpoints = Checkpoints(attempt.folder, settings, condition.checkpoint_minutes)
     if not examples:
-        return untrained(condition, attempt, encoder, tokenizer)
+        reader = untrained(condition, encoder)
+        layer = reader.layer or len(families.layers(encoder))
+        record = {"seed": attempt.seed, "precision": reader.precision, "layer": layer}
+        return Training(reader, tokenizer, {**UNSELECTED}, [], record, checkpoints)
     if values.learning_rate is None:
         wrong = "no learning rate yet; expected the sweep to run first (notebook sweep)"
         raise StudyError(f"{condition.study}: {condition.title}: {wrong}")
-    settings = {**condition.settings, "seed": attempt.seed}
-    checkpoints = Checkpoints(attempt.folder, settings, condition.checkpoint_minutes)
     states = encoders.frozen_states(condition.home, encoder, values.frozen_layers)
-    model, log = None, list(checkpoints.log)
+    model: Any = None
     for number, part in enumerate(examples):
         set_seed(attempt.seed)
         model = build(condition, part.stage, encoder, model)
-        if checkpoints.finished(number):
+        if number < checkpoints.stage:  # a later stage's checkpoint holds what this one taught
             continue
-        model.cached_states = states
-        resumed = checkpoints.begin(number)
-        lines = train(
-            model, part, values, attempt.seed, checkpoints, str(resumed) if resumed else None
-        )
-        log += [{"task": part.stage.name, **line} for line in lines]
-        checkpoints.log = log
-    assert model is not None
-    wall, _ = checkpoints.clock.seconds()
-    last = [line["validation_score"] for line in log if "validation_score" in line][-1]
-    selection = examples[-1].selection | {"score": checkpoints.score, "last_score": last}
+        model.cached_states, resumed = states, checkpoints.begin(number)
+        trainer = StageTrainer(model, part, values, attempt.seed, checkpoints)
+        with checkpoints.signals():
+            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        if checkpoints.saved is None:
+            checkpoints.remove()  # an empty folder, which the library made
+        model.load_state_dict(checkpoints.weights, strict=False)
+        lines = log_lines(part.stage.name, trainer.state.log_history)
+        checkpoints.log = checkpoints.log + lines
+    wall, _ = checkpoints.seconds()
+    scored = [line for line in lines if "validation_score" in line]
+    best = max(scored, key=lambda line: line["validation_score"])  # the first of equals
+    score, last = best["validation_score"], scored[-1]["validation_score"]
+    selection = examples[-1].selection | {"score": score, "last_score": last}
+    selection["collapsed"] = is_collapsed((score + last) / 2, selection["majority"])
     seen = sum(len(numbers) for part in examples for _, numbers in part.batches.plan)
-    record = {"seed": attempt.seed, "precision": model.precision, "best_step": checkpoints.step}
+    record = {"seed": attempt.seed, "precision": model.precision, "best_step": best["step"]}
     record |= {"train_seconds": wall, "examples_per_second": seen / wall}
-    selection["collapsed"] = is_collapsed((checkpoints.score + last) / 2, selection["majority"])
-    return Training(model, tokenizer, selection, log, record, checkpoints.clock, checkpoints)
+    return Training(model, tokenizer, selection, checkpoints.log, record, checkpoints)
 
 
 def build(
-    condition: Condition,
-    stage: Stage,
-    encoder: PreTrainedModel,
-    before: EncoderModel | None = None,
+    condition: Condition, stage: Stage, encoder: PreTrainedModel, before: Any = None
 ) -> EncoderModel:
     """A model for a stage: that of the stage ``before`` where its outputs mean the same."""
     values, pooling = condition.hyperparameters, condition.encoder.pooling
+    shapes: dict[str, tuple[str, int]]
     shapes = {name: formats.of(task).head(task) for name, task in stage.tasks.items()}
-    if before and _same_outputs(before, stage):
-        return before
     if before is None:
         precision = hardware.precision(condition.precision, condition.data.parent)
         encoders.adapt(encoder, condition.encoder, precision)
-    config = encoder.config
+    elif not stage.mixture and before.shape == shapes[stage.name]:
+        labels = stage.tasks[stage.name].labels
+        if before.labels == labels or before.shape[1] < 3:  # of choices and spans without names
+            return before
     if stage.mixture:
-        heads: dict[str, nn.Module] = {
-            name: Head(config, *one, pooling, values.dropout) for name, one in shapes.items()
-        }
-        if stage.mixture.mlm:
+        heads: dict[str, Any] = {}
+        for name, shape in shapes.items():
+            heads[name] = Head(encoder.config, *shape, pooling, values.dropout)
+        if stage.mlm:
             heads[MLM] = MaskedHead(encoder)
-        model: EncoderModel = EncoderWithHeads(encoder, heads)
+        model: Any = EncoderWithHeads(encoder, heads)
     else:
         model = EncoderWithHead(encoder, *shapes[stage.name], pooling, values.dropout)
         model.labels = stage.tasks[stage.name].labels
@@ -118,20 +121,7 @@ def build(
     return model
 
 
-def _same_outputs(model: EncoderModel, stage: Stage) -> bool:
-    """Whether a model's head fits the next stage: choices have one output, labels go by name."""
-    task = stage.tasks.get(stage.name)
-    if task is None or model.shape != formats.of(task).head(task):
-        return False
-    return model.shape[1] < 3 or model.labels == task.labels
-
-
-def untrained(
-    condition: Condition,
-    attempt: Attempt,
-    encoder: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-) -> Training:
+def untrained(condition: Condition, encoder: PreTrainedModel) -> EncoderModel:
     """What a retrieval target is scored with: the encoder as it is, read at one layer."""
     size, task = condition.encoder, condition.evaluated
     assert task is not None
@@ -141,14 +131,17 @@ def untrained(
     encoders.adapt(encoder, size, precision, train=False)
     above = layer if layer < depth else None  # nothing follows: the model's own output
     model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, above)
-    selection = dict.fromkeys(("task", "split", "language", "score", "majority")) | {"n": 0}
-    record = {"seed": attempt.seed, "precision": precision, "layer": layer}
-    return Training(
-        model.to(hardware.device()), tokenizer, {**selection, "collapsed": False}, [], record
-    )
+    return model.to(hardware.device())
 
 
-LEARNED = 0.1
+def log_lines(task: str, history: list[dict]) -> list[dict]:
+    """Steps of a task with their loss, or score on validation data, from the library's log."""
+    lines = []
+    for line in history:
+        for key, name in (("loss", "loss"), ("eval_score", "validation_score")):
+            if key in line:
+                lines.append({"task": task, "step": line["step"], name: line[key]})
+    return lines
 
 
 def is_collapsed(score: float, majority: float) -> bool:
