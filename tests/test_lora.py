@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_encoder
+from conftest import make_encoder, write_study
+from running import run_notebook
 from torch.nn.functional import cross_entropy
 from transformers import AutoModel
 
 from helpers import encoders
 from helpers.encoders import adapters, families
 from helpers.encoders.batches import collate
-from helpers.study import Size, StudyError
+from helpers.study import Size, Study, StudyError
 
 PARTS = ("lora_A", "lora_B", "head")
 """In the names of all weights that are trained."""
@@ -151,3 +152,25 @@ def test_a_layer_that_the_encoder_lacks_is_one_line(home):
 def test_adapters_without_their_tuning_are_one_line(home):
     with pytest.raises(ValueError, match="found the key lora, expected tuning: lora"):
         size(home, tuning="full", lora={"rank": 4})
+
+
+def test_every_way_to_train_runs_through_the_notebooks(sources, tmp_path):
+    """Tuning, precision and gradient checkpointing in every combination; bf16 is emulated where the
+    processor has none."""
+    for precision in ("fp32", "bf16"):
+        encoder = {"encoder": str(sources / "encoder"), "title": "tiny", "pooling": "mean"}
+        sizes = {
+            f"{tuning}-{checkpointing}".lower(): {
+                **encoder, "tuning": tuning, "gradient_checkpointing": checkpointing,
+            }
+            for tuning in ("full", "lora") for checkpointing in (False, True)
+        }  # fmt: skip
+        changes = {"name": precision, "precision": precision, "sizes": sizes}
+        path = write_study(tmp_path / precision, sources, **changes)
+        study = Study.load(path, tmp_path / "outputs")
+        for size in sizes:
+            names = {"study": study, "size": size, "join": True}
+            run_notebook("1_encoder", **names)
+            run_notebook("2_intermediate", **names, task="choices")
+            run_notebook("3_target", **names, intermediate="choices", target="pairs")
+            assert study.condition(size, "choices", "pairs").is_complete(1)
