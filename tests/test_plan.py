@@ -1,12 +1,13 @@
 """What a study takes, said before it runs."""
 
-import re
 import shutil
+from types import SimpleNamespace
 
 import fetch
 import figures
 import plan
 import pytest
+import study as tools_study
 import torch
 import transformers
 from conftest import write_study
@@ -179,6 +180,13 @@ def test_a_gpu_is_one_of_the_table_or_this_machine():
     assert here.is_gpu == torch.cuda.is_available()
 
 
+def test_examples_that_leaked_and_were_dropped_are_not_planned(sources, tmp_path):
+    study = Study.load(write_study(tmp_path / "p", sources), tmp_path / "outputs")
+    cells = {"pairs/train/en": {"rows": 5, "dropped": 3}}
+    files.write_json(study.data / "summary.json", {"cells": cells})
+    assert plan.rows(study, "pairs") == 5
+
+
 def test_finished_trainings_say_the_rate(sources, tmp_path):
     study = Study.load(write_study(tmp_path / "p", sources), tmp_path / "outputs")
     data.prepare(study)
@@ -192,11 +200,12 @@ def test_finished_trainings_say_the_rate(sources, tmp_path):
     assert "as the finished trainings ran" not in "\n".join(plan.show(study, "T4"))
 
 
-def test_a_disk_too_small_for_what_is_missing_is_one_line(tmp_path, monkeypatch):
-    study = Study.load("params/evening.yaml", tmp_path)
+def test_a_disk_too_small_for_what_is_missing_stops_a_batch(sources, tmp_path, monkeypatch):
+    study = Study.load(write_study(tmp_path / "p", sources), tmp_path / "outputs")
     assert plan.disk(study) == ""
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 10**9))
-    assert re.search(r"evening: found 1\.0 GB of free disk, expected \d+\.\d", plan.disk(study))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(StudyError, match=r"found 0\.0 GB of free disk, expected \d+\.\d"):
+        tools_study.batch(study, None, None, [])
 
 
 @pytest.mark.parametrize(("name", "hours"), [("evening", 12), ("weekend", 48)])

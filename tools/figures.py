@@ -48,11 +48,12 @@ USABLE = 0.9
 
 
 class Machine(NamedTuple):
-    """What trains: FLOP/s that a training reaches, and GB of memory."""
+    """What trains: FLOP/s that a training reaches, GB, and what the rate is a share of."""
 
     name: str
     rate: float
     memory: float
+    share: str
     is_gpu: bool = True
 
 
@@ -64,7 +65,8 @@ def machine(name: str) -> Machine:
     if name.casefold() not in names:
         raise StudyError(f"GPU: found {name!r}, expected one of: here, {', '.join(GPUS)}")
     rate, memory = GPUS[names[name.casefold()]]
-    return Machine(names[name.casefold()], OF_PUBLISHED * rate * 1e12, memory)
+    share = f"{100 * OF_PUBLISHED:.0f} % of the published rate"
+    return Machine(names[name.casefold()], OF_PUBLISHED * rate * 1e12, memory, share)
 
 
 def this_machine() -> Machine:
@@ -77,11 +79,12 @@ def this_machine() -> Machine:
     torch.set_num_threads(os.cpu_count() or 1)
     rates = hardware.product_rates(2.0, tokens=16_384 if is_gpu else 256)  # few do not fill a GPU
     rate = OF_MEASURED * 1e9 * max(rates.values())
+    share = f"{100 * OF_MEASURED:.0f} % of matrix products"
     if is_gpu:
         memory = torch.cuda.mem_get_info()[1]
-        return Machine(torch.cuda.get_device_name(), rate, memory / 1e9)
+        return Machine(torch.cuda.get_device_name(), rate, memory / 1e9, share)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(hardware.describe()["processor"], rate, memory / 1e9, is_gpu=False)
+    return Machine(hardware.describe()["processor"], rate, memory / 1e9, share, is_gpu=False)
 
 
 def shape(size: Size) -> tuple[int, int, float] | None:

@@ -197,7 +197,7 @@ def show(study: Study, gpu: str = "") -> Iterator[str]:
     if on.is_gpu and not rate:
         whole = whole.rename(columns={"hours": "GPU-hours"})
     yield whole.to_string(formatters=dict(zip(whole, digits, strict=True)))
-    source = "as the finished trainings ran" if rate else f"assumed of {on.name}"
+    source = "as the finished trainings ran" if rate else f"{on.share} of {on.name}"
     yield f"with {on.rate / 1e12:.3g} TFLOP/s, {source}"
     yield from (f"warning: {line}" for line in warnings(study, table))
     yield f"\nmemory in GB at {on.name}, which has {on.memory:.0f}:"
