@@ -10,7 +10,6 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from comparison import contrasts, items, variance
 from comparison.contrasts import TESTED, Contrast, aligned
@@ -169,6 +168,8 @@ def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
 
     The headline is a family of its own: one number, named before the study ran.
     """
+    from scipy.stats import false_discovery_control  # here: half a second that charts do not need
+
     family = rows["quantity"] + np.where(rows["language"] == ZERO_SHOT, " averages", " languages")
     family[headline(rows)] = "headline"
     rows = rows.assign(p_corrected=np.nan, comparisons=0)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pandas as pd
-from scipy.stats import spearmanr
 
 from comparison.plan import ZERO_SHOT, ComparisonError
 
@@ -40,6 +39,8 @@ def explain_gains(effects: pd.DataFrame, languages: pd.DataFrame) -> pd.DataFram
     Columns: quantity, size, intermediate, target, analysis, figure, rho, p, n (languages). English
     is left out, and so is a correlation over fewer than five languages.
     """
+    from scipy.stats import spearmanr  # here: half a second that charts do not need
+
     rows = effects.query("quantity in ('gain', 'scale_effect')").merge(languages, on="language")
     rows = rows[~rows["language"].isin(["en", ZERO_SHOT])]
     keys, explained = ["quantity", "size", "intermediate", "target", "analysis"], []

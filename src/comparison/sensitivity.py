@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from scipy.special import logit, ndtri, stdtrit
-from statsmodels.stats.meta_analysis import combine_effects
 
 from comparison import contrasts, items, variance
 from comparison.contrasts import Contrast, aligned
@@ -117,6 +116,8 @@ def _as_a_sample(headline: Contrast, whole: Sample, samples: list[Sample], error
     Student's t. `errors` have the sampling error of each: a language's is that of its difference
     to the mean, for seeds and items are shared.
     """
+    from statsmodels.stats.meta_analysis import combine_effects  # here: it is slow to import
+
     effects = np.array([_interval(headline, sample)[0] for sample in samples])
     variances = np.array([_variance(headline, sample) for sample in errors])
     between = combine_effects(effects, np.maximum(variances, 1e-6), method_re="iterated").tau2

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import elementwise
 from scipy.special import stdtrit
 
 from comparison.contrasts import Condition
@@ -81,6 +80,8 @@ def _touching(distance: np.ndarray, *spread: np.ndarray) -> np.ndarray:
         return half_width(np.exp(log_p), *spread) - distance
 
     bracket = np.full_like(distance, np.log(_LEAST_P)), np.zeros_like(distance)
+    from scipy.optimize import elementwise  # here: a quarter of a second that charts do not need
+
     root = elementwise.find_root(beyond, bracket, args=(distance, *spread)).x
     far = half_width(_LEAST_P, *spread) <= distance
     return np.where(distance == 0, 1.0, np.where(far, _LEAST_P, np.exp(root)))
