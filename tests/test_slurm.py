@@ -70,7 +70,9 @@ class Slurm:
     def __init__(self, folder: Path):
         self.folder, self.conf, self.daemons = folder, folder / "slurm.conf", {}
         self.environment = {
-            k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SRUN_"))
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("SLURM_", "SBATCH_", "SRUN_", "HUB_MIRROR"))
         }
         # Snakemake's executor starts srun without SLURM_CONF.
         found, put = shutil.which("srun"), folder / "bin/srun"
