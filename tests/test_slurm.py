@@ -5,6 +5,7 @@ have is not touched.
 """
 
 import ctypes
+import fcntl
 import os
 import re
 import shlex
@@ -333,8 +334,19 @@ def test_jobs_end_with_their_batch_and_the_same_command_goes_on(slurm, local, fo
 
     until(lambda: states() <= {"COMPLETED", "CANCELLED", "FAILED"}, lambda: logs(folder))
     assert target in checkpoints(folder)
+    until(lambda: is_free(folder / "out/tiny/snakemake.log"), lambda: logs(folder))
     assert submit(slurm, folder).wait(PATIENCE) == 0, logs(folder)
     assert differences(local, results(folder / "out")) == []
+
+
+def is_free(log: Path) -> bool:
+    """Whether the last process of a batch has ended: its log is then no longer locked."""
+    with log.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def test_short_notebooks_share_a_job(slurm, folder):
