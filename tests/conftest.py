@@ -12,9 +12,8 @@ import yaml
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SLOW = ["lab", "batch", "interrupted", "hub_study", "charts", "types", "resampling", "report"]
-SLOW += ["lora", "scaling", "faults", "limits", "encoders", "retrieval", "families", "transfer"]
-SLOW += ["fetch", "checkpoints", "safety", "results"]
+SLOW = ["lab", "batch", "interrupted", "hub_study", "page", "charts", "types", "lora", "scaling"]
+SLOW += ["limits", "encoders", "retrieval", "families", "fetch", "checkpoints", "safety", "results"]
 """The longest test files: ``make test-fast`` leaves them out."""
 ORDER = [*SLOW, "training", "demo", "mixture", "plan"]
 """The files that begin, so that no worker is left with a long one at the end."""
