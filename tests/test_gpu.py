@@ -1,5 +1,9 @@
 """A GPU's path as far as a processor shows it (the device meta), and a GPU itself where one is."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +50,17 @@ def test_a_training_step_brings_nothing_but_its_batch_to_the_gpu(name):
     assert all(p.grad is None or p.grad.device.type == "meta" for p in model.parameters())
     with pytest.raises(RuntimeError):  # that it would be seen
         model.head(torch.ones(2, 3, 8), inputs["attention_mask"])
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "0"), ("2,3", "2"), ("", "")])
+def test_a_training_sees_one_gpu_whatever_the_machine_has(given, used):
+    """Of several the library would give each a whole batch: other steps than the study's."""
+    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    environment |= {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
+    code = "import os, helpers.training; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    command = [sys.executable, "-c", code]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == used
 
 
 def test_predictions_go_to_the_models_device_and_come_back(monkeypatch):

@@ -41,8 +41,6 @@ WHOLE, TRIMMED, PIECES = 250_002, 150_000, 3
 """Rows of XLM-R's vocabulary; of a trimmed one at most, and for each example read (assumed)."""
 STATES, BETWEEN = 50, 4
 """Bytes per token and hidden unit: all that a layer keeps for the gradients; its input alone."""
-FROZEN_STATES = 2**31
-"""Bytes that states of frozen layers may take."""
 USABLE = 0.9
 """Share of the memory that a training can use."""
 

@@ -12,6 +12,9 @@ from torch.utils.benchmark import Timer
 
 from helpers.study.files import read_json, write_json
 
+# A training uses one GPU. Of several, transformers' Trainer would give each a whole batch.
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
 TOKENS, INPUTS, OUTPUTS = 256, 768, 3072
 """The product that is timed: a feed-forward layer of XLM-R base."""
 MARGIN = 1.2
