@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 
-from helpers.study import NONE, Study
+from helpers.study import LONGER, NONE, Study
 
 study = Study.load(config["study"], config["outputs"])
 folder = study.folder.as_posix()
@@ -45,7 +45,7 @@ def encoder(wildcards):
 
 def start(wildcards):
     """What a target's training starts from."""
-    if wildcards.intermediate == NONE:
+    if wildcards.intermediate in (NONE, LONGER):
         return encoder(wildcards)
     return ancient(f"{folder}/{wildcards.size}/{wildcards.intermediate}/notebook.ipynb")
 

@@ -116,8 +116,7 @@ def write_settings(study: Study, trained: bool = True) -> None:
             is_chosen = sweeps.chosen(study, size) is not None
             plans.append((folder / "sweep", trials, study.sweep.seeds, is_chosen))
     for condition in study.conditions() if trained else []:
-        is_complete = all(condition.is_complete(seed) for seed in condition.seeds)
-        plans.append((condition.folder, condition.settings, condition.seeds, is_complete))
+        plans.append((condition.folder, condition.settings, condition.seeds, condition.is_whole()))
     for folder, settings, seeds, is_complete in plans:
         if not is_complete:
             (folder / "notebook.ipynb").unlink(missing_ok=True)

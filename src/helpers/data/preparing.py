@@ -18,6 +18,7 @@ from helpers.data.reading import Cell, examples, labelled, labels_file, path, re
 from helpers.study import ENGLISH, Study, StudyError, Task
 from helpers.study.architectures import MIRROR
 from helpers.study.files import read_json, write_json, write_whole
+from helpers.study.params import task_of
 
 Name = tuple[str, str, str]
 """Task, split and language of a cell."""
@@ -145,8 +146,9 @@ def _about(task: Task, rows: list[dict]) -> dict:
 def _texts(study: Study) -> dict[str, dict]:
     """Lines and digest of the text files that the study's mixtures model."""
     texts: dict[str, dict] = {}
+    used = {task_of(name) for name in study.intermediate}
     for mixture, about in study.mixtures.items():
-        for name in about.mlm.files if about.mlm and mixture in study.intermediate else []:
+        for name in about.mlm.files if about.mlm and mixture in used else []:
             file = Path(study.files_folder or "") / name
             try:
                 count = len(sources.lines(file))

@@ -20,7 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from helpers import data, formats
 from helpers.encoders import adapters, families, frozen, hardware
 from helpers.encoders.batches import SEGMENTS
-from helpers.encoders.trimming import trim
+from helpers.encoders.trimming import fertility, trim
 from helpers.study import Size, Study, StudyError
 from helpers.study.architectures import MIRROR, local_folder
 from helpers.study.files import read_json, write_json, write_whole
@@ -102,8 +102,10 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
     report["precision"] = hardware.precision(study.precision, study.folder)
     tables = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding)]
     total = report["parameters"]["total"]
+    report["fertility"] = _fertility(study, tokenizer)
     record = {"settings": settings, "made": report, "parameters_all": total}
     record["parameters_without_embeddings"] = total - sum(tables)
+    record["fertility"] = report["fertility"]
 
     def write(beside: Path) -> None:
         save(model, tokenizer, beside, kept)
@@ -123,6 +125,17 @@ def _texts(study: Study) -> list[str]:
         rows = data.examples(study.data, task, split, language)
         texts += [text for row in rows for text in formats.of(task).texts(row)]
     return texts
+
+
+def _fertility(study: Study, tokenizer) -> dict[str, dict[str, float]]:
+    """Mean number of tokens of a target's evaluated texts, by target and language."""
+    tokens: dict[str, dict[str, float]] = {}
+    for task in (study.labelled(target.task) for target in study.targets):
+        for code in study.languages(task.name):
+            rows = data.examples(study.data, task, task.evaluate, code)
+            texts = [text for row in rows for text in formats.of(task).texts(row)]
+            tokens.setdefault(task.name, {})[code] = fertility(tokenizer, texts)
+    return tokens
 
 
 def load(folder: str | Path, dropout: float | None = None) -> Loaded:

@@ -6,8 +6,14 @@ import numpy as np
 import pandas as pd
 
 from helpers import data, formats
+from helpers.encoders.model import embed
 from helpers.formats.retrieval import neighbours
-from helpers.study import ENGLISH, Task
+from helpers.study import ENGLISH, Condition, Task
+from helpers.training import Training
+
+PAIRS = 1000
+"""Pairs of a language that are looked at in every layer: all of Tatoeba's."""
+_COLUMNS = ["language", "layer", "centred", "accuracy"]
 
 
 def parallel_sentences(
@@ -39,12 +45,48 @@ def retrieval(vectors: dict[str, np.ndarray]) -> pd.DataFrame:
     It is the share of English sentences whose nearest sentence is the translation (the same row).
     Layer 0 are the embeddings, before the first layer.
     """
+    tables = [
+        _found(states, vectors[ENGLISH]).assign(language=code)
+        for code, states in vectors.items()
+        if code != ENGLISH
+    ]
+    both = pd.concat(tables) if tables else pd.DataFrame(columns=_COLUMNS)
+    return both.loc[~both["centred"].astype(bool), ["language", "layer", "accuracy"]]
+
+
+def by_layer(condition: Condition, trained: Training) -> pd.DataFrame:
+    """Retrieval accuracy to English of a retrieval target's pairs, at every layer.
+
+    Columns: language, layer, centred, accuracy (%), of the first ``PAIRS`` pairs of each language.
+    ``centred`` is without the mean vector of each side: where only the centred vectors keep their
+    neighbours, languages moved apart as a whole (Libovický et al. 2020, arXiv 2004.05160).
+    """
+    task, tables = condition.evaluated, [pd.DataFrame(columns=_COLUMNS)]
+    assert task is not None
+    for language in condition.languages:
+        rows = data.examples(condition.data, task, task.evaluate, language)
+        pairs = [row for row in rows if row["source"] and row["target"]][:PAIRS]
+        prefix = condition.encoder.retrieval_prefix
+        sides = [[prefix + row[side] for row in pairs] for side in ("source", "target")]
+        source, target = (
+            embed(trained.model.encoder, trained.tokenizer, texts, task.pooling) for texts in sides
+        )
+        tables.append(_found(source, target).assign(language=language))
+    return pd.concat(tables)
+
+
+def _found(source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
+    """How often a target's nearest source is its own, of unit vectors (layers, texts, hidden)."""
     rows = []
-    for language in (code for code in vectors if code != ENGLISH):
-        for layer, states in enumerate(vectors[language]):  # unit vectors: products are cosines
-            closest = neighbours(vectors[ENGLISH][layer], states, 1)[0][:, 0]
-            rows.append((language, layer, 100 * np.mean(closest == np.arange(len(states)))))
-    return pd.DataFrame(rows, columns=["language", "layer", "accuracy"])
+    for layer, sides in enumerate(zip(source, target, strict=True)):
+        moved = [side - side.mean(axis=0) for side in sides]
+        lengths = [np.maximum(np.linalg.norm(side, axis=1), 1e-12) for side in moved]
+        units = [side / length[:, None] for side, length in zip(moved, lengths, strict=True)]
+        for centred, (one, other) in ((False, sides), (True, units)):
+            closest = neighbours(other, one, 1)[0][:, 0]
+            share = 100 * float(np.mean(closest == np.arange(len(one))))
+            rows.append((None, layer, centred, share))
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def cka(one: np.ndarray, other: np.ndarray) -> float:

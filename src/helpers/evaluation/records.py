@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from helpers import encoders
 from helpers.encoders import hardware
+from helpers.evaluation.probe import by_layer
 from helpers.formats.metrics import SCORE
 from helpers.study import Attempt, Condition
 from helpers.study.condition import MODEL, REPETITION
@@ -28,11 +29,12 @@ def write(
     attempt: Attempt,
     trained: Training,
     predictions: pd.DataFrame | None = None,
+    others: dict[str, pd.DataFrame] | None = None,
 ) -> dict:
     """Write what a training leaves, scores.json last; returns the scores, in points.
 
-    Of a target that is its ``predictions``, and the model if it is kept; of an intermediate task
-    the encoder. A training of the sweep leaves its selection alone.
+    Of a target that is its ``predictions``, those of its ``others`` weights, and the model if it is
+    kept; of an intermediate task the encoder. A training of the sweep leaves its selection alone.
     """
     folder, checkpoints = attempt.folder, trained.checkpoints
     scores: dict[str, Any] = {"selection": trained.selection}
@@ -44,12 +46,14 @@ def write(
             languages[language] = {**SCORE.compute(**sums), "n": len(rows)}
             if "exact_match" in rows:
                 languages[language]["exact_match"] = 100 * rows["exact_match"].mean()
-        others = [
+        abroad = [
             row["score"] for code, row in languages.items() if code not in condition.trained_in
         ]
         scores |= {"metric": condition.evaluated.metric, "languages": languages}
-        scores["zero_shot"] = sum(others) / len(others) if others else math.nan
-        _write_predictions(condition, folder, trained, predictions)
+        scores["zero_shot"] = sum(abroad) / len(abroad) if abroad else math.nan
+        if condition.evaluated.format == "retrieval" and condition.evaluated.metric != "map_20":
+            scores["layers"] = by_layer(condition, trained).to_dict("records")
+        _write_predictions(condition, folder, trained, {"": predictions, **(others or {})})
     elif condition.target is None:
         if attempt.repeats is not None:
             scores["repeats"] = read_json(folder / "scores.json")["selection"]
@@ -64,10 +68,12 @@ def write(
 
 
 def _write_predictions(
-    condition: Condition, folder: Path, trained: Training, predictions: pd.DataFrame
+    condition: Condition, folder: Path, trained: Training, tables: dict[str, pd.DataFrame]
 ) -> None:
     shutil.rmtree(folder / REPETITION, ignore_errors=True)  # of an earlier training that collapsed
-    write_whole(folder / "predictions.parquet", partial(predictions.to_parquet, index=False))
+    for name, table in tables.items():
+        file = folder / f"predictions{'-' if name else ''}{name}.parquet"
+        write_whole(file, partial(table.to_parquet, index=False))
     (folder / MODEL).unlink(missing_ok=True)
     if condition.keeps_model:
         write_whole(folder / MODEL, partial(save_file, trained_weights(trained.model)))

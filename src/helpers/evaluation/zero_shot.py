@@ -9,6 +9,7 @@ from helpers import data, formats
 from helpers.encoders.model import predict as predict_logits
 from helpers.study import Condition, Task
 from helpers.training import Training
+from helpers.training.checkpoints import copy
 
 
 @dataclass
@@ -35,6 +36,16 @@ def items(condition: Condition, tokenizer) -> Items:
     length = condition.hyperparameters.max_length
     last = list(condition.stages[-1].tasks.values())[-1] if condition.stages else task
     return Items(task, last, examples, formats.of(task).features(task, examples, tokenizer, length))
+
+
+def predict_others(trained: Training, evaluated: Items) -> dict[str, pd.DataFrame]:
+    """Predictions with the last weights and with their average, if the study compares them."""
+    tables, best = {}, copy(trained.model)
+    for name, weights in trained.others.items():
+        trained.model.load_state_dict(weights, strict=False)
+        tables[name] = predict(trained, evaluated)
+    trained.model.load_state_dict(best, strict=False)
+    return tables
 
 
 def predict(trained: Training, evaluated: Items) -> pd.DataFrame:

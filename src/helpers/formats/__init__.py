@@ -26,10 +26,13 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from helpers.formats.labels import check_match, reorder, written
 from helpers.study import StudyError, Task
 
 __all__ = ["check_match", "key", "majority", "normalise", "of", "reorder", "score"]
+__all__ += ["shuffled"]
 
 
 def of(task: Task) -> ModuleType:
@@ -116,6 +119,36 @@ def _value(row: dict, path: str | list[str]) -> Any:
             raise ValueError(f"no column '{path}'; found {', '.join(map(str, row))}")
         value = value[name]
     return value
+
+
+def shuffled(task: Task, examples: list[dict], seed: int) -> list[dict]:
+    """The same texts with what is to be learned of them shuffled: a placebo's training examples.
+
+    Labels change places between examples, tags between all words, second texts of retrieval between
+    pairs. An answer moves to where another example's answer begins, in parts of the context.
+    """
+    order = np.random.default_rng([seed, len(examples)]).permutation(len(examples))
+    others = [examples[i] for i in order]
+    pairs = zip(examples, others, strict=True)
+    if task.format == "retrieval":
+        return [one | {"target": other["target"]} for one, other in pairs]
+    if task.format == "span_extraction":
+        return [one | {"answers": _moved(one, other)} for one, other in pairs]
+    if task.format == "tagging":
+        tags = [tag for one in examples for tag in one["labels"]]
+        mixed = iter(np.random.default_rng([seed, len(tags)]).permutation(tags).tolist())
+        return [one | {"labels": [next(mixed) for _ in one["labels"]]} for one in examples]
+    return [one | {"label": other["label"]} for one, other in pairs]
+
+
+def _moved(example: dict, other: dict) -> dict:
+    """An answer of the length of another example's, at the same part of the own context."""
+    if not other["answers"]["text"]:
+        return other["answers"]
+    context, length = example["context"], len(other["answers"]["text"][0])
+    part = other["answers"]["answer_start"][0] / len(other["context"])
+    start = min(int(part * len(context)), max(0, len(context) - length))
+    return {"text": [context[start : start + length]], "answer_start": [start]}
 
 
 def key(task: Task, example: dict) -> str:

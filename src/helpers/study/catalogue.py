@@ -173,6 +173,7 @@ class Task(Source):
     parallel: bool = True
     known_differences: dict[Literal["label", "question"], list[Language]] = {}
     translates: dict[Split, str] = {}
+    contains: list[Name] = []
     metric: Literal["accuracy", "f1", "entity_f1", "mining_f1", "map_20"] = "accuracy"
     licence: str
     citation: str
@@ -252,7 +253,7 @@ def load(path: Path) -> Catalogue:
 
 def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
     """What is wrong with the other tasks that an entry names."""
-    for key in ("train_on", "parts", "candidates"):
+    for key in ("train_on", "parts", "candidates", "contains"):
         for other in getattr(task, key):
             if other not in tasks:
                 yield f"{key}: {unknown('task', other, tasks)}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from helpers.study.catalogue import StudyError, Task, unknown
 from helpers.study.files import read_json
-from helpers.study.params import Hyperparameters, Mixture, PlainText, Size
+from helpers.study.params import CrossedSeeds, Hyperparameters, Mixture, PlainText, Size
 
 AGAIN = 1_000_000
 """What is added to a seed to repeat its collapsed training: no study has seeds as large."""
@@ -40,6 +40,8 @@ class Stage:
     mixture: Mixture | None = None
     text: Task | None = None
     """The plain text that a mixture models beside its tasks."""
+    shuffled: bool = False
+    """A placebo: the labels of its training examples are shuffled."""
 
     @property
     def cells(self) -> list[Cell]:
@@ -57,6 +59,21 @@ class Stage:
         """The text that it models beside its tasks."""
         return self.mixture.mlm if self.mixture else None
 
+    def steps(self, values: Hyperparameters, summary: dict) -> int:
+        """Optimiser steps on the examples that ``summary`` (data/summary.json) counts."""
+        counts: dict[str, int] = {}
+        for task, split, language in self.cells:
+            if split == "train":
+                rows = summary["cells"][f"{task.name}/{split}/{language}"]["rows"]
+                counts[task.name] = counts.get(task.name, 0) + rows
+        most = values.train_examples
+        drawn = {n: min(c, most or c) if n in self.tasks else c for n, c in counts.items()}
+        lines = sum(summary["texts"][file]["lines"] for file in self.mlm.files) if self.mlm else 0
+        text = lines + sum(count for name, count in drawn.items() if name not in self.tasks)
+        amounts = [*(drawn[name] for name in self.tasks), text]
+        cap = self.mixture.cap if self.mixture else max(amounts)
+        return values.total_steps(sum(min(amount, cap) for amount in amounts))
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -70,6 +87,8 @@ class Attempt:
     """Folder of the encoder that an intermediate task left; None: the pretrained one."""
     repeats: int | None = None
     """The seed of the collapsed training that this one repeats."""
+    draw: int | None = None
+    """Seed of its draw of examples, where that is not ``seed``."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,9 @@ class Condition:
     """The size's pretrained encoder."""
     before: "Condition | None"
     """The condition that this one starts from; None: the pretrained encoder."""
+    longer_by: "list[Condition]"
+    """The intermediate trainings whose mean number of steps is added to its own (``longer``)."""
+    crossed: CrossedSeeds | None
     data: Path
     """The study's examples."""
     data_dir: Path | None
@@ -108,6 +130,7 @@ class Condition:
     checkpoint_minutes: float
     retry_collapsed: bool
     keep_models: bool
+    compare_selections: bool
 
     @property
     def title(self) -> str:
@@ -156,6 +179,14 @@ class Condition:
             "languages": self.languages,
         }
 
+    def steps(self) -> list[int]:
+        """Optimiser steps of each stage; what ``longer`` adds is shared out in proportion."""
+        summary = read_json(self.data / "summary.json")
+        own = [stage.steps(self.hyperparameters, summary) for stage in self.stages]
+        more = [sum(condition.steps()) for condition in self.longer_by]
+        factor = 1 + sum(more) / len(more) / sum(own) if more else 1
+        return [round(steps * factor) for steps in own]
+
     def _trained(self) -> dict:
         """What of the settings its own training depends on."""
         tasks = [task for stage in self.stages for task in stage.tasks.values()]
@@ -172,7 +203,14 @@ class Condition:
                 settings["files"] = {file: texts[file]["digest"] for file in files}
         if self.encoder.tuning == "lora":
             settings["lora"] = self.encoder.lora.model_dump(mode="json")
-        return settings | {"examples": digests(self.study, self.data, self.trained_cells)}
+        settings["examples"] = digests(self.study, self.data, self.trained_cells)
+        if any(stage.shuffled for stage in self.stages):
+            settings["labels"] = "shuffled"
+        if self.longer_by:
+            settings["steps"] = self.steps()
+        if self.compares:
+            settings["compare_selections"] = True
+        return settings
 
     def seed_folder(self, seed: int) -> Path:
         """Where the results of a run lie."""
@@ -198,6 +236,17 @@ class Condition:
         folder = self.seed_folder(seed)
         return self.is_finished(folder) and not self._to_repeat(folder)
 
+    def is_whole(self) -> bool:
+        """Whether nothing is left to train."""
+        crossed = self.crossed_attempts().values()
+        seeds = all(self.is_complete(seed) for seed in self.seeds)
+        return seeds and all(self.is_finished(attempt.folder) for attempt in crossed)
+
+    @property
+    def compares(self) -> bool:
+        """Whether a run is also evaluated with its last weights and with their average."""
+        return self.compare_selections and bool(self.languages and self.stages)
+
     @property
     def keeps_model(self) -> bool:
         """Whether the model of a run is kept; retrieval may train none."""
@@ -221,6 +270,8 @@ class Condition:
         A training that turns out to have collapsed is followed by its repetition, if the study
         says so (``retry_collapsed``).
         """
+        crossed = self.crossed_attempts().values() if seeds is None else ()
+        yield from (one for one in crossed if again or not self.is_finished(one.folder))
         for seed in self.chosen(seeds):
             folder, start = self.seed_folder(seed), self.start(seed)
             if self.is_complete(seed) and not again:
@@ -231,6 +282,15 @@ class Condition:
             if self._to_repeat(folder):
                 repeated = folder / REPETITION if self.target else folder
                 yield Attempt(seed + AGAIN, repeated, start, repeats=seed)
+
+    def crossed_attempts(self) -> dict[tuple[int, int, int], Attempt]:
+        """The trainings whose seeds are crossed, by intermediate seed, target seed and draw."""
+        attempts, crossed = {}, self.crossed
+        for seeds in product(crossed.intermediate, crossed.target, crossed.draw) if crossed else ():
+            before, seed, draw = seeds
+            folder = self.folder / f"crossed/intermediate-{before}-target-{seed}-draw-{draw}"
+            attempts[seeds] = Attempt(seed, folder, self.start(before), draw=draw)
+        return attempts
 
     def _to_repeat(self, folder: Path) -> bool:
         """Whether a run collapsed and its repetition is still to do.

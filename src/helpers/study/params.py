@@ -22,6 +22,24 @@ def _once(names: list) -> list:
 
 
 once = pydantic.AfterValidator(_once)
+PLACEBO = "placebo-"
+"""How the name of a placebo begins; after it comes the task whose texts it has."""
+LONGER = "longer"
+"""The control that trains longer on the target, without an intermediate task."""
+
+
+def task_of(intermediate: str) -> str:
+    """The task whose texts an intermediate training has: a placebo's, or the task itself."""
+    return intermediate.removeprefix(PLACEBO)
+
+
+def _placebo(given):
+    is_placebo = isinstance(given, dict) and [*given] == ["placebo"]
+    return f"{PLACEBO}{given['placebo']}" if is_placebo else given
+
+
+Intermediate = Annotated[Name, pydantic.BeforeValidator(_placebo)]
+"""A task, a mixture, or a control: ``longer``, or ``placebo: TASK``."""
 Seed = Annotated[int, Field(ge=0, lt=1_000_000)]
 """A collapsed training is repeated under a seed beyond these."""
 
@@ -36,6 +54,25 @@ class Seeds(Strict):
     @classmethod
     def _one_list(cls, seeds):
         return {"none": seeds, "others": seeds} if isinstance(seeds, list) else seeds
+
+
+class CrossedSeeds(Strict):
+    """Seeds that are all combined: of the encoder's intermediate training, of the target's training
+    and of the draw of its examples.
+    """
+
+    intermediate: Annotated[list[Seed], Field(min_length=2), once]
+    target: Annotated[list[Seed], Field(min_length=2), once]
+    draw: Annotated[list[Seed], Field(min_length=1), once]
+
+
+class Crossed(Strict):
+    """One condition whose seeds are crossed, to tell where its noise comes from."""
+
+    size: Name
+    intermediate: Name
+    target: Name
+    seeds: CrossedSeeds
 
 
 class Run(NamedTuple):

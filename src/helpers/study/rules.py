@@ -5,11 +5,12 @@ from itertools import product
 
 from helpers.study import architectures
 from helpers.study.catalogue import NONE, StudyError, unknown
+from helpers.study.params import LONGER, PLACEBO, task_of
 
 
 def check(study) -> None:
     """Check a study as a whole; the first thing that is wrong is a :class:`StudyError`."""
-    rules = (_folder_names, _encoders, _known_names, _targets, _mixtures, _sweep)
+    rules = (_folder_names, _encoders, _known_names, _targets, _controls, _mixtures, _sweep)
     for rule in (*rules, _hyperparameters):
         for wrong in rule(study):
             raise StudyError(f"{study.path}: {wrong}")
@@ -20,6 +21,9 @@ def _folder_names(study) -> Iterator[str]:
     for name in [*study.sizes, *study.intermediate, *(t.task for t in study.targets)]:
         if name in ("data", "encoder", "sweep") or name.startswith("seed-"):
             yield f"'{name}' is the name of a folder that every study has; expected another"
+    for name in [*study.tasks, *study.mixtures]:
+        if name == LONGER or name != task_of(name):
+            yield f"'{name}' is the name of a control; expected another"
 
 
 def variants(names: dict[str, str], tasks: dict) -> Iterator[str]:
@@ -44,7 +48,7 @@ def _known_names(study) -> Iterator[str]:
     components = [name for mixture in study.mixtures.values() for name in mixture.tasks]
     targets = [name for target in study.targets for name in (target.task, *target.train_on)]
     for key, kind, names, known in (
-        ("intermediate", "task", study.intermediate, {*trainings, NONE}),
+        ("intermediate", "task", map(task_of, study.intermediate), {*trainings, NONE, LONGER}),
         ("mixtures", "task", components, labelled),
         ("mixtures.mlm.task", "text", written, texts),
         ("targets", "task", targets, labelled),
@@ -55,6 +59,28 @@ def _known_names(study) -> Iterator[str]:
         for name in names:
             if name not in known:
                 yield f"{key}: {unknown(kind, name, known)}"
+
+
+def _controls(study) -> Iterator[str]:
+    if f"{PLACEBO}{LONGER}" in study.intermediate or f"{PLACEBO}{NONE}" in study.intermediate:
+        yield "intermediate: a placebo needs a task; expected placebo: TASK"
+    if LONGER in study.intermediate and not study.intermediate_tasks:
+        yield f"intermediate: found {LONGER} and no task; expected one whose steps are added"
+    if crossed := study.crossed:
+        before = study.intermediate_tasks
+        for kind, name, known in (
+            ("size", crossed.size, study.sizes),
+            ("intermediate", crossed.intermediate, before),
+            (
+                "target",
+                crossed.target,
+                [task for phase, task in study.trainings() if phase == "target"],
+            ),
+        ):
+            if name not in known:
+                yield f"crossed.{kind}: {unknown(kind, name, known)}"
+        for seed in {*crossed.seeds.intermediate} - {*study.seeds.others}:
+            yield f"crossed.seeds.intermediate: {unknown('seed', seed, study.seeds.others)}"
 
 
 def _mixtures(study) -> Iterator[str]:

@@ -9,13 +9,15 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from helpers.study import catalogue, params, rules, sweeps
-from helpers.study.catalogue import NONE, Name, Strict, StudyError, Task, unknown, validate
+from helpers.study.catalogue import ENGLISH, NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.condition import Condition, Stage, digests
 from helpers.study.files import project, read_json, write_json
-from helpers.study.params import Hyperparameters, Phase, Run
+from helpers.study.params import LONGER, PLACEBO, Hyperparameters, Phase, Run, task_of
 
 LAYOUT = "0.3"
 """Version of the layout of the outputs; results of another one are refused."""
+CROSSED = ["size", "intermediate", "target", "intermediate_seed", "target_seed", "draw", "folder"]
+"""What study.json says of each run whose seeds are crossed."""
 BY_HAND = "interactive"
 """Folder in a study's outputs for notebooks whose results do not join the batch's."""
 
@@ -28,7 +30,7 @@ class Study(Strict):
     catalogue: str = "tasks.yaml"
     data_dir: str | None = None
     sizes: Annotated[dict[Name, params.Size], Field(min_length=1)]
-    intermediate: Annotated[list[Name], Field(min_length=1), params.once]
+    intermediate: Annotated[list[params.Intermediate], Field(min_length=1), params.once]
     mixtures: dict[Name, params.Mixture] = {}
     variants: dict[Name, Name] = {}
     targets: Annotated[list[params.Target], Field(min_length=1)]
@@ -43,6 +45,9 @@ class Study(Strict):
     on_bad_row: Literal["error", "skip"] = "error"
     on_leak: Literal["error", "drop"] = "error"
     retry_collapsed: bool = False
+    same_data_in_headline: bool = False
+    compare_selections: bool = False
+    crossed: Annotated[params.Crossed, Field(default=None)]
     keep_models: bool = False
     checkpoint_minutes: NonNegativeFloat = 15.0
     cluster: dict[params.Notebook, params.Needs] = {}
@@ -74,8 +79,8 @@ class Study(Strict):
         for name, origin in study.variants.items():
             tasks[name] = tasks[origin].model_copy(update={"name": name})
         # Masked language modelling predicts the whole vocabulary, so none of it can be trimmed.
-        mixtures = [study.mixtures[i] for i in study.intermediate if i in study.mixtures]
-        trim = study.trim and not any(mixture.mlm for mixture in mixtures)
+        used = {task_of(name) for name in study.intermediate}
+        trim = study.trim and not any(m.mlm for name, m in study.mixtures.items() if name in used)
         study = study.model_copy(update={"tasks": tasks, "trim": trim})
         rules.check(study)
         return study
@@ -118,13 +123,39 @@ class Study(Strict):
 
     def components(self, intermediate: str) -> list[str]:
         """Tasks that an intermediate training draws from: a mixture's, or the task itself."""
-        mixture = self.mixtures.get(intermediate)
-        return mixture.tasks if mixture else [intermediate]
+        mixture = self.mixtures.get(task_of(intermediate))
+        return mixture.tasks if mixture else [task_of(intermediate)]
+
+    @property
+    def intermediate_tasks(self) -> list[str]:
+        """The intermediate tasks and mixtures, without the baseline and the controls."""
+        others = (NONE, LONGER)
+        return [i for i in self.intermediate if i not in others and i == task_of(i)]
+
+    def same_data(self, target: str) -> list[str]:
+        """Intermediate tasks that train on the target's own English training data, or some of it.
+
+        What they bring is more of that data, not transfer from another task.
+        """
+        own = {source for name in self.train_on(target) for source in self._sources(name)}
+        return [
+            intermediate
+            for intermediate in self.intermediate_tasks
+            if any(own & self._sources(name) for name in self.components(intermediate))
+        ]
+
+    def _sources(self, name: str) -> set[tuple]:
+        """Where a task's training data comes from, and that of the tasks that it contains."""
+        task = self.tasks[name]
+        others = [self._sources(other) for other in (*task.parts, *task.contains)]
+        english = task.source(ENGLISH)
+        own = (english.hub, english.config, english.files, english.splits.get("train"))
+        return set().union(*others, [] if task.parts else [own])
 
     def hyperparameters(self, phase: Phase, size: str, task: str) -> Hyperparameters:
         """The phase's hyperparameters after the overrides that fit."""
         values = dict(self.phases.get(phase, {}))
-        asked = {"size": size, "phase": phase, "task": task}
+        asked = {"size": size, "phase": phase, "task": task_of(task)}
         for override in self.overrides:
             if all(getattr(override, key) in (None, value) for key, value in asked.items()):
                 if {"steps", "epochs"} & override.set.keys():  # one duration replaces the other
@@ -142,6 +173,7 @@ class Study(Strict):
         return [
             Run(size, intermediate, target, seed)
             for size, intermediate, target in product(self.sizes, self.intermediate, targets)
+            if intermediate != LONGER or self.train_on(target)
             for seed in self.seeds_of(intermediate)
         ]
 
@@ -152,7 +184,7 @@ class Study(Strict):
     def trainings(self, untrained: bool = False) -> list[tuple[Phase, str]]:
         """Phase and task of every training of a size; with ``untrained`` every target."""
         trained: list[tuple[Phase, str]] = []
-        trained += [("intermediate", name) for name in self.intermediate if name != NONE]
+        trained += [("intermediate", i) for i in self.intermediate if i not in (NONE, LONGER)]
         targets = [target.task for target in self.targets]
         return trained + [("target", name) for name in targets if untrained or self.train_on(name)]
 
@@ -170,9 +202,10 @@ class Study(Strict):
     def conditions(self, *sizes: str) -> list[Condition]:
         """Every condition of phases 2 and 3, of these sizes or of all."""
         sizes = sizes or tuple(self.sizes)
-        before = [self.condition(s, i) for s in sizes for i in self.intermediate if i != NONE]
-        names = product(sizes, self.intermediate, [target.task for target in self.targets])
-        return before + [self.condition(*triple) for triple in names]
+        taught = [task for phase, task in self.trainings() if phase == "intermediate"]
+        before = [self.condition(*pair) for pair in product(sizes, taught)]
+        triples = dict.fromkeys(run[:3] for run in self.runs() if run.size in sizes)
+        return before + [self.condition(*triple) for triple in triples]
 
     def condition(
         self, size: str, intermediate: str = NONE, target: str | None = None, join: bool = True
@@ -187,13 +220,16 @@ class Study(Strict):
         if intermediate not in (*self.intermediate, NONE):
             wrong = unknown("intermediate task", intermediate, self.intermediate)
             raise StudyError(f"{self.path}: {wrong}")
-        if target is None and intermediate == NONE:
-            raise StudyError(f"{self.path}: 'none' is no training; expected an intermediate task")
+        if target is None and intermediate in (NONE, LONGER):
+            wrong = f"'{intermediate}' is no training; expected an intermediate task"
+            raise StudyError(f"{self.path}: {wrong}")
+        if intermediate == LONGER and not self.train_on(str(target)):
+            raise StudyError(f"{self.path}: {target} is not trained; 'longer' does not apply to it")
         home = self.encoder_folder(size)
         root = self.folder if join else self.folder / BY_HAND
         phase: Phase = "target" if target else "intermediate"
         before = None
-        if target and intermediate != NONE:
+        if target and intermediate not in (NONE, LONGER):
             before = self.condition(size, intermediate)
         if not join:
             by_hand = self.encoder_folder(size, join)
@@ -206,6 +242,9 @@ class Study(Strict):
         values = self.hyperparameters(phase, size, target or intermediate)
         tasks = self.train_on(target) if target else [intermediate]
         pools = self.tasks[target].candidates if target else []
+        longer = intermediate == LONGER
+        crossed, names = self.crossed, (size, intermediate, target)
+        is_crossed = crossed and (crossed.size, crossed.intermediate, crossed.target) == names
         return Condition(
             study=str(self.path),
             size=size,
@@ -223,22 +262,27 @@ class Study(Strict):
             folder=root / size / intermediate / (target or ""),
             home=home,
             before=before,
+            longer_by=[self.condition(size, i) for i in self.intermediate_tasks if longer],
+            crossed=crossed.seeds if is_crossed and join else None,
             data=self.data,
             data_dir=self.files_folder,
             precision=self.precision,
             checkpoint_minutes=self.checkpoint_minutes,
             retry_collapsed=self.retry_collapsed,
             keep_models=self.keep_models,
+            compare_selections=self.compare_selections,
         )
 
-    def _stage(self, size: str, name: str, values: Hyperparameters) -> Stage:
-        mixture = self.mixtures.get(name)
+    def _stage(self, size: str, intermediate: str, values: Hyperparameters) -> Stage:
+        name = task_of(intermediate)
+        mixture, shuffled = self.mixtures.get(name), name != intermediate
         if mixture is None:
-            return Stage(name, {name: self.labelled(name)}, {name: values.max_length})
+            lengths = {name: values.max_length}
+            return Stage(name, {name: self.labelled(name)}, lengths, shuffled=shuffled)
         tasks = {task: self.labelled(task) for task in mixture.tasks}
         lengths = {t: self.hyperparameters("intermediate", size, t).max_length for t in tasks}
         text = self.tasks[mixture.mlm.task] if mixture.mlm and mixture.mlm.task else None
-        return Stage(name, tasks, lengths, mixture, text)
+        return Stage(name, tasks, lengths, mixture, text, shuffled)
 
     def labelled(self, name: str) -> Task:
         """A catalogue entry with its labels; ``unseen_label`` takes them from training data."""
@@ -270,9 +314,14 @@ class Study(Strict):
     def record(self) -> dict:
         """The study as plain data: what the comparison reads (study.json)."""
         settings = {size: self.encoder_settings(size) for size in self.sizes}
+        crossed = []
         for condition in self.conditions():
             place = condition.folder.relative_to(self.folder).as_posix()
             settings[place] = condition.settings
+            for seeds, attempt in condition.crossed_attempts().items():
+                folder = attempt.folder.relative_to(self.folder).as_posix()
+                run = (condition.size, condition.intermediate, condition.target, *seeds, folder)
+                crossed.append(dict(zip(CROSSED, run, strict=True)))
         kept = {"title", "encoder", "layers"}
         return {
             "layout": LAYOUT,
@@ -282,8 +331,12 @@ class Study(Strict):
             "params": str(self.path),
             "sizes": {n: s.model_dump(mode="json", include=kept) for n, s in self.sizes.items()},
             "intermediate": self.intermediate,
+            "controls": self._controls(),
+            "same_data_in_headline": self.same_data_in_headline,
+            "compare_selections": self.compare_selections,
             "targets": {target.task: self._target_record(target.task) for target in self.targets},
             "runs": [run._asdict() for run in self.runs()],
+            "crossed": crossed,
             "settings": settings,
             "recipes": sweeps.recipes(self),
             "sweep": sweeps.choices(self),
@@ -301,7 +354,13 @@ class Study(Strict):
             "variant_of": self.variants.get(name),
             "train_examples": amounts if any(amounts.values()) else None,
             "labels": task.labels,
+            "same_data": self.same_data(name),
         }
+
+    def _controls(self) -> dict[str, str | None]:
+        """Every control, and the task that a placebo belongs to."""
+        placebos = {i: task_of(i) for i in self.intermediate if i.startswith(PLACEBO)}
+        return {**placebos, **{i: None for i in self.intermediate if i == LONGER}}
 
     def check_layout(self) -> None:
         """Refuse outputs of another layout with a :class:`StudyError`."""

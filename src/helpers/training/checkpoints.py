@@ -24,7 +24,7 @@ from helpers.study.files import read_json, write_json
 
 FOLDER = ".checkpoint"
 """Beside a run's results while it is trained; gone when the run is finished."""
-_PROGRESS, _BEST = "progress.json", "best.safetensors"
+_PROGRESS, _BEST, _AVERAGE = "progress.json", "best.safetensors", "average.safetensors"
 
 
 class Stopped(KeyboardInterrupt):
@@ -40,17 +40,23 @@ def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: w.detach().contiguous() for name, w in named if w.requires_grad}
 
 
+def copy(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of the weights that are trained, in main memory."""
+    return {name: w.to("cpu", copy=True) for name, w in trained_weights(model).items()}
+
+
 class Checkpoints(TrainerCallback):
     """The best weights and the checkpoint of a fine-tuning of one or more stages.
 
     Checkpoints lie in the folder ``run``, and those of other ``settings`` are never used. One is
     saved every ``minutes`` of wall time (0: after every step). SIGINT and SIGTERM save one at the
-    end of the running step and raise :class:`Stopped`; the same signal again does not wait.
+    end of the running step and raise :class:`Stopped`; the same signal again does not wait. With
+    ``averages`` the mean of the weights at every validation is kept too.
     """
 
-    def __init__(self, run: Path, settings: dict, minutes: float):
+    def __init__(self, run: Path, settings: dict, minutes: float, averages: bool = False):
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        self.folder, self.seconds_between = run / FOLDER, 60 * minutes
+        self.folder, self.seconds_between, self.averages = run / FOLDER, 60 * minutes, averages
         self.settings = json.loads(json.dumps({**settings, "versions": versions}))
         self.saved: Path | None = None
         progress = {}
@@ -77,6 +83,9 @@ class Checkpoints(TrainerCallback):
         self.stage, self.signal, self.last_save = stage, None, time.monotonic()
         resumed = self.saved if self.saved and self.saved.parent == self.output_dir else None
         self.weights = safetensors.torch.load_file(resumed / _BEST) if resumed else {}
+        self.average: dict[str, torch.Tensor] = {}
+        if resumed and self.averages:
+            self.average = safetensors.torch.load_file(resumed / _AVERAGE)
         return resumed
 
     def on_step_end(self, args, state, control, **_):
@@ -87,9 +96,13 @@ class Checkpoints(TrainerCallback):
 
     def on_evaluate(self, args, state, control, model, **_):
         scores = [line["eval_score"] for line in state.log_history if "eval_score" in line]
+        weights = copy(model)
         if scores[-1] > max(scores[:-1], default=-1.0):  # the first of equals
-            weights = trained_weights(model).items()
-            self.weights = {name: weight.to("cpu", copy=True) for name, weight in weights}
+            self.weights = weights
+        if self.averages:
+            for name, weight in weights.items():
+                mean = self.average.get(name, weight)
+                self.average[name] = torch.lerp(mean, weight, 1 / len(scores))
         control.should_save = bool(control.should_save or self.signal)
 
     def on_save(self, args, state, control, **_):
@@ -97,6 +110,8 @@ class Checkpoints(TrainerCallback):
         path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (path / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         safetensors.torch.save_file(self.weights, path / _BEST)
+        if self.averages:
+            safetensors.torch.save_file(self.average, path / _AVERAGE)
         progress = {"settings": self.settings, "stage": self.stage, "log": self.log}
         write_json(path / _PROGRESS, progress | {"seconds": self.seconds()})
         for other in set(self.folder.glob("stage-*/checkpoint-*")) - {path}:

@@ -98,22 +98,32 @@ class Examples:
         return float(np.mean(scores))
 
 
-def english(condition: Condition, tokenizer: PreTrainedTokenizerFast, seed: int) -> list[Examples]:
+def english(
+    condition: Condition, tokenizer: PreTrainedTokenizerFast, seed: int, draw: int | None = None
+) -> list[Examples]:
     """The English examples of every stage of a condition, as a training with ``seed`` sees them.
+
+    Which ones are drawn depends on ``draw``, or without it on ``seed`` too.
 
     Raises StudyError where a mixture's text file is missing, or the tokenizer has no mask for it.
     """
-    return [_stage(condition, stage, tokenizer, seed) for stage in condition.stages]
+    draw = seed if draw is None else draw
+    pairs = zip(condition.stages, condition.steps(), strict=True)
+    return [_stage(condition, stage, steps, tokenizer, seed, draw) for stage, steps in pairs]
 
 
-def _stage(condition: Condition, stage: Stage, tokenizer, seed: int) -> Examples:
+def _stage(
+    condition: Condition, stage: Stage, steps: int, tokenizer, seed: int, draw: int
+) -> Examples:
     """Batches of a mixture come from one task each, drawn in proportion to the tasks' sizes up to a
     cap (Phang et al. 2020: 2^17), which a temperature may flatten."""
     values, mixture = condition.hyperparameters, stage.mixture
     rows, validation = {}, {}
     for name, task in stage.tasks.items():
         drawn = data.trained_on(condition.data, task, "train")
-        rows[name] = data.sample(drawn, values.train_examples, seed)
+        rows[name] = data.sample(drawn, values.train_examples, draw)
+        if stage.shuffled:
+            rows[name] = formats.shuffled(task, rows[name], seed)
         held_out = data.trained_on(condition.data, task, "validation")
         held_out = data.sample(held_out, values.validation_examples, 0)  # the same for every seed
         validation[name] = Validation(task, held_out, tokenizer, stage.max_lengths[name])
@@ -121,8 +131,6 @@ def _stage(condition: Condition, stage: Stage, tokenizer, seed: int) -> Examples
         rows[MLM] = _texts(condition, stage, tokenizer)
     sizes = {component: len(some) for component, some in rows.items()}
     shares = mixture.shares(sizes) if mixture else {stage.name: 1.0}
-    most = mixture.cap if mixture else sizes[stage.name]
-    steps = values.total_steps(sum(min(size, most) for size in sizes.values()))
     count = steps * values.gradient_accumulation
     generator = np.random.default_rng([seed, count])
     order = generator.choice(list(shares), size=count, p=list(shares.values()))

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from helpers import encoders, formats
 from helpers.encoders import families, hardware
 from helpers.encoders.model import EncoderModel, EncoderWithHead, EncoderWithHeads, Head, MaskedHead
 from helpers.study import Attempt, Condition, Stage, StudyError
-from helpers.training.checkpoints import Checkpoints
+from helpers.training.checkpoints import Checkpoints, copy
 from helpers.training.examples import MLM, Examples
 from helpers.training.trainer import StageTrainer
 
@@ -31,6 +32,8 @@ class Training:
     record: dict[str, Any] = field(default_factory=dict)
     """What run.json says of it."""
     checkpoints: Checkpoints | None = None
+    others: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    """The last weights, and the mean of those at every validation, if the study compares them."""
 
 
 def fine_tune(
@@ -49,7 +52,8 @@ def fine_tune(
     Raises StudyError where no learning rate has been chosen yet, Stopped after a signal.
     """
     values, settings = condition.hyperparameters, {**condition.settings, "seed": attempt.seed}
-    checkpoints = Checkpoints(attempt.folder, settings, condition.checkpoint_minutes)
+    compared, minutes = condition.compares, condition.checkpoint_minutes
+    checkpoints = Checkpoints(attempt.folder, settings, minutes, averages=compared)
     if not examples:
         reader = untrained(condition, encoder)
         layer = reader.layer or len(families.layers(encoder))
@@ -71,6 +75,7 @@ def fine_tune(
             trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         if checkpoints.saved is None:
             checkpoints.remove()  # an empty folder, which the library made
+        others = {"last": copy(model), "average": checkpoints.average} if compared else {}
         model.load_state_dict(checkpoints.weights, strict=False)
         lines = log_lines(part.stage.name, trainer.state.log_history)
         checkpoints.log = checkpoints.log + lines
@@ -79,11 +84,12 @@ def fine_tune(
     best = max(scored, key=lambda line: line["validation_score"])  # the first of equals
     score, last = best["validation_score"], scored[-1]["validation_score"]
     selection = examples[-1].selection | {"score": score, "last_score": last}
-    selection["collapsed"] = is_collapsed((score + last) / 2, selection["majority"])
+    learned = not is_collapsed((score + last) / 2, selection["majority"])
+    selection["collapsed"] = not (learned or examples[-1].stage.shuffled)  # which nobody can learn
     seen = sum(len(numbers) for part in examples for _, numbers in part.batches.plan)
     record = {"seed": attempt.seed, "precision": model.precision, "best_step": best["step"]}
     record |= {"train_seconds": wall, "examples_per_second": seen / wall}
-    return Training(model, tokenizer, selection, checkpoints.log, record, checkpoints)
+    return Training(model, tokenizer, selection, checkpoints.log, record, checkpoints, others)
 
 
 def build(
