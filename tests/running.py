@@ -27,7 +27,7 @@ def train_attempt(condition: Condition, attempt: Attempt) -> training.Training:
     """The encoder, the examples, the fine-tuning."""
     dropout = condition.hyperparameters.dropout
     encoder, tokenizer = encoders.start(condition.home, attempt.start, dropout)
-    examples = training.english(condition, tokenizer, attempt.seed)
+    examples = training.english(condition, tokenizer, attempt.seed, attempt.draw)
     return training.fine_tune(condition, attempt, encoder, tokenizer, examples)
 
 
@@ -40,8 +40,12 @@ def run(condition: Condition, seeds=None) -> None:
     """Train every seed that is not finished, and write what it leaves."""
     for attempt in condition.attempts(seeds):
         trained = train_attempt(condition, attempt)
-        predictions = predict(condition, trained) if condition.target else None
-        evaluation.write(condition, attempt, trained, predictions)
+        tables = {}
+        if condition.target:
+            items = evaluation.items(condition, trained.tokenizer)
+            tables["predictions"] = evaluation.predict(trained, items)
+            tables["others"] = evaluation.predict_others(trained, items)
+        evaluation.write(condition, attempt, trained, **tables)
 
 
 def run_notebook(name: str, **parameters) -> dict:

@@ -45,13 +45,12 @@ def retrieval(vectors: dict[str, np.ndarray]) -> pd.DataFrame:
     It is the share of English sentences whose nearest sentence is the translation (the same row).
     Layer 0 are the embeddings, before the first layer.
     """
-    tables = [
-        _found(states, vectors[ENGLISH]).assign(language=code)
-        for code, states in vectors.items()
-        if code != ENGLISH
-    ]
-    both = pd.concat(tables) if tables else pd.DataFrame(columns=_COLUMNS)
-    return both.loc[~both["centred"].astype(bool), ["language", "layer", "accuracy"]]
+    tables = [pd.DataFrame(columns=_COLUMNS)]
+    for language, states in vectors.items():
+        if language != ENGLISH:
+            tables.append(nearest(states, vectors[ENGLISH]).assign(language=language))
+    table = pd.concat(tables)
+    return table.loc[table["centred"].eq(False), ["language", "layer", "accuracy"]]
 
 
 def by_layer(condition: Condition, trained: Training) -> pd.DataFrame:
@@ -71,12 +70,14 @@ def by_layer(condition: Condition, trained: Training) -> pd.DataFrame:
         source, target = (
             embed(trained.model.encoder, trained.tokenizer, texts, task.pooling) for texts in sides
         )
-        tables.append(_found(source, target).assign(language=language))
+        tables.append(nearest(source, target).assign(language=language))
     return pd.concat(tables)
 
 
-def _found(source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
-    """How often a target's nearest source is its own, of unit vectors (layers, texts, hidden)."""
+def nearest(source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
+    """How often, in %, a target's nearest source is its own; vectors (layers, texts, hidden) of
+    length 1. Columns: layer, centred, accuracy.
+    """
     rows = []
     for layer, sides in enumerate(zip(source, target, strict=True)):
         moved = [side - side.mean(axis=0) for side in sides]
@@ -85,8 +86,8 @@ def _found(source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
         for centred, (one, other) in ((False, sides), (True, units)):
             closest = neighbours(other, one, 1)[0][:, 0]
             share = 100 * float(np.mean(closest == np.arange(len(one))))
-            rows.append((None, layer, centred, share))
-    return pd.DataFrame(rows, columns=_COLUMNS)
+            rows.append((layer, centred, share))
+    return pd.DataFrame(rows, columns=_COLUMNS[1:])
 
 
 def cka(one: np.ndarray, other: np.ndarray) -> float:

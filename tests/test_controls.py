@@ -1,0 +1,211 @@
+"""What a gain is held against: the same data again, a placebo, longer training, other weights."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TASKS, write_study
+from running import prepare, run
+
+from helpers import encoders, evaluation, formats, training
+from helpers.study import Study, StudyError, Task
+from helpers.study.files import read_json
+
+RECIPE = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 3}
+ASKED = ["none", "choices", {"placebo": "choices"}, "longer"]
+
+
+@pytest.fixture
+def study(sources, tmp_path):
+    """Makes a study of one size, with its encoder."""
+
+    def make(**changes) -> Study:
+        phases = {"intermediate": {**RECIPE, "steps": 4}, "target": RECIPE}
+        changes = {"intermediate": ASKED, "phases": phases, "seeds": [1, 2], **changes}
+        made = Study.load(write_study(tmp_path / "p", sources, **changes), tmp_path / "outputs")
+        prepare(made)
+        return made
+
+    return make
+
+
+def task(**changes) -> Task:
+    known = {"licence": "Apache-2.0", "citation": "the tests", "files": "x.tsv"}
+    return Task(**{"name": "t", **known, **changes})
+
+
+EXAMPLES = {
+    "sentence_pair": [{"id": str(i), "text_a": f"a{i}", "label": i % 3} for i in range(30)],
+    "multiple_choice": [{"id": str(i), "context": f"c{i}", "label": i % 2} for i in range(30)],
+    "tagging": [{"tokens": ["x"] * (i + 1), "labels": [i % 3] * (i + 1)} for i in range(9)],
+    "retrieval": [{"id": str(i), "source": f"s{i}", "target": f"t{i}"} for i in range(30)],
+    "span_extraction": [
+        {"context": "x" * (i + 5), "answers": {"text": ["x" * (i % 4 + 1)], "answer_start": [i]}}
+        for i in range(30)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_placebo_has_the_texts_and_the_labels_but_not_which_belong_together(name):
+    """Each text is there once and each label as often as before; most have changed places."""
+    examples = EXAMPLES[name]
+    metric = "f1" if name == "span_extraction" else "accuracy"
+    shuffled = formats.shuffled(task(format=name, metric=metric), examples, 1)
+    learned = {"tagging": "labels", "retrieval": "target", "span_extraction": "answers"}
+    key = learned.get(name, "label")
+    assert [{**one, key: 0} for one in examples] == [{**one, key: 0} for one in shuffled]
+    if name == "span_extraction":
+        for one in shuffled:
+            text, start = one["answers"]["text"][0], one["answers"]["answer_start"][0]
+            assert text and one["context"][start : start + len(text)] == text
+    else:
+        before, after = (np.hstack([one[key] for one in rows]) for rows in (examples, shuffled))
+        assert Counter(before.tolist()) == Counter(after.tolist())
+    assert sum(a[key] != b[key] for a, b in zip(examples, shuffled, strict=True)) > 4
+
+
+def test_a_placebo_is_selected_on_true_labels_and_never_counts_as_collapsed(study):
+    made = study()
+    real, placebo = made.condition("base", "choices"), made.condition("base", "placebo-choices")
+    tokenizer = encoders.start(placebo.home, None, 0.0)[1]
+    (one,), (other,) = (training.english(c, tokenizer, 1) for c in (real, placebo))
+    assert one.validation["choices"].rows == other.validation["choices"].rows
+    texts, labels = (
+        [[item[key] for item in part.batches.items["choices"]] for part in (one, other)]
+        for key in ("input_ids", "labels")
+    )
+    assert all(
+        np.array_equal(a, b)
+        for pair in zip(*texts, strict=True)
+        for a, b in zip(*pair, strict=True)
+    )
+    assert labels[0] != labels[1] and sorted(labels[0]) == sorted(labels[1])
+    assert placebo.settings != real.settings
+    run(placebo, [1])
+    assert read_json(placebo.seed_folder(1) / "scores.json")["selection"]["collapsed"] is False
+
+
+def test_longer_adds_the_mean_steps_of_the_intermediate_trainings_to_the_target(study):
+    override = {
+        "phase": "intermediate",
+        "task": "pairs",
+        "set": {"epochs": 2},
+    }  # 24 pairs: 12 steps
+    made = study(intermediate=[*ASKED, "pairs"], overrides=[override])
+    longer, none = (made.condition("base", name, "pairs") for name in ("longer", "none"))
+    assert none.steps() == [6]
+    assert longer.steps() == [6 + (4 + 12) // 2]  # the placebo does not count
+    assert longer.start(1) is None and longer.settings != none.settings
+    run(longer, [1])
+    log = read_json(longer.seed_folder(1) / "run.json")["log"]
+    assert max(line["step"] for line in log) == 14
+
+
+def test_longer_is_not_asked_for_where_the_target_is_not_trained(study, sources, tmp_path):
+    found = {
+        "format": "retrieval",
+        "files": "pairs/{language}.{split}.tsv",
+        "languages": ["en", "de"],
+    }
+    columns = {"id": "pair", "source": "a", "target": "b"}
+    TASKS["found"] = {**TASKS["pairs"], **found, "columns": columns, "train_on": [], "labels": []}
+    try:
+        made = study(targets=["pairs", "found"])
+    finally:
+        del TASKS["found"]
+    asked = {run[1:3] for run in made.runs()}
+    assert ("longer", "pairs") in asked and ("longer", "found") not in asked
+    assert ("placebo-choices", "found") in asked
+    with pytest.raises(StudyError, match="found is not trained; 'longer' does not apply"):
+        made.condition("base", "longer", "found")
+
+
+def test_the_catalogue_tells_which_cells_are_the_same_data_again(study):
+    made = study(
+        intermediate=["none", "choices", "pairs", "both"],
+        mixtures={"both": {"tasks": ["choices", "pairs"]}},
+    )
+    assert made.same_data("pairs") == ["pairs", "both"]
+    copied = made.tasks["choices"].model_copy(update={"contains": ["pairs"]})
+    made.tasks["choices"] = copied
+    assert made.same_data("pairs") == ["choices", "pairs", "both"]
+
+
+def test_crossed_seeds_vary_one_thing_at_a_time(study):
+    seeds = {"intermediate": [1, 2], "target": [1, 3], "draw": [1, 2]}
+    crossed = {"size": "base", "intermediate": "choices", "target": "pairs", "seeds": seeds}
+    phases = {"intermediate": RECIPE, "target": {**RECIPE, "train_examples": 12}}
+    made = study(crossed=crossed, phases=phases, intermediate=["none", "choices"])
+    run(made.condition("base", "choices"))
+    condition = made.condition("base", "choices", "pairs")
+    attempts = condition.crossed_attempts()
+    assert len(attempts) == 8 and not condition.is_whole()
+    tokenizer = encoders.start(condition.home, None, 0.0)[1]
+
+    def drawn(seed, draw):
+        (part,) = training.english(condition, tokenizer, seed, draw)
+        return sorted(tuple(map(tuple, item["input_ids"])) for item in part.batches.items["pairs"])
+
+    assert drawn(1, 1) == drawn(3, 1) != drawn(1, 2)
+    run(condition)
+    assert condition.is_whole()
+    record = made.record()["crossed"]
+    assert [(r["intermediate_seed"], r["target_seed"], r["draw"]) for r in record] == list(attempts)
+    tables = [pd.read_parquet(made.folder / r["folder"] / "predictions.parquet") for r in record]
+    assert len({json.dumps(table["probabilities"].map(list).tolist()) for table in tables}) == 8
+    own = pd.read_parquet(condition.seed_folder(1) / "predictions.parquet")
+    pd.testing.assert_frame_equal(tables[list(attempts).index((1, 1, 1))], own)
+
+
+def test_last_and_averaged_weights_are_evaluated_beside_the_best(study):
+    made = study(compare_selections=True)
+    condition = made.condition("base", "none", "pairs")
+    run(condition, [1])
+    names = ["", "-last", "-average"]
+    tables = [pd.read_parquet(condition.seed_folder(1) / f"predictions{n}.parquet") for n in names]
+    assert all(list(table["id"]) == list(tables[0]["id"]) for table in tables)
+    probabilities = [np.concatenate(table["probabilities"].to_list()) for table in tables]
+    assert not np.allclose(probabilities[1], probabilities[2])
+    plain = study()
+    run(plain.condition("base", "none", "pairs"), [2])
+    assert not (
+        plain.condition("base", "none", "pairs").seed_folder(2) / "predictions-last.parquet"
+    ).exists()
+
+
+def test_means_removed_bring_back_translations_that_a_language_moved_away_from():
+    """All vectors of a language lie in one place: nearest neighbours are its own hubs."""
+    generator = np.random.default_rng(0)
+    english = generator.normal(size=(1, 50, 8))
+    away = english + 30 * generator.normal(size=8) + 0.1 * generator.normal(size=(1, 50, 8))
+    unit = [side / np.linalg.norm(side, axis=2, keepdims=True) for side in (away, english)]
+    found = evaluation.nearest(*unit).set_index("centred")["accuracy"]
+    assert found[False] + 30 < found[True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"intermediate": ["none", {"placebo": "none"}]}, "a placebo needs a task"),
+        ({"intermediate": ["none", {"placebo": "x"}]}, "unknown task 'x'"),
+        ({"intermediate": ["none", "longer"]}, "found longer and no task"),
+        ({"mixtures": {"longer": {"tasks": ["pairs"]}}}, "'longer' is the name of a control"),
+        (
+            {
+                "crossed": {
+                    "size": "base",
+                    "intermediate": "choices",
+                    "target": "pairs",
+                    "seeds": {"intermediate": [1, 9], "target": [1, 2], "draw": [1]},
+                }
+            },
+            "crossed.seeds.intermediate: unknown seed '9'",
+        ),
+    ],
+)
+def test_a_control_that_cannot_be_is_refused(study, changes, message):
+    with pytest.raises(StudyError, match=message):
+        study(**changes)
