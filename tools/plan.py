@@ -18,6 +18,7 @@ from comparison import Plan, Target, detectable, power
 from comparison import Size as Measured
 from helpers.study import NONE, Study
 from helpers.study.files import read_json
+from helpers.study.params import task_of
 
 
 def rows(study: Study, name: str) -> int | None:
@@ -32,7 +33,7 @@ def rows(study: Study, name: str) -> int | None:
 def trained(study: Study, phase, size: str, name: str) -> tuple[int, int]:
     """Examples and tokens that one training sees: its stages one after the other."""
     values, examples, tokens = study.hyperparameters(phase, size, name), 0, 0.0
-    for stage in study.train_on(name) if phase == "target" else [name]:
+    for stage in study.train_on(name) if phase == "target" else [task_of(name)]:
         mixture, counts, texts = study.mixtures.get(stage), {}, []
         if mixture and mixture.mlm and mixture.mlm.task:
             text = study.tasks[mixture.mlm.task]
