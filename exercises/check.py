@@ -10,7 +10,7 @@ import yaml
 from torch.nn import functional
 
 from helpers import data, encoders, evaluation, formats, training
-from helpers.study import NONE, Condition, Study, StudyError
+from helpers.study import LONGER, NONE, Condition, Study, StudyError
 
 
 class Wrong(AssertionError):
@@ -241,6 +241,20 @@ def own_task(study: Study, make) -> list[dict]:
         expect(not pairs & tested, f"an item of {entry.name}'s test set is among them")
     print("Right: a task to train on.")
     return rows
+
+
+def controls(study: Study, intermediate: list, steps: int) -> Study:
+    """A small study of the middle size with the task and its two controls."""
+    size = list(study.sizes)[len(study.sizes) // 2]
+    try:
+        changes = {"intermediate": intermediate, "seeds": [1, 2]}
+        small = small_study(study, "placebo", {}, steps, size, **changes)
+    except StudyError as error:
+        raise Wrong(str(error)) from None
+    for name in (NONE, "mini_nli", "placebo-mini_nli", LONGER):
+        expect(name in small.intermediate, f"{name} is missing from {small.intermediate}")
+    print(f"Right: {', '.join(small.intermediate)}.")
+    return small
 
 
 def seeds(function) -> None:
