@@ -247,8 +247,7 @@ def controls(study: Study, intermediate: list, steps: int) -> Study:
     """A small study of the middle size with the task and its two controls."""
     size = list(study.sizes)[len(study.sizes) // 2]
     try:
-        changes = {"intermediate": intermediate, "seeds": [1, 2]}
-        small = small_study(study, "placebo", {}, steps, size, **changes)
+        small = small_study(study, "placebo", {}, steps, size, intermediate=intermediate)
     except StudyError as error:
         raise Wrong(str(error)) from None
     for name in (NONE, "mini_nli", "placebo-mini_nli", LONGER):
