@@ -107,9 +107,7 @@ class _Stand(nn.Module):
     def __init__(self, encoder: PreTrainedModel, states: torch.Tensor | None = None):
         super().__init__()
         self.states, self.more = states, family(encoder.config).outputs - 1
-        self.attention_type = getattr(
-            layers(encoder)[0], "attention_type", None
-        )  # ModernBERT reads it
+        self.attention_type = getattr(layers(encoder)[0], "attention_type", None)  # ModernBERT asks
 
     def forward(self, states: torch.Tensor, *_, **__):
         if self.states is None:
