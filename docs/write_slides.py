@@ -1,20 +1,24 @@
 """Slides of a finished study as one HTML file that needs no network.
 
 Usage: ``python docs/write_slides.py params/STUDY.yaml [OUTPUTS]``, or ``make slides``. Arrow keys
-turn the slides, ``n`` shows the speaker's notes, and a browser prints one slide a page.
+turn the slides, ``n`` shows the speaker's notes, and a browser prints one slide per page.
 """
 
 import html
 import json
 import sys
+import textwrap
 from pathlib import Path
 
+import altair as alt
+import pandas as pd
 import vl_convert
 
 import comparison
 from comparison import charts, theme
+from comparison.plan import Plan
 from helpers import data
-from helpers.study import NONE, Study, StudyError
+from helpers.study import NONE, Study, StudyError, Task
 
 PAGE = Path(__file__).with_name("slides.html")
 """The page around the slides: its style and the few lines that turn them."""
@@ -44,7 +48,7 @@ def points(*lines: str) -> str:
 
 
 def picture(chart) -> str:
-    """A chart without its caption, its letters large enough for the back of a room."""
+    """A chart without its caption, with letters that can be read from the back of a room."""
     if chart is None:
         return points("There is nothing to draw in this study.")
     spec = larger(chart.to_dict())
@@ -67,14 +71,83 @@ def larger(part):
     return {key: value if key in kept else larger(value) for key, value in part.items()} | sizes
 
 
-def example(study: Study) -> str:
-    """One test item of the first target, in English and in another language."""
-    name = study.targets[0].task
-    task, codes = study.labelled(name), study.languages(name)
-    rows = [data.examples(study.data, task, task.evaluate, code)[0] for code in codes[:2]]
-    table = data.table(rows, task).drop(columns=["id", "group", "tag"], errors="ignore")
-    table.insert(0, "language", codes[:2])
-    return table.to_html(index=False, border=0)
+def examples(study: Study, tasks: list[str]) -> str:
+    """A short example of each of the first tasks, and of the first target in two languages."""
+    shown = []
+    for name in tasks[:3]:
+        part = study.labelled(study.components(name)[0])
+        shown.append((name, *_read(_short(data.trained_on(study.data, part, "validation")), part)))
+    target = study.labelled(study.targets[0].task)
+    first, *others = study.languages(target.name)[:2]
+    item = _short(data.examples(study.data, target, target.evaluate, first))
+    shown.append((f"{target.name}, {first}", *_read(item, target)))
+    for language in others:
+        rows = data.examples(study.data, target, target.evaluate, language)
+        item = next((row for row in rows if row["id"] == item["id"]), rows[0])
+        shown.append((f"{target.name}, {language}", *_read(item, target)))
+    return pd.DataFrame(shown, columns=["task", "texts", "answer"]).to_html(index=False, border=0)
+
+
+def _short(rows: list[dict]) -> dict:
+    """The shortest of the first examples."""
+    return min(rows[:50], key=lambda row: len(str(row)))
+
+
+def _read(example: dict, task: Task) -> tuple[str, str]:
+    """The texts of an example in one line, and its answer."""
+    row = data.table([example], task).to_dict("records")[0]
+    answer = row.pop("label", row.pop("labels", ""))
+    if isinstance(found := row.pop("answers", None), dict):
+        answer = next(iter(found["text"]), "no answer")
+    texts = [
+        " ".join(value) if isinstance(value, list) else str(value)
+        for key, value in row.items()
+        if value and key not in ("id", "tag")
+    ]
+    texts = [textwrap.shorten(text, 100, placeholder=" …") for text in texts]
+    return " / ".join(texts), textwrap.shorten(str(row.get(answer, answer)), 60, placeholder=" …")
+
+
+def method(effects: pd.DataFrame, plan: Plan) -> alt.HConcatChart:
+    """Both ways from the encoder to a score, and the gain between them, each with its interval."""
+    size, task, target = list(plan.sizes)[-1], plan.tasks[0], next(iter(plan.targets))
+    boxes = [(0, 2, size, "encoder"), (1, 2, task, "intermediate task"), (2, 2, target, "target")]
+    boxes += [(0, 1, size, "encoder"), (2, 1, target, "target")]
+    frame = pd.DataFrame(boxes, columns=["x", "y", "name", "role"])
+    y = alt.Y("y:Q").axis(None).scale(domain=[-0.5, 2.5])
+    ways = alt.Chart(frame, width=600, height=330)
+    ways = ways.encode(alt.X("x:Q").axis(None).scale(domain=[-0.5, 2.5]), y)
+    line = ways.mark_line(color="#999").encode(detail="y:Q", order="x:Q")
+    box = ways.mark_rect(width=165, height=70, cornerRadius=8, fill="#E8F0F8", stroke="#0057A0")
+    name = ways.mark_text(fontSize=14, fontWeight="bold", dy=-11).encode(text="name")
+    role = ways.mark_text(fontSize=12, dy=12).encode(text="role")
+    said = pd.DataFrame([(1, 0, "the gain: upper score minus lower")], columns=["x", "y", "name"])
+    left = line + box + name + role + name.properties(data=said)
+
+    rows = effects[(effects["size"] == size) & (effects["target"] == target)]
+    rows = rows[rows["quantity"].isin(["score", "gain"]) & (rows["language"] == "zero-shot")]
+    rows = rows[rows["intermediate"].isin([NONE, task]) & (rows["analysis"] == "all runs")]
+    rows = rows.dropna(subset=["estimate", "low", "high"])
+    rows = rows.assign(y=(rows["quantity"] == "score") * (1 + (rows["intermediate"] == task)))
+    form = "{estimate:.1f} [{low:.1f}, {high:.1f}]".format_map
+    rows["text"] = [f"{row['quantity']} {form(row)}" for row in rows.to_dict("records")]
+    baseline = rows.loc[rows["y"] == 1, "estimate"].sum()
+    gains = rows["quantity"] == "gain"
+    rows.loc[gains, ["estimate", "low", "high"]] += baseline
+    ends = alt.Chart(rows, width=360, height=330).encode(
+        alt.X("estimate:Q")
+        .scale(zero=False, padding=70)
+        .axis(tickCount=5, grid=False)
+        .title("zero-shot score (points)"),
+        y,
+    )
+    interval = ends.mark_rule(strokeWidth=3, color="#0057A0").encode(x="low:Q", x2="high:Q")
+    text = ends.mark_text(fontSize=14, dy=-18).encode(text="text")
+    zero = alt.Chart(pd.DataFrame({"x": [baseline]})).mark_rule(strokeDash=[4, 3], color="#999")
+    far = alt.Chart(rows[gains].assign(x=baseline)).mark_rule(color="#999", strokeWidth=2)
+    right = zero.encode(x="x:Q") + far.encode(x="x:Q", x2="estimate:Q", y=y)
+    right += interval + ends.mark_point(filled=True, opacity=1, size=120, color="#0057A0") + text
+    return alt.hconcat(left, right, spacing=0)
 
 
 def slides(study: Study) -> list[str]:
@@ -85,53 +158,61 @@ def slides(study: Study) -> list[str]:
     effects = comparison.effects(predictions, runs, plan)
     sentence = comparison.summary_sentence(effects, runs, plan)
     means = effects[effects["language"] == "zero-shot"]
-    task, target = plan.tasks[0], next(iter(plan.targets))
     seeds = runs.groupby(["size", "intermediate", "target"]).size()
     items = predictions.groupby(["target", "language"])["id"].nunique()
     frozen = max(recipe["frozen_layers"] for recipe in plan.recipes)
     first, *_, last = [size.title for size in plan.sizes.values()]
-    way = ["pretrained encoder", f"intermediate task: {task}", f"target task: {target}"]
-    boxes = [f"<div>{html.escape(text)}</div>" for text in [*way, "test in every language"]]
+    counts = f"{len(plan.sizes)} sizes of encoder, {len(plan.tasks)} intermediate tasks"
+    targets = "1 target" if len(plan.targets) == 1 else f"{len(plan.targets)} targets"
+    tested = f"{targets}, {len(items.index.unique('language'))} languages"
     return [
-        slide("When an encoder grows, does English help it more?", points(study.description)),
+        slide("When an encoder grows, does English help it more?", points(
+            study.description, f"{counts}, {tested}",
+        ), "An encoder is a neural network that turns text into numbers."),
         slide("Why ask?", points(
-            "Labels exist in English, for most other languages they do not.",
-            "A multilingual encoder that learns a task in English can do it in others: zero-shot.",
-            "Another English task first may help. Does it still help when the encoder is larger?",
+            "Most labelled data is in English.",
+            "A multilingual encoder that learns a task in English can do it in other languages.",
+            "It may do better if it first learns another English task.",
+            "Is that still so when the encoder is larger?",
         ), "Zero-shot: the model has seen no label in the language that it is tested in."),
         slide("What is known", points(
-            "Phang et al. 2020: nine English tasks before XTREME's targets, with XLM-R large;"
-            " sentence retrieval gains much, question answering moderately.",
+            "Phang et al. 2020: nine English tasks before XTREME's targets, with XLM-R large."
+            " Sentence retrieval gains much, question answering moderately.",
             "Pruksachatkun et al. 2020: tasks that need inference help most often, in English.",
-            "One size of encoder each: how the gain changes with size was not asked.",
-        )),
-        slide("One item of the target", example(study),
-              "Ask the room for the label before you show the next slide."),
-        slide("Method", f'<div class="way">{"→".join(boxes)}</div>' + points(
+            "Both used one size of encoder. They did not ask how the gain changes with size.",
+        ), "XTREME and XTREME-R are collections of tasks in many languages."),
+        slide("One example of each task", examples(study, plan.tasks),
+              "Cover the last column and ask the room for the answers."),
+        slide("Method: two ways to one test", picture(method(effects, plan)),
+              "Above: with the intermediate task. Middle: without. Below: the gain, the score above"
+              " minus the score without. Lines are 95 % intervals; the dashed line is no gain."),
+        slide("What the numbers say", points(
             f"Gain: the score with the intermediate task minus the score without ({NONE}).",
             "Scale effect: the gain of the larger encoder minus the gain of the smaller.",
-            "Slope: the change of the gain for each doubling of the parameters.",
-        ), "Draw the same way without the second box: that is the baseline."),
-        slide("What an interval says", points(
-            f"Seeds: {seeds.min()} to {seeds.max()} trainings of each kind, with another head and"
-            " another order of examples.",
-            f"Items: {items.min()} test items or more in each language.",
-            "The 95 % interval allows for both. If it includes zero, we claim no difference.",
-        )),
+            "Slope: the scale effect for each doubling of the parameters.",
+            f"95 % interval: allows for chance in seeds ({seeds.min()} to {seeds.max()} trainings)"
+            f" and test items ({items.min()} or more per language).",
+        ), "If an interval includes zero, we claim no difference. A seed decides the head's first"
+           " weights and the order of the examples."),
         slide("Which task helps, and which size most?", "", "Let the room predict."),
         slide("Gains (points)", picture(charts.gains(effects, plan)),
-              "A red cross marks an estimate that a collapsed run enters."),
+              "If an interval includes zero, there may be no gain. A red cross marks an estimate"
+              " that a collapsed run enters."),
         slide("Does the gain grow with the encoder?", "", "Let the room predict."),
-        slide("Gain by size", picture(charts.scaling(effects, plan))),
-        slide("Where the gain comes from: the scores", picture(charts.scores(means, plan)),
-              "A gain can be large because the baseline is low."),
+        slide("Gain by size", picture(charts.scaling(effects, plan)),
+              "Bands are 95 % intervals. On a straight line, each doubling adds as many points."),
+        slide("Does the encoder that gains most also score highest?", "", "Let the room predict."),
+        slide("The scores behind the gains", picture(charts.scores(means, plan)),
+              "A gain can be large because the score without the intermediate task is low."),
         slide("Limits", points(
-            f"The encoders: {first}, to {last}.",
+            f"Encoders: from {first} to {last}.",
             f"Up to {frozen} lower layers were not trained." if frozen else "All layers trained.",
-            f"{len(plan.targets)} target(s), {len(items.index.unique('language'))} languages,"
-            f" {int(runs['collapsed'].sum())} of {len(runs)} runs collapsed (learned nothing).",
-        )),
-        slide("Conclusion", f"<p>{html.escape(sentence)}</p>"),
+            f"{tested}; {int(runs['collapsed'].sum())} of {len(runs)} runs collapsed (learned next"
+            " to nothing).",
+            "Other encoders, tasks and languages may behave differently.",
+        ), "Which of these limits would you remove first?"),
+        slide("Conclusion", f"<p>{html.escape(sentence)}</p>",
+              "The sentence was written by rules that were fixed before the study ran."),
         slide("References", "<ol>" + "".join(
             f"<li>{html.escape(title)}. arXiv {number}</li>" for title, number in LINKS.items()
         ) + "</ol>"),

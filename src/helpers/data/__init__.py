@@ -1,6 +1,6 @@
-"""In: a study. Out: the checked examples of every task, split and language that it reads, kept as
-parquet in a folder. What comes later is handed that folder and reads nothing else, so a study that
-has started needs no source and no network.
+"""In: a study. Out: a folder with the checked examples of every task, split and language, as
+parquet. Later steps read that folder only, so a study that has started needs no source and no
+network.
 """
 
 from helpers.data.preparing import prepare

@@ -1,4 +1,4 @@
-"""All that a study reads, once: every cell checked by itself and against the others, and kept."""
+"""Read all data of a study once: check every cell, alone and against the others, and keep it."""
 
 import hashlib
 import json
@@ -27,13 +27,13 @@ Name = tuple[str, str, str]
 def prepare(study: Study) -> dict:
     """Read, check and keep all that the study reads; returns and writes ``data/summary.json``.
 
-    Nothing is read again while params, catalogue and sources are as they were.
+    Data is read again only if params, catalogue or sources changed.
 
     Raises
     ------
     StudyError
-        Any source or row is bad; items that are said to be parallel are not; or something that is
-        evaluated is also trained on and not dropped (``on_leak``).
+        A source or row is bad; parallel items differ; or an evaluated item is also trained on, and
+        ``on_leak`` does not drop it.
     """
     for target in study.targets:
         for name in study.train_on(target.task)[-1:]:
@@ -42,7 +42,7 @@ def prepare(study: Study) -> dict:
     summary = read_json(file)
     if summary.get("settings") == settings and _is_current(study, summary):
         return summary
-    file.unlink(missing_ok=True)  # what it says does not hold for what is written now
+    file.unlink(missing_ok=True)  # it does not describe the new files
     texts = _texts(study)
     for name in {name for name, *_ in study.needed() if study.tasks[name].unseen_label}:
         labels = reading.read_labels(study.tasks[name], study.files_folder)
@@ -53,7 +53,7 @@ def prepare(study: Study) -> dict:
 
 
 def _cells(study: Study) -> dict[str, dict]:
-    """Read and keep every cell, and compare it with the others; what summary.json says of each."""
+    """Read, compare and keep every cell; returns the entry of each in summary.json."""
     cells: dict[str, dict] = {}
     counts: dict[Name, int] = {}
     for name in study.needed():
@@ -72,7 +72,7 @@ def _cells(study: Study) -> dict[str, dict]:
 
 
 def _settings(study: Study) -> dict:
-    """All that what is kept depends on, but for the content of the sources."""
+    """All settings that the kept data depends on, without the content of the sources."""
     cells = study.needed()
     names = {name for task, *_ in cells for name in (task, *study.tasks[task].parts)}
     prose = {"licence", "citation", "obtain"}
@@ -90,7 +90,7 @@ def _settings(study: Study) -> dict:
 
 
 def _is_current(study: Study, summary: dict) -> bool:
-    """Whether everything is kept, and no source has changed; one that is gone has not."""
+    """Whether everything is kept and no source changed; a missing source counts as unchanged."""
     if not all(path(study.data, *cell).is_file() for cell in study.needed()):
         return False
     for cell in summary["cells"].values():
@@ -109,7 +109,7 @@ def _source_digest(files: list[Path]) -> str:
 
 
 def _read(study: Study, task: Task, split: str, language: str) -> Cell:
-    """Examples as the study wants them read; a pooled task is its parts one after the other."""
+    """Examples by the study's settings; a pooled task has those of its parts, in order."""
     skip = study.on_bad_row == "skip"
     if not task.parts:
         return read(task, split, language, study.files_folder, study.check_sizes, skip)
@@ -144,7 +144,7 @@ def _about(task: Task, rows: list[dict]) -> dict:
 
 
 def _texts(study: Study) -> dict[str, dict]:
-    """Lines and digest of the text files that the study's mixtures model."""
+    """Lines and digest of the text files on which mixtures train masked language modelling."""
     texts: dict[str, dict] = {}
     used = {task_of(name) for name in study.intermediate}
     for mixture, about in study.mixtures.items():
@@ -159,7 +159,7 @@ def _texts(study: Study) -> dict[str, dict]:
 
 
 def _check_parallel(study: Study, task: Task, counts: dict[Name, int]) -> None:
-    """Check that the same id is the same item in every language; ``counts`` are sources' rows.
+    """Check that the same id is the same item in every language; ``counts``: rows of the sources.
 
     Raises
     ------
@@ -206,16 +206,16 @@ def _unlike_items(task: Task, items: dict[str, list[dict]]) -> Iterator[str]:
 
 
 def _keys(task: Task, rows: list[dict]) -> dict[str, str]:
-    """What makes each row the item that it is, and its id."""
+    """The item that each row is (`formats.key`), and its id."""
     if task.format == "tagging":  # short sentences recur between a treebank's splits
         return {}
     return {formats.key(task, row): row["id"] for row in rows}
 
 
 def _leaks(study: Study) -> dict[Name, set]:
-    """Keys of each training set that an evaluated item, or what it translates, has as well.
+    """Keys of training items that are also evaluated, or that an evaluated item translates.
 
-    Raises unless the study drops them.
+    Raises StudyError unless the study drops them.
     """
     evaluated: dict[str, dict[str, str]] = {}
     trained: dict[Name, dict[str, str]] = {}
@@ -253,7 +253,7 @@ def _leaks(study: Study) -> dict[Name, set]:
 
 
 def _drop(study: Study, name: Name, keys: set) -> dict:
-    """Keep a training set without the items of these keys; what data/summary.json says of it."""
+    """Keep a training set without these items; returns its entry in data/summary.json."""
     task = labelled(study.data, study.tasks[name[0]])
     rows = examples(study.data, task, *name[1:])
     left = [row for row in rows if formats.key(task, row) not in keys]

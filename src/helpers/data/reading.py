@@ -14,11 +14,11 @@ from helpers.study.catalogue import unknown
 from helpers.study.files import read_json
 
 UNSEEN = "<unseen>"
-"""The label of whatever the training data has not: it is never right to predict it."""
+"""Stands for all labels that the training data lacks; to predict it is never right."""
 
 
 class Cell(NamedTuple):
-    """The examples of a (task, split, language), and what is to be known of their source."""
+    """The examples of a (task, split, language), and facts about their source."""
 
     examples: list[dict]
     skipped: list[str]
@@ -26,7 +26,7 @@ class Cell(NamedTuple):
     rows: int
     """Rows of the source, good or bad."""
     files: list[Path]
-    """What was read; empty where it was the hub itself."""
+    """The files that were read; empty if the hub itself was read."""
 
 
 def path(folder: Path, task: str, split: str, language: str) -> Path:
@@ -52,7 +52,7 @@ def trained_on(folder: Path, task: Task, split: str) -> list[dict]:
 
 
 def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
-    """``count`` rows drawn without replacement, the same for a seed; all if there are no more."""
+    """``count`` rows drawn without replacement, the same for a seed; all if there are fewer."""
     if count is None or count >= len(rows):
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
@@ -60,7 +60,7 @@ def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
 
 
 def labelled(folder: Path, task: Task) -> Task:
-    """A task with its labels: of ``unseen_label``, those that its training data gave."""
+    """A task with its labels; with ``unseen_label`` they come from its training data."""
     if not task.unseen_label:
         return task
     return task.model_copy(update={"labels": read_json(_kept(labels_file(folder, task)))})

@@ -22,7 +22,7 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 characters of the default
 
 Row = dict | ValueError
-"""A row by column; one that cannot be read stands as the error that says why."""
+"""A row's values by column, or the error that says why the row cannot be read."""
 
 
 def read(
@@ -30,7 +30,7 @@ def read(
 ) -> tuple[list[Row], list[Path]]:
     """Every row of a (task, split, language), and the files that hold them.
 
-    Own files are relative to ``folder``. Where the hub itself is read there are no files.
+    Own files are relative to ``folder``. If the hub itself is read, no files are returned.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def read(
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a text file that say something.
+    """The lines of a text file that are not blank.
 
     Raises
     ------
@@ -67,12 +67,12 @@ def lines(path: Path) -> list[str]:
         There is no such file, or it is not UTF-8.
     """
     if not path.is_file():
-        raise StudyError(f"no such file {path}; expected a line of text a line")
+        raise StudyError(f"no such file {path}; expected one text per line")
     return [line.strip() for line in _lines(path) if line.strip()]
 
 
 def _beginning(where: str, rows: list[Row], column: str, begin: str) -> list[Row]:
-    """Rows whose ``column`` begins so; what cannot be read stays, to be reported."""
+    """Rows whose ``column`` begins as asked; unreadable rows stay, to be reported later."""
     kept = []
     for row in rows:
         if isinstance(row, dict) and column not in row:
@@ -101,7 +101,7 @@ def _file(where: str, path: Path, separator: str = ",") -> list[Row]:
 
 
 def _lines(path: Path) -> list[str]:
-    """A text file's lines with their ends; only those of an ordinary line break count as such."""
+    """A text file's lines with their ends; only ordinary line breaks separate lines."""
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
@@ -130,7 +130,7 @@ def _table(path: Path, separator: str = "\t") -> list[Row]:
 
 
 def _fields(lines: list[str], separator: str, quoted: bool) -> list[list[str]]:
-    """The fields of every line that is not blank; ``quoted`` as RFC 4180 says, else as written."""
+    """The fields of every line that is not blank; if ``quoted``, read by RFC 4180."""
     reader = csv.reader(lines, delimiter=separator, strict=quoted)
     if not quoted:
         reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
@@ -141,8 +141,7 @@ def _fields(lines: list[str], separator: str, quoted: bool) -> list[list[str]]:
 
 
 def _is_quoted(lines: list[str]) -> bool:
-    """Whether a spreadsheet wrote these tab-separated lines: it quotes, where a text only begins
-    with a quotation mark.
+    """Whether a spreadsheet quoted these tab-separated lines; a text may also begin with a mark.
 
     A spreadsheet quotes a field that has a quotation mark (doubled there), a tab or a line break in
     it, or it quotes all fields, the header's too.
@@ -173,7 +172,7 @@ def _row(line: str) -> Row:
 
 
 def _document(path: Path) -> list[Row]:
-    """A list of objects, alone or as ``data``; SQuAD's articles; or lines of JSON after all."""
+    """Rows of JSON: a list of objects, alone or under ``data``; SQuAD's articles; or JSON lines."""
     text = _lines(path)
     try:
         content = json.loads("".join(text))
@@ -197,7 +196,7 @@ def _document(path: Path) -> list[Row]:
 
 
 def _sentences(name: str, passages: list[dict]) -> list[Row]:
-    """Questions and candidate sentences, paragraphs behind, of SQuAD's layout with sentence breaks.
+    """Questions and candidate sentences, each with its paragraph, of SQuAD's layout with breaks.
 
     A question whose answer begins in no sentence is left out.
     """
@@ -216,7 +215,7 @@ def _sentences(name: str, passages: list[dict]) -> list[Row]:
 
 
 def _derivations(path: Path) -> list[Row]:
-    """Words and supertags as CCGbank's AUTO files hold them: a line of ids, a line of brackets."""
+    """Words and supertags of CCGbank's AUTO files: a line of ids, then a line of brackets."""
     out: list[Row] = []
     name = ""
     for line in _lines(path):
@@ -247,7 +246,7 @@ _READERS: dict[str, Callable[[Path], list[Row]]] = {
     ".parquet": _parquet,
     ".auto": _derivations,
 }
-"""What reads a file of each suffix; any may be packed (``.gz``)."""
+"""The reader of each file suffix; any file may be compressed (``.gz``)."""
 
 
 def _named(rows: list[Row], features: dict | None) -> list[Row]:

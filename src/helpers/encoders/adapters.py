@@ -1,7 +1,7 @@
 """How an encoder's weights are held in training: adapters, bf16, gradient checkpointing.
 
-Low-rank adapters (LoRA, Hu et al. 2022) are the ``peft`` library's: each linear layer learns a
-product of two small matrices that is added to its own weights, and only these are handed on.
+Low-rank adapters (LoRA, Hu et al. 2022) come from the library ``peft``. Each linear layer learns a
+product of two small matrices, which is added to its weights. Only the adapter is passed on.
 """
 
 import warnings
@@ -17,14 +17,14 @@ from helpers.study import Size, StudyError
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # peft asks for it
 
 CONFIG = "adapter_config.json"
-"""In a folder that holds an adapter rather than a whole encoder, as the library names it."""
+"""The library's name of the file that marks a folder with an adapter only."""
 
 
 def adapt(encoder: PreTrainedModel, size: Size, precision: str, train: bool = True) -> None:
-    """Prepare an encoder for training as its size says, or (``train`` false) for reading alone.
+    """Prepare an encoder for training, by its size's settings, or for inference (not ``train``).
 
-    A model made of it afterwards computes in its ``precision``. Linear layers that are not trained
-    keep their weights in bf16 where products are: autocast rounds them anyway.
+    Models built from it compute in its ``precision``. With bf16, linear layers that are not trained
+    keep their weights in bf16, because autocast would round them anyway.
     """
     encoder.precision = precision
     if not train:
@@ -41,9 +41,9 @@ def adapt(encoder: PreTrainedModel, size: Size, precision: str, train: bool = Tr
 
 
 def targets(encoder: PreTrainedModel, size: Size) -> list[str]:
-    """Names, or ends of names, of the linear layers that get an adapter: all unless a size says.
+    """Names, or ends of names, of the linear layers that get an adapter; by default all.
 
-    Raises :class:`StudyError` where the encoder's layers have none of a name that the size gives.
+    Raises :class:`StudyError` if no layer has a name that the size gives.
     """
     modules = families.layers(encoder)[0].named_modules()
     linear = [name for name, module in modules if isinstance(module, nn.Linear)]

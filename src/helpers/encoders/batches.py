@@ -8,19 +8,19 @@ from torch.nn.utils.rnn import pad_sequence
 from helpers.formats.labels import IGNORED
 
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384}
-"""Tokens, padding included, of a batch of predictions: what a core's share of the cache holds, and
-what keeps a GPU busy."""
+"""The most tokens, padding included, in a batch of predictions: they fit into a core's share of the
+cache, or keep a GPU busy."""
 TRAINING_BUDGET = {"cpu": 512, "cuda": 65536}
-"""Tokens, padding included, that go through the model at once in training: a larger batch goes in
-micro-batches whose gradients add up to its own, which stay in the cache (docs/cost.md)."""
+"""The most tokens, padding included, that go through the model at once in training. A larger batch
+is split into micro-batches, which stay in the cache; their gradients add up (docs/cost.md)."""
 SEGMENTS = "token_type_ids"
-"""In features for models that tell the texts of a pair apart by segments (BERT)."""
+"""The feature of models that tell the two texts of a pair apart by segments (BERT)."""
 READ = ("input_ids", SEGMENTS, "labels")
 """What a model or its loss reads of a feature."""
 
 
 def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
-    """All sequences, padded to the longest: what a model is called with, (sequences, tokens) each.
+    """A model's inputs: all sequences padded to the longest, (sequences, tokens) each.
 
     ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where the features have them.
     """
@@ -34,7 +34,7 @@ def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
 
 
 def collate_labels(features: list[dict]) -> torch.Tensor:
-    """Labels (features); of sequences with a list each, (sequences, longest), rest ``IGNORED``."""
+    """Labels (features); lists of labels as (sequences, longest), padded with ``IGNORED``."""
     if not isinstance(features[0]["labels"], list):
         return torch.tensor([feature["labels"] for feature in features])
     return _padded([marks for feature in features for marks in feature["labels"]], IGNORED)
@@ -46,7 +46,7 @@ def _padded(rows: list, fill: int) -> torch.Tensor:
 
 
 def single_sequences(feature: dict) -> list[dict]:
-    """A feature of one sequence for each of its sequences, with the labels that this has."""
+    """A feature for each sequence of a feature, with that sequence's labels."""
     lists = {name: value for name, value in feature.items() if name in READ}
     lists = {name: value for name, value in lists.items() if isinstance(value, list)}
     count = len(feature["input_ids"])
@@ -54,7 +54,7 @@ def single_sequences(feature: dict) -> list[dict]:
 
 
 def training_items(features: list[dict]) -> list[dict]:
-    """Features as a training draws them: a sequence with labels of its own is an item."""
+    """Features as training draws them: each sequence with labels of its own is one item."""
     items = []
     for feature in features:
         if isinstance(feature["labels"], list):

@@ -1,8 +1,7 @@
-"""What the package needs to know of an encoder's architecture; nothing else looks inside a model.
+"""What the package knows about encoders' architectures; no other module looks inside a model.
 
-A model is only ever called as it is. Where some of its layers are to be left out, their list is
-exchanged for the call, so that masks, positions and what follows the last layer stay the model's
-own.
+A model is called unchanged. To leave out layers, its list of layers is exchanged for that call, so
+that masks, positions and the part after the last layer stay the model's own.
 """
 
 import math
@@ -20,7 +19,7 @@ from helpers.study.architectures import FAMILIES, Family
 from helpers.study.catalogue import unknown
 
 CROSSOVER = 256
-"""Tokens from which SDPA is the faster attention on a processor (docs/cost.md)."""
+"""From this many tokens on, SDPA is the faster attention on a processor (docs/cost.md)."""
 
 
 def family(config: PretrainedConfig) -> Family:
@@ -45,7 +44,7 @@ def set_layers(encoder: PreTrainedModel, new: list[nn.Module]) -> None:
     """Give an encoder other layers."""
     parent, _, name = family(encoder.config).layers.rpartition(".")
     setattr(encoder.get_submodule(parent), name, nn.ModuleList(new))
-    encoder.config.num_hidden_layers = len(new)  # EuroBERT runs so many
+    encoder.config.num_hidden_layers = len(new)  # EuroBERT runs this many
 
 
 def keep_lower(encoder: PreTrainedModel, count: int) -> None:
@@ -56,22 +55,22 @@ def keep_lower(encoder: PreTrainedModel, count: int) -> None:
 
 
 def upper(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
-    """The layers above the lowest ``count`` and what follows the last one."""
+    """The layers above the lowest ``count``, and the part after the last one."""
     after = family(encoder.config).after
     return [*layers(encoder)[count:], *([encoder.get_submodule(after)] if after else [])]
 
 
 def lower_parameters(encoder: PreTrainedModel, count: int) -> dict[str, nn.Parameter]:
-    """All parameters but those of the layers above the lowest ``count`` and of what follows them.
+    """All parameters except those of the layers above the lowest ``count`` and of the part after.
 
-    The embeddings are among them, and so is what layers share, such as relative positions.
+    They include the embeddings, and what layers share, such as relative positions.
     """
     others = {id(p) for module in upper(encoder, count) for p in module.parameters()}
     return {name: p for name, p in encoder.named_parameters() if id(p) not in others}
 
 
 def longest(encoder: PreTrainedModel) -> float:
-    """Tokens of the longest text that an encoder has positions for; inf where it learned none."""
+    """The most tokens that an encoder has positions for; inf if it learned none."""
     for name, module in encoder.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             unused = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa
@@ -80,7 +79,7 @@ def longest(encoder: PreTrainedModel) -> float:
 
 
 def check(encoder: PreTrainedModel, settings: Hyperparameters, where: str) -> None:
-    """Raise :class:`StudyError` where hyperparameters ask for more than an encoder has."""
+    """Raise :class:`StudyError` if hyperparameters ask for more than an encoder has."""
     most = {"max_length": longest(encoder), "frozen_layers": len(layers(encoder))}
     for key, limit in most.items():
         if (value := getattr(settings, key)) > limit:
@@ -88,7 +87,7 @@ def check(encoder: PreTrainedModel, settings: Hyperparameters, where: str) -> No
 
 
 def choose_attention(encoder: PreTrainedModel, length: int, bf16: bool) -> None:
-    """Have an encoder use the fastest attention that it has for sequences of ``length`` tokens."""
+    """Make an encoder use its fastest attention for sequences of ``length`` tokens."""
     gpu = torch.cuda.is_available()
     fastest = "sdpa" if gpu or length >= CROSSOVER else "eager"
     if gpu and bf16 and is_flash_attn_2_available():  # it has no float32
@@ -103,7 +102,7 @@ def choose_attention(encoder: PreTrainedModel, length: int, bf16: bool) -> None:
 
 
 class _Stand(nn.Module):
-    """In place of layers: remembers the states that reach it, or gives those that it was given."""
+    """Stands in for layers: records the states that reach it, or returns those it was given."""
 
     def __init__(self, encoder: PreTrainedModel, states: torch.Tensor | None = None):
         super().__init__()

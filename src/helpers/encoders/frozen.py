@@ -23,7 +23,7 @@ LIMIT = 2**31
 
 
 class States:
-    """States after an encoder's lowest ``depth`` layers, found by a text's tokens."""
+    """States after an encoder's lowest ``depth`` layers, looked up by a text's tokens."""
 
     def __init__(self, file: Path):
         kept = load_file(file)
@@ -43,9 +43,10 @@ class States:
 
 
 def write(study: Study, name: str, encoder: PreTrainedModel, tokenizer, folder: Path) -> bool:
-    """Keep the states of all texts of a size in ``folder``; then ``encoder`` is for reading alone.
+    """Save the states of all texts of a size in ``folder``; afterwards ``encoder`` can only
+    predict.
 
-    False where nothing is kept: the states take too much room, or texts and lower layers give more
+    False if nothing is saved: the states take too much room, or the lower layers need or give more
     than tokens and states, such as BERT's segments.
     """
     if SEGMENTS in tokenizer.model_input_names or not families.family(encoder.config).apart:
@@ -69,11 +70,11 @@ def write(study: Study, name: str, encoder: PreTrainedModel, tokenizer, folder: 
 
 
 def frozen_states(home: Path, encoder: PreTrainedModel, frozen_layers: int) -> States | None:
-    """The states kept beside the pretrained encoder in ``home``, if they are ``encoder``'s too.
+    """The states saved beside the pretrained encoder in ``home``, if ``encoder`` has the same ones.
 
-    ``encoder`` is about to be trained with its lowest ``frozen_layers`` frozen, and not adapted
-    yet. None where nothing is kept, a layer below the states would be trained, or a weight there is
-    not the pretrained one.
+    ``encoder`` will be trained with its lowest ``frozen_layers`` frozen, and has no adapter yet.
+    None if nothing is saved, if a layer below the states would be trained, or if a weight there
+    differs from the pretrained one.
     """
     if not frozen_layers or not (home / FILE).is_file():
         return None
@@ -89,7 +90,7 @@ def frozen_states(home: Path, encoder: PreTrainedModel, frozen_layers: int) -> S
 
 
 def _texts(study: Study, name: str, tokenizer) -> list[tuple]:
-    """Every sequence of tokens that a size's runs read, once; of training sets what seeds draw."""
+    """Every sequence of tokens that a size's runs read, once; of training sets what is drawn."""
     cells: dict[tuple, Task] = {}
     for condition in study.conditions():
         scored, values = condition.evaluated, condition.hyperparameters

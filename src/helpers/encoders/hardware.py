@@ -18,8 +18,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
 TOKENS, INPUTS, OUTPUTS = 256, 768, 3072
 """The product that is timed: a feed-forward layer of XLM-R base."""
 MARGIN = 1.2
-"""bf16 must be so many times as fast: autocast converts weights, which the product does not show.
-"""
+"""bf16 must be this many times as fast: autocast also converts weights, which is not timed."""
 
 
 def device() -> torch.device:

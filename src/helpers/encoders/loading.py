@@ -32,14 +32,14 @@ Loaded = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 VOCABULARY = "vocabulary.json"
 """Beside a trimmed model: the original id of every row that was kept."""
 CHECKED = 2000
-"""Texts that are cut with the whole vocabulary and the trimmed one, to compare."""
+"""Texts that are tokenised with both the whole and the trimmed vocabulary, to compare."""
 
 
 def pretrained(size: Size) -> Loaded:
     """A size's pretrained encoder with its lower ``layers`` only, and its tokenizer.
 
-    Raises :class:`StudyError` where the model is missing, broken or of an unknown architecture, its
-    tokenizer has more tokens than it has, or it has fewer layers than the size asks for.
+    Raises :class:`StudyError` if the model is missing, broken or of an unknown architecture, has
+    fewer layers than the size asks for, or fewer tokens than its tokenizer.
     """
     name, folder = size.encoder, local_folder(size.encoder)
     is_path = name.startswith((".", "/", "~")) or Path(name).parts[0] in os.listdir()
@@ -65,7 +65,7 @@ def pretrained(size: Size) -> Loaded:
 
 
 def _lowers_capitals(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether texts lose their capitals though the vocabulary has some."""
+    """Whether the tokenizer lower-cases texts although its vocabulary has capitals."""
     normalizer = tokenizer.backend_tokenizer.normalizer
     if normalizer is None or normalizer.normalize_str("A") != "a":
         return False
@@ -81,7 +81,7 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
     """
     size, settings = study.sizes[name], study.encoder_settings(name)
     model, tokenizer = pretrained(size)
-    adapters.targets(model, size)  # what is wrong there is said now
+    adapters.targets(model, size)  # reports its errors now
     for phase, task in study.trainings(untrained=True):
         values = study.hyperparameters(phase, name, task)
         families.check(model, values, f"{study.path}: {phase} {task}, size {name}")
@@ -91,7 +91,7 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
     used = np.unique(np.concatenate(cut).astype(int))
     report |= {"tokens before": len(tokenizer), "tokens in the texts": len(used)}
     if study.trim:
-        unknown = tokenizer.unk_token_id  # a word that was unknown might not be among fewer tokens
+        unknown = tokenizer.unk_token_id  # fewer tokens may cut an unknown word otherwise
         checked = [text for text, ids in zip(texts, cut, strict=True) if unknown in ids]
         checked += texts[:: max(1, len(texts) // CHECKED)]
         try:
@@ -141,10 +141,10 @@ def _fertility(study: Study, tokenizer) -> dict[str, dict[str, float]]:
 def load(folder: str | Path, dropout: float | None = None) -> Loaded:
     """An encoder without pooler and its tokenizer from a model folder or the hub, in float32.
 
-    An adapter comes added to the encoder that it was trained for. ``dropout`` replaces the
-    probabilities in the model's configuration.
+    If the folder holds an adapter, it is added to the encoder that it was trained for. ``dropout``
+    replaces the probabilities in the model's configuration.
 
-    Raises :class:`StudyError` where nothing can be loaded, or the architecture is not known.
+    Raises :class:`StudyError` if nothing can be loaded, or the architecture is not known.
     """
     if adapter := read_json(Path(folder) / adapters.CONFIG):
         base, tokenizer = load(adapter["base_model_name_or_path"], dropout)
@@ -169,7 +169,7 @@ def load(folder: str | Path, dropout: float | None = None) -> Loaded:
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise StudyError(f"encoder {folder}: cannot be loaded: {reason}") from error
-    if lost := sorted(info["missing_keys"]):  # the library would begin with random ones
+    if lost := sorted(info["missing_keys"]):  # the library would use random ones
         raise StudyError(f"encoder {folder}: {len(lost)} weights are missing, {lost[0]} among them")
     if getattr(config, "type_vocab_size", 0) < 2:  # the model cannot tell a pair's texts apart
         names = tokenizer.model_input_names
@@ -182,7 +182,7 @@ def save(
 ) -> None:
     """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids.
 
-    Of a model with adapters these alone are written, with the name of the folder they belong to.
+    Of a model with adapters only these are written, with the name of their encoder's folder.
     """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -194,8 +194,8 @@ def start(home: Path, after: Path | None, dropout: float | None) -> Loaded:
     """The encoder that a training starts from, and its tokenizer.
 
     ``home`` is the size's pretrained encoder, ``after`` what an intermediate training left. The
-    vocabulary is always that of ``home``: where it has grown since (a task was added to the
-    study), the tokens that are new keep their pretrained rows.
+    vocabulary is always that of ``home``. If it has grown since (a task was added to the study),
+    new tokens keep their pretrained rows.
     """
     for folder, notebook in ((home, "1_encoder"), (after, "2_intermediate")):
         if folder and not any((folder / f).is_file() for f in ("config.json", adapters.CONFIG)):

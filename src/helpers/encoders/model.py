@@ -17,8 +17,8 @@ from helpers.encoders.batches import SEGMENTS, TOKEN_BUDGET, batches, collate, s
 class Head(nn.Module):
     """Logits over sequences or tokens: pooled state, dropout, linear.
 
-    Pooling by ``cls`` has RoBERTa's dense layer before (Liu et al. 2019). The level ``vector`` is
-    a sequence's pooled state alone.
+    With ``cls`` pooling, RoBERTa's dense layer comes first (Liu et al. 2019). The level ``vector``
+    gives the pooled state itself.
     """
 
     def __init__(self, config, level: str, width: int, pooling: str, dropout: float):
@@ -50,7 +50,8 @@ class Head(nn.Module):
 class MaskedHead(nn.Module):
     """Logits over the vocabulary: a transform that begins as the identity, then the embeddings.
 
-    ELECTRA's embeddings are narrower than its states: there the transform begins as a cut.
+    ELECTRA's embeddings are narrower than its states: there it begins by cutting states to their
+    width.
     """
 
     def __init__(self, encoder: PreTrainedModel):
@@ -70,10 +71,11 @@ class MaskedHead(nn.Module):
 
 
 class EncoderModel(nn.Module):
-    """An encoder whose lowest layers may be frozen; its states, or those after ``layer`` layers.
+    """An encoder whose lowest layers may be frozen; gives its states, or those after ``layer``.
 
-    Its ``precision`` is that which the encoder was adapted to, ``shape`` the level and width of its
-    head, as a format's ``head`` says them. ``cached_states`` are those of frozen layers, if kept.
+    ``precision`` is the one that the encoder was adapted to. ``shape`` is the level and width of
+    the head, by a format's ``head``. ``cached_states`` are saved states of frozen layers, if there
+    are any.
     """
 
     _keys_to_ignore_on_save = None
@@ -92,7 +94,7 @@ class EncoderModel(nn.Module):
         return None
 
     def freeze(self, layers: int) -> None:
-        """Leave the embeddings and the lowest ``layers`` as they are, and without dropout."""
+        """Freeze the embeddings and the lowest ``layers``, and switch off their dropout."""
         self.frozen_layers = layers
         if layers:
             for parameter in families.lower_parameters(self.encoder, layers).values():
@@ -163,7 +165,7 @@ class EncoderWithHeads(EncoderModel):
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """One vector a sequence from states (sequences, tokens, hidden): their mean, or the first."""
+    """One vector per sequence from states (sequences, tokens, hidden): their mean, or the first."""
     if pooling == "cls":
         return states[:, 0]
     mask = mask.unsqueeze(-1).to(states.dtype)
@@ -173,8 +175,8 @@ def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
 def retrieval_layer(depth: int, size: int | None = None, task: int | None = None) -> int:
     """The layer after which an encoder of ``depth`` layers is read to find translations.
 
-    The layer that the size names, else the one that the task does, else that of jiant, the code of
-    Phang et al. (2020): 8 of 12, 14 of 24. XTREME's script reads Tatoeba there too.
+    The size's choice, else the task's, else that of jiant, the code of Phang et al. (2020): 8 of
+    12, 14 of 24. XTREME's script reads Tatoeba there too.
     """
     return size or min(task or depth // 2 + 2, depth)
 
@@ -187,12 +189,12 @@ def predict(
 ) -> list[np.ndarray]:
     """Logits of every feature, in the order given.
 
-    Each is (sequences, width) or (sequences, tokens, width), tokens as many as the batch's longest.
-    ``advance`` is told how many sequences are done.
+    Each is (sequences, width) or (sequences, tokens, width), padded to the longest of its batch.
+    ``advance`` is called with the number of sequences that are done.
     """
     if model.shape == ("vector", 0) and any(len(f["input_ids"]) > 1 for f in features):
         single = [one for feature in features for one in single_sequences(feature)]
-        rows = iter(predict(model, single, pad, advance))  # they know nothing of each other
+        rows = iter(predict(model, single, pad, advance))  # each is read alone
         return [np.concatenate([next(rows) for _ in f["input_ids"]]) for f in features]
     device, training = next(model.parameters()).device, model.training
     by_index: dict[int, np.ndarray] = {}

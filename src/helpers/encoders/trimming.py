@@ -1,4 +1,4 @@
-"""Keep the rows of a vocabulary that a study's texts use, so that every text is cut as before."""
+"""Trim a vocabulary to the tokens that a study's texts use; each text is tokenised as before."""
 
 import json
 import re
@@ -28,11 +28,11 @@ def trim(
     A Unigram model keeps its scores, so the best segmentation stays the best; its least likely
     token stays too, since the score of unknown characters is derived from it. WordPiece takes the
     longest token that fits, which is still there. BPE keeps every merge that leads to a kept token,
-    and so makes the same merges in the same order. The ids returned are the original ones of the
-    rows kept, ascending.
+    and so makes the same merges in the same order. Returns the original ids of the kept rows,
+    ascending.
 
-    Raises :class:`StudyError` where the tokenizer is of another kind or one of ``texts`` would be
-    cut otherwise; the model is then as it was.
+    Raises :class:`StudyError` if the tokenizer is of another kind, or would tokenise one of
+    ``texts`` differently; the model is then unchanged.
     """
     small, kept = _trimmed(tokenizer, used)
     old, new = (t(list(texts))["input_ids"] if len(texts) else [] for t in (tokenizer, small))
@@ -85,7 +85,7 @@ def _trimmed(
 
 
 def _merges(merges: list, number: dict[str, int], kept: set[int]) -> tuple[set[int], list]:
-    """The ids kept with all that they are merged from, and the merges that lead to one of them."""
+    """The kept ids with all tokens that they are merged from, and the merges that lead to them."""
     pairs = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in merges]
     before = 0
     while len(kept) > before:

@@ -1,5 +1,5 @@
-"""What the explorer shows of a finished study: answers beside their texts, and what kept models say
-of sentences that somebody types.
+"""What notebook 5 shows of a finished study: answers beside their texts, and the answers of kept
+models to typed sentences.
 """
 
 from functools import lru_cache
@@ -19,7 +19,7 @@ from helpers.training import Training, build
 from helpers.training.fine_tuning import untrained
 
 FIELDS = {"sentence_pair": ["text_a", "text_b"], "multiple_choice": ["context"]}
-"""What a person types, by format; of choices, one for every label too."""
+"""The texts that a person types, by format; with choices, also one per label."""
 
 
 def answers(condition: Condition, seed: int) -> pd.DataFrame:
@@ -36,8 +36,8 @@ def answers(condition: Condition, seed: int) -> pd.DataFrame:
 def reader(condition: Condition, seed: int) -> Training:
     """A finished run's kept model, with the whole vocabulary of its encoder for texts of any kind.
 
-    A trimmed model would cut a word that the study never met into single characters. Rows of tokens
-    that it did meet are the run's own. Raises StudyError where no model was kept (``keep_models``).
+    A trimmed model would cut new words into single characters. Tokens of the study keep the run's
+    own rows. Raises StudyError if no model was kept (``keep_models``).
     """
     encoder, tokenizer = encoders.start(condition.home, condition.start(seed), 0.0)
     if condition.stages:
@@ -68,10 +68,10 @@ def _vocabulary(encoder: str) -> tuple[torch.Tensor, Any]:
 def say(
     trained: Training, task: Task, texts: list[str], max_length: int
 ) -> tuple[dict[str, float], list[str]]:
-    """Probabilities of the task's labels for one item, and notes on what was not read of it.
+    """Probabilities of the task's labels for one item, and notes on what was cut off.
 
-    ``texts`` are the two sentences of a pair, or a context and its choices; another format, another
-    number of them or an empty one is a StudyError.
+    ``texts`` are the two sentences of a pair, or a context and its choices. Raises StudyError for
+    another format, another number of texts, or an empty text.
     """
     if task.format not in FIELDS:
         raise StudyError(f"task {task.name}: format {task.format}; expected {' or '.join(FIELDS)}")
@@ -101,6 +101,6 @@ def say(
 
 
 def is_interactive() -> bool:
-    """Whether a person runs this notebook: the kernel's client would answer ``input()``."""
+    """Whether a person runs this notebook: the kernel's client can answer ``input()``."""
     kernel = getattr(get_ipython(), "kernel", None)
     return kernel is not None and kernel.get_parent()["content"]["allow_stdin"]

@@ -12,7 +12,7 @@ from helpers.study import ENGLISH, Condition, Task
 from helpers.training import Training
 
 PAIRS = 1000
-"""Pairs of a language that are looked at in every layer: all of Tatoeba's."""
+"""The most pairs of a language that are compared in every layer; Tatoeba has no more."""
 _COLUMNS = ["language", "layer", "centred", "accuracy"]
 
 
@@ -21,8 +21,8 @@ def parallel_sentences(
 ) -> dict[str, list]:
     """The first texts of a target's items by language, English first, each row a translation.
 
-    Items are parallel where languages share their ids; else, or without English, there is none. A
-    sentence that two items share is taken once: it has no one translation.
+    Items are parallel if languages share ids; otherwise, or without English, the result is empty. A
+    sentence of two items is taken once, because it has two translations.
     """
     if ENGLISH not in languages or not task.parallel:
         return {}
@@ -40,10 +40,10 @@ def parallel_sentences(
 
 
 def retrieval(vectors: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Retrieval accuracy to English, in %, by language and layer, of what `encoders.embed` gives.
+    """Retrieval accuracy from English, in %, by language and layer, of vectors by `encoders.embed`.
 
     It is the share of English sentences whose nearest sentence is the translation (the same row).
-    Layer 0 are the embeddings, before the first layer.
+    Layer 0 is the embeddings.
     """
     tables = [pd.DataFrame(columns=_COLUMNS)]
     for language, states in vectors.items():
@@ -54,11 +54,11 @@ def retrieval(vectors: dict[str, np.ndarray]) -> pd.DataFrame:
 
 
 def by_layer(condition: Condition, trained: Training) -> pd.DataFrame:
-    """Retrieval accuracy to English of a retrieval target's pairs, at every layer.
+    """Retrieval accuracy from English of a retrieval target's pairs, at every layer.
 
     Columns: language, layer, centred, accuracy (%), of the first ``PAIRS`` pairs of each language.
-    ``centred`` is without the mean vector of each side: where only the centred vectors keep their
-    neighbours, languages moved apart as a whole (Libovický et al. 2020, arXiv 2004.05160).
+    ``centred`` subtracts the mean vector of each side. If only the centred vectors keep their
+    neighbours, the languages moved apart as a whole (Libovický et al. 2020, arXiv 2004.05160).
     """
     task, tables = condition.evaluated, [pd.DataFrame(columns=_COLUMNS)]
     assert task is not None
@@ -91,7 +91,7 @@ def nearest(source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
 
 
 def cka(one: np.ndarray, other: np.ndarray) -> float:
-    """Likeness of two representations (texts, hidden) of the same texts, 0..1.
+    """Similarity of two representations (texts, hidden) of the same texts, 0..1.
 
     Linear centred kernel alignment (Kornblith et al. 2019, arXiv 1905.00414).
     """

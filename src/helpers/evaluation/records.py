@@ -1,4 +1,4 @@
-"""Write what a training leaves: run.json, scores.json, predictions or an encoder to go on from."""
+"""Write the results of a training: run.json, scores.json, and predictions or an encoder."""
 
 import importlib.metadata
 import math
@@ -31,10 +31,10 @@ def write(
     predictions: pd.DataFrame | None = None,
     others: dict[str, pd.DataFrame] | None = None,
 ) -> dict:
-    """Write what a training leaves, scores.json last; returns the scores, in points.
+    """Write the results of a training, scores.json last; returns the scores, in points.
 
-    Of a target that is its ``predictions``, those of its ``others`` weights, and the model if it is
-    kept; of an intermediate task the encoder. A training of the sweep leaves its selection alone.
+    For a target these are its ``predictions``, those of its ``others`` weights, and the model if it
+    is kept; for an intermediate task, the encoder; for the sweep, only the selection scores.
     """
     folder, checkpoints = attempt.folder, trained.checkpoints
     scores: dict[str, Any] = {"selection": trained.selection}
@@ -107,7 +107,7 @@ def _commit() -> str | None:
 
 
 def finished(condition: Condition, seeds: list[int] | None = None) -> dict[int, dict]:
-    """run.json and scores.json together of a condition's finished trainings, by their own seed."""
+    """run.json and scores.json, merged, of a condition's finished trainings, by seed."""
     results = {}
     for seed in condition.chosen(seeds):
         folder = condition.seed_folder(seed)

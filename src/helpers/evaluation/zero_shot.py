@@ -24,7 +24,7 @@ class Items:
 
 
 def items(condition: Condition, tokenizer) -> Items:
-    """Every item that a condition evaluates; of retrieval, also what is searched."""
+    """Every item that a condition evaluates; for retrieval also the candidates."""
     task = condition.evaluated
     assert task is not None
     prefix = condition.encoder.retrieval_prefix

@@ -1,4 +1,5 @@
-"""Task formats. Each module is all that knows a format: columns -> features, head, loss, decoding.
+"""Task formats. All knowledge of a format is in its module: columns -> features, head, loss,
+decoding.
 
 A format module offers
 
@@ -45,14 +46,15 @@ def normalise(
 ) -> list[dict]:
     """Rows of a source as the format's examples, each checked.
 
-    A bad row is an error; with a list ``skipped`` it is left out, and what is wrong is added there.
-    Rows whose label is one of ``task.skip_labels`` are left out by declaration, and so is a copy of
-    another row, id and all. A column ``tag`` is kept beside what the format has.
+    A bad row is an error; with a list ``skipped`` it is left out, and the reason is added to the
+    list. Rows with a label of ``task.skip_labels`` are left out, and so are exact copies of other
+    rows. A column ``tag`` is kept.
 
     Raises
     ------
     StudyError
-        A column is missing, a row is bad, or there is none; names ``where``, the row and the cause.
+        A column is missing, a row is bad, or no row is left; names ``where``, the row and the
+        cause.
     """
     bad = [] if skipped is None else skipped
     known = set().union(*(row for row in rows if isinstance(row, dict)))
@@ -80,8 +82,8 @@ def normalise(
 
 
 def _fields(task: Task, row: dict, index: int, known: set[str]) -> dict:
-    """A row under the format's names; ``known`` are the columns of all rows, of which JSON may
-    leave one out where it has nothing to say.
+    """A row under the format's names; ``known`` are the columns of all rows (a row of JSON may lack
+    some that are empty).
     """
     columns = task.columns or {name: name for name in row}  # without any: the format's names
     optional = ["tag", "question"] if task.format == "multiple_choice" else ["tag"]
@@ -100,7 +102,7 @@ def _example(task: Task, row: dict, fields: dict) -> dict:
         shared = _value(row, task.group)
         if shared in (None, ""):
             raise ValueError(f"{task.group} is {shared!r}; expected what related items share")
-        # A digest, for only equality matters.
+        # A digest is enough: only equality matters.
         example["group"] = hashlib.blake2b(str(shared).encode(), digest_size=8).hexdigest()
     if fields.get("tag") is not None:
         example["tag"] = str(fields["tag"])
@@ -122,10 +124,10 @@ def _value(row: dict, path: str | list[str]) -> Any:
 
 
 def shuffled(task: Task, examples: list[dict], seed: int) -> list[dict]:
-    """The same texts with what is to be learned of them shuffled: a placebo's training examples.
+    """A placebo's training examples: the same texts with shuffled labels.
 
-    Labels change places between examples, tags between all words, second texts of retrieval between
-    pairs. An answer moves to where another example's answer begins, in parts of the context.
+    Labels are shuffled over examples, tags over all words, second texts of retrieval over pairs. An
+    answer moves to the relative position of another example's answer.
     """
     order = np.random.default_rng([seed, len(examples)]).permutation(len(examples))
     others = [examples[i] for i in order]
@@ -142,7 +144,7 @@ def shuffled(task: Task, examples: list[dict], seed: int) -> list[dict]:
 
 
 def _moved(example: dict, other: dict) -> dict:
-    """An answer of the length of another example's, at the same part of the own context."""
+    """An answer as long as another example's, at the same relative position."""
     if not other["answers"]["text"]:
         return other["answers"]
     context, length = example["context"], len(other["answers"]["text"][0])

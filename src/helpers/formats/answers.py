@@ -21,8 +21,8 @@ _ARTICLES = {
 def squad_tokens(answer: str, language: str = "en") -> list[str]:
     """Lower case, no ASCII punctuation, no English articles, cut at white space.
 
-    The same whatever the language: a Thai or Chinese answer is mostly one token. Rajpurkar et al.
-    2016 (the evaluation script of SQuAD); XTREME scores XQuAD and TyDiQA so.
+    The same for every language: a Thai or Chinese answer is mostly one token. Rajpurkar et al. 2016
+    (the evaluation script of SQuAD); XTREME scores XQuAD and TyDiQA so.
     """
     text = "".join(c for c in answer.lower() if c not in string.punctuation)
     return re.sub(_ARTICLES["en"], " ", text).split()
@@ -53,8 +53,8 @@ def credit(
 ) -> tuple[float, float]:
     """(exact match, F1), both 0..1, against the gold answer that fits best.
 
-    No golds mean that there is no answer: an empty one is right exactly there (Rajpurkar et al.
-    2018, SQuAD 2.0).
+    Without golds there is no answer, and only an empty one is right (Rajpurkar et al. 2018, SQuAD
+    2.0).
     """
     predicted = tokens(prediction, language)
     wanted = [w for w in (tokens(gold, language) for gold in golds) if w] or [[]]

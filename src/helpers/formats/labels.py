@@ -12,14 +12,14 @@ if TYPE_CHECKING:  # reading rows should not wait for torch
     import torch
 
 IGNORED = -100
-"""In place of a label, where a loss is to leave out what carries it."""
+"""Stands for a label that the loss leaves out."""
 
 
 def read(task: Task, value: Any) -> int:
     """A source's label as its index in ``task.labels``, by one rule for every kind of file.
 
-    A value whose text is a label is that label; a boolean is one only so. A whole number is an
-    index if no label looks like a number. Anything else is a ValueError.
+    A value whose text is a label is that label; this is the only rule for booleans. A whole number
+    is an index if no label looks like a number. Anything else is a ValueError.
     """
     names, text = task.label_values or task.labels, written(value)
     for spelling in [text, text.lower()] if isinstance(value, bool) else [text]:
@@ -35,14 +35,14 @@ def read(task: Task, value: Any) -> int:
 
 
 def written(value: Any) -> str:
-    """A label as a text file has it; what is no label is no text."""
+    """A label as a text file has it; empty for a value that cannot be a label."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value) if isinstance(value, str | int) else ""
 
 
 def check_match(trained: Task, evaluated: Task) -> None:
-    """Check that what is trained on ``trained`` can be evaluated on ``evaluated``.
+    """Check that a model trained on ``trained`` can be evaluated on ``evaluated``.
 
     Labels are matched by name (:func:`reorder`): their order may differ, the names may not.
 
@@ -84,7 +84,7 @@ def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
 
 
 def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
-    """Mean cross entropy in nats over all targets, however they are arranged, but ``IGNORED``.
+    """Mean cross entropy in nats over all targets that are not ``IGNORED``, in any arrangement.
 
     The logits of a target's classes lie next to each other: (..., classes), or (choices, 1).
     """

@@ -14,7 +14,7 @@ class Score(evaluate.Metric):
     """
 
     def __init__(self):
-        with TemporaryDirectory() as folder:  # one is asked for; in memory nothing is written there
+        with TemporaryDirectory() as folder:  # required, but nothing is written there
             super().__init__(keep_in_memory=True, cache_dir=folder)
 
     def _info(self):

@@ -26,7 +26,7 @@ DEPTH = 20
 NEIGHBOURS = 4
 """Neighbours that a margin is relative to."""
 SCALE = 100.0
-"""What cosines are multiplied by in training."""
+"""The factor of cosines in training."""
 _ROWS = 1024
 
 
@@ -111,7 +111,7 @@ def decode(task: Task, examples: list[dict], features: list[dict], logits: list)
 
 
 def _rows(examples: list[dict], chosen: dict[int, tuple], metric: str) -> list[dict]:
-    """F1: twice the right pairs, out of those chosen and those to find; accuracy: half of both."""
+    """F1: 2 x right pairs, out of pairs chosen + pairs to find; accuracy: half of both."""
     ids, gold, rows = [example["id"] for example in examples], _translated(examples), []
     weight = 1.0 if metric == "mining_f1" else 0.5
     for i, name in enumerate(ids):
@@ -190,7 +190,7 @@ def mine(source: np.ndarray, target: np.ndarray) -> list[tuple[int, int, float]]
 
 
 def best_threshold(scored: list[tuple[float, bool]], gold: int) -> float:
-    """The margin from which on pairs (margin, right) have the best F1, of ``gold`` to be found.
+    """The margin from which on pairs (margin, right) have the best F1; ``gold`` pairs exist.
 
     It lies midway to the margin of the next pair below.
     """
@@ -208,8 +208,8 @@ def best_threshold(scored: list[tuple[float, bool]], gold: int) -> float:
 def neighbours(source: np.ndarray, target: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices and cosines (sentences, count) of the nearest targets, nearest first.
 
-    Both sides are unit vectors (sentences, hidden). A block of rows at a time: all cosines together
-    would not fit.
+    Both sides are unit vectors (sentences, hidden). Works on blocks of rows, because all cosines
+    together would not fit into memory.
     """
     count, blocks = min(count, len(target)), []
     for low in range(0, len(source), _ROWS):

@@ -23,9 +23,9 @@ STRIDE = 128
 QUESTION = 64
 """Tokens of a question that are read, as in XTREME's scripts."""
 ANSWER = 30
-"""Tokens that an answer has at the most, as in XTREME's scripts."""
+"""The most tokens of an answer, as in XTREME's scripts."""
 BEST = 20
-"""Starts and ends of a window that are tried with each other."""
+"""How many best starts and ends of a window are combined."""
 
 
 def normalise(task: Task, row: dict) -> dict:
@@ -64,8 +64,8 @@ def texts(example: dict) -> list[str]:
 
 
 def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
-    """Beside what all formats have: ``offsets`` by window (tokens, 2), the characters of the
-    context's tokens, which stand from position ``begin`` on.
+    """As in all formats, and ``offsets`` by window (tokens, 2): the character positions of the
+    context's tokens, which start at position ``begin``.
     """
     before, between, after = special_tokens(tokenizer, 2)
     room = max_length - len(before + between + after)
@@ -139,7 +139,7 @@ def _windows(tokens: int, room: int) -> list[tuple[int, int]]:
 
 
 def _mark(example: dict, offsets: np.ndarray, low: int, high: int, begin: int) -> list[int]:
-    """Positions of the first gold answer's two ends; [0, 0] where it is not all in the window."""
+    """Positions of the first gold answer's two ends; [0, 0] if it is not all in the window."""
     if not example["answers"]["text"]:
         return [0, 0]
     start = example["answers"]["answer_start"][0]

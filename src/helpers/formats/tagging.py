@@ -85,7 +85,7 @@ def _credit(task: Task, predicted: list[str], gold: list[str]) -> tuple[float, f
 
 
 def entity_credit(predicted: list[str], gold: list[str]) -> tuple[float, float]:
-    """(2 x true positives, predicted + gold entities); their sums' quotient is the micro F1."""
+    """(2 x true positives, predicted + gold entities); the ratio of their sums is the micro F1."""
     named, wanted = _entities(predicted), _entities(gold)
     return 2.0 * len(named & wanted), float(len(named) + len(wanted))
 
@@ -93,8 +93,8 @@ def entity_credit(predicted: list[str], gold: list[str]) -> tuple[float, float]:
 def _entities(tags: list[str]) -> set[tuple[str, int, int]]:
     """(type, first word, last word) of every entity of a sentence as seqeval reads its tags.
 
-    Tags without a prefix, such as parts of speech, are read as XTREME's scorer reads them: most
-    neighbours of one tag make one entity.
+    Tags without a prefix, such as parts of speech, are read as XTREME's scorer reads them:
+    neighbours with the same tag mostly make one entity.
     """
     from seqeval.metrics.sequence_labeling import get_entities  # here: takes a second to import
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 _AT_ONCE = 10_000
-"""Sequences that are cut in one call: the tokenizer keeps much more of each than its tokens."""
+"""Sequences tokenised in one call, to save memory: a tokenizer keeps much more than the tokens."""
 
 
 def text(name: str, value: Any) -> str:
-    """``value``, if it is a text that says something; ``name`` is for the message of ValueError."""
+    """``value``, if it is a text and not blank; ``name`` is for the message of ValueError."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} is {value!r}; expected a text")
     return value
@@ -23,10 +23,10 @@ def items(name: str, value: Any) -> list:
 
 
 def features(tokenizer, max_length: int, examples: list[list], labels: list) -> list[dict]:
-    """Features of examples, each a list of sequences: of one text or of a pair, alike in all.
+    """Features of examples; each example is a list of sequences, all of one text or all of a pair.
 
-    What is too long loses its end. Where the tokenizer tells the two texts of a pair apart, so do
-    ``token_type_ids``.
+    Long sequences are cut at the end. If the tokenizer tells the two texts of a pair apart, there
+    are ``token_type_ids``.
     """
     sequences = [sequence for example in examples for sequence in example]
     encoded: list[dict] = []

@@ -18,7 +18,7 @@ _GENERIC = ["PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend
 
 
 class Family(NamedTuple):
-    """Where an architecture keeps its layers, and what the package needs to know around them."""
+    """Where an architecture keeps its layers, and what else the package needs to know of it."""
 
     layers: str
     after: str | None = None
@@ -52,7 +52,7 @@ def local_folder(encoder: str) -> Path | None:
 
 
 def faults(encoder: str) -> Iterator[str]:
-    """What is wrong with an encoder as far as files on this machine tell, in a few words each."""
+    """What is wrong with an encoder, judged by files on this machine, in a few words each."""
     folder = local_folder(encoder)
     if folder is None:
         return

@@ -45,7 +45,7 @@ class StudyError(ValueError):
 
 
 def reason(error: BaseException) -> str:
-    """What an exception of a library says, as a part of one line."""
+    """The message of a library's exception, as a part of one line."""
     return " ".join(str(error).split())[:300]
 
 
@@ -59,7 +59,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML 1.2 where PyYAML's 1.1 loses something: ``no`` is Norwegian, each key stands once."""
+    """YAML 1.2 instead of 1.1 in two points: ``no`` is Norwegian, and no key stands twice."""
 
     yaml_implicit_resolvers = {
         first: [(tag, form) for tag, form in rules if first in "tTfF" or "bool" not in tag]
@@ -91,15 +91,16 @@ def read_yaml(path: Path, expected: str = "a params file") -> dict:
 
 
 def validate(model: type[T], raw: dict, path: Path, key: str = "") -> T:
-    """``raw`` as ``model``; the first thing that does not fit is a :class:`StudyError` of one line.
+    """``raw`` as a ``model``; a :class:`StudyError` of one line names the first thing that is
+    wrong.
 
-    ``key`` is where in the file ``raw`` stands, for the message.
+    ``key`` says where in the file ``raw`` stands, for the message.
     """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         errors = [([*_keys(raw, one["loc"])], one) for one in error.errors()]
-    # Where a value may be of several types each has an error: the one that looked deepest is meant.
+    # If a value may be of several types, each gives an error: the deepest one is shown.
     alike = [(place, one) for place, one in errors if place[:1] == errors[0][0][:1]]
     place, first = max(alike, key=lambda error: len(error[0]))
     wrong = first["msg"].removeprefix("Value error, ")
@@ -113,7 +114,7 @@ def validate(model: type[T], raw: dict, path: Path, key: str = "") -> T:
 
 
 def _keys(raw: Any, loc: tuple) -> Iterator[str | int]:
-    """The keys on the way to an error; pydantic names the types that it tried among them."""
+    """The keys that lead to an error, without the types that pydantic names among them."""
     for number, part in enumerate(loc, 1):
         if isinstance(raw, dict) and (part in raw or number == len(loc)):
             raw = raw.get(part)
@@ -125,7 +126,7 @@ def _keys(raw: Any, loc: tuple) -> Iterator[str | int]:
 
 
 def unknown(kind: str, name: object, known: Iterable) -> str:
-    """What a message says of a name that is not among the known ones."""
+    """The message about a name that is not among the known ones."""
     return f"unknown {kind} '{name}'; expected one of {', '.join(sorted(map(str, known)))}"
 
 
@@ -208,14 +209,14 @@ class Task(Source):
         if values != labels:
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
         if self.skip_labels and self.format not in ("sentence_pair", "multiple_choice"):
-            raise ValueError(f"skip_labels: not for {self.format}: no one label an example")
+            raise ValueError(f"skip_labels: not for {self.format}: no single label per example")
         if self.unseen_label and (self.format != "tagging" or self.labels):
             raise ValueError("unseen_label: expected for tagging alone, and without labels")
         return self
 
     @property
     def selected_in(self) -> list[str]:
-        """Languages of the validation data: English, or those trained in where it has none."""
+        """Languages of the validation data: English or, if the task has none, those trained in."""
         return [ENGLISH] if ENGLISH in self.languages else self.trained_in
 
     def source(self, language: str) -> Source:
@@ -240,7 +241,7 @@ def load(path: Path) -> Catalogue:
     Raises
     ------
     StudyError
-        The file is missing, is no YAML, or an entry is not as :class:`Task` says.
+        The file is missing or is no YAML, or an entry does not fit :class:`Task`.
     """
     tasks, expected = Catalogue(), "a catalogue of tasks, which the study's key catalogue names"
     for name, entry in validate(_Entries, read_yaml(path, expected), path).tasks.items():

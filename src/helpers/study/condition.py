@@ -1,7 +1,7 @@
 """A condition: what one notebook trains, with all that its steps need, as one explicit record.
 
-Notebook 2 makes the condition (size, intermediate), notebook 3 (size, intermediate, target). The
-core is handed a condition and never asks the study.
+Notebook 2 makes the condition (size, intermediate), notebook 3 (size, intermediate, target).
+Training and evaluation get a condition and never ask the study.
 """
 
 from collections.abc import Iterable, Iterator
@@ -45,7 +45,7 @@ class Stage:
 
     @property
     def cells(self) -> list[Cell]:
-        """What its tasks are trained and selected on, and the catalogue's text that it models."""
+        """What its tasks are trained and selected on, and its text for language modelling."""
         cells: list[Cell] = []
         for task in self.tasks.values():
             cells += product([task], ["train"], task.trained_in)
@@ -146,7 +146,7 @@ class Condition:
 
     @property
     def evaluated_cells(self) -> list[Cell]:
-        """What it is evaluated on; of retrieval also what is searched."""
+        """What it is evaluated on; for retrieval also the candidates."""
         task, cells = self.evaluated, []
         if task is None:
             return []
@@ -158,7 +158,7 @@ class Condition:
 
     @cached_property
     def settings(self) -> dict:
-        """All that the results depend on, as plain data. A result is kept while this is the same.
+        """All that the results depend on, as plain data. If it changes, results are made again.
 
         Raises StudyError where the examples have not been read yet.
         """
@@ -180,7 +180,7 @@ class Condition:
         }
 
     def steps(self) -> list[int]:
-        """Optimiser steps of each stage; what ``longer`` adds is shared out in proportion."""
+        """Optimiser steps of each stage; those that ``longer`` adds are shared in proportion."""
         summary = read_json(self.data / "summary.json")
         own = [stage.steps(self.hyperparameters, summary) for stage in self.stages]
         more = [sum(condition.steps()) for condition in self.longer_by]
@@ -188,7 +188,7 @@ class Condition:
         return [round(steps * factor) for steps in own]
 
     def _trained(self) -> dict:
-        """What of the settings its own training depends on."""
+        """The settings that its own training depends on."""
         tasks = [task for stage in self.stages for task in stage.tasks.values()]
         settings: dict[str, Any] = {
             "hyperparameters": self.hyperparameters.model_dump(mode="json"),
@@ -225,14 +225,14 @@ class Condition:
         return self.before.encoder_folder(seed) if self.before else None
 
     def is_finished(self, folder: Path) -> bool:
-        """Whether ``folder`` holds whole results that were made under the present settings."""
+        """Whether ``folder`` holds complete results that were made with the present settings."""
         record = read_json(folder / "run.json")
         if record.get("settings") != self.settings or not (folder / "scores.json").is_file():
             return False
         return not self.keeps_model or (folder / MODEL).is_file()
 
     def is_complete(self, seed: int) -> bool:
-        """Whether a run is finished, and its repetition too where it collapsed."""
+        """Whether a run is finished and, if it collapsed, its repetition too."""
         folder = self.seed_folder(seed)
         return self.is_finished(folder) and not self._to_repeat(folder)
 
@@ -295,8 +295,8 @@ class Condition:
     def _to_repeat(self, folder: Path) -> bool:
         """Whether a run collapsed and its repetition is still to do.
 
-        The repetition of an intermediate training takes the place of the first, whose selection
-        scores.json keeps; that of a target run lies beside it.
+        The repetition of an intermediate training replaces the first, but scores.json keeps the
+        first one's selection. The repetition of a target run lies beside it.
         """
         scores = read_json(folder / "scores.json")
         if not self.retry_collapsed or not scores.get("selection", {}).get("collapsed"):

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def project(path: str | Path) -> Path:
-    """The nearest folder, from here upwards, that ``path`` is relative to; here without one."""
+    """The nearest folder, from here upwards, in which ``path`` exists; here if there is none."""
     above = [Path(*[".."] * steps) for steps in range(len(Path.cwd().parts))]
     return next((folder for folder in above if (folder / path).exists()), Path())
 
@@ -24,7 +24,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         write(beside)
         for made in [beside, *beside.rglob("*")]:
-            fsync(made)  # else a power cut could leave the name with nothing behind it
+            fsync(made)  # otherwise a power cut could leave an empty file
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(beside, path)

@@ -23,13 +23,13 @@ def _once(names: list) -> list:
 
 once = pydantic.AfterValidator(_once)
 PLACEBO = "placebo-"
-"""How the name of a placebo begins; after it comes the task whose texts it has."""
+"""The beginning of a placebo's name; the task whose texts it uses follows."""
 LONGER = "longer"
 """The control that trains longer on the target, without an intermediate task."""
 
 
 def task_of(intermediate: str) -> str:
-    """The task whose texts an intermediate training has: a placebo's, or the task itself."""
+    """The task whose texts an intermediate training uses: a placebo's, or the task itself."""
     return intermediate.removeprefix(PLACEBO)
 
 
@@ -88,8 +88,9 @@ class Lora(Strict):
     """Low-rank adapters, trained in place of an encoder's weights (Hu et al. 2022).
 
     ``targets`` are names of linear layers, or ends of names; without any, every linear layer of the
-    encoder's layers gets an adapter, which full fine-tuning's scores need (Dettmers et al. 2023).
-    An update is multiplied by ``alpha / rank``. ``dropout`` is added to the encoder's own.
+    encoder's layers gets an adapter. Scores as high as with full fine-tuning need that (Dettmers et
+    al. 2023). An update is multiplied by ``alpha / rank``. ``dropout`` is added to the encoder's
+    own.
     """
 
     rank: PositiveInt = 16
@@ -125,7 +126,7 @@ class Size(Strict):
 class Hyperparameters(Strict):
     """What one fine-tuning needs to know. Exactly one of ``steps`` and ``epochs`` is given.
 
-    Without ``learning_rate`` the study's sweep has yet to choose one.
+    If ``learning_rate`` is missing, the study's sweep has yet to choose it.
 
     ``frozen_layers`` counts from the lowest layer; the embeddings are frozen with them.
     ``compile`` uses torch.compile. It pays off only in long trainings on a GPU, because it takes
@@ -221,7 +222,7 @@ class Mixture(Strict):
     mlm: PlainText | None = None
 
     def shares(self, sizes: dict[str, int]) -> dict[str, float]:
-        """Probability of each component: as min(size, cap) to the power of 1 / temperature."""
+        """Probability of each component: proportional to min(size, cap) ** (1 / temperature)."""
         weights = {k: min(size, self.cap) ** (1 / self.temperature) for k, size in sizes.items()}
         return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 

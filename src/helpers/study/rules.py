@@ -9,7 +9,7 @@ from helpers.study.params import LONGER, PLACEBO, task_of
 
 
 def check(study) -> None:
-    """Check a study as a whole; the first thing that is wrong is a :class:`StudyError`."""
+    """Check a study as a whole; a :class:`StudyError` names the first thing that is wrong."""
     rules = (_folder_names, _encoders, _known_names, _targets, _controls, _mixtures, _sweep)
     for rule in (*rules, _hyperparameters):
         for wrong in rule(study):
@@ -104,19 +104,19 @@ def _sweep(study) -> Iterator[str]:
             expected = "none, which the sweep chooses" if study.sweep else "a number or a sweep"
             yield f"{key}.learning_rate: found {rate}, expected {expected}"
     if study.sweep and "target" not in {phase for phase, _ in study.trainings()}:
-        yield "sweep: found no target that is trained; expected one to choose by"
+        yield "sweep: found no target that is trained; expected one, to choose the rate"
     if study.sweep and (both := {*study.sweep.seeds} & {run.seed for run in study.runs()}):
         yield f"sweep.seeds: found {min(both)}, expected seeds that the study does not use"
 
 
 def _hyperparameters(study) -> Iterator[str]:
-    """Asking for them checks them; those of a mixture's parts say where texts are cut."""
+    """To build them is to check them; those of a mixture's parts say where texts are cut."""
     trainings = study.trainings(untrained=True)
     names = [name for phase, name in trainings if phase == "intermediate"]
     parts = [("intermediate", task) for name in names for task in study.components(name)]
     for (name, size), (phase, task) in product(study.sizes.items(), [*trainings, *parts]):
         frozen = study.hyperparameters(phase, name, task).frozen_layers
-        if size.layers and frozen > size.layers:  # of a whole encoder phase 1 knows
+        if size.layers and frozen > size.layers:  # phase 1 checks an uncut encoder
             wrong = f"found {frozen} for size {name}, expected at most its {size.layers} layers"
             yield f"frozen_layers ({phase}, {task}): {wrong}"
 

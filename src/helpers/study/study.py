@@ -135,7 +135,7 @@ class Study(Strict):
     def same_data(self, target: str) -> list[str]:
         """Intermediate tasks that train on the target's own English training data, or some of it.
 
-        What they bring is more of that data, not transfer from another task.
+        A gain from them comes from more of that data, not from another task.
         """
         own = {source for name in self.train_on(target) for source in self._sources(name)}
         return [
@@ -158,7 +158,7 @@ class Study(Strict):
         asked = {"size": size, "phase": phase, "task": task_of(task)}
         for override in self.overrides:
             if all(getattr(override, key) in (None, value) for key, value in asked.items()):
-                if {"steps", "epochs"} & override.set.keys():  # one duration replaces the other
+                if {"steps", "epochs"} & override.set.keys():  # steps and epochs replace each other
                     values = {k: v for k, v in values.items() if k not in ("steps", "epochs")}
                 values |= override.set
         if self.sizes[size].tuning == "lora":
@@ -182,7 +182,8 @@ class Study(Strict):
         return self.seeds.none if intermediate == NONE else self.seeds.others
 
     def trainings(self, untrained: bool = False) -> list[tuple[Phase, str]]:
-        """Phase and task of every training of a size; with ``untrained`` every target."""
+        """Phase and task of every training of a size; with ``untrained`` also targets without
+        training."""
         trained: list[tuple[Phase, str]] = []
         trained += [("intermediate", i) for i in self.intermediate if i not in (NONE, LONGER)]
         targets = [target.task for target in self.targets]
@@ -212,9 +213,9 @@ class Study(Strict):
     ) -> Condition:
         """What the notebook of phase 2 (no ``target``) or 3 trains.
 
-        With ``join`` its results take their place among the batch's. If not, they go to the folder
-        ``interactive``, and start from an encoder there, or else from the batch's. An unknown size,
-        task or target is a :class:`StudyError`.
+        With ``join`` its results join those of `make study`. Otherwise they go to the folder
+        ``interactive``, and training starts from an encoder there or, if there is none, from that
+        of `make study`. An unknown size, task or target is a :class:`StudyError`.
         """
         size = str(size)  # papermill reads the name 12 as a number
         if intermediate not in (*self.intermediate, NONE):

@@ -49,7 +49,7 @@ def chosen(study, size: str) -> float | None:
 
 
 def choose(study, size: str, conditions: list[Condition]) -> None:
-    """Choose the rate with the best mean score, the smallest of equals, and write sweep.json."""
+    """Choose the rate with the best mean score (the smallest if equal), and write sweep.json."""
     selections = defaultdict(list)
     for condition, seed in ((one, seed) for one in conditions for seed in one.seeds):
         scores = read_json(condition.seed_folder(seed) / "scores.json")

@@ -35,7 +35,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights of a model that are trained; the others are what a training starts from."""
+    """The weights of a model that are trained; the others do not change."""
     named = model.named_parameters()
     return {name: w.detach().contiguous() for name, w in named if w.requires_grad}
 
@@ -70,7 +70,7 @@ class Checkpoints(TrainerCallback):
         self.began = time.monotonic() - wall, time.process_time() - cpu
 
     def seconds(self) -> tuple[float, float]:
-        """Wall and processor time, in seconds, with what ran before a stop."""
+        """Wall and processor time, in seconds, including the time before a stop."""
         return time.monotonic() - self.began[0], time.process_time() - self.began[1]
 
     @property
@@ -90,14 +90,14 @@ class Checkpoints(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_):
         waited = time.monotonic() - self.last_save
-        # What a long training has learned should survive an end while it predicts.
+        # If a long training is stopped while it predicts, its weights must not be lost.
         last = state.global_step >= state.max_steps and self.saved is not None
         control.should_save = bool(waited >= self.seconds_between or last or self.signal)
 
     def on_evaluate(self, args, state, control, model, **_):
         scores = [line["eval_score"] for line in state.log_history if "eval_score" in line]
         weights = copy(model)
-        if scores[-1] > max(scores[:-1], default=-1.0):  # the first of equals
+        if scores[-1] > max(scores[:-1], default=-1.0):  # the first if equal
             self.weights = weights
         if self.averages:
             for name, weight in weights.items():
@@ -122,7 +122,7 @@ class Checkpoints(TrainerCallback):
 
     @contextmanager
     def signals(self):
-        """Note SIGINT and SIGTERM, for the end of the running step."""
+        """Note SIGINT and SIGTERM, to stop at the end of the running step."""
         handlers = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,7 +1,7 @@
 """English examples as a training sees them: features, batches in order, and validation data.
 
-All batches of a training are planned before it begins, by a random generator of the plan's own. So
-a training that is stopped and resumed goes on with the batch that it would have taken.
+All batches of a training are planned before it begins, with a random generator of their own. So a
+training that was stopped goes on with the batch that would have come next.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ _GROUP = 50
 
 
 class Validation:
-    """The validation data of one task, as a model is scored on it."""
+    """The validation data of one task, on which a model is scored."""
 
     def __init__(self, task: Task, rows: list[dict], tokenizer, max_length: int):
         self.task, self.rows, self.pad = task, rows, tokenizer.pad_token_id
@@ -68,7 +68,7 @@ class Examples:
 
     stage: Stage
     batches: Batches
-    """As many as the training has steps, times those that a step accumulates."""
+    """As many as steps, times the batches that a step accumulates."""
     validation: dict[str, Validation]
     """By task; a mixture has several."""
     pad: int
@@ -103,7 +103,7 @@ def english(
 ) -> list[Examples]:
     """The English examples of every stage of a condition, as a training with ``seed`` sees them.
 
-    Which ones are drawn depends on ``draw``, or without it on ``seed`` too.
+    ``draw`` decides which examples are drawn; without it, ``seed`` does.
 
     Raises StudyError where a mixture's text file is missing, or the tokenizer has no mask for it.
     """
@@ -115,8 +115,8 @@ def english(
 def _stage(
     condition: Condition, stage: Stage, steps: int, tokenizer, seed: int, draw: int
 ) -> Examples:
-    """Batches of a mixture come from one task each, drawn in proportion to the tasks' sizes up to a
-    cap (Phang et al. 2020: 2^17), which a temperature may flatten."""
+    """Each batch of a mixture comes from one task. Tasks are drawn in proportion to their sizes, up
+    to a cap (Phang et al. 2020: 2^17); a temperature may flatten this."""
     values, mixture = condition.hyperparameters, stage.mixture
     rows, validation = {}, {}
     for name, task in stage.tasks.items():

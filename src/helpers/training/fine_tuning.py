@@ -81,11 +81,11 @@ def fine_tune(
         checkpoints.log = checkpoints.log + lines
     wall, _ = checkpoints.seconds()
     scored = [line for line in lines if "validation_score" in line]
-    best = max(scored, key=lambda line: line["validation_score"])  # the first of equals
+    best = max(scored, key=lambda line: line["validation_score"])  # the first if equal
     score, last = best["validation_score"], scored[-1]["validation_score"]
     selection = examples[-1].selection | {"score": score, "last_score": last}
     learned = not is_collapsed((score + last) / 2, selection["majority"])
-    selection["collapsed"] = not (learned or examples[-1].stage.shuffled)  # which nobody can learn
+    selection["collapsed"] = not (learned or examples[-1].stage.shuffled)  # cannot be learned
     seen = sum(len(numbers) for part in examples for _, numbers in part.batches.plan)
     record = {"seed": attempt.seed, "precision": model.precision, "best_step": best["step"]}
     record |= {"train_seconds": wall, "examples_per_second": seen / wall}
@@ -95,7 +95,7 @@ def fine_tune(
 def build(
     condition: Condition, stage: Stage, encoder: PreTrainedModel, before: Any = None
 ) -> EncoderModel:
-    """A model for a stage: that of the stage ``before`` where its outputs mean the same."""
+    """A model for a stage: that of the stage ``before`` if its outputs mean the same."""
     values, pooling = condition.hyperparameters, condition.encoder.pooling
     shapes: dict[str, tuple[str, int]]
     shapes = {name: formats.of(task).head(task) for name, task in stage.tasks.items()}
@@ -122,7 +122,7 @@ def build(
 
 
 def untrained(condition: Condition, encoder: PreTrainedModel) -> EncoderModel:
-    """What a retrieval target is scored with: the encoder as it is, read at one layer."""
+    """The model of a retrieval target without training: the encoder as it is, read at one layer."""
     size, task = condition.encoder, condition.evaluated
     assert task is not None
     depth = len(families.layers(encoder))
@@ -147,7 +147,7 @@ def log_lines(task: str, history: list[dict]) -> list[dict]:
 def is_collapsed(score: float, majority: float) -> bool:
     """Whether a training learned next to nothing, by English validation data alone (points).
 
-    The mean of the selected and the last weights' scores makes less than a tenth (``LEARNED``) of
-    the errors of the best constant answer good. docs/statistics.md argues for it.
+    It did, if the mean score of the selected and the last weights corrects less than a tenth
+    (``LEARNED``) of the errors of the best constant answer. docs/statistics.md gives the reasons.
     """
     return score < majority + LEARNED * (100 - majority)

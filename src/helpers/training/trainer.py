@@ -34,7 +34,7 @@ class StageTrainer(Trainer):
             model=model,
             args=arguments(values, examples.steps, seed, saving.output_dir),
             train_dataset=examples.batches,
-            eval_dataset=examples.batches,  # asked for; `evaluate` takes the validation data
+            eval_dataset=examples.batches,  # required; `evaluate` takes the validation data
             data_collator=list,
             callbacks=[saving, Progress(examples.stage.name)],
         )
@@ -44,7 +44,7 @@ class StageTrainer(Trainer):
     def training_step(self, model, inputs, num_items_in_batch=None):
         """Micro-batches go through the model one by one; their gradients add up to the batches'.
 
-        Where memory runs out the step is done again in micro-batches of half the size, and at last
+        If memory runs out, the step is done again in micro-batches of half the size, and at last
         with gradient checkpointing. Neither changes what is learned.
         """
         random_states = torch.get_rng_state(), torch.cuda.get_rng_state_all()
@@ -82,7 +82,7 @@ class StageTrainer(Trainer):
         return metrics
 
     def save_model(self, output_dir=None, _internal_call=False):
-        """A checkpoint holds the weights that are trained; the others are known."""
+        """Save only the weights that are trained; the others do not change."""
         path = Path(output_dir or self.args.output_dir) / SAFE_WEIGHTS_NAME
         write_whole(path, lambda beside: save_file(trained_weights(self.model), beside))
 
@@ -104,7 +104,7 @@ def training_parts(examples: Examples, drawn: dict, budget: int | None = None) -
     made = []
     for part in parts:
         inputs, targets = collate(part, examples.pad), collate_labels(part)
-        if component == MLM:  # its head reads the hidden tokens alone
+        if component == MLM:  # its head reads the hidden tokens only
             inputs["chosen"] = targets != IGNORED
             targets = targets[inputs["chosen"]]
         count = int((targets != IGNORED).sum())
@@ -142,7 +142,7 @@ def arguments(values: Hyperparameters, steps: int, seed: int, folder: Path) -> T
 
 
 class Progress(ProgressCallback):
-    """One line that says how far the training is; it is gone at the end."""
+    """One line that shows how far the training is; it is cleared at the end."""
 
     def __init__(self, name: str):
         super().__init__()
