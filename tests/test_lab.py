@@ -64,7 +64,8 @@ def project(tmp_path_factory) -> Path:
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "demo").symlink_to(ROOT / "demo")
     sys.path.insert(0, str(root))
-    sys.modules.pop("exercises", None)
+    for name in ("exercises", "notebooks"):
+        sys.modules.pop(name, None)
     for size in ("base", "large"):
         where = {**SMOKE, "size": size, "join": True}
         steps = [run(root / "notebooks/1_encoder.ipynb", **where)]
@@ -107,7 +108,7 @@ def test_what_is_run_by_hand_stays_apart_and_a_finished_run_says_so(project, cap
 def test_every_section_of_the_explorer_follows_a_choice(project, monkeypatch):
     shown: list = []
     monkeypatch.setattr("IPython.display.display", lambda *values, **_: shown.extend(values))
-    monkeypatch.setattr("helpers.evaluation.explore.is_interactive", lambda: True)
+    monkeypatch.setattr("notebooks.explorer.is_interactive", lambda: True)
     variables, _ = run(project / "notebooks/5_explore.ipynb", **SMOKE)
     shown.clear()
     variables["pick"]["size"].value = "large"
