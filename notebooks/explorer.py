@@ -5,6 +5,7 @@ models to typed sentences.
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from IPython import get_ipython
@@ -104,3 +105,13 @@ def is_interactive() -> bool:
     """Whether a person runs this notebook: the kernel's client can answer ``input()``."""
     kernel = getattr(get_ipython(), "kernel", None)
     return kernel is not None and kernel.get_parent()["content"]["allow_stdin"]
+
+
+def cka(one: np.ndarray, other: np.ndarray) -> float:
+    """Similarity of two representations (texts, hidden) of the same texts, 0..1.
+
+    Linear centred kernel alignment (Kornblith et al. 2019, arXiv 1905.00414).
+    """
+    one, other = one - one.mean(axis=0), other - other.mean(axis=0)
+    norms = np.linalg.norm(one.T @ one) * np.linalg.norm(other.T @ other)
+    return float(np.linalg.norm(one.T @ other) ** 2 / norms)

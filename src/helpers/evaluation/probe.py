@@ -88,13 +88,3 @@ def nearest(source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
             share = 100 * float(np.mean(closest == np.arange(len(one))))
             rows.append((layer, centred, share))
     return pd.DataFrame(rows, columns=_COLUMNS[1:])
-
-
-def cka(one: np.ndarray, other: np.ndarray) -> float:
-    """Similarity of two representations (texts, hidden) of the same texts, 0..1.
-
-    Linear centred kernel alignment (Kornblith et al. 2019, arXiv 1905.00414).
-    """
-    one, other = one - one.mean(axis=0), other - other.mean(axis=0)
-    norms = np.linalg.norm(one.T @ one) * np.linalg.norm(other.T @ other)
-    return float(np.linalg.norm(one.T @ other) ** 2 / norms)
