@@ -73,6 +73,7 @@ rule sweeps:
 rule encoder:
     input: f"{folder}/{{size}}/settings.json"
     output: f"{folder}/{{size}}/notebook.ipynb"
+    priority: 2  # others wait for it
     resources: **needs("encoder")
     shell: notebook("1_encoder", "size {wildcards.size}")
 
@@ -89,6 +90,7 @@ rule sweep:
 rule intermediate:
     input: f"{folder}/{{size}}/{{intermediate}}/settings.json", encoder
     output: f"{folder}/{{size}}/{{intermediate}}/notebook.ipynb"
+    priority: 1
     resources: **needs("intermediate", seeds)
     shell: notebook("2_intermediate", "size {wildcards.size}", "task {wildcards.intermediate}")
 

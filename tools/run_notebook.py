@@ -74,6 +74,7 @@ def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str
 
     unfinished = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.unlink(missing_ok=True)
     try:
         papermill.execute_notebook(
             notebook,
@@ -82,6 +83,7 @@ def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str
             kernel_name="python3",
             kernel_manager_class=PatientKernelManager,
             progress_bar=False,
+            request_save_on_cell_execute=False,  # twice a cell: a third of the comparison's time
         )
         os.replace(unfinished, output)
         if report:
