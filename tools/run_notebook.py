@@ -22,6 +22,10 @@ GPUS = "STUDY_GPUS"
 """Environment variable: the GPUs that a batch's notebooks divide among them, as ``0,1,2``."""
 SECONDS_TO_SAVE = 600
 """After an interrupt: half of it passes before a kernel gets SIGTERM, the rest before SIGKILL."""
+SECONDS_TO_END = 20
+"""The same after the last cell, for a kernel that does not end by itself."""
+STOPPED = threading.Event()
+"""Set when this process was asked to stop."""
 
 
 def on_parents_end(interrupt: Callable[[], None]) -> None:
@@ -72,6 +76,11 @@ def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str
     class PatientKernelManager(AsyncKernelManager):
         shutdown_wait_time = Float(SECONDS_TO_SAVE)
 
+        async def shutdown_kernel(self, *args, **options):
+            if not STOPPED.is_set():  # no cell is running that would have to save
+                self.shutdown_wait_time = SECONDS_TO_END
+            await super().shutdown_kernel(*args, **options)
+
     unfinished = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished.unlink(missing_ok=True)
@@ -101,6 +110,12 @@ def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str
     return None
 
 
+def stop(*_) -> None:
+    """Interrupt the running cell."""
+    STOPPED.set()
+    raise KeyboardInterrupt
+
+
 def values(name: str, texts: list[str]):
     """A parameter as notebooks have it."""
     if name == "seeds":
@@ -111,7 +126,7 @@ def values(name: str, texts: list[str]):
 def main() -> int:
     on_parents_end(lambda: os.kill(os.getpid(), signal.SIGINT))
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, stop)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)
