@@ -34,7 +34,7 @@ def record(plan: Plan, runs: pd.DataFrame, effects: pd.DataFrame) -> dict:
     scores = zero_shot[zero_shot["quantity"] == "score"]
     off_zero = gains[(gains["low"] > 0) | (gains["high"] < 0)]
     tasks = ["size", "intermediate", "target", "estimate"]
-    answer = zero_shot[headline(zero_shot)][["quantity", *tasks, "low", "high"]]
+    answer = zero_shot[headline(zero_shot, plan)][["quantity", *tasks, "low", "high"]]
     return {
         "sentence": sentence,
         "headline": _rounded(answer)[0],

@@ -24,28 +24,41 @@ class ComparisonError(ValueError):
 
 @dataclass(frozen=True)
 class Size:
-    """One encoder. `parameters` do not count embeddings; `layers` is set where it was cut."""
+    """One encoder. `parameters` do not count embeddings; `layers` is set where it was cut.
+
+    `fertility` are mean tokens of a text, by target and language.
+    """
 
     title: str
     encoder: str = ""
     layers: int | None = None
     parameters: float | None = None
+    fertility: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Target:
-    """One target task. Without `languages`, those are evaluated that predictions have."""
+    """One target task. Without `languages`, those are evaluated that predictions have.
+
+    `same_data` are intermediate tasks whose English training data is the target's own, wholly or in
+    part: more of the same data is no transfer.
+    """
 
     metric: str = "score"
     languages: tuple[str, ...] = ()
     trained_in: tuple[str, ...] = ("en",)
     variant_of: str | None = None
     train_examples: Mapping[str, int] | None = None  # by size
+    same_data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study as the comparison sees it; sizes from the smallest to the largest."""
+    """A study as the comparison sees it; sizes from the smallest to the largest.
+
+    `controls` are intermediate conditions that are no tasks: a placebo with the task whose texts it
+    has, or None for the target trained longer.
+    """
 
     sizes: dict[str, Size]
     intermediate: list[str]
@@ -54,6 +67,8 @@ class Plan:
     name: str = "study"
     description: str = ""
     margin: float = 1.0
+    controls: dict[str, str | None] = field(default_factory=dict)
+    same_data_in_headline: bool = False
     recipes: list[dict] = field(default_factory=list)
     sweep: list[dict] = field(default_factory=list)
 
@@ -77,13 +92,27 @@ class Plan:
 
     @property
     def tasks(self) -> list[str]:
-        """Intermediate tasks without the baseline."""
-        return [name for name in self.intermediate if name != NONE]
+        """Intermediate tasks: neither the baseline nor a control."""
+        return [name for name in self.intermediate if name not in (NONE, *self.controls)]
 
     @property
     def gained(self) -> list[str]:
         """What has a gain: the mean of all tasks if there are several, and the tasks."""
         return [ALL, *self.tasks] if len(self.tasks) > 1 else self.tasks
+
+    @property
+    def longer(self) -> str | None:
+        """The control that trains the target longer, if there is one."""
+        return next((name for name, task in self.controls.items() if task is None), None)
+
+    def transfer(self, target: str) -> list[str]:
+        """The tasks that means at a target are formed of: not those that are its own data."""
+        same = () if self.same_data_in_headline else self.targets[target].same_data
+        return [task for task in self.tasks if task not in same]
+
+    def asks(self, intermediate: str, target: str) -> bool:
+        """Whether a run of these two is planned."""
+        return any(run[1:3] == (intermediate, target) for run in self.runs)
 
     @property
     def judged(self) -> list[str]:

@@ -19,7 +19,7 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     there are two seeds or more, and it is found without collapsed runs too.
     """
     plan = plan or Plan.of(runs)
-    rows = effects[headline(effects)].dropna(subset=["estimate"]).set_index("analysis")
+    rows = effects[headline(effects, plan)].dropna(subset=["estimate"]).set_index("analysis")
     missing = len(missing_runs(plan, runs))
     unfinished = f"{missing} of {len(plan.runs)} runs are not finished" if missing else ""
     if ANALYSES[0] not in rows.index:
