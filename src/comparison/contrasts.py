@@ -35,12 +35,13 @@ def of(plan: Plan) -> list[Contrast]:
         return contrasts
     changes = _changes(list(plan.sizes), plan.parameters)
     members = {name: [name] for name in [*plan.tasks, *plan.controls]} | {ALL: plan.tasks}
-    for (quantity, name, over), group in product(changes, [*plan.gained, *plan.controls]):
+    for (quantity, name, over), group in product(changes, plan.compared):
         weights = _against(NONE, over, members[group])
         contrasts.append(Contrast(quantity, name, group, weights))
         if quantity in GAPS:
             contrasts.append(Contrast(GAPS[quantity], name, group, weights))
-    pairs = [("gain_over_placebo", task, name) for name, task in plan.controls.items() if task]
+    placebos = [(name, task) for name, task in plan.controls.items() if task in plan.tasks]
+    pairs = [("gain_over_placebo", task, name) for name, task in placebos]
     if plan.longer:
         pairs += [("gain_over_longer", group, plan.longer) for group in plan.gained]
     for (quantity, group, control), size in product(pairs, plan.sizes):

@@ -61,10 +61,10 @@ def effects(
     Columns are COLUMNS: low and high bound the 95 % interval, low_90 and high_90 the 90 % one, in
     points. Intermediate and target may be "all": the mean over targets of the means over each one's
     tasks, without those whose data is its own (unless the study counts them). `note` marks cells of
-    the "same data" and each "control". Everything planned has its row; one that lacks a run or a language it needs has nan and seeds 0, and `status` says why: no mean
-    is formed over what happens to be there. Where some runs collapsed, everything is there twice:
-    analysis "all runs", without the runs that repeat a collapsed one, and "without collapsed",
-    where they stand in.
+    the "same data" and each "control". Everything planned has its row; one that lacks a run or a
+    language it needs has nan and seeds 0, and `status` says why: no mean is formed of the rest.
+    Where some runs collapsed, everything is there twice: analysis "all runs", without the runs that
+    repeat a collapsed one, and "without collapsed", where they stand in.
 
     Raises
     ------

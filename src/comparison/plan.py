@@ -101,6 +101,11 @@ class Plan:
         return [ALL, *self.tasks] if len(self.tasks) > 1 else self.tasks
 
     @property
+    def compared(self) -> list[str]:
+        """What is compared with none: what has a gain, then the controls."""
+        return [*self.gained, *self.controls]
+
+    @property
     def longer(self) -> str | None:
         """The control that trains the target longer, if there is one."""
         return next((name for name, task in self.controls.items() if task is None), None)

@@ -1,4 +1,4 @@
-"""The study in at most three short sentences.
+"""The study in a few short sentences.
 
 The rules behind them were fixed before any study ran; they stand in docs/statistics.md.
 """
@@ -14,9 +14,10 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     """What the study says of its question.
 
     The headline is one number, over all intermediate tasks and targets, with all runs: from three
-    sizes on, what a doubling of the parameters adds to the zero-shot gain; of two, what the larger
-    one adds; of one, its gain. It is called a difference only if its interval leaves out zero,
-    there are two seeds or more, and it is found without collapsed runs too.
+    sizes on, what a doubling in size adds to the zero-shot gain; of two, what the larger one adds;
+    of one, its gain. It is called a difference only if its interval leaves out zero, there are two
+    seeds or more, and it is found without collapsed runs too. Then come gains elsewhere that are
+    not seen to exceed those in English, and what is left of the gains beside controls.
     """
     plan = plan or Plan.of(runs)
     rows = effects[headline(effects, plan)].dropna(subset=["estimate"]).set_index("analysis")
@@ -25,7 +26,10 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     if ANALYSES[0] not in rows.index:
         if unfinished:
             return f"There is no answer yet: {unfinished}, and a mean is formed only of all runs."
-        needs = f"`{NONE}`, an intermediate task and a language that the target was not trained in"
+        needs = (
+            f"`{NONE}`, an intermediate task on other data than the target's own and a language "
+        )
+        needs += "that the target was not trained in"
         return f"The study has no zero-shot gain: that takes {needs}."
     row = rows.loc[ANALYSES[0]]
     without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
@@ -33,23 +37,26 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     alike = effects[(effects[same] == rows.reset_index()[same].iloc[0]).all(axis=1)]
     collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
     first = len(runs) - int(runs["repeats"].notna().sum() if "repeats" in runs else 0)
-    notes = [_without_collapsed(collapsed, first, without), _bend(alike), unfinished]
-    notes = "; ".join(note for note in notes if note)
+    notes = [_without_collapsed(collapsed, first, without), _bend(alike), _same_data(plan)]
+    notes = "; ".join(note for note in [*notes, unfinished] if note)
+    place = (effects[same[1:]] == rows.reset_index()[same[1:]].iloc[0]).all(axis=1)
     sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
+    sentences += [_elsewhere(alike, plan), *_controls(effects[place], plan)]
     sentences += [notes[0].upper() + notes[1:]] if notes else []
-    return " ".join(f"{sentence}." for sentence in sentences)
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
 
 def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
     """The headline with its interval, and each size's gain."""
     titles = [size.title for size in plan.sizes.values()]
     what = f"intermediate training on {_over(row['intermediate'], plan.tasks, 'tasks')} gains"
-    where = f"zero-shot on {_over(row['target'], list(plan.targets), 'targets')}"
+    targets = [name for name in plan.targets if plan.transfer(name)]
+    where = f"zero-shot on {_over(row['target'], targets, 'targets')}"
     if row["quantity"] == "gain":
         return f"With {titles[0]}, {what} {_points(row)} {where}"
     gains = alike[alike["quantity"] == "gain"].set_index("size")["estimate"]
     gains = ", ".join(f"{_number(gains[size], '+')} at {size}" for size in plan.sizes)
-    each = ", for each doubling of the parameters" if row["quantity"] == "slope" else ""
+    each = ", for each doubling in size" if row["quantity"] == "slope" else ""
     more = "more" if row["estimate"] >= 0 else "fewer"
     ends = f"From {titles[0]} to {titles[-1]}"
     return f"{ends}, {what} {_points(row, more)} {where}{each} (gains: {gains})"
@@ -98,10 +105,61 @@ def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: 
     if conclusion == "open" and one_size:
         return "This is not distinguishable from zero"
     if conclusion == "open":
-        return "This is not distinguishable from zero: the larger encoder may gain more or less"
+        return "This is not distinguishable from zero: the larger size may gain more or less"
     if one_size:
         return "It helps" if conclusion == "more" else "It harms"
-    return f"The larger encoder gains {conclusion}"
+    return f"The larger size gains {conclusion}"
+
+
+def _elsewhere(alike: pd.DataFrame, plan: Plan) -> str:
+    """At which sizes the gain in other languages is not seen to be larger than where trained."""
+    rows = alike[(alike["quantity"] == "gap_change") & (alike["high"] >= 0)]
+    if rows.empty:
+        return ""
+    is_english = all(target.trained_in == ("en",) for target in plan.targets.values())
+    home = "English" if is_english else "those of training"
+    return (
+        f"Other languages are not seen to gain more than {home} "
+        f"({home} minus others: {_at_sizes(rows)})"
+    )
+
+
+def _controls(effects: pd.DataFrame, plan: Plan) -> list[str]:
+    """What is left of gains beside the controls."""
+    rows = effects.dropna(subset=["estimate"])
+    longer = rows[rows["quantity"] == "gain_over_longer"]
+    longer = longer[longer["intermediate"] == plan.gained[0]]
+    trained = [name for name in plan.targets if plan.longer and plan.asks(plan.longer, name)]
+    where = "Of these gains" if len(trained) == len(plan.targets) else f"On {_listed(trained)}"
+    sentences = []
+    if len(longer):
+        left = f"{_at_sizes(longer)} are not had by more steps on the target"
+        sentences.append(f"{where}, {left}{_open(longer)}")
+    for task, own in rows[rows["quantity"] == "gain_over_placebo"].groupby("intermediate"):
+        text = f"Over its own texts with shuffled labels, {task} gains {_at_sizes(own)}"
+        sentences.append(text + _open(own))
+    return sentences
+
+
+def _at_sizes(rows: pd.DataFrame) -> str:
+    return _listed([f"{_points(row)} at {row['size']}" for _, row in rows.iterrows()])
+
+
+def _open(rows: pd.DataFrame) -> str:
+    """At which sizes a gain over a control is not seen."""
+    sizes = [row["size"] for _, row in rows.iterrows() if row["low"] <= 0]
+    return f" (not seen above zero at {_listed(sizes)})" if sizes else ""
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def _same_data(plan: Plan) -> str:
+    """Cells that are the target's own data again, and whether they count."""
+    cells = [f"{task} before {n}" for n, t in plan.targets.items() for task in t.same_data]
+    counted = "counted" if plan.same_data_in_headline else "left out"
+    return f"{counted} as the target's own data: {', '.join(cells)}" if cells else ""
 
 
 def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series | None) -> str:

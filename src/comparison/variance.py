@@ -52,7 +52,8 @@ class Sample:
         # Items and seeds are crossed, so the variance of items has the item-by-seed part that the
         # variance between runs has too (Owen 2007, Annals of Applied Statistics 1).
         items = np.maximum(items - weights**2 @ (self.residual / self.seeds), 0)
-        parts, groups = weights**2 * self.seed_variance / self.seeds, pools(self.conditions, self.apart)
+        parts = weights**2 * self.seed_variance / self.seeds
+        groups = pools(self.conditions, self.apart)
         by_pool = np.stack([parts[:, pool].sum(1) for pool in groups], axis=1)
         seeds, seed_freedom = welch(by_pool, np.array([self.freedom[pool][0] for pool in groups]))
         spread, estimate = (items, item_freedom, seeds, seed_freedom), weights @ self.scores
@@ -66,7 +67,6 @@ class Sample:
             "p": _touching(np.abs(estimate), *spread),
             "seeds": np.where(weights != 0, self.seeds, self.seeds.max()).min(1),
         }
-
 
     def scaled(self, scores: np.ndarray, run_scores: np.ndarray, slope: np.ndarray) -> "Sample":
         """The sample on another scale, by the delta method [conditions], [runs], [conditions]."""
@@ -158,7 +158,7 @@ def mean_over_targets(
     by_run = np.array([s.run_scores[r] for s, r in zip(samples, run_at, strict=True)])
     variance, freedom = np.zeros((2, len(conditions)))
     for pattern in np.unique(share, axis=1).T:  # the noise of conditions that count alike
-        like = (share.T == pattern).all(1)
+        like = (pattern == share.T).all(1)
         mean = np.mean(pattern[:, None] * by_run, axis=0)
         between = between_runs(mean, runs, conditions, apart)
         variance[like], freedom[like] = between[0][like], between[1][like]
