@@ -33,17 +33,17 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
         return f"The study has no zero-shot gain: that takes {needs}."
     row = rows.loc[ANALYSES[0]]
     without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
-    same = ["intermediate", "target", "language", "analysis"]
-    alike = effects[(effects[same] == rows.reset_index()[same].iloc[0]).all(axis=1)]
+    place = ["target", "language", "analysis"]
+    here = effects[(effects[place] == rows.reset_index()[place].iloc[0]).all(axis=1)]
+    alike = here[here["intermediate"] == row["intermediate"]]
     collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
     first = len(runs) - int(runs["repeats"].notna().sum() if "repeats" in runs else 0)
     notes = [_without_collapsed(collapsed, first, without), _bend(alike), _same_data(plan)]
     notes = "; ".join(note for note in [*notes, unfinished] if note)
-    place = (effects[same[1:]] == rows.reset_index()[same[1:]].iloc[0]).all(axis=1)
     sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
-    sentences += [_elsewhere(alike, plan), *_controls(effects[place], plan)]
+    sentences += _beside(here.dropna(subset=["estimate"]), plan)
     sentences += [notes[0].upper() + notes[1:]] if notes else []
-    return " ".join(f"{sentence}." for sentence in sentences if sentence)
+    return " ".join(f"{sentence}." for sentence in sentences)
 
 
 def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
@@ -111,44 +111,28 @@ def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: 
     return f"The larger size gains {conclusion}"
 
 
-def _elsewhere(alike: pd.DataFrame, plan: Plan) -> str:
-    """At which sizes the gain in other languages is not seen to be larger than where trained."""
-    rows = alike[(alike["quantity"] == "gap_change") & (alike["high"] >= 0)]
-    if rows.empty:
-        return ""
+def _beside(effects: pd.DataFrame, plan: Plan) -> list[str]:
+    """What is left of the gains beside those in English and beside those of controls."""
     is_english = all(target.trained_in == ("en",) for target in plan.targets.values())
     home = "English" if is_english else "those of training"
-    return (
-        f"Other languages are not seen to gain more than {home} "
-        f"({home} minus others: {_at_sizes(rows)})"
-    )
-
-
-def _controls(effects: pd.DataFrame, plan: Plan) -> list[str]:
-    """What is left of gains beside the controls."""
-    rows = effects.dropna(subset=["estimate"])
-    longer = rows[rows["quantity"] == "gain_over_longer"]
-    longer = longer[longer["intermediate"] == plan.gained[0]]
     trained = [name for name in plan.targets if plan.longer and plan.asks(plan.longer, name)]
     where = "Of these gains" if len(trained) == len(plan.targets) else f"On {_listed(trained)}"
     sentences = []
-    if len(longer):
-        left = f"{_at_sizes(longer)} are not had by more steps on the target"
-        sentences.append(f"{where}, {left}{_open(longer)}")
-    for task, own in rows[rows["quantity"] == "gain_over_placebo"].groupby("intermediate"):
-        text = f"Over its own texts with shuffled labels, {task} gains {_at_sizes(own)}"
-        sentences.append(text + _open(own))
+    for (quantity, task), rows in effects.groupby(["quantity", "intermediate"], sort=False):
+        at_sizes = _listed([f"{_points(row)} at {row['size']}" for _, row in rows.iterrows()])
+        unseen = _listed(list(rows.loc[rows["low"] <= 0, "size"]))
+        unseen = f" (not seen above zero at {unseen})" if unseen else ""
+        if (quantity, task) == ("gap_change", plan.gained[0]) and (rows["high"] >= 0).any():
+            sizes = _listed(list(rows.loc[rows["high"] >= 0, "size"]))
+            text = f"Other languages are not seen to gain more than {home} at {sizes}"
+            sentences.append(f"{text} ({home} minus others: {at_sizes})")
+        elif (quantity, task) == ("gain_over_longer", plan.gained[0]):
+            text = f"{where}, {at_sizes} are not had by more steps on the target"
+            sentences.append(text + unseen)
+        elif quantity == "gain_over_placebo":
+            text = f"Over its own texts with shuffled labels, {task} gains {at_sizes}"
+            sentences.append(text + unseen)
     return sentences
-
-
-def _at_sizes(rows: pd.DataFrame) -> str:
-    return _listed([f"{_points(row)} at {row['size']}" for _, row in rows.iterrows()])
-
-
-def _open(rows: pd.DataFrame) -> str:
-    """At which sizes a gain over a control is not seen."""
-    sizes = [row["size"] for _, row in rows.iterrows() if row["low"] <= 0]
-    return f" (not seen above zero at {_listed(sizes)})" if sizes else ""
 
 
 def _listed(names: list[str]) -> str:
