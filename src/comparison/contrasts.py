@@ -14,7 +14,8 @@ DOUBLING = "per doubling"
 GAPS = {"gain": "gap_change", "scale_effect": "gap_scale_effect", "slope": "gap_slope"}
 """What is made of gains, and the same of the transfer gap: gap with a task minus gap without."""
 CONTROLLED = ("gain_over_placebo", "gain_over_longer")
-TESTED = ("gain", "scale_effect", "slope", "bend", *GAPS.values(), *CONTROLLED)
+CHANGES = ("gain", "scale_effect", "slope", "bend")
+TESTED = (*CHANGES, *GAPS.values(), *CONTROLLED)
 
 
 class Contrast(NamedTuple):
