@@ -41,24 +41,19 @@ def of(plan: Plan) -> list[Contrast]:
         contrasts.append(Contrast(quantity, name, group, weights))
         if quantity in GAPS:
             contrasts.append(Contrast(GAPS[quantity], name, group, weights))
-    placebos = [(name, task) for name, task in plan.controls.items() if task in plan.tasks]
-    pairs = [("gain_over_placebo", task, name) for name, task in placebos]
-    if plan.longer:
-        pairs += [("gain_over_longer", group, plan.longer) for group in plan.gained]
-    for (quantity, group, control), size in product(pairs, plan.sizes):
-        weights = _against(control, {size: 1.0}, members[group])
-        contrasts.append(Contrast(quantity, size, group, weights))
+    for control, task in plan.controls.items():
+        quantity = "gain_over_placebo" if task else "gain_over_longer"
+        groups = [task] * (task in plan.tasks) if task else plan.gained
+        for group, size in product(groups, plan.sizes):
+            weights = _against(control, {size: 1.0}, members[group])
+            contrasts.append(Contrast(quantity, size, group, weights))
     return contrasts
 
 
 def _against(baseline: str, sizes: dict[str, float], tasks: list[str]) -> dict[Condition, float]:
     """Weights of the mean gain of some tasks over a baseline, weighted by size."""
-    weights: dict[Condition, float] = {}
-    for size, weight in sizes.items():
-        for task in tasks:
-            weights[size, task] = weight / len(tasks)
-        weights[size, baseline] = -weight
-    return weights
+    weights = {(size, task): w / len(tasks) for size, w in sizes.items() for task in tasks}
+    return weights | {(size, baseline): -weight for size, weight in sizes.items()}
 
 
 def shares(contrast: Contrast, plan: Plan, targets: list[str]) -> dict[str, dict[str, float]]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 RUN = ["size", "intermediate", "target", "seed"]
-"""What names a run: the columns of every table of runs."""
 NONE = "none"
 """The baseline: no intermediate task."""
 ALL = "all"
@@ -40,8 +39,7 @@ class Size:
 class Target:
     """One target task. Without `languages`, those are evaluated that predictions have.
 
-    `same_data` are intermediate tasks whose English training data is the target's own, wholly or in
-    part: more of the same data is no transfer.
+    `same_data` are intermediate tasks whose English training data is the target's own, or some of it.
     """
 
     metric: str = "score"
@@ -81,8 +79,7 @@ class Plan:
     ) -> "Plan":
         """The plan of a table of runs, in the order of its rows: what is there was planned.
 
-        The `parameters` of three sizes or more, without embeddings, give the slope; `trained_in`
-        are the languages of the targets' training data.
+        `parameters` without embeddings give the slope; `trained_in` are the languages of training.
         """
         known = parameters or {}
         sizes = {name: Size(name, parameters=known.get(name)) for name in runs["size"].unique()}
@@ -104,11 +101,6 @@ class Plan:
     def compared(self) -> list[str]:
         """What is compared with none: what has a gain, then the controls."""
         return [*self.gained, *self.controls]
-
-    @property
-    def longer(self) -> str | None:
-        """The control that trains the target longer, if there is one."""
-        return next((name for name, task in self.controls.items() if task is None), None)
 
     def transfer(self, target: str) -> list[str]:
         """The tasks that means at a target are formed of: not those that are its own data."""

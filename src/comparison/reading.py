@@ -1,6 +1,7 @@
 """What a study has made so far: `study.json` and the results of its finished runs, as tables."""
 
 import json
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +19,9 @@ RUNS = ["metric", "collapsed", "collapsed_in", "validation_score", *COSTS, "repe
 PREDICTIONS = ["language", "id", "credit", "out_of", "group"]
 CURVES = ["phase", "step", "loss", "validation_score"]
 LAYERS = ["language", "layer", "centred", "accuracy"]
-SELECTIONS = {"best": "", "last": "-last", "average": "-average"}
-"""Of which weights predictions are, and how their files are named."""
-ORACLE = "oracle"
+SELECTIONS = {"best": [""], "last": ["-last"], "average": ["-average"]}
+SELECTIONS["oracle"] = ["", "-last", "-average"]
+"""Of which weights predictions are, and how the names of their files end."""
 CROSSED = ["intermediate_seed", "target_seed", "draw"]
 
 
@@ -43,19 +44,17 @@ def read_study(folder: str | Path, selection: str = "best") -> Results:
     language's mean vector was removed). A run has collapsed if its own training has or the
     intermediate one that it builds on; collapsed_in says which ("target", "intermediate", or "").
     Costs include the intermediate training. repeats is the seed of the collapsed run that this one
-    repeats, if any.
-
-    `selection`: predictions of the weights that are "best" on English validation data, of the
-    "last", of the "average" of all evaluated ones; runs without them are left out. "oracle" takes,
-    by labels of the target languages, the one of highest zero-shot score: description only.
+    repeats, if any. Predictions are those of the weights that are "best" on English validation
+    data, of the "last", or of the "average" of all evaluated; runs without them are left out.
+    "oracle" takes the ones of highest zero-shot score, which looks at target-language labels.
 
     Raises
     ------
     ComparisonError
         There is no study.json, it has another layout, or there is no such selection.
     """
-    if selection not in (*SELECTIONS, ORACLE):
-        expected = ", ".join((*SELECTIONS, ORACLE))
+    if selection not in SELECTIONS:
+        expected = ", ".join(SELECTIONS)
         raise ComparisonError(f"selection: found {selection}; expected one of {expected}")
     folder = Path(folder)
     record = _json(folder / "study.json")
@@ -91,11 +90,11 @@ def read_study(folder: str | Path, selection: str = "best") -> Results:
             layers += [names | line for line in made["scores"].get("layers", [])]
             for phase, training in (("intermediate", before), ("target", made)):
                 curves += [names | {"phase": phase} | line for line in training.get("log", [])]
-    runs = pd.DataFrame(rows, columns=[*RUN, *RUNS])
     predictions = pd.concat(tables[1:] or tables, ignore_index=True)
     predictions = predictions.reindex(columns=[*RUN, *PREDICTIONS])
-    curves, layers = pd.DataFrame(curves, columns=[*RUN, *CURVES]), pd.DataFrame(layers)
-    return Results(plan, runs, predictions, curves, layers.reindex(columns=[*RUN, *LAYERS]))
+    lists = ((rows, RUNS), (curves, CURVES), (layers, LAYERS))
+    runs, *more = (pd.DataFrame(lines, columns=[*RUN, *names]) for lines, names in lists)
+    return Results(plan, runs, predictions, *more)
 
 
 def read_crossed(folder: str | Path) -> pd.DataFrame:
@@ -119,8 +118,7 @@ def _predictions(
     home: Path, made: dict, selection: str, trained_in: tuple[str, ...] = ()
 ) -> pd.DataFrame | None:
     """A run's predictions, if they are there; where nothing was trained no weights are chosen."""
-    names = [*SELECTIONS] if selection == ORACLE else [selection]
-    endings = [SELECTIONS[name] for name in names] if made.get("log") else [""]
+    endings = SELECTIONS[selection] if made.get("log") else [""]
     files = [home / f"predictions{ending}.parquet" for ending in endings]
     if not made or not all(file.exists() for file in files):
         return None
@@ -138,21 +136,19 @@ def _predictions(
 
 
 def _plan(folder: Path, record: dict) -> Plan:
-    sizes, targets = {}, {}
+    sizes = {}
     for name, entry in record["sizes"].items():
         made = _json(folder / name / "encoder/run.json")
         count, fertility = made.get("parameters_without_embeddings"), made.get("fertility", {})
         sizes[name] = Size(entry["title"], entry["encoder"], entry.get("layers"), count, fertility)
+    targets = {}
     for name, entry in record["targets"].items():
-        languages, trained = tuple(entry["languages"]), tuple(entry["trained_in"])
-        same = tuple(entry.get("same_data", []))
-        more = [entry.get("variant_of"), entry.get("train_examples"), same]
-        targets[name] = Target(entry["metric"], languages, trained, *more)
+        known = {field.name: entry[field.name] for field in fields(Target) if field.name in entry}
+        lists = {key: tuple(values) for key, values in known.items() if isinstance(values, list)}
+        targets[name] = Target(**known | lists)
     runs = [tuple(run[key] for key in RUN) for run in record["runs"]]
-    fields = ["name", "description", "margin", "recipes", "sweep"]
-    fields += ["controls", "same_data_in_headline"]
-    more = {key: record[key] for key in fields if key in record}
-    return Plan(sizes, record["intermediate"], targets, runs, **more)
+    whole = {field.name: record[field.name] for field in fields(Plan) if field.name in record}
+    return Plan(**whole | {"sizes": sizes, "targets": targets, "runs": runs})
 
 
 def _row(made: dict, before: dict) -> dict:

@@ -115,7 +115,8 @@ def _beside(effects: pd.DataFrame, plan: Plan) -> list[str]:
     """What is left of the gains beside those in English and beside those of controls."""
     is_english = all(target.trained_in == ("en",) for target in plan.targets.values())
     home = "English" if is_english else "those of training"
-    trained = [name for name in plan.targets if plan.longer and plan.asks(plan.longer, name)]
+    controls = [name for name, task in plan.controls.items() if task is None]
+    trained = [name for name in plan.targets if all(plan.asks(one, name) for one in controls)]
     where = "Of these gains" if len(trained) == len(plan.targets) else f"On {_listed(trained)}"
     sentences = []
     for (quantity, task), rows in effects.groupby(["quantity", "intermediate"], sort=False):
