@@ -39,7 +39,7 @@ class Size:
 class Target:
     """One target task. Without `languages`, those are evaluated that predictions have.
 
-    `same_data` are intermediate tasks whose English training data is the target's own, or some of it.
+    `same_data` are intermediate tasks whose English training data is the target's own or a part.
     """
 
     metric: str = "score"
@@ -106,6 +106,11 @@ class Plan:
         """The tasks that means at a target are formed of: not those that are its own data."""
         same = () if self.same_data_in_headline else self.targets[target].same_data
         return [task for task in self.tasks if task not in same]
+
+    @property
+    def same_data(self) -> list[str]:
+        """The cells whose intermediate task is the target's own data, in words."""
+        return [f"{task} before {name}" for name, t in self.targets.items() for task in t.same_data]
 
     def asks(self, intermediate: str, target: str) -> bool:
         """Whether a run of these two is planned."""

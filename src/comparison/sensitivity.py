@@ -1,6 +1,6 @@
 """What the headline depends on: the same question asked in other ways (docs/statistics.md)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
@@ -9,9 +9,8 @@ import pandas as pd
 from scipy.special import logit, ndtri, stdtrit
 
 from comparison import contrasts, items, variance
-from comparison.contrasts import Contrast, aligned
+from comparison.contrasts import aligned
 from comparison.estimates import ANALYSES, analysed, checked
-from comparison.items import ItemScores
 from comparison.plan import NONE, RUN, Plan
 from comparison.variance import Sample, mean_over_targets
 
@@ -20,8 +19,6 @@ SELECTED = {"last": "selection: last weights", "average": "selection: average of
 ORACLE = "oracle, description only"
 _INSIDE = (0.1, 99.9)
 """Points between which a score is held, for its logit and its headroom to be finite."""
-Target = tuple[ItemScores, set[str]]
-"""A target's scores, and the languages that it was not trained in."""
 
 
 def sensitivity(
@@ -32,10 +29,10 @@ def sensitivity(
 ) -> pd.DataFrame:
     """The headline asked in other ways.
 
-    On the logit scale and as a share of the headroom; with the cells of the same data (or without
-    them, where the study counts them); without each target, language and task; with languages and
-    targets as a sample; by the predictions of other `selections` ("last", "average", "oracle").
-    The oracle looks at labels of the target languages, so it has no interval.
+    On the logit scale and as a share of the headroom; with cells of the same data (or without, if
+    the study counts them); without each target, language and task; with languages and targets as a
+    sample; by predictions of other `selections` ("last", "average", "oracle"). The oracle looks at
+    labels of the target languages, so it has no interval.
 
     Columns: check, detail, estimate, low, high (95 %), unit. Empty where the study has no headline:
     no gain, or a run that it needs is missing. Runs that repeat a collapsed one are left out.
@@ -43,33 +40,29 @@ def sensitivity(
     runs, plan = checked(predictions, runs, plan)
     runs, predictions = analysed(ANALYSES[0], predictions, runs)
     there = set(runs[RUN[:3]].itertuples(index=False, name=None))
-    headline = contrasts.headline(plan)
+    headline, targets = contrasts.headline(plan), _arranged(predictions, runs, plan)
     needed = product(headline.weights if headline else [], plan.targets)
     is_whole = headline and all((*cell, target) in there for cell, target in needed)
-    targets = _arranged(predictions, runs, plan)
-    others = [languages for _, languages in targets.values()]
-    if not is_whole or not all(others):
+    if not is_whole or not all(others for _, others in targets.values()):
         return pd.DataFrame(columns=COLUMNS)
-    languages = set.union(*others)
-    rows = [("logit scale", "", *_ask(plan, targets, languages, _logits), "log odds")]
-    rows += [("share of the headroom", "", *_ask(plan, targets, languages, _headroom), "%")]
-    for check, detail, changed, kept in _changed(plan, languages):
+    rows = [("logit scale", "", *_ask(plan, targets, scale=_logits), "log odds")]
+    rows += [("share of the headroom", "", *_ask(plan, targets, scale=_headroom), "%")]
+    for check, detail, changed, kept in _changed(plan, targets):
         if contrasts.headline(changed):
             rows.append((check, detail, *_ask(changed, targets, kept), "points"))
-    rows += _as_samples(plan, targets, sorted(languages))
+    rows += _as_samples(plan, targets)
+    wanted = pd.MultiIndex.from_frame(runs[RUN])
     for name, check in (SELECTED | {"oracle": ORACLE}).items():
         table = (selections or {}).get(name, predictions.head(0))
-        if set(runs[RUN].itertuples(index=False)) <= set(
-            table[RUN].drop_duplicates().itertuples(index=False)
-        ):
-            estimate, *ends = _ask(plan, _arranged(table, runs, plan), languages)
-            ends = ends if name in SELECTED else [np.nan, np.nan]
-            rows.append((check, "", estimate, *ends, "points"))
+        if wanted.isin(pd.MultiIndex.from_frame(table[RUN].drop_duplicates())).all():
+            ends = _ask(plan, _arranged(table, runs, plan))
+            ends = ends if name in SELECTED else [ends[0], np.nan, np.nan]
+            rows.append((check, "", *ends, "points"))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _arranged(predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> dict[str, Target]:
-    """The targets that have a run, by name."""
+def _arranged(predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> dict[str, tuple]:
+    """Each target's scores, and the languages that it was not trained in."""
     targets = {}
     for name in [name for name in plan.targets if name in set(runs["target"])]:
         answers, own = (table[table["target"] == name] for table in (predictions, runs))
@@ -78,40 +71,34 @@ def _arranged(predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> dict
     return targets
 
 
-def _sample(
-    plan: Plan, targets: dict[str, Target], languages: set[str], scale: Callable | None = None
-) -> Sample:
-    """The zero-shot mean over some languages, of the targets that have one and a task to count."""
-    having = [n for n in plan.targets if targets[n][1] & languages and plan.transfer(n)]
-    shares = contrasts.shares(contrasts.headline(plan), plan, having)
-    samples = []
+def _sample(plan: Plan, targets: dict, kept: set[str] | None = None, scale=None, apart=False):
+    """The zero-shot mean over the languages kept, if not all; `apart`, less the mean over all."""
+    chosen = {n: others & kept if kept else others for n, (_, others) in targets.items()}
+    having = [name for name in plan.targets if chosen[name] and plan.transfer(name)]
+    shares, samples = contrasts.shares(contrasts.headline(plan), plan, having), []
     for name, share in shares.items():
         scores, others = targets[name]
-        sample = variance.sample(scores, scores.mean_of(others & languages))
+        weights = scores.mean_of(chosen[name]) - apart * scores.mean_of(others)
+        sample = variance.sample(scores, weights)
         samples.append(scale(sample, share) if scale else sample)
     return mean_over_targets(samples, list(shares.values()))
 
 
-def _ask(plan: Plan, targets: dict, languages: set[str], scale=None) -> list[float]:
-    """The headline of a plan over some languages: estimate, low and high."""
-    return _interval(contrasts.headline(plan), _sample(plan, targets, languages, scale))
-
-
-def _interval(contrast: Contrast, sample: Sample) -> list[float]:
-    """Estimate, low and high."""
-    sums = sample.sums(aligned([contrast], sample.conditions))
+def _ask(plan: Plan, targets: dict, kept=None, scale=None, apart=False) -> list[float]:
+    """The headline's estimate, low and high, asked of `_sample`."""
+    sample = _sample(plan, targets, kept, scale, apart)
+    sums = sample.sums(aligned([contrasts.headline(plan)], sample.conditions))
     return [float(sums[end][0]) for end in ("estimate", "low", "high")]
 
 
 def _logits(sample: Sample, _) -> Sample:
-    """A sample of scores as one of their log odds."""
     scores, by_run = (np.clip(each, *_INSIDE) for each in (sample.scores, sample.run_scores))
     slope = 100 / (scores * (100 - scores))
     return sample.scaled(logit(scores / 100), logit(by_run / 100), slope)
 
 
 def _headroom(sample: Sample, share: dict[str, float]) -> Sample:
-    """A sample of scores as one of gains in % of what the baseline leaves to 100."""
+    """Gains in % of what the baseline leaves to 100, in the place of scores."""
     room = dict(zip(sample.conditions, 100 - np.clip(sample.scores, *_INSIDE), strict=True))
     slope, shares = {}, {}
     for size, task in room:
@@ -123,24 +110,27 @@ def _headroom(sample: Sample, share: dict[str, float]) -> Sample:
     return sample.scaled(np.array([*shares.values()]), by_run, np.array([*slope.values()]))
 
 
-def _changed(plan: Plan, languages: set[str]) -> Iterator[tuple[str, str, Plan, set[str]]]:
+def _changed(plan: Plan, targets: dict) -> Iterator[tuple[str, str, Plan, set[str] | None]]:
     """(check, detail, the plan changed, the languages kept)."""
-    cells = [f"{task} before {n}" for n, t in plan.targets.items() for task in t.same_data]
-    if cells:
-        counted = plan.same_data_in_headline
+    counted, languages = plan.same_data_in_headline, _languages(plan, targets)
+    if cells := plan.same_data:
         check = f"with{'out' if counted else ''} same-data cells"
-        yield check, ", ".join(cells), replace(plan, same_data_in_headline=not counted), languages
+        yield check, ", ".join(cells), replace(plan, same_data_in_headline=not counted), None
     for name in plan.targets if len(plan.targets) > 1 else ():
         rest = {other: target for other, target in plan.targets.items() if other != name}
-        yield "without target", name, replace(plan, targets=rest), languages
+        yield "without target", name, replace(plan, targets=rest), None
     for code in sorted(languages) if len(languages) > 1 else ():
         yield "without language", code, plan, languages - {code}
     for task in plan.tasks if len(plan.tasks) > 1 else ():
         rest = [name for name in plan.intermediate if name != task]
-        yield "without intermediate task", task, replace(plan, intermediate=rest), languages
+        yield "without intermediate task", task, replace(plan, intermediate=rest), None
 
 
-def _as_samples(plan: Plan, targets: dict[str, Target], languages: list[str]) -> list[tuple]:
+def _languages(plan: Plan, targets: dict) -> set[str]:
+    return set.union(*(others for n, (_, others) in targets.items() if plan.transfer(n)))
+
+
+def _as_samples(plan: Plan, targets: dict) -> list[tuple]:
     """Rows of the headline with languages, and with targets, as a sample of those that there are.
 
     To its own uncertainty comes the variance between them over their number, estimated as by
@@ -150,36 +140,27 @@ def _as_samples(plan: Plan, targets: dict[str, Target], languages: list[str]) ->
     """
     from statsmodels.stats.meta_analysis import combine_effects  # here: it is slow to import
 
-    headline, rows = contrasts.headline(plan), []
     single = [replace(plan, targets={n: t}) for n, t in plan.targets.items() if plan.transfer(n)]
-    by_target = [_sample(each, targets, set(languages)) for each in single]
-    by_language = [_sample(plan, targets, {code}) for code in languages]
-    apart = [_apart(plan, targets, code) for code in languages]
-    whole = _variance(headline, _sample(plan, targets, set(languages)))
-    for kind, samples, errors in (
+    by_target = [_ask(each, targets) for each in single]
+    codes = sorted(_languages(plan, targets))
+    by_language = [_ask(plan, targets, {code}) for code in codes]
+    apart = [_ask(plan, targets, {code}, apart=True) for code in codes]
+    [whole], rows = _variances([_ask(plan, targets)]), []
+    for kind, found, errors in (
         ("languages", by_language, apart),
         ("targets", by_target, by_target),
     ):
-        if len(samples) > 1:
-            effects = np.array([_interval(headline, sample)[0] for sample in samples])
-            errors = np.maximum([_variance(headline, sample) for sample in errors], 1e-6)
-            between = combine_effects(effects, errors, method_re="iterated").tau2
-            spread = np.sqrt(whole + between / len(samples))
-            half, mean = stdtrit(len(samples) - 1, 0.975) * spread, effects.mean()
-            check, detail = f"{kind} as a sample", f"{len(samples)} {kind}"
-            rows.append((check, detail, mean, mean - half, mean + half, "points"))
+        count, effects = len(found), np.array([estimate for estimate, *_ in found])
+        if count > 1:
+            least = np.maximum(_variances(errors), 1e-6)
+            between = combine_effects(effects, least, method_re="iterated").tau2
+            half = stdtrit(count - 1, 0.975) * np.sqrt(whole + between / count)
+            ends = (effects.mean() - half, effects.mean() + half)
+            rows.append((f"{kind} as a sample", f"{count} {kind}", effects.mean(), *ends, "points"))
     return rows
 
 
-def _apart(plan: Plan, targets: dict[str, Target], code: str) -> Sample:
-    """How a language differs from the zero-shot mean, over the targets that have it."""
-    having = [targets[name] for name in plan.targets if code in targets[name][1]]
-    weights = [scores.mean_of({code}) - scores.mean_of(others) for scores, others in having]
-    pairs = zip(having, weights, strict=True)
-    return mean_over_targets([variance.sample(scores, w) for (scores, _), w in pairs])
-
-
-def _variance(contrast: Contrast, sample: Sample) -> float:
-    """The variance of what has this 95 % interval, taken as normal."""
-    _, low, high = _interval(contrast, sample)
+def _variances(found: list[list[float]]) -> np.ndarray:
+    """The variances of what has these 95 % intervals, taken as normal."""
+    _, low, high = np.array(found).T
     return ((high - low) / (2 * ndtri(0.975))) ** 2

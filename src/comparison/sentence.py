@@ -26,11 +26,8 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     if ANALYSES[0] not in rows.index:
         if unfinished:
             return f"There is no answer yet: {unfinished}, and a mean is formed only of all runs."
-        needs = (
-            f"`{NONE}`, an intermediate task on other data than the target's own and a language "
-        )
-        needs += "that the target was not trained in"
-        return f"The study has no zero-shot gain: that takes {needs}."
+        needs = f"`{NONE}`, an intermediate task on other data than the target's, and a language"
+        return f"The study has no zero-shot gain: that takes {needs} that it was not trained in."
     row = rows.loc[ANALYSES[0]]
     without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
     place = ["target", "language", "analysis"]
@@ -38,8 +35,10 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     alike = here[here["intermediate"] == row["intermediate"]]
     collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
     first = len(runs) - int(runs["repeats"].notna().sum() if "repeats" in runs else 0)
-    notes = [_without_collapsed(collapsed, first, without), _bend(alike), _same_data(plan)]
-    notes = "; ".join(note for note in [*notes, unfinished] if note)
+    own = "counted" if plan.same_data_in_headline else "left out"
+    own = f"{own} as the target's own data: {', '.join(plan.same_data)}" if plan.same_data else ""
+    notes = [_without_collapsed(collapsed, first, without), _bend(alike), own, unfinished]
+    notes = "; ".join(note for note in notes if note)
     sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
     sentences += _beside(here.dropna(subset=["estimate"]), plan)
     sentences += [notes[0].upper() + notes[1:]] if notes else []
@@ -138,13 +137,6 @@ def _beside(effects: pd.DataFrame, plan: Plan) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
-
-
-def _same_data(plan: Plan) -> str:
-    """Cells that are the target's own data again, and whether they count."""
-    cells = [f"{task} before {n}" for n, t in plan.targets.items() for task in t.same_data]
-    counted = "counted" if plan.same_data_in_headline else "left out"
-    return f"{counted} as the target's own data: {', '.join(cells)}" if cells else ""
 
 
 def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series | None) -> str:
