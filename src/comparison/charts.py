@@ -32,22 +32,17 @@ Chart = alt.TopLevelMixin | None
 
 def gains(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Gain of every intermediate task, sizes beside each other, a panel per target (points)."""
-    frame, params = rows.of(effects, "gain"), ["language", "analysis"]
-    y = alt.Y("intermediate:N").sort(plan.compared)
-    chart = _panels(_by_size(plan, "gain (points)", y, params), "gains", "target", plan.judged)
     text = "score(intermediate) − score(none), 95 % intervals; right of zero, the task helps"
-    return _finish(chart, plan, frame, "Gain from an intermediate task", text, params)
+    frame, words = rows.of(effects, "gain"), ("Gain from an intermediate task", text)
+    return _by_task(frame, plan, "gains", "target", plan.judged, ["language", "analysis"], *words)
 
 
 def transfer_gap(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Score where trained minus zero-shot score, by intermediate task, a panel per target."""
-    frame = rows.of(effects, "transfer_gap")
-    frame = frame[frame["language"] == ZERO_SHOT]
-    y = alt.Y("intermediate:N").sort([NONE, *plan.compared])
-    chart = _by_size(plan, "transfer gap (points)", y, ["analysis"])
-    chart = _panels(chart, "transfer_gap", "target", plan.judged)
+    frame = rows.of(effects, "transfer_gap").query("language == @ZERO_SHOT")
     text = "score in the language of training − mean score in the others, 95 % intervals"
-    return _finish(chart, plan, frame, "Transfer gap", text, ["analysis"])
+    words = ("Transfer gap", text)
+    return _by_task(frame, plan, "transfer_gap", "target", plan.judged, ["analysis"], *words)
 
 
 def scores(effects: pd.DataFrame, plan: Plan) -> Chart:
@@ -85,9 +80,7 @@ def controls(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Zero-shot gain over none, over the placebo and over longer training (points)."""
     over = {"gain": NONE, "gain_over_placebo": "its placebo", "gain_over_longer": "longer"}
     places = {(name, ZERO_SHOT): f"over {baseline}" for name, baseline in over.items()}
-    text = (
-        "95 % intervals; placebo: the same texts, labels shuffled; longer: more steps on the target"
-    )
+    text = "95 % intervals; placebo: the same texts, labels shuffled; longer: more target steps"
     return _side_by_side(effects, plan, "controls", places, "Gains beside controls", text)
 
 
@@ -214,7 +207,6 @@ def _selected(params: list[str]) -> alt.Chart:
 
 
 def _languages(frame: pd.DataFrame, **axis) -> alt.Y:
-    """Rows of languages under their names."""
     names = json.dumps({code: language_label(code) for code in frame["language"].unique()})
     y = alt.Y("language:N").title(None).sort(rows.languages(frame))
     return y.axis(alt.Axis(labelExpr=f"{names}[datum.value]", **axis))
@@ -226,21 +218,25 @@ def _log(title: str, values, number: str) -> alt.X:
 
 
 def _marks(base: alt.Chart) -> alt.Chart:
-    """The mark beside an estimate."""
     marked = base.transform_filter("datum.mark != ''")
     return marked.mark_text(dx=12, fontSize=18, color=WARNING).encode(alt.Text("mark:N"))
 
 
 def _side_by_side(effects, plan: Plan, name: str, places: dict, title: str, text: str) -> Chart:
-    """Estimates by task and size, a panel for each (quantity, language); None if one is missing."""
-    frame, params = rows.of(effects, *(quantity for quantity, _ in places)), ["target", "analysis"]
+    """Estimates by task, a panel for each (quantity, language); None if there is only one."""
+    frame = rows.of(effects, *(quantity for quantity, _ in places))
     pairs = zip(frame["quantity"], frame["language"], strict=True)
     frame = frame.assign(panel=[places.get(pair) for pair in pairs]).dropna(subset=["panel"])
-    order = [panel for panel in places.values() if panel in set(frame["panel"])]
+    order, params = [p for p in places.values() if p in set(frame["panel"])], ["target", "analysis"]
     if len(order) < 2:
         return None
-    y = alt.Y("intermediate:N").sort(plan.compared)
-    chart = _panels(_by_size(plan, "points", y, params), name, "panel", order)
+    return _by_task(frame, plan, name, "panel", order, params, title, text)
+
+
+def _by_task(frame, plan: Plan, name: str, panel: str, order, params, title, text) -> Chart:
+    """Estimates by intermediate task, sizes beside each other, in panels."""
+    y = alt.Y("intermediate:N").sort([NONE, *plan.compared])
+    chart = _panels(_by_size(plan, "points", y, params), name, panel, order)
     return _finish(chart, plan, frame, title, text, params)
 
 

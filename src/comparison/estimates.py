@@ -128,7 +128,6 @@ def _languages(predictions: pd.DataFrame, plan: Plan, target: str) -> list[str]:
 
 
 def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, str]:
-    """What there is of every planned (size, intermediate, target)."""
     states = {run[:3]: UNFINISHED for run in plan.runs}
     fallen = kept[kept["collapsed"]]
     for table, state in ((runs, FALLEN), (kept, COMPLETE), (fallen, CROSSED)):

@@ -175,7 +175,6 @@ def missing_runs(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _json(path: Path) -> dict:
-    """What a file holds; nothing if it is not there."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -46,7 +46,6 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
 
 
 def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
-    """The headline with its interval, and each size's gain."""
     titles = [size.title for size in plan.sizes.values()]
     what = f"intermediate training on {_over(row['intermediate'], plan.tasks, 'tasks')} gains"
     targets = [name for name in plan.targets if plan.transfer(name)]
@@ -62,7 +61,6 @@ def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
 
 
 def _over(name: str, names: list[str], kind: str) -> str:
-    """A task by its name, or how many and which."""
     return f"{len(names)} {kind} ({', '.join(names)})" if name == ALL else name
 
 
@@ -140,7 +138,6 @@ def _listed(names: list[str]) -> str:
 
 
 def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series | None) -> str:
-    """How many runs collapsed, and what the headline is without them."""
     if collapsed.empty:
         return ""
     note = f"{len(collapsed)} of {count} runs collapsed"
@@ -154,7 +151,6 @@ def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series |
 
 
 def _bend(alike: pd.DataFrame) -> str:
-    """Whether the curve bends."""
     for _, bend in alike[alike["quantity"] == "bend"].dropna(subset=["estimate"]).iterrows():
         if not differs(bend):
             return f"we see no difference between the first and the last doubling ({_points(bend)})"
