@@ -235,20 +235,23 @@ def test_crossed_runs_are_read_under_the_studys_settings_only(tmp_path):
     assert read.groupby(["intermediate_seed", "target_seed", "draw"]).size().tolist() == [40] * 3
 
 
-def test_gains_stand_beside_fertility_script_and_family():
-    figures = comparison.languages()
-    codes = ["de", "fr", "ru", "hi", "tr", "sw", "zh"]
+def test_gains_stand_beside_what_is_known_of_languages(tmp_path):
+    figures, codes = comparison.languages(), ["de", "fr", "ru", "hi", "tr", "sw", "zh", "qu"]
+    assert figures.set_index("language").loc[codes].notna().all(axis=None)
     place = {"quantity": "gain", "size": "base", "intermediate": "qa", "target": "nli"}
-    effects = pd.DataFrame({"language": codes, "estimate": range(7, 0, -1)})
-    effects = effects.assign(analysis="all runs", **place)
-    size = comparison.Size(
-        "base", fertility={"nli": {"en": 10.0} | {c: 11.0 + i for i, c in enumerate(codes)}}
-    )
+    rows = {"language": [*codes, "en", "zero-shot"], "estimate": [8, 7, 6, 5, 4, 3, 2, 1, 99, 99]}
+    effects = pd.DataFrame(rows).assign(analysis="all runs", **place)
+    tokens = {"en": 10.0} | {code: 11.0 + i for i, code in enumerate(codes)}
+    size = comparison.Size("base", fertility={"nli": tokens})
     tokens = comparison.fertility(Plan({"base": size}, ["none", "qa"], {"nli": Target()}, []))
     assert tokens.set_index(["target", "language"]).loc[("all", "fr"), "fertility"] == 1.2
-    explained = comparison.explain_gains(effects, figures, tokens).set_index("figure")["rho"]
-    assert explained["fertility"] == pytest.approx(-1)
-    assert explained["Indo-European family"] > 0.8 and explained["Latin script"] > 0
+    explained = comparison.explain_gains(effects, figures, tokens).set_index("figure")
+    assert explained.loc["fertility", ["rho", "n"]].tolist() == [pytest.approx(-1), 8]
+    assert explained.loc["syntactic_distance", "rho"] < -0.5
+    assert explained.loc["Indo-European family", "rho"] > 0.8
+    assert comparison.explain_gains(effects[:4], figures).empty
     means = comparison.mean_gains(effects, figures).set_index(["by", "group"])
-    assert means.loc[("family", "Indo-European"), "gain"] == 5.5
-    assert means.loc[("script", "Latin"), "n"] == 4
+    assert means.loc[("family", "Indo-European"), ["gain", "n"]].tolist() == [6.5, 4]
+    (tmp_path / "mine.csv").write_text("language,speakers\nen,1\n")
+    with pytest.raises(ComparisonError, match=r"mine\.csv: found no column pretraining_gib"):
+        comparison.languages(tmp_path / "mine.csv")
