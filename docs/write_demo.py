@@ -81,7 +81,7 @@ def paragraph(demo: dict) -> str:
     lines = [
         f"**Learning `{best}` first raises the zero-shot score on `{target}` by "
         f"{', '.join(rises[:-1])} and {rises[-1]}{unclear}. On average over the {len(tasks)} "
-        f"tasks, each doubling of the encoder's parameters {change}.**",
+        f"tasks, each doubling in size {change}.**",
         "",
         f"| zero-shot on `{target}` | {' | '.join(f'{n} layers' for n in layers.values())} |",
         f"|---|{'---|' * len(layers)}",

@@ -121,8 +121,9 @@ def _beside(effects: pd.DataFrame, plan: Plan) -> list[str]:
         unseen = _listed(list(rows.loc[rows["low"] <= 0, "size"]))
         unseen = f" (not seen above zero at {unseen})" if unseen else ""
         if (quantity, task) == ("gap_change", plan.gained[0]) and (rows["high"] >= 0).any():
-            sizes = _listed(list(rows.loc[rows["high"] >= 0, "size"]))
-            text = f"Other languages are not seen to gain more than {home} at {sizes}"
+            sizes = list(rows.loc[rows["high"] >= 0, "size"])
+            at = "" if len(sizes) == len(rows) else f" at {_listed(sizes)}"
+            text = f"Other languages are not seen to gain more than {home}{at}"
             sentences.append(f"{text} ({home} minus others: {at_sizes})")
         elif (quantity, task) == ("gain_over_longer", plan.gained[0]):
             text = f"{where}, {at_sizes} are not had by more steps on the target"
