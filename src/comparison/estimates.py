@@ -138,10 +138,16 @@ def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, s
 
 def _status(contrast: Contrast, shares: dict[str, dict], states: dict[tuple, str]) -> str:
     """The worst of what a contrast needs."""
-    needed = [(*condition, target) for condition, target in product(contrast.weights, shares)]
+    pairs = product(contrast.weights, shares.items())
+    needed = [(*cell, target) for cell, (target, share) in pairs if share[cell[1]]]
     worst_first = [UNASKED, UNFINISHED, FALLEN, CROSSED, COMPLETE]
     worst = min((states.get(name, UNASKED) for name in needed), key=worst_first.index, default=None)
     return worst or (UNASKED if contrast.quantity in CONTROLLED else OWN)
+
+
+def _needed(contrast: Contrast, shares: dict[str, dict]) -> set[contrasts.Condition]:
+    """The conditions of a contrast that count at some target."""
+    return {c for c in contrast.weights if any(share[c[1]] for share in shares.values())}
 
 
 def _note(contrast: Contrast, shares: dict[str, dict], plan: Plan) -> str:
@@ -170,7 +176,7 @@ def _rows(table: pd.DataFrame, asked: list[tuple], language: str, samples: dict)
             sample = mean_over_targets([each[estimand] for each in every], [*shares.values()])
             table.loc[group, "n"] = sample.items
             conditions = set(sample.conditions)
-            known = [i for i in group if asked[i][0].weights.keys() <= conditions]
+            known = [i for i in group if _needed(*asked[i]) <= conditions]
             sums = sample.sums(aligned([asked[i][0] for i in known], sample.conditions))
             table.loc[known, [*ENDS, "seeds"]] = np.stack([sums[e] for e in [*ENDS, "seeds"]], 1)
         elif all(every):

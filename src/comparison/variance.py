@@ -4,6 +4,7 @@ All in closed form; docs/statistics.md works an example and gives the reasons.
 """
 
 from dataclasses import dataclass, replace
+from itertools import chain, compress
 
 import numpy as np
 import pandas as pd
@@ -146,21 +147,22 @@ def mean_over_targets(
     Targets have independent items. Their seeds are paired: runs of a seed share their intermediate
     encoder, so the seed variance is that of runs averaged over targets. Without such replicates,
     targets count as wholly dependent. `shares` say what an intermediate condition counts at each
-    target (`contrasts.shares`), if not 1.
+    target (`contrasts.shares`), if not 1; runs that count 0 may be missing.
     """
     shares = shares or [{} for _ in samples]
     if len(samples) == 1 and set(shares[0].values()) <= {1.0}:
         return samples[0]
     count, apart = len(samples), samples[0].apart
-    conditions, at = _shared([s.conditions for s in samples])
-    runs, run_at = _shared([s.runs for s in samples])
+    conditions, at = _shared([s.conditions for s in samples], shares)
+    runs, run_at = _shared([s.runs for s in samples], shares)
     share = np.array([[each.get(task, 1.0) for _, task in conditions] for each in shares])
     by_run = np.array([s.run_scores[r] for s, r in zip(samples, run_at, strict=True)])
     variance, freedom = np.zeros((2, len(conditions)))
     for pattern in np.unique(share, axis=1).T:  # the noise of conditions that count alike
         like = (pattern == share.T).all(1)
-        mean = np.mean(pattern[:, None] * by_run, axis=0)
-        between = between_runs(mean, runs, conditions, apart)
+        known = ((np.array(run_at) >= 0).T | (pattern == 0)).all(1)
+        mean = np.mean(pattern[:, None] * by_run, axis=0)[known]
+        between = between_runs(mean, list(compress(runs, known)), conditions, apart)
         variance[like], freedom[like] = between[0][like], between[1][like]
     aligned = list(zip(samples, at, share, strict=True))
     alone = np.isinf(freedom)
@@ -174,7 +176,7 @@ def mean_over_targets(
         seed_variance=np.where(alone, spread**2, variance),
         residual=np.sum([f**2 * s.residual[c] for s, c, f in aligned], axis=0) / count**2,
         freedom=np.where(alone, np.min([s.freedom[c] for s, c, _ in aligned], axis=0), freedom),
-        seeds=np.min([s.seeds[c] for s, c, _ in aligned], axis=0),
+        seeds=np.min([np.where(f, s.seeds[c], _CERTAIN) for s, c, f in aligned], axis=0),
         items=sum(s.items for s in samples),
         runs=runs,
         run_scores=by_run.mean(0),
@@ -182,11 +184,16 @@ def mean_over_targets(
     )
 
 
-def _shared(lists: list[list]) -> tuple[list, list[list[int]]]:
-    """What all lists have, in the first one's order, and where each list has it."""
+def _shared(lists: list[list], shares: list[dict]) -> tuple[list, list[list[int]]]:
+    """What all lists have, and where; -1 in a list that lacks what counts nothing there."""
     places = [{each: place for place, each in enumerate(one)} for one in lists]
-    shared = [each for each in lists[0] if all(each in one for one in places)]
-    return shared, [[one[each] for each in shared] for one in places]
+    pairs = list(zip(places, shares, strict=True))
+    shared = [
+        each
+        for each in dict.fromkeys(chain(*lists))
+        if all(each in one or share.get(each[1]) == 0 for one, share in pairs)
+    ]
+    return shared, [[one.get(each, -1) for each in shared] for one in places]
 
 
 def between_runs(
