@@ -179,9 +179,9 @@ def test_ten_thousand_runs_take_less_than_a_minute():
     names = tuple(f"t{i}" for i in range(10))
     targets = {f"target {i}": ("en", "de", "sw", "zh") for i in range(8)}
     study = simulated_study(targets, ("none", *names), seeds=10, items=30)
-    begin = time.perf_counter()
+    begin = time.process_time()
     comparison.effects(*study)
-    assert len(study[1]) == 1760 and time.perf_counter() - begin < 10
+    assert len(study[1]) == 1760 and time.process_time() - begin < 10
 
 
 def test_sensitivity_asks_the_headline_in_other_ways(study, effects):

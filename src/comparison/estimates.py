@@ -1,9 +1,8 @@
 """Scores, gains and scale effects of a study, with intervals and tests (docs/statistics.md).
 
-Tables in, tables out. `predictions` has a row per run, language and item (size, intermediate,
-target, seed, language, id, credit, out_of, optional group); `runs` one per finished run (size,
-intermediate, target, seed, optional metric, collapsed, repeats). A score is 100 * sum(credit) /
-sum(out_of), in points.
+`predictions` has a row per run, language and item (size, intermediate, target, seed, language, id,
+credit, out_of, optional group); `runs` one per finished run (size, intermediate, target, seed,
+optional metric, collapsed, repeats). A score is 100 * sum(credit) / sum(out_of), in points.
 """
 
 from itertools import product
@@ -33,8 +32,7 @@ def results(
 ) -> pd.DataFrame:
     """Scores of every run and language, and "zero-shot": the mean of those not trained in.
 
-    Columns: size, intermediate, target, seed, language, score (points), n (items), metric,
-    collapsed.
+    Columns: size, intermediate, target, seed, language, score (points), n, metric, collapsed.
     """
     runs, plan = checked(predictions, runs, plan)
     by_language = predictions.groupby([*RUN, "language"], observed=True)
@@ -81,13 +79,11 @@ def effects(
             targets = list(plan.targets) if target == ALL else [target]
             shares = [contrasts.shares(contrast, plan, targets) for contrast in asked]
             pairs = list(zip(asked, shares, strict=True))
-            facts = {
-                "status": [_status(contrast, share, states) for contrast, share in pairs],
-                "note": [_note(contrast, share, plan) for contrast, share in pairs],
-            }
+            table = pd.DataFrame([contrast[:3] for contrast in asked], columns=NAMES[:3])
+            table = table.assign(target=target, status=[_status(*pair, states) for pair in pairs])
+            table = table.assign(note=[_note(*pair, plan) for pair in pairs])
             for language in [*_languages(predictions, plan, target), ZERO_SHOT]:
-                table = pd.DataFrame([(*c[:3], target, language) for c in asked], columns=NAMES)
-                rows.append(_rows(table.assign(**facts), pairs, language, samples))
+                rows.append(_rows(table.assign(language=language), pairs, language, samples))
         tables.append(_corrected(pd.concat(rows, ignore_index=True), plan))
         tables[-1]["analysis"] = analysis
     return pd.concat(tables, ignore_index=True)[COLUMNS]

@@ -57,10 +57,9 @@ def explain_gains(
 ) -> pd.DataFrame:
     """Exploratory: Spearman correlation over languages of gains and scale effects with figures.
 
-    Beside the numbers of `languages` and `fertility` (tables of the functions of these names), it
-    takes whether a language shares English's script and family (0 or 1). Columns: quantity, size,
-    intermediate, target, analysis, figure, rho, p, n (languages). English is left out, and so is a
-    correlation over fewer than five languages.
+    Figures are those of the tables `languages` and `fertility`, and whether a language shares
+    English's script and family (0 or 1). Columns: quantity, size, intermediate, target, analysis,
+    figure, rho, p, n (languages: without English, five at least).
     """
     from scipy.stats import spearmanr  # here: half a second that charts do not need
 
