@@ -56,7 +56,8 @@ class Sample:
         parts = weights**2 * self.seed_variance / self.seeds
         groups = pools(self.conditions, self.apart)
         by_pool = np.stack([parts[:, pool].sum(1) for pool in groups], axis=1)
-        seeds, seed_freedom = welch(by_pool, np.array([self.freedom[pool].min() for pool in groups]))
+        freedom = np.array([self.freedom[pool].min() for pool in groups])
+        seeds, seed_freedom = welch(by_pool, freedom)
         spread, estimate = (items, item_freedom, seeds, seed_freedom), weights @ self.scores
         half, half_90 = half_width(0.05, *spread), half_width(0.10, *spread)
         return {
