@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from comparison import Plan, Size, contrasts, variance
+from comparison import Plan, Size, Target, contrasts, variance
 from comparison.items import ItemScores
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -88,9 +88,9 @@ def questions(sizes: int, tasks: int) -> tuple[list, list]:
     """The conditions of a study, and the contrasts that are judged: headline and gain."""
     names = {f"size {k}": Size(f"size {k}", parameters=2.0**k) for k in range(sizes)}
     after = ["none", *(f"t{k}" for k in range(tasks))]
-    asked = contrasts.of(Plan(names, after, {}, []))
-    last = next(c for c in asked if c[:2] == ("gain", f"size {sizes - 1}"))
-    return [(size, task) for size in names for task in after], [contrasts.headline(asked), last]
+    plan = Plan(names, after, {"target": Target()}, [])
+    last = next(c for c in contrasts.of(plan) if c[:2] == ("gain", f"size {sizes - 1}"))
+    return [(size, task) for size in names for task in after], [contrasts.headline(plan), last]
 
 
 def draw_noise(case: Case, conditions: list, rng) -> list[np.ndarray]:

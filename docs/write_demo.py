@@ -34,7 +34,7 @@ def record(plan: Plan, runs: pd.DataFrame, effects: pd.DataFrame) -> dict:
     scores = zero_shot[zero_shot["quantity"] == "score"]
     off_zero = gains[(gains["low"] > 0) | (gains["high"] < 0)]
     tasks = ["size", "intermediate", "target", "estimate"]
-    answer = zero_shot[headline(zero_shot)][["quantity", *tasks, "low", "high"]]
+    answer = zero_shot[headline(zero_shot, plan)][["quantity", *tasks, "low", "high"]]
     return {
         "sentence": sentence,
         "headline": _rounded(answer)[0],
@@ -81,7 +81,7 @@ def paragraph(demo: dict) -> str:
     lines = [
         f"**Learning `{best}` first raises the zero-shot score on `{target}` by "
         f"{', '.join(rises[:-1])} and {rises[-1]}{unclear}. On average over the {len(tasks)} "
-        f"tasks, each doubling of the encoder's parameters {change}.**",
+        f"tasks, each doubling in size {change}.**",
         "",
         f"| zero-shot on `{target}` | {' | '.join(f'{n} layers' for n in layers.values())} |",
         f"|---|{'---|' * len(layers)}",

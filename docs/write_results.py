@@ -22,6 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 MARK = "<!-- Written by docs/write_results.py; run `make results` anew instead of editing. -->"
 CHARTS = {
     "gains": charts.gains,
+    "controls": charts.controls,
     "scaling": charts.scaling,
     "learning_curve": charts.learning,
     "heat_map": charts.heat_map,
@@ -36,7 +37,7 @@ def write(folder: Path, results_folder: Path = RESULTS) -> Path:
     StudyError
         No run is finished, or a page of this name was written by hand.
     """
-    plan, runs, predictions, _ = comparison.read_study(folder)
+    plan, runs, predictions, *_ = comparison.read_study(folder)
     if runs.empty:
         raise StudyError(f"{folder}: found no finished run; run `make study` first")
     path = results_folder / f"{plan.name}.md"
@@ -67,7 +68,8 @@ def page(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
     parts.append(f"{finished} of {len(plan.runs)} runs are finished. Encoders: {sizes}.")
     parts.append(
         "Zero-shot scores in percent and gains in points with 95 % intervals; * p < 0.05 after "
-        "correction for all comparisons of its kind; × a collapsed run enters."
+        "correction for all comparisons of its kind; × a collapsed run enters; = the target's own "
+        "data, which is no transfer and in no mean over tasks."
     )
     for target in plan.judged:
         name = "Mean of all targets" if target == ALL else target
@@ -77,15 +79,15 @@ def page(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
 
 def _table(rows: pd.DataFrame, plan: Plan) -> str:
     """Baseline and gains of a target, a row per size; below, what size does to the gain."""
-    head = ["", NONE, *(f"after {task}" for task in plan.gained)]
+    head = ["", NONE, *(f"after {task}" for task in plan.compared)]
     lines = [head, ["---"] * len(head)]
     for size in plan.sizes:
-        gains = [_cell(rows, "gain", size, task) for task in plan.gained]
+        gains = [_cell(rows, "gain", size, task) for task in plan.compared]
         lines.append([size, _cell(rows, "score", size, NONE), *gains])
     changes = rows[rows["quantity"].isin(["scale_effect", "slope"])]
     for quantity, size in changes[["quantity", "size"]].drop_duplicates().to_numpy():
         name = f"gain {DOUBLING} of the parameters" if size == DOUBLING else f"gain, {size}"
-        lines.append([name, "", *(_cell(rows, quantity, size, task) for task in plan.gained)])
+        lines.append([name, "", *(_cell(rows, quantity, size, task) for task in plan.compared)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -102,7 +104,8 @@ def _cell(rows: pd.DataFrame, quantity: str, size: str, task: str) -> str:
     text = f"{row['estimate']:{sign}z.1f} [{row['low']:z.1f}, {row['high']:z.1f}]"
     star = " *" if row["p_corrected"] < 0.05 else ""
     cross = " ×" if row["status"] == "with a collapsed run" else ""
-    return text.replace("-", "−") + star + cross
+    same = " =" if row["note"] == "same data" else ""
+    return text.replace("-", "−") + star + cross + same
 
 
 if __name__ == "__main__":

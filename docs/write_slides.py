@@ -152,7 +152,7 @@ def method(effects: pd.DataFrame, plan: Plan) -> alt.HConcatChart:
 
 def slides(study: Study) -> list[str]:
     """The slides of a study, with numbers of its finished runs."""
-    plan, runs, predictions, _ = comparison.read_study(study.folder)
+    plan, runs, predictions, *_ = comparison.read_study(study.folder)
     if runs.empty:
         raise StudyError(f"{study.folder}: no finished run; run `make study STUDY={study.path}`")
     effects = comparison.effects(predictions, runs, plan)

@@ -101,18 +101,6 @@ def test_sizes_keep_colour_and_shape_in_every_chart(whole):
     assert looks == {json.dumps(style[:2]) for style in (theme.SIZES, theme.SHAPES, theme.DASHES)}
 
 
-def lightness(colour):
-    """Relative luminance of sRGB (WCAG 2)."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return sum(weight * p for weight, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def test_base_and_large_differ_in_black_and_white():
-    light, dark = sorted((lightness(colour) for colour in theme.SIZES[:2]), reverse=True)
-    assert (light + 0.05) / (dark + 0.05) > 3
-
-
 def test_zero_is_labelled_where_gains_are_drawn(whole):
     for name in ("gains", "scale_effects", "scaling"):
         assert ">0<" in svg(whole[name]), name

@@ -145,7 +145,7 @@ def test_the_evening_runs_offline_from_fetched_data_to_its_comparison(tmp_path, 
     monkeypatch.setenv("HUB_MIRROR", str(tmp_path / "mirror"))
     assert fetch.missing(study) == []
     assert all(part.is_finished(part.seed_folder(1)) for part in chosen(study))
-    plan, runs, predictions, _ = comparison.read_study(study.folder)
+    plan, runs, predictions, *_ = comparison.read_study(study.folder)
     effects = comparison.effects(predictions, runs, plan)
     gains = effects[effects["quantity"] == "gain"].dropna(subset="estimate")
     assert set(gains["size"]) == {"base"}  # all of it has run, of large the baseline

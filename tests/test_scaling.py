@@ -43,7 +43,7 @@ def test_gains_come_out_of_every_size_up_to_xxl(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     study = Study.load(tmp_path / "scaling.yaml", tmp_path / "outputs")
     assert [*study.sizes] == ["base", "large", "xl", "xxl"]
-    plan, runs, predictions, _ = comparison.read_study(study.folder)
+    plan, runs, predictions, *_ = comparison.read_study(study.folder)
     effects = comparison.effects(predictions, runs, plan)
     gains = effects[(effects["quantity"] == "gain") & (effects["language"] == "zero-shot")]
     assert set(gains.dropna(subset=["estimate"])["size"]) == {*study.sizes}

@@ -41,16 +41,16 @@ def test_a_difference_is_told_in_two_sentences():
     assert sentence(table(1.3, 0.4, 2.2)) == (
         "From the small one to the large one, intermediate training on qa gains 1.3 more points "
         "[0.4, 2.2] zero-shot on nli (gains: +0.5 at base, +1.8 at large). "
-        "The larger encoder gains more."
+        "The larger size gains more."
     )
     fewer = sentence(table(-2.0, -3.1, -0.9))
-    assert "gains 2.0 fewer points [0.9, 3.1]" in fewer and fewer.endswith("encoder gains less.")
+    assert "gains 2.0 fewer points [0.9, 3.1]" in fewer and fewer.endswith("size gains less.")
 
 
 @pytest.mark.parametrize(
     ("ends", "seeds", "verdict"),
     [
-        ((1.3, -0.4, 3.0), 3, "not distinguishable from zero: the larger encoder may gain more"),
+        ((1.3, -0.4, 3.0), 3, "not distinguishable from zero: the larger size may gain more"),
         ((0.1, -0.9, 1.1), 3, "The difference is smaller than 1 point either way."),
         ((5.0, 1.0, 9.0), 1, "At least one condition has a single seed, so this is only a hint."),
     ],
@@ -76,7 +76,7 @@ def test_an_incomplete_study_says_what_is_missing():
 def test_collapsed_runs_are_counted_and_the_other_answer_is_given():
     left = table(4.0, 1.0, 7.0, analysis="without collapsed")
     steady = sentence(pd.concat([table(5.0, 1.0, 9.0), left]), collapsed=1)
-    assert "The larger encoder gains more. 1 of 4 runs collapsed" in steady
+    assert "The larger size gains more. 1 of 4 runs collapsed" in steady
     assert steady.endswith("leaving it out gives +4.0 points [1.0, 7.0].")
     for other in (left.assign(low=-1.0), left.assign(estimate=np.nan)):
         text = sentence(pd.concat([table(5.0, 1.0, 9.0), other]), collapsed=2)
@@ -88,7 +88,7 @@ def test_a_study_of_one_size_tells_its_gain():
     study = simulated_study({"nli": ("en", "de")}, ("none", "qa"), ("base",), gain={"base": 25.0})
     text = comparison.summary_sentence(comparison.effects(*study), study[1])
     assert text.startswith("With base, intermediate training on qa gains +")
-    assert text.endswith("It helps.")
+    assert "It helps." in text
 
 
 def test_three_sizes_are_told_as_a_curve():
@@ -99,44 +99,12 @@ def test_three_sizes_are_told_as_a_curve():
     plan = Plan.of(study[1], dict(zip(gain, (1e6, 2e6, 4e6), strict=True)))
     effects = comparison.effects(*study, plan)
     text = comparison.summary_sentence(effects, study[1], plan)
-    assert "for each doubling of the parameters (gains: " in text
+    assert "for each doubling in size (gains: " in text
     assert "We see no difference between the first and the last doubling" in text
     effects.loc[effects["quantity"] == "bend", ["estimate", "low", "high"]] = [-3.0, -4.0, -2.0]
     text = comparison.summary_sentence(effects, study[1], plan)
     assert "The last doubling brings less than the first (−3.0 points [−4.0, −2.0])." in text
     assert set(effects.query("quantity == 'slope'")["size"]) == {DOUBLING}
-
-
-def test_the_headline_of_many_tasks_and_targets_is_the_mean_over_all():
-    study = simulated_study(items=50)
-    effects = comparison.effects(*study)
-    text = comparison.summary_sentence(effects, study[1])
-    assert "on 2 tasks (nli, qa) gains" in text and "on 2 targets (nli, copa)" in text
-    row = effects.query("quantity == 'scale_effect' and intermediate == 'all' and target == 'all'")
-    estimate = row.query("language == 'zero-shot'")["estimate"].iloc[0]
-    assert f"{abs(estimate):.1f} " in text
-
-
-def test_every_catalogued_language_has_its_figures(tmp_path):
-    figures = comparison.languages().set_index("language")
-    known = "ar bg bn de el en es et fi fr hi ht id it ja ko nl qu ro ru sw ta te th tr ur vi zh"
-    columns = ["pretraining_gib", "syntactic_distance"]
-    assert figures.loc[known.split(), columns].notna().all(axis=None) and figures.index.is_unique
-    (tmp_path / "mine.csv").write_text("language,speakers\nen,1\n")
-    with pytest.raises(ComparisonError, match=r"mine\.csv: found no column pretraining_gib"):
-        comparison.languages(tmp_path / "mine.csv")
-
-
-def test_gains_that_fall_with_distance_correlate_negatively():
-    figures = comparison.languages().sort_values("syntactic_distance").query("language != 'en'")
-    codes = [*figures["language"][:12], "en", "zero-shot"]
-    place = {"quantity": "gain", "size": "base", "intermediate": "qa", "target": "nli"}
-    effects = pd.DataFrame({"language": codes, "estimate": [*np.linspace(5, 1, 12), 99, 99]})
-    effects = effects.assign(analysis="all runs", **place)
-    explained = comparison.explain_gains(effects, figures).set_index("figure")
-    row = explained.loc["syntactic_distance"]
-    assert row["n"] == 12 and row["rho"] < -0.9 and row["p"] < 0.01
-    assert comparison.explain_gains(effects[:4], figures).empty
 
 
 def test_published_figures_stand_beside_scores_of_the_same_encoder_and_languages_only():
@@ -158,24 +126,16 @@ def test_published_figures_stand_beside_scores_of_the_same_encoder_and_languages
     assert set(apart["language"]) == {"en", "de", "sw"}  # no mean over fewer languages
 
 
-def test_a_file_of_rows_joins_the_published_figures(tmp_path):
-    rows, path = comparison.published().head(1).assign(value=12.3), tmp_path / "published.csv"
-    rows.to_csv(path, index=False)
-    both = comparison.published(path)
-    assert both["value"].iloc[-1] == 12.3 and len(both) == len(comparison.published()) + 1
-    rows.drop(columns="note").to_csv(path, index=False)
-    with pytest.raises(ComparisonError, match=r"published\.csv: found no column 'note'; expected"):
-        comparison.published(path)
-
-
-def test_a_published_mean_stands_beside_ours_where_the_target_has_no_english(tmp_path):
+def test_rows_of_a_file_stand_beside_ours_also_where_the_target_has_no_english(tmp_path):
     """Tatoeba and BUCC: English is what is searched for."""
-    study = simulated_study({"tatoeba": ("de", "sw")}, ("none", "qa"), items=20)
+    study, path = simulated_study({"tatoeba": ("de", "sw")}, items=20), tmp_path / "more.csv"
     target = Target(languages=("de", "sw"))
     plan = Plan({"base": Size("base", "a/model")}, ["none", "qa"], {"tatoeba": target}, [])
     row = {"encoder": "a/model", "intermediate": "none", "target": "tatoeba", "language": "every"}
     row |= {"languages": 2, "quantity": "score", "value": 50.0, "source": "x", "note": ""}
-    pd.DataFrame([row]).to_csv(tmp_path / "more.csv", index=False)
-    results = comparison.results(*study)
-    beside = comparison.beside_published(results, plan, tmp_path / "more.csv")
+    pd.DataFrame([row]).to_csv(path, index=False)
+    beside = comparison.beside_published(comparison.results(*study), plan, path)
     assert beside["ours"].notna().all() and len(beside) == 1
+    pd.DataFrame([row]).drop(columns="note").to_csv(path, index=False)
+    with pytest.raises(ComparisonError, match=r"more\.csv: found no column 'note'; expected"):
+        comparison.published(path)

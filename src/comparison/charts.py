@@ -1,9 +1,9 @@
 """Altair charts of a study's tables, one idea each.
 
 Every function takes tables of `comparison` and the plan, and returns an Altair chart, or None where
-there is nothing to draw. An estimate that is missing is drawn as the word that says why; one that a
-collapsed run enters carries a cross. Charts share the parameters `language`, `target` and
-`analysis`, so that on a page one selection drives all of them.
+there is nothing to draw. An estimate that is missing is drawn as the word that says why; × marks
+those that a collapsed run enters, = cells of the target's own data. Charts share the parameters
+`language`, `target` and `analysis`, so that on a page one selection drives all of them.
 """
 
 import json
@@ -26,28 +26,23 @@ HOLDS = "isValid(datum.p_corrected) && datum.p_corrected < 0.05"
 TOOLTIP = [alt.Tooltip(f"{name}:N") for name in ("size", "intermediate", "target", "language")]
 TOOLTIP += [alt.Tooltip(f"{name}:Q", format=".2f") for name in ("estimate", "low", "high")]
 TOOLTIP += [alt.Tooltip("p_corrected:Q", format=".3f"), alt.Tooltip("seeds:Q")]
-TOOLTIP += [alt.Tooltip("n:Q", title="test items"), alt.Tooltip("status:N")]
+TOOLTIP += [alt.Tooltip("n:Q", title="test items"), alt.Tooltip("status:N"), alt.Tooltip("note:N")]
 Chart = alt.TopLevelMixin | None
 
 
 def gains(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Gain of every intermediate task, sizes beside each other, a panel per target (points)."""
-    frame, params = rows.of(effects, "gain"), ["language", "analysis"]
-    y = alt.Y("intermediate:N").sort(plan.gained)
-    chart = _panels(_by_size(plan, "gain (points)", y, params), "gains", "target", plan.judged)
     text = "score(intermediate) − score(none), 95 % intervals; right of zero, the task helps"
-    return _finish(chart, plan, frame, "Gain from an intermediate task", text, params)
+    frame, words = rows.of(effects, "gain"), ("Gain from an intermediate task", text)
+    return _by_task(frame, plan, "gains", "target", plan.judged, ["language", "analysis"], *words)
 
 
 def transfer_gap(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Score where trained minus zero-shot score, by intermediate task, a panel per target."""
-    frame = rows.of(effects, "transfer_gap")
-    frame = frame[frame["language"] == ZERO_SHOT]
-    y = alt.Y("intermediate:N").sort([NONE, *plan.tasks])
-    chart = _by_size(plan, "transfer gap (points)", y, ["analysis"])
-    chart = _panels(chart, "transfer_gap", "target", plan.judged)
+    frame = rows.of(effects, "transfer_gap").query("language == @ZERO_SHOT")
     text = "score in the language of training − mean score in the others, 95 % intervals"
-    return _finish(chart, plan, frame, "Transfer gap", text, ["analysis"])
+    words = ("Transfer gap", text)
+    return _by_task(frame, plan, "transfer_gap", "target", plan.judged, ["analysis"], *words)
 
 
 def scores(effects: pd.DataFrame, plan: Plan) -> Chart:
@@ -67,10 +62,26 @@ def scale_effects(effects: pd.DataFrame, plan: Plan) -> Chart:
     fill = alt.when(HOLDS).then(alt.value(INK)).otherwise(alt.value("white"))
     looks = {"fill": fill, "stroke": alt.value(INK)}
     chart = _intervals(base, "change of the gain (points)", alt.value(INK), looks)
-    chart = _panels(chart, "scale_effects", "intermediate", plan.gained)
+    chart = _panels(chart, "scale_effects", "intermediate", plan.compared)
     text = "change of the gain from one size to another, or per doubling of the parameters; 95 % "
     text += "intervals; filled: p < 0.05 after correction; left of zero, the smaller gains more"
-    return _finish(chart, plan, frame, "Does the larger encoder gain more?", text, params)
+    return _finish(chart, plan, frame, "Does the larger size gain more?", text, params)
+
+
+def at_home(effects: pd.DataFrame, plan: Plan) -> Chart:
+    """Gain in English, gain elsewhere, and what a task does to the transfer gap (points)."""
+    places = {("gain", "en"): "in English", ("gain", ZERO_SHOT): "in the other languages"}
+    places["gap_change", ZERO_SHOT] = "change of the transfer gap"
+    text = "95 % intervals; the gap widens, right of zero, where English gains more than the others"
+    return _side_by_side(effects, plan, "at_home", places, "Gain in English and elsewhere", text)
+
+
+def controls(effects: pd.DataFrame, plan: Plan) -> Chart:
+    """Zero-shot gain over none, over the placebo and over longer training (points)."""
+    over = {"gain": NONE, "gain_over_placebo": "its placebo", "gain_over_longer": "longer"}
+    places = {(name, ZERO_SHOT): f"over {baseline}" for name, baseline in over.items()}
+    text = "95 % intervals; placebo: the same texts, labels shuffled; longer: more target steps"
+    return _side_by_side(effects, plan, "controls", places, "Gains beside controls", text)
 
 
 def heat_map(effects: pd.DataFrame, plan: Plan) -> Chart:
@@ -80,11 +91,11 @@ def heat_map(effects: pd.DataFrame, plan: Plan) -> Chart:
         return None
     number = frame["estimate"].map("{:+.1f}".format).str.replace("-", "−")
     number += np.where(frame["p_corrected"] < 0.05, "*", "")
-    number += np.where(frame["collapsed"], " ×", "")
+    number += np.where(frame["mark"] == "", "", " " + frame["mark"])
     frame = frame.assign(number=number.where(frame["estimate"].notna(), frame["status"]))
     top = max(1.0, frame["estimate"].abs().max())  # less than a point is no colour
     names = alt.Axis(orient="top", labelAngle=0, labelLimit=100, domain=False, ticks=False)
-    x = alt.X("intermediate:N").sort(plan.gained).title(None).scale(paddingInner=0.04).axis(names)
+    x = alt.X("intermediate:N").sort(plan.compared).title(None).scale(paddingInner=0.04).axis(names)
     y = _languages(frame).scale(paddingInner=0.08)
     base = _selected(params).encode(x, y, tooltip=TOOLTIP)
     colour = alt.Color("estimate:Q").title("gain (points)")
@@ -111,7 +122,7 @@ def scaling(effects: pd.DataFrame, plan: Plan) -> Chart:
     frame = pd.concat([frame, none.assign(**no_gain)])
     frame = frame.assign(x=frame["size"].map(plan.parameters)).dropna(subset=["x"])
     x = _log("parameters without embeddings (log scale)", plan.parameters.values(), ".2~s")
-    names = list(dict.fromkeys([*plan.gained, *plan.intermediate]))
+    names = list(dict.fromkeys([*plan.compared, *plan.intermediate]))
     chart = _panels(_curves(names, x, "points", params), "scaling", "target", plan.judged)
     text = "95 % intervals; where a line rises, larger encoders gain more; none is the zero line"
     return _finish(chart, plan, frame, "The scaling curve", text, params)
@@ -153,9 +164,9 @@ def trainings(curves: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> Chart:
     color, shape, dash = by_size(plan)
     line = base.mark_line(strokeWidth=1.5, opacity=0.85).encode(color, dash, alt.Detail("line:N"))
     last = base.transform_filter("datum.last")
-    tips = [alt.Tooltip(f"{name}:N") for name in ("size", "panel", "seed", "value", "collapsed")]
+    tips = [alt.Tooltip(f"{name}:N") for name in ("size", "panel", "seed", "value", "mark")]
     point = last.mark_point(filled=True, size=28, opacity=1).encode(color, shape, tooltip=tips)
-    chart = alt.layer(line, point, _cross(last), width=205, height=130)
+    chart = alt.layer(line, point, _marks(last), width=205, height=130)
     chart = _panels(chart, "trainings", "panel", dict.fromkeys(frame["panel"]))
     phase = "datum.phase == 'intermediate' || target == 'all' || datum.target == target"
     chart = chart.transform_filter(f"datum.measure == measure && ({phase})")
@@ -176,13 +187,26 @@ def cost(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> Chart:
     return _finish(chart, plan, frame, "What a gain costs", text, params)
 
 
+def layers(gains: pd.DataFrame, plan: Plan) -> Chart:
+    """Gain in retrieval accuracy by layer, the table of `comparison.layer_gains` (points)."""
+    means = np.where(gains["centred"], "means removed", "as they are")
+    panel = gains["target"] + ", " + gains["size"] + ": " + means
+    frame = gains.assign(panel=panel, mark="").sort_values(["target", "centred"], kind="stable")
+    x = alt.X("layer:Q").axis(tickMinStep=1)
+    chart = _curves(plan.compared, x, "gain (points)", [])
+    chart = _panels(chart, "layers", "panel", dict.fromkeys(frame["panel"]))
+    text = "accuracy − accuracy of none, 95 % intervals over seeds; what vanishes where each "
+    text += "language's mean vector is removed is where languages lie, and no meaning"
+    return _finish(chart, plan, frame, "Retrieval at every layer", text, [])
+
+
 def _selected(params: list[str]) -> alt.Chart:
     """What the parameters of these names select."""
-    return alt.Chart().transform_filter(" && ".join(f"datum.{name} == {name}" for name in params))
+    is_chosen = " && ".join(f"datum.{name} == {name}" for name in params)
+    return alt.Chart().transform_filter(is_chosen) if params else alt.Chart()
 
 
 def _languages(frame: pd.DataFrame, **axis) -> alt.Y:
-    """Rows of languages under their names."""
     names = json.dumps({code: language_label(code) for code in frame["language"].unique()})
     y = alt.Y("language:N").title(None).sort(rows.languages(frame))
     return y.axis(alt.Axis(labelExpr=f"{names}[datum.value]", **axis))
@@ -193,10 +217,27 @@ def _log(title: str, values, number: str) -> alt.X:
     return alt.X("x:Q").title(title).scale(type="log", base=2, padding=24, nice=False).axis(ticks)
 
 
-def _cross(base: alt.Chart) -> alt.Chart:
-    """A cross beside what a collapsed run enters."""
-    collapsed = base.transform_filter("datum.collapsed")
-    return collapsed.mark_text(text="×", dx=12, fontSize=18, color=WARNING)
+def _marks(base: alt.Chart) -> alt.Chart:
+    marked = base.transform_filter("datum.mark != ''")
+    return marked.mark_text(dx=12, fontSize=18, color=WARNING).encode(alt.Text("mark:N"))
+
+
+def _side_by_side(effects, plan: Plan, name: str, places: dict, title: str, text: str) -> Chart:
+    """Estimates by task, a panel for each (quantity, language); None if there is only one."""
+    frame = rows.of(effects, *(quantity for quantity, _ in places))
+    pairs = zip(frame["quantity"], frame["language"], strict=True)
+    frame = frame.assign(panel=[places.get(pair) for pair in pairs]).dropna(subset=["panel"])
+    order, params = [p for p in places.values() if p in set(frame["panel"])], ["target", "analysis"]
+    if len(order) < 2:
+        return None
+    return _by_task(frame, plan, name, "panel", order, params, title, text)
+
+
+def _by_task(frame, plan: Plan, name: str, panel: str, order, params, title, text) -> Chart:
+    """Estimates by intermediate task, sizes beside each other, in panels."""
+    y = alt.Y("intermediate:N").sort([NONE, *plan.compared])
+    chart = _panels(_by_size(plan, "points", y, params), name, panel, order)
+    return _finish(chart, plan, frame, title, text, params)
 
 
 def _by_size(plan: Plan, title: str, y: alt.Y, params, step=20, zero=True) -> alt.LayerChart:
@@ -218,10 +259,10 @@ def _intervals(base: alt.Chart, title: str, color, looks: dict, zero=True) -> al
     known = base.transform_filter(KNOWN)
     rule = base.mark_rule(strokeWidth=2).encode(x("low"), alt.X2("high:Q"), color=color)
     point = known.mark_point(filled=True, size=75, opacity=1).encode(x("estimate"), **looks)
-    cross = _cross(known).encode(x("high"))
+    marks = _marks(known).encode(x("high"))
     word = {"align": "left", "dx": 4, "fontSize": 10, "fontStyle": "italic", "color": FAINT}
     word = base.transform_filter(GAP).mark_text(**word).encode(alt.XValue(0), alt.Text("status:N"))
-    layers = [rule, point, cross, word]
+    layers = [rule, point, marks, word]
     if zero:  # where nothing is gained and nothing lost
         layers.insert(0, alt.Chart().mark_rule(color="#555555").encode(x=alt.datum(0)))
     return alt.layer(*layers)
@@ -242,7 +283,7 @@ def _curves(names: list[str], x: alt.X, title: str, params, joined=True) -> alt.
     if joined:
         layers.append(base.mark_line(strokeWidth=2).encode(color))
     point = base.mark_point(filled=True, size=75, opacity=1).encode(color, shape, tooltip=tips)
-    return alt.layer(*layers, point, _cross(base), height=240)
+    return alt.layer(*layers, point, _marks(base), height=240)
 
 
 def _panels(chart: alt.LayerChart, name: str, field: str, order) -> alt.FacetChart:

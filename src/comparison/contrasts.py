@@ -11,7 +11,11 @@ Condition = tuple[str, str]
 """(size, intermediate)."""
 DOUBLING = "per doubling"
 """In the place of a size: what a doubling of the parameters without embeddings changes."""
-TESTED = ("gain", "scale_effect", "slope", "bend")
+GAPS = {"gain": "gap_change", "scale_effect": "gap_scale_effect", "slope": "gap_slope"}
+"""What is made of gains, and the same of the transfer gap: gap with a task minus gap without."""
+CONTROLLED = ("gain_over_placebo", "gain_over_longer")
+CHANGES = ("gain", "scale_effect", "slope", "bend")
+TESTED = (*CHANGES, *GAPS.values(), *CONTROLLED)
 
 
 class Contrast(NamedTuple):
@@ -30,23 +34,47 @@ def of(plan: Plan) -> list[Contrast]:
         contrasts.append(Contrast(quantity, size, task, {(size, task): 1.0}))
     if NONE not in plan.intermediate:
         return contrasts
-    for a, b in pairwise(plan.sizes):
-        contrasts.append(Contrast("step", f"{b} - {a}", NONE, {(b, NONE): 1.0, (a, NONE): -1.0}))
     changes = _changes(list(plan.sizes), plan.parameters)
-    for (quantity, name, over), group in product(changes, plan.gained):
-        members = plan.tasks if group == ALL else [group]
-        contrasts.append(Contrast(quantity, name, group, over_tasks(over, members)))
+    members = {name: [name] for name in [*plan.tasks, *plan.controls]} | {ALL: plan.tasks}
+    for (quantity, name, over), group in product(changes, plan.compared):
+        weights = _against(NONE, over, members[group])
+        contrasts.append(Contrast(quantity, name, group, weights))
+        if quantity in GAPS:
+            contrasts.append(Contrast(GAPS[quantity], name, group, weights))
+    for control, task in plan.controls.items():
+        quantity = "gain_over_placebo" if task else "gain_over_longer"
+        groups = [task] * (task in plan.tasks) if task else plan.gained
+        for group, size in product(groups, plan.sizes):
+            weights = _against(control, {size: 1.0}, members[group])
+            contrasts.append(Contrast(quantity, size, group, weights))
     return contrasts
 
 
-def over_tasks(sizes: dict[str, float], tasks: list[str]) -> dict[Condition, float]:
-    """Weights of the mean gain of some tasks, weighted by size."""
-    weights: dict[Condition, float] = {}
-    for size, weight in sizes.items():
-        for task in tasks:
-            weights[size, task] = weight / len(tasks)
-        weights[size, NONE] = -weight
-    return weights
+def _against(baseline: str, sizes: dict[str, float], tasks: list[str]) -> dict[Condition, float]:
+    """Weights of the mean gain of some tasks over a baseline, weighted by size."""
+    weights = {(size, task): w / len(tasks) for size, w in sizes.items() for task in tasks}
+    return weights | {(size, baseline): -weight for size, weight in sizes.items()}
+
+
+def shares(contrast: Contrast, plan: Plan, targets: list[str]) -> dict[str, dict[str, float]]:
+    """What each intermediate condition of a contrast counts at a target, 1 as a rule.
+
+    In a mean over tasks, one that is the target's own data counts 0 and the others make up for it.
+    A mean over targets leaves out those where nothing but such tasks or no control is left.
+    """
+    names = list(dict.fromkeys(task for _, task in contrast.weights))
+    if contrast.quantity in ("score", "transfer_gap"):
+        return {target: dict.fromkeys(names, 1.0) for target in targets}
+    tasks, found = [name for name in names if name in plan.tasks], {}
+    for target in targets:
+        left = [task for task in tasks if task in plan.transfer(target)]
+        if len(targets) == len(tasks) == 1:
+            left = tasks
+        asked = all(plan.asks(name, target) for name in names if name in plan.controls)
+        if (left or not tasks) and (asked or len(targets) == 1):
+            counts = {task: len(tasks) / len(left) * (task in left) for task in tasks}
+            found[target] = dict.fromkeys(names, 1.0) | counts
+    return found
 
 
 def _changes(sizes: list[str], parameters: dict[str, float]) -> list[tuple[str, str, dict]]:
@@ -77,16 +105,15 @@ def aligned(contrasts: list[Contrast], conditions: list[Condition]) -> np.ndarra
     return np.array(rows, float).reshape(len(contrasts), len(conditions))
 
 
-def headline(contrasts: list) -> Contrast | None:
+def headline(plan: Plan) -> Contrast | None:
     """The contrast that answers the study's question, over all intermediate tasks.
 
     The slope where there is one, else the scale effect of the last size against the first, else
-    the gain of the only size. None for a study without a gain.
+    the gain of the only size. None for a study without a gain that is transfer.
     """
-    tasks = {contrast.intermediate for contrast in contrasts if contrast.quantity == "gain"}
-    over_all = [c for c in contrasts if c.intermediate == ALL or len(tasks) == 1]
+    over_all = [c for c in of(plan) if c.intermediate in plan.gained[:1]]
     for quantity in ("slope", "scale_effect", "gain"):
         named = [c for c in over_all if c.quantity == quantity]
-        if named:
+        if named and any(plan.transfer(target) for target in plan.targets):
             return named[-1]
     return None

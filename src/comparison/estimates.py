@@ -1,9 +1,8 @@
 """Scores, gains and scale effects of a study, with intervals and tests (docs/statistics.md).
 
-Tables in, tables out. `predictions` has a row per run, language and item (size, intermediate,
-target, seed, language, id, credit, out_of, optional group); `runs` one per finished run (size,
-intermediate, target, seed, optional metric, collapsed, repeats). A score is 100 * sum(credit) /
-sum(out_of), in points.
+`predictions` has a row per run, language and item (size, intermediate, target, seed, language, id,
+credit, out_of, optional group); `runs` one per finished run (size, intermediate, target, seed,
+optional metric, collapsed, repeats). A score is 100 * sum(credit) / sum(out_of), in points.
 """
 
 from itertools import product
@@ -12,18 +11,20 @@ import numpy as np
 import pandas as pd
 
 from comparison import contrasts, items, variance
-from comparison.contrasts import TESTED, Contrast, aligned
+from comparison.contrasts import CONTROLLED, GAPS, TESTED, Contrast, aligned
 from comparison.items import Estimand
-from comparison.plan import ALL, RUN, ZERO_SHOT, ComparisonError, Plan
+from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, ComparisonError, Plan
 from comparison.variance import Sample, mean_over_targets
 
 ANALYSES = ("all runs", "without collapsed")
 NAMES = ["quantity", "size", "intermediate", "target", "language"]
 ENDS = ["estimate", "low", "high", "low_90", "high_90", "p"]
-COLUMNS = [*NAMES, *ENDS, "p_corrected", "comparisons", "seeds", "n", "status", "analysis"]
+COLUMNS = [*NAMES, *ENDS, "p_corrected", "comparisons", "seeds", "n", "status", "note"]
+COLUMNS += ["analysis"]
 COMPLETE, CROSSED = "complete", "with a collapsed run"
 FALLEN, UNFINISHED = "only collapsed runs", "not finished"
 UNEVALUATED, UNASKED = "not evaluated", "not asked for"
+OWN, SAME_DATA, CONTROL = "the same data only", "same data", "control"
 
 
 def results(
@@ -31,8 +32,7 @@ def results(
 ) -> pd.DataFrame:
     """Scores of every run and language, and "zero-shot": the mean of those not trained in.
 
-    Columns: size, intermediate, target, seed, language, score (points), n (items), metric,
-    collapsed.
+    Columns: size, intermediate, target, seed, language, score (points), n, metric, collapsed.
     """
     runs, plan = checked(predictions, runs, plan)
     by_language = predictions.groupby([*RUN, "language"], observed=True)
@@ -57,11 +57,12 @@ def effects(
     """Every score, transfer gap and gain, and what size does to gains, with intervals and p-values.
 
     Columns are COLUMNS: low and high bound the 95 % interval, low_90 and high_90 the 90 % one, in
-    points. Intermediate and target may be "all", the mean of all. Everything planned has its row;
-    one that lacks a run or a language it needs has nan and seeds 0, and `status` says why: no mean
-    is formed over what happens to be there. Where some runs collapsed, everything is there twice:
-    analysis "all runs", without the runs that repeat a collapsed one, and "without collapsed",
-    where they stand in.
+    points. Intermediate and target may be "all": the mean over targets of the means over each one's
+    tasks, without those whose data is its own (unless the study counts them). `note` marks cells of
+    the "same data" and each "control". Everything planned has its row; one that lacks a run or a
+    language it needs has nan and seeds 0, and `status` says why: no mean is formed of the rest.
+    Where some runs collapsed, everything is there twice: analysis "all runs", without the runs that
+    repeat a collapsed one, and "without collapsed", where they stand in.
 
     Raises
     ------
@@ -73,16 +74,18 @@ def effects(
     for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
         kept, predicted = analysed(analysis, predictions, runs)
         samples = {name: _estimands(predicted, kept, plan, name) for name in plan.targets}
-        every = list(samples.values())
-        shared = set.intersection(*(set(one) for one in every))
-        samples[ALL] = {name: mean_over_targets([one[name] for one in every]) for name in shared}
         rows, states = [], _states(plan, runs, kept)
         for target in plan.judged:
             targets = list(plan.targets) if target == ALL else [target]
-            status = [_status(contrast, targets, states) for contrast in asked]
+            shares = [contrasts.shares(contrast, plan, targets) for contrast in asked]
+            pairs = list(zip(asked, shares, strict=True))
+            table = pd.DataFrame([contrast[:3] for contrast in asked], columns=NAMES[:3])
+            table = table.assign(target=target, status=[_status(*pair, states) for pair in pairs])
+            table = table.assign(note=[_note(*pair, plan) for pair in pairs])
             for language in [*_languages(predictions, plan, target), ZERO_SHOT]:
-                rows.append(_rows(asked, status, target, language, samples[target]))
-        tables.append(_corrected(pd.concat(rows, ignore_index=True)).assign(analysis=analysis))
+                rows.append(_rows(table.assign(language=language), pairs, language, samples))
+        tables.append(_corrected(pd.concat(rows, ignore_index=True), plan))
+        tables[-1]["analysis"] = analysis
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 
 
@@ -105,7 +108,8 @@ def _estimands(predictions, runs, plan: Plan, target: str) -> dict[Estimand, Sam
     runs = runs[runs["target"] == target]
     if runs.empty:
         return {}
-    scores = items.arrange(target, predictions[predictions["target"] == target], runs)
+    answers = predictions[predictions["target"] == target]
+    scores = items.arrange(target, answers, runs, (NONE, *plan.controls))
     estimands = scores.estimands(plan.targets[target].trained_in)
     return {name: variance.sample(scores, weights) for name, weights in estimands.items()}
 
@@ -120,7 +124,6 @@ def _languages(predictions: pd.DataFrame, plan: Plan, target: str) -> list[str]:
 
 
 def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, str]:
-    """What there is of every planned (size, intermediate, target)."""
     states = {run[:3]: UNFINISHED for run in plan.runs}
     fallen = kept[kept["collapsed"]]
     for table, state in ((runs, FALLEN), (kept, COMPLETE), (fallen, CROSSED)):
@@ -129,49 +132,68 @@ def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, s
     return states
 
 
-def _status(contrast: Contrast, targets: list[str], states: dict[tuple, str]) -> str:
+def _status(contrast: Contrast, shares: dict[str, dict], states: dict[tuple, str]) -> str:
     """The worst of what a contrast needs."""
-    needed = [(*condition, target) for condition, target in product(contrast.weights, targets)]
+    pairs = product(contrast.weights, shares.items())
+    needed = [(*cell, target) for cell, (target, share) in pairs if share[cell[1]]]
     worst_first = [UNASKED, UNFINISHED, FALLEN, CROSSED, COMPLETE]
-    return min((states.get(name, UNASKED) for name in needed), key=worst_first.index)
+    worst = min((states.get(name, UNASKED) for name in needed), key=worst_first.index, default=None)
+    return worst or (UNASKED if contrast.quantity in CONTROLLED else OWN)
 
 
-def _rows(
-    asked: list[Contrast], status: list[str], target: str, language: str, samples: dict
-) -> pd.DataFrame:
-    """All quantities of one target and language."""
-    table = pd.DataFrame([(*c[:3], target, language) for c in asked], columns=NAMES)
-    table = table.assign(status=status, seeds=0, n=0, **dict.fromkeys(ENDS, np.nan))
-    gaps = table["quantity"] == "transfer_gap"
-    for kind, rows in (("gap", gaps), ("score", ~gaps)):
-        sample = samples.get((kind, language))
-        if sample is None and samples:
-            table.loc[rows & table["status"].isin([COMPLETE, CROSSED]), "status"] = UNEVALUATED
-        if sample is None:
-            continue
-        conditions = set(sample.conditions)
-        known = rows & np.array([contrast.weights.keys() <= conditions for contrast in asked])
-        table.loc[rows, "n"] = sample.items
-        if known.any():
-            weights = aligned([asked[i] for i in np.flatnonzero(known)], sample.conditions)
-            sums = sample.sums(weights)
+def _needed(contrast: Contrast, shares: dict[str, dict]) -> set[contrasts.Condition]:
+    """The conditions of a contrast that count at some target."""
+    return {c for c in contrast.weights if any(share[c[1]] for share in shares.values())}
+
+
+def _note(contrast: Contrast, shares: dict[str, dict], plan: Plan) -> str:
+    """Whether a contrast is of a control, or a cell enters that is the target's own data."""
+    if contrast.intermediate in plan.controls:
+        return CONTROL
+    same = [share.get(task) for t, share in shares.items() for task in plan.targets[t].same_data]
+    return SAME_DATA if any(same) else ""
+
+
+def _rows(table: pd.DataFrame, asked: list[tuple], language: str, samples: dict) -> pd.DataFrame:
+    """All quantities of one target and language; `asked` are contrasts with their shares."""
+    table = table.assign(seeds=0, n=0, **dict.fromkeys(ENDS, np.nan))
+    gaps, at_home = table["quantity"].isin(["transfer_gap", *GAPS.values()]), []
+    groups: dict[tuple, list[int]] = {}
+    for i, (_, shares) in enumerate(asked):
+        plain = {share for each in shares.values() for share in each.values()} <= {1.0}
+        groups.setdefault((gaps[i], *shares, "" if plain else str(shares)), []).append(i)
+    for (is_gap, *_), group in groups.items():
+        shares, estimand = asked[group[0]][1], ("gap" if is_gap else "score", language)
+        every = [samples[target] for target in shares]
+        evaluated = all(estimand in each for each in every)
+        if is_gap and language != ZERO_SHOT and not evaluated:
+            at_home += group  # no gap between a language and itself
+        elif every and evaluated:
+            sample = mean_over_targets([each[estimand] for each in every], [*shares.values()])
+            table.loc[group, "n"] = sample.items
+            conditions = set(sample.conditions)
+            known = [i for i in group if _needed(*asked[i]) <= conditions]
+            sums = sample.sums(aligned([asked[i][0] for i in known], sample.conditions))
             table.loc[known, [*ENDS, "seeds"]] = np.stack([sums[e] for e in [*ENDS, "seeds"]], 1)
+        elif all(every):
+            there = table.index.isin(group) & table["status"].isin([COMPLETE, CROSSED])
+            table.loc[there, "status"] = UNEVALUATED
     table.loc[~table["quantity"].isin(TESTED), "p"] = np.nan
     score = table["quantity"] == "score"
     table.loc[score, ENDS[1:5]] = table.loc[score, ENDS[1:5]].clip(0, 100)
-    at_home = gaps & (language != ZERO_SHOT) & (("gap", language) not in samples)
-    return table[~at_home].astype({"seeds": int})  # no gap between a language and itself
+    return table.drop(index=at_home).astype({"seeds": int})
 
 
-def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
+def _corrected(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Benjamini-Hochberg within a family: a quantity's tests, averages and single languages apart.
 
-    The headline is a family of its own: one number, named before the study ran.
+    Controls have families of their own. So has the headline: one number, named before the study.
     """
     from scipy.stats import false_discovery_control  # here: half a second that charts do not need
 
     family = rows["quantity"] + np.where(rows["language"] == ZERO_SHOT, " averages", " languages")
-    family[headline(rows)] = "headline"
+    family += np.where(rows["note"] == CONTROL, " of controls", "")
+    family[headline(rows, plan)] = "headline"
     rows = rows.assign(p_corrected=np.nan, comparisons=0)
     for _, index in rows[rows["p"].notna()].groupby(family).groups.items():
         rows.loc[index, "p_corrected"] = false_discovery_control(rows.loc[index, "p"])
@@ -179,19 +201,17 @@ def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def headline(effects: pd.DataFrame) -> pd.Series:
+def headline(effects: pd.DataFrame, plan: Plan) -> pd.Series:
     """The row that answers the study's question, as a mask.
 
     On the zero-shot score, over all intermediate tasks and targets: the slope where there is one,
     else the scale effect of the last size against the first, or the gain of a single size.
     """
-    names = NAMES[:3]
-    asked = list(effects[names].drop_duplicates().itertuples(index=False))
-    row = contrasts.headline(asked)
+    row = contrasts.headline(plan)
     if row is None:
         return pd.Series(False, effects.index)
-    over = (effects["target"] == ALL) | (effects["target"].nunique() == 1)
-    return (effects[names] == row).all(axis=1) & (effects["language"] == ZERO_SHOT) & over
+    names = [*row[:3], plan.judged[0], ZERO_SHOT]
+    return (effects[NAMES] == names).all(axis=1)
 
 
 def checked(

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from comparison.contrasts import Condition
-from comparison.plan import ZERO_SHOT, ComparisonError
+from comparison.plan import NONE, ZERO_SHOT, ComparisonError
 
 Estimand = tuple[str, str]
 """What is estimated: ("score" or "gap", a language or "zero-shot")."""
@@ -30,6 +30,7 @@ class ItemScores:
     items: np.ndarray  # how many items a pair has [pairs]
     credit: np.ndarray  # sums over a pair's items [pairs, runs], float32
     out_of: np.ndarray  # [pairs, runs], or [pairs, 1] where all runs have the same
+    apart: tuple[str, ...] = (NONE,)  # intermediate conditions whose seeds vary in their own way
 
     @cached_property
     def conditions(self) -> list[Condition]:
@@ -117,7 +118,9 @@ class ItemScores:
         return used / max(1, used.sum())
 
 
-def arrange(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> ItemScores:
+def arrange(
+    target: str, predictions: pd.DataFrame, runs: pd.DataFrame, apart: tuple[str, ...] = (NONE,)
+) -> ItemScores:
     """Arrange one target's predictions; those of runs that are not in `runs` are left out.
 
     Items that have the same value in a column `group`, in any language, make one unit.
@@ -145,9 +148,8 @@ def arrange(target: str, predictions: pd.DataFrame, runs: pd.DataFrame) -> ItemS
     if (out_of == out_of[:, :1]).all():
         out_of = out_of[:, :1]
     items = np.bincount(at, run == 0, len(pair))
-    return ItemScores(
-        list(languages), list(runs), *np.divmod(pair, len(ids)), items, credit, out_of
-    )
+    places = np.divmod(pair, len(ids))
+    return ItemScores(list(languages), list(runs), *places, items, credit, out_of, apart)
 
 
 def _same_items(target: str, runs, run, place, languages: list[str], ids: int) -> None:

@@ -4,21 +4,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from comparison.plan import ZERO_SHOT, ComparisonError
+from comparison.plan import ALL, ZERO_SHOT, ComparisonError, Plan
 
 LANGUAGES = Path(__file__).with_name("languages.csv")
 FEWEST_LANGUAGES = 5
 FIGURES = ["pretraining_gib", "syntactic_distance"]
+KINDS = {"script": "Latin", "family": "Indo-European"}
+"""What languages are grouped by, and what English is."""
 
 
 def languages(path: str | Path = LANGUAGES) -> pd.DataFrame:
-    """Per language: name, GiB of pretraining text and syntactic distance to English, if known.
+    """Per language: name, GiB of pretraining text, syntactic distance to English, script, family.
 
     The shipped table: text of CC-100 (Conneau et al. 2020, arXiv 1911.02116, table 6) and one minus
     the cosine of URIEL's syntactic features (Littell et al. 2017). docs/comparison.md says more.
     """
     table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    needed = ["language", *FIGURES]
+    needed = ["language", *FIGURES, *KINDS]
     lacking = ", ".join(column for column in needed if column not in table)
     if lacking:
         raise ComparisonError(f"{path}: found no column {lacking}; expected {', '.join(needed)}")
@@ -33,21 +35,64 @@ def language_label(code: str) -> str:
     return f"{_NAMES[code]} ({code})" if code in _NAMES else str(code)
 
 
-def explain_gains(effects: pd.DataFrame, languages: pd.DataFrame) -> pd.DataFrame:
+def fertility(plan: Plan) -> pd.DataFrame:
+    """Tokens of a text relative to the target's English: target, language, fertility.
+
+    The mean over sizes; of target "all", over the targets that have English texts.
+    """
+    rows = [
+        (target, code, count / counts["en"])
+        for size in plan.sizes.values()
+        for target, counts in size.fertility.items()
+        for code, count in counts.items()
+        if "en" in counts
+    ]
+    rows += [(ALL, *row[1:]) for row in rows]
+    table = pd.DataFrame(rows, columns=["target", "language", "fertility"])
+    return table.groupby(["target", "language"], as_index=False)["fertility"].mean()
+
+
+def explain_gains(
+    effects: pd.DataFrame, languages: pd.DataFrame, fertility: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Exploratory: Spearman correlation over languages of gains and scale effects with figures.
 
-    Columns: quantity, size, intermediate, target, analysis, figure, rho, p, n (languages). English
-    is left out, and so is a correlation over fewer than five languages.
+    Figures are those of the tables `languages` and `fertility`, and whether a language shares
+    English's script and family (0 or 1). Columns: quantity, size, intermediate, target, analysis,
+    figure, rho, p, n (languages: without English, five at least).
     """
     from scipy.stats import spearmanr  # here: half a second that charts do not need
 
-    rows = effects.query("quantity in ('gain', 'scale_effect')").merge(languages, on="language")
-    rows = rows[~rows["language"].isin(["en", ZERO_SHOT])]
+    rows = _single(effects, languages, ["gain", "scale_effect"])
+    figures = [*FIGURES]
+    if fertility is not None:
+        rows, figures = rows.merge(fertility, how="left"), [*figures, "fertility"]
+    for kind, of_english in KINDS.items():
+        rows[f"{of_english} {kind}"] = 1.0 * (rows[kind] == of_english)
+        figures.append(f"{of_english} {kind}")
     keys, explained = ["quantity", "size", "intermediate", "target", "analysis"], []
     for key, group in rows.groupby(keys, sort=False):
-        for figure in FIGURES:
+        for figure in figures:
             both = group[["estimate", figure]].dropna()
             if len(both) >= FEWEST_LANGUAGES and both.nunique().min() > 1:
                 rho, p = spearmanr(both["estimate"], both[figure])
                 explained.append((*key, figure, rho, p, len(both)))
     return pd.DataFrame(explained, columns=[*keys, "figure", "rho", "p", "n"])
+
+
+def mean_gains(effects: pd.DataFrame, languages: pd.DataFrame) -> pd.DataFrame:
+    """Exploratory: unweighted mean gains (points) of languages of one script, and of one family.
+
+    Columns: size, intermediate, target, analysis, by, group, gain, n (languages). Without English.
+    """
+    rows = _single(effects, languages, ["gain"]).dropna(subset=["estimate"])
+    keys = ["size", "intermediate", "target", "analysis", "by", "group"]
+    long = pd.concat([rows.assign(by=kind, group=rows[kind]) for kind in KINDS])
+    means = long.groupby(keys, sort=False, as_index=False)
+    return means.agg(gain=("estimate", "mean"), n=("language", "size"))
+
+
+def _single(effects: pd.DataFrame, languages: pd.DataFrame, quantities: list[str]) -> pd.DataFrame:
+    """Effects in single languages other than English, with what is known of these."""
+    rows = effects[effects["quantity"].isin(quantities)]
+    return rows[~rows["language"].isin(["en", ZERO_SHOT])].merge(languages, on="language")

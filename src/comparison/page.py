@@ -24,7 +24,7 @@ from comparison.theme import MIME
 PARTS = Path(__file__).parent / "template"
 ROWS = 200
 """Rows of a table that are shown; its files have them all."""
-SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+NEWEST = {"$schema": "https://vega.github.io/schema/vega-lite/v6.json"}
 COURSE = "course"
 """Tag of cells that stand in the notebook only."""
 
@@ -110,11 +110,10 @@ def write(notebook: str | Path, page: str | Path) -> Path:
     )
     kinds = [MIME, "text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
     exporter.config.NbConvertBase.display_data_priority = kinds
-    exporter.register_filter("packed", _packed)
+    exporter.register_filter("packed", lambda spec: _compressed(json.dumps(spec | NEWEST)))
     # A parser would end a script at a closing tag within it.
-    vega = (
-        vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
-    )
+    vega = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    vega = vega.replace("<!--", "<\\!--")
     resources = {
         "title": Path(notebook).resolve().parent.name,
         "style": (PARTS / "page.css").read_text(encoding="utf-8"),
@@ -140,11 +139,5 @@ def _with_content(cells: list) -> list:
     return [cell for section in shown for cell in section]
 
 
-def _packed(spec: dict) -> str:
-    """A chart with its rows, a tenth as long."""
-    return _compressed(json.dumps(spec | {"$schema": SCHEMA}))
-
-
 def _compressed(text: str) -> str:
-    """Text by gzip, in Base64."""
     return base64.b64encode(gzip.compress(text.encode())).decode()

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 RUN = ["size", "intermediate", "target", "seed"]
-"""What names a run: the columns of every table of runs."""
 NONE = "none"
 """The baseline: no intermediate task."""
 ALL = "all"
@@ -24,28 +23,40 @@ class ComparisonError(ValueError):
 
 @dataclass(frozen=True)
 class Size:
-    """One encoder. `parameters` do not count embeddings; `layers` is set where it was cut."""
+    """One encoder. `parameters` do not count embeddings; `layers` is set where it was cut.
+
+    `fertility` are mean tokens of a text, by target and language.
+    """
 
     title: str
     encoder: str = ""
     layers: int | None = None
     parameters: float | None = None
+    fertility: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Target:
-    """One target task. Without `languages`, those are evaluated that predictions have."""
+    """One target task. Without `languages`, those are evaluated that predictions have.
+
+    `same_data` are intermediate tasks whose English training data is the target's own or a part.
+    """
 
     metric: str = "score"
     languages: tuple[str, ...] = ()
     trained_in: tuple[str, ...] = ("en",)
     variant_of: str | None = None
     train_examples: Mapping[str, int] | None = None  # by size
+    same_data: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A study as the comparison sees it; sizes from the smallest to the largest."""
+    """A study as the comparison sees it; sizes from the smallest to the largest.
+
+    `controls` are intermediate conditions that are no tasks: a placebo with the task whose texts it
+    has, or None for the target trained longer.
+    """
 
     sizes: dict[str, Size]
     intermediate: list[str]
@@ -54,6 +65,8 @@ class Plan:
     name: str = "study"
     description: str = ""
     margin: float = 1.0
+    controls: dict[str, str | None] = field(default_factory=dict)
+    same_data_in_headline: bool = False
     recipes: list[dict] = field(default_factory=list)
     sweep: list[dict] = field(default_factory=list)
 
@@ -66,8 +79,7 @@ class Plan:
     ) -> "Plan":
         """The plan of a table of runs, in the order of its rows: what is there was planned.
 
-        The `parameters` of three sizes or more, without embeddings, give the slope; `trained_in`
-        are the languages of the targets' training data.
+        `parameters` without embeddings give the slope; `trained_in` are the languages of training.
         """
         known = parameters or {}
         sizes = {name: Size(name, parameters=known.get(name)) for name in runs["size"].unique()}
@@ -77,13 +89,32 @@ class Plan:
 
     @property
     def tasks(self) -> list[str]:
-        """Intermediate tasks without the baseline."""
-        return [name for name in self.intermediate if name != NONE]
+        """Intermediate tasks: neither the baseline nor a control."""
+        return [name for name in self.intermediate if name not in (NONE, *self.controls)]
 
     @property
     def gained(self) -> list[str]:
         """What has a gain: the mean of all tasks if there are several, and the tasks."""
         return [ALL, *self.tasks] if len(self.tasks) > 1 else self.tasks
+
+    @property
+    def compared(self) -> list[str]:
+        """What is compared with none: what has a gain, then the controls."""
+        return [*self.gained, *self.controls]
+
+    def transfer(self, target: str) -> list[str]:
+        """The tasks that means at a target are formed of: not those that are its own data."""
+        same = () if self.same_data_in_headline else self.targets[target].same_data
+        return [task for task in self.tasks if task not in same]
+
+    @property
+    def same_data(self) -> list[str]:
+        """The cells whose intermediate task is the target's own data, in words."""
+        return [f"{task} before {name}" for name, t in self.targets.items() for task in t.same_data]
+
+    def asks(self, intermediate: str, target: str) -> bool:
+        """Whether a run of these two is planned."""
+        return any(run[1:3] == (intermediate, target) for run in self.runs)
 
     @property
     def judged(self) -> list[str]:

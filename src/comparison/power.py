@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from comparison import contrasts, variance
-from comparison.contrasts import TESTED
+from comparison.contrasts import CHANGES
 from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, Plan
 
 SEED_SD = {"none": 2.0, "others": 1.0}
@@ -51,7 +51,7 @@ def detectable(
     at_condition = _item_variance(plan, items or {}, parallel or {})
     over, effects = ALL if len(plan.tasks) > 1 else "".join(plan.tasks), {}
     for contrast in contrasts.of(plan):
-        if contrast.quantity not in TESTED or contrast.intermediate != over:
+        if contrast.quantity not in CHANGES or contrast.intermediate != over:
             continue
         pools: dict[tuple, list[float]] = {}
         for (size, task), weight in contrast.weights.items():

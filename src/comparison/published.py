@@ -18,8 +18,7 @@ def published(extra: str | Path | None = None) -> pd.DataFrame:
     """Figures of other people, with source; those of a file ``extra`` too, if it is there.
 
     Columns: encoder, intermediate, target, language, languages, quantity, value, source, note (the
-    protocol). Language "zero-shot" is a mean without English, "every" one over all languages,
-    English among them; ``languages`` is how many it is over, where the source says so.
+    protocol). ``languages`` is how many a mean is over; "zero-shot" has no English, "every" has.
 
     Raises
     ------
@@ -43,9 +42,8 @@ def beside_published(
     """Published scores of this study's encoders and targets beside its mean over seeds.
 
     Sizes whose encoder was cut have none. Columns of `published` and size, ours, seeds, collapsed
-    (how many of the seeds). A mean stands beside another only if it is over as many languages, and
-    one over every language only if those of training are among them (where the target has them:
-    English is no language of Tatoeba); else `ours` is missing.
+    (how many of the seeds). `ours` is missing where a mean is over other languages: another number,
+    or without those of training (unless the target has none: English is no language of Tatoeba).
     """
     single = results[results["language"] != ZERO_SHOT]
     single = single.assign(languages=1, home=at_home(single, plan))

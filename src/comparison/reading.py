@@ -1,6 +1,7 @@
 """What a study has made so far: `study.json` and the results of its finished runs, as tables."""
 
 import json
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,11 @@ MADE_ON = ["precision", "processor", "gpu", "torch", "transformers"]
 RUNS = ["metric", "collapsed", "collapsed_in", "validation_score", *COSTS, "repeats", *MADE_ON]
 PREDICTIONS = ["language", "id", "credit", "out_of", "group"]
 CURVES = ["phase", "step", "loss", "validation_score"]
+LAYERS = ["language", "layer", "centred", "accuracy"]
+SELECTIONS = {"best": [""], "last": ["-last"], "average": ["-average"]}
+SELECTIONS["oracle"] = ["", "-last", "-average"]
+"""Of which weights predictions are, and how the names of their files end."""
+CROSSED = ["intermediate_seed", "target_seed", "draw"]
 
 
 class Results(NamedTuple):
@@ -26,28 +32,37 @@ class Results(NamedTuple):
     runs: pd.DataFrame
     predictions: pd.DataFrame
     curves: pd.DataFrame
+    layers: pd.DataFrame
 
 
-def read_study(folder: str | Path) -> Results:
+def read_study(folder: str | Path, selection: str = "best") -> Results:
     """The plan of a study and its finished runs.
 
     A result counts only if its `run.json` has the settings that `study.json` has. Each table begins
     with size, intermediate, target, seed; `runs` has RUNS, `predictions` PREDICTIONS (group may be
-    missing), `curves` CURVES. A run has collapsed if its own training has or the intermediate one
-    that it builds on; collapsed_in says which ("target", "intermediate", or ""). Costs include the
-    intermediate training. repeats is the seed of the collapsed run that this one repeats, if any.
+    missing), `curves` CURVES, `layers` LAYERS (retrieval: accuracy in percent; centred: each
+    language's mean vector was removed). A run has collapsed if its own training has or the
+    intermediate one that it builds on; collapsed_in says which ("target", "intermediate", or "").
+    Costs include the intermediate training. repeats is the seed of the collapsed run that this one
+    repeats, if any. Predictions are those of the weights that are "best" on English validation
+    data, of the "last", or of the "average" of all evaluated; runs without them are left out.
+    "oracle" takes the ones of highest zero-shot score, which looks at target-language labels.
 
     Raises
     ------
     ComparisonError
-        There is no study.json, or it has another layout.
+        There is no study.json, it has another layout, or there is no such selection.
     """
+    if selection not in SELECTIONS:
+        expected = ", ".join(SELECTIONS)
+        raise ComparisonError(f"selection: found {selection}; expected one of {expected}")
     folder = Path(folder)
     record = _json(folder / "study.json")
     if record.get("layout") != LAYOUT:
         seen = f"layout {record['layout']}" if "layout" in record else "no study.json with a layout"
         raise ComparisonError(f"{folder}: found {seen}; expected study.json with layout {LAYOUT}")
-    plan, rows, curves = _plan(folder, record), [], []
+    planned = record["runs"] if selection == "best" or record.get("compare_selections") else []
+    plan, rows, curves, layers = _plan(folder, record), [], [], []
     tables = [pd.DataFrame(columns=[*RUN, *PREDICTIONS])]
 
     @cache
@@ -57,42 +72,83 @@ def read_study(folder: str | Path) -> Results:
         same = made.get("settings") == record["settings"].get(condition)
         return made | {"scores": scores} if same and scores else {}
 
-    for size, task, target, seed in plan.runs:
-        before = {} if task == NONE else result(f"{size}/{task}", f"seed-{seed}")
-        if task != NONE and not before:
+    for size, task, target, seed in [tuple(run[name] for name in RUN) for run in planned]:
+        taught = plan.controls.get(task, task) not in (NONE, None)
+        before = result(f"{size}/{task}", f"seed-{seed}") if taught else {}
+        if taught and not before:
             continue
         condition = f"{size}/{task}/{target}"
         for place, repeats in ((f"seed-{seed}", None), (f"seed-{seed}/retry", seed)):
             made = result(condition, place)
-            table = folder / condition / place / "predictions.parquet"
-            if not made or not table.exists():
+            trained_in, home = plan.targets[target].trained_in, folder / condition / place
+            predictions = _predictions(home, made, selection, trained_in)
+            if predictions is None:
                 break
             names = dict(zip(RUN, (size, task, target, made["seed"]), strict=True))
             rows.append(names | _row(made, before) | {"repeats": repeats})
-            with parquet.ParquetFile(table) as file:
-                predictions = file.read(columns=PREDICTIONS).to_pandas(ignore_metadata=True)
             tables.append(predictions.assign(**names))
+            layers += [names | line for line in made["scores"].get("layers", [])]
             for phase, training in (("intermediate", before), ("target", made)):
                 curves += [names | {"phase": phase} | line for line in training.get("log", [])]
-    runs = pd.DataFrame(rows, columns=[*RUN, *RUNS])
     predictions = pd.concat(tables[1:] or tables, ignore_index=True)
     predictions = predictions.reindex(columns=[*RUN, *PREDICTIONS])
-    return Results(plan, runs, predictions, pd.DataFrame(curves, columns=[*RUN, *CURVES]))
+    lists = ((rows, RUNS), (curves, CURVES), (layers, LAYERS))
+    runs, *more = (pd.DataFrame(lines, columns=[*RUN, *names]) for lines, names in lists)
+    return Results(plan, runs, predictions, *more)
+
+
+def read_crossed(folder: str | Path) -> pd.DataFrame:
+    """Predictions of finished runs whose seeds and draws of training data are crossed.
+
+    Columns: size, intermediate, target, intermediate_seed, target_seed, draw, PREDICTIONS.
+    """
+    names, record = [*RUN[:3], *CROSSED], _json(Path(folder) / "study.json")
+    tables = [pd.DataFrame(columns=[*names, *PREDICTIONS])]
+    for run in record.get("crossed", []):
+        home, condition = Path(folder) / run["folder"], "/".join(run[name] for name in RUN[:3])
+        made = _json(home / "run.json")
+        same = made and made.get("settings") == record["settings"].get(condition)
+        predictions = _predictions(home, made, "best") if same else None
+        if predictions is not None:
+            tables.append(predictions.assign(**{name: run[name] for name in names}))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def _predictions(
+    home: Path, made: dict, selection: str, trained_in: tuple[str, ...] = ()
+) -> pd.DataFrame | None:
+    """A run's predictions, if they are there; where nothing was trained no weights are chosen."""
+    endings = SELECTIONS[selection] if made.get("log") else [""]
+    files = [home / f"predictions{ending}.parquet" for ending in endings]
+    if not made or not all(file.exists() for file in files):
+        return None
+    tables = []
+    for file in files:
+        with parquet.ParquetFile(file) as opened:
+            tables.append(opened.read(columns=PREDICTIONS).to_pandas(ignore_metadata=True))
+
+    def zero_shot(table: pd.DataFrame) -> float:
+        others = table[~table["language"].isin(trained_in)]
+        sums = others.groupby("language")[["credit", "out_of"]].sum()
+        return (sums["credit"] / sums["out_of"]).mean()
+
+    return max(tables, key=zero_shot) if len(tables) > 1 else tables[0]
 
 
 def _plan(folder: Path, record: dict) -> Plan:
-    sizes, targets = {}, {}
+    sizes = {}
     for name, entry in record["sizes"].items():
-        count = _json(folder / name / "encoder/run.json").get("parameters_without_embeddings")
-        sizes[name] = Size(entry["title"], entry["encoder"], entry.get("layers"), count)
+        made = _json(folder / name / "encoder/run.json")
+        count, fertility = made.get("parameters_without_embeddings"), made.get("fertility", {})
+        sizes[name] = Size(entry["title"], entry["encoder"], entry.get("layers"), count, fertility)
+    targets = {}
     for name, entry in record["targets"].items():
-        languages, trained = tuple(entry["languages"]), tuple(entry["trained_in"])
-        variant, amounts = entry.get("variant_of"), entry.get("train_examples")
-        targets[name] = Target(entry["metric"], languages, trained, variant, amounts)
+        known = {field.name: entry[field.name] for field in fields(Target) if field.name in entry}
+        lists = {key: tuple(values) for key, values in known.items() if isinstance(values, list)}
+        targets[name] = Target(**known | lists)
     runs = [tuple(run[key] for key in RUN) for run in record["runs"]]
-    fields = ("name", "description", "margin", "recipes", "sweep")
-    more = {key: record[key] for key in fields if key in record}
-    return Plan(sizes, record["intermediate"], targets, runs, **more)
+    whole = {field.name: record[field.name] for field in fields(Plan) if field.name in record}
+    return Plan(**whole | {"sizes": sizes, "targets": targets, "runs": runs})
 
 
 def _row(made: dict, before: dict) -> dict:
@@ -119,7 +175,6 @@ def missing_runs(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _json(path: Path) -> dict:
-    """What a file holds; nothing if it is not there."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

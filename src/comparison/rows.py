@@ -1,22 +1,24 @@
 """Rows for charts, out of the tables of effects, runs and curves."""
 
+import numpy as np
 import pandas as pd
 
 from comparison.contrasts import DOUBLING
-from comparison.estimates import CROSSED
+from comparison.estimates import CROSSED, SAME_DATA
 from comparison.languages import language_label
 from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, Plan
 
 COLUMNS = ["size", "intermediate", "target", "language", "analysis", "estimate", "low", "high"]
-COLUMNS += ["p_corrected", "seeds", "n", "status"]
+COLUMNS += ["p_corrected", "seeds", "n", "status", "note"]
 CURVE_POINTS = 40
 """Points of a training's line, about."""
 
 
 def of(effects: pd.DataFrame, *quantities: str) -> pd.DataFrame:
-    """The rows of some quantities, with a column `collapsed` for those that a cross marks."""
-    rows = effects.loc[effects["quantity"].isin(quantities), COLUMNS]
-    return rows.assign(collapsed=rows["status"] == CROSSED)
+    """The rows of some quantities, with a column `mark`: what is drawn beside an estimate."""
+    rows = effects.loc[effects["quantity"].isin(quantities), ["quantity", *COLUMNS]]
+    crosses = np.where(rows["status"] == CROSSED, "×", "")
+    return rows.assign(mark=crosses + np.where(rows["note"] == SAME_DATA, "=", ""))
 
 
 def languages(frame: pd.DataFrame) -> list[str]:
@@ -28,17 +30,16 @@ def languages(frame: pd.DataFrame) -> list[str]:
 def trainings(curves: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Training logs in long form, with fewer points, intermediate trainings first.
 
-    Columns: size, intermediate, target, seed, phase, step, measure, value, line, panel, collapsed,
-    last.
+    Columns: size, intermediate, target, seed, phase, step, measure, value, line, panel, mark, last.
     """
     frame = curves.merge(runs[[*RUN, "collapsed"]], on=RUN)
     is_target = frame["phase"] == "target"
-    frame["collapsed"] &= is_target
+    frame["mark"] = np.where(frame["collapsed"] & is_target, "×", "")
     frame["target"] = frame["target"].where(is_target, "")  # several targets share a training
     after = frame["intermediate"] + " → " + frame["target"]
     frame["panel"] = after.where(is_target, "intermediate: " + frame["intermediate"])
     frame["line"] = frame["size"] + " " + frame["panel"] + " " + frame["seed"].astype(str)
-    keys = [*RUN, "phase", "step", "panel", "line", "collapsed"]
+    keys = [*RUN, "phase", "step", "panel", "line", "mark"]
     frame = frame.melt(keys, ["loss", "validation_score"], var_name="measure").dropna()
     frame["measure"] = frame["measure"].str.replace("_", " ")
     lines = ["line", "measure"]
@@ -80,7 +81,7 @@ def options(plan: Plan, frame: pd.DataFrame) -> dict[str, dict[str, str]]:
 
 
 def caption(text: str, plan: Plan, frame: pd.DataFrame) -> list[str]:
-    """Lines under a title: what is drawn; seeds and sizes; what a cross means."""
+    """Lines under a title: what is drawn; seeds and sizes; what marks mean, and which controls."""
     none = {seed for _, task, _, seed in plan.runs if task == NONE}
     others = {seed for _, task, _, seed in plan.runs if task != NONE}
     count = f"seeds: {len(others or none)}"
@@ -88,6 +89,11 @@ def caption(text: str, plan: Plan, frame: pd.DataFrame) -> list[str]:
         count += f" ({len(none)} of {NONE})"
     sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
     lines = [text, f"{count}; {sizes}"]
-    if frame["collapsed"].any():
+    if frame["mark"].str.contains("×").any():
         lines.append("×: with a collapsed run")
+    if frame["mark"].str.contains("=").any():
+        lines.append("=: the intermediate task has the target's own data, which is no transfer")
+    drawn = [name for name in plan.controls if name in set(frame["intermediate"])]
+    if drawn:
+        lines.append(f"controls, in no mean over tasks: {', '.join(drawn)}")
     return lines

@@ -1,132 +1,166 @@
 """What the headline depends on: the same question asked in other ways (docs/statistics.md)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from scipy.special import logit, ndtri, stdtrit
 
 from comparison import contrasts, items, variance
-from comparison.contrasts import Contrast, aligned
+from comparison.contrasts import aligned
 from comparison.estimates import ANALYSES, analysed, checked
-from comparison.items import ItemScores
 from comparison.plan import NONE, RUN, Plan
 from comparison.variance import Sample, mean_over_targets
 
 COLUMNS = ["check", "detail", "estimate", "low", "high", "unit"]
+SELECTED = {"last": "selection: last weights", "average": "selection: average of the weights"}
+ORACLE = "oracle, description only"
 _INSIDE = (0.1, 99.9)
-"""Points between which a score is held, for its logit to be finite."""
-Target = tuple[ItemScores, set[str]]
-"""A target's scores, and the languages that it was not trained in."""
+"""Points between which a score is held, for its logit and its headroom to be finite."""
 
 
 def sensitivity(
-    predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None = None
+    predictions: pd.DataFrame,
+    runs: pd.DataFrame,
+    plan: Plan | None = None,
+    selections: Mapping[str, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
-    """The headline on the logit scale, without each target, language and task, and with languages
-    and targets as a sample.
+    """The headline asked in other ways.
+
+    On the logit scale and as a share of the headroom; with cells of the same data (or without, if
+    the study counts them); without each target, language and task; with languages and targets as a
+    sample; by predictions of other `selections` ("last", "average", "oracle"). The oracle looks at
+    labels of the target languages, so it has no interval.
 
     Columns: check, detail, estimate, low, high (95 %), unit. Empty where the study has no headline:
     no gain, or a run that it needs is missing. Runs that repeat a collapsed one are left out.
     """
     runs, plan = checked(predictions, runs, plan)
-    headline = contrasts.headline(contrasts.of(plan))
     runs, predictions = analysed(ANALYSES[0], predictions, runs)
     there = set(runs[RUN[:3]].itertuples(index=False, name=None))
-    if headline is None or {run[:3] for run in plan.runs} - there:
+    headline, targets = contrasts.headline(plan), _arranged(predictions, runs, plan)
+    needed = product(headline.weights if headline else [], plan.targets)
+    is_whole = headline and all((*cell, target) in there for cell, target in needed)
+    if not is_whole or not all(others for _, others in targets.values()):
         return pd.DataFrame(columns=COLUMNS)
-    targets = {}
-    for name, rows in predictions.groupby("target", sort=False):
-        scores = items.arrange(name, rows, runs[runs["target"] == name])
-        targets[name] = scores, set(scores.languages) - {*plan.targets[name].trained_in}
-    if not all(languages for _, languages in targets.values()):
-        return pd.DataFrame(columns=COLUMNS)
-    every = list(targets.values())
-    languages = set.union(*(others for _, others in every))
-    by_target = [_mean([target], languages) for target in every]
-    by_language = [_mean(every, {code}) for code in sorted(languages)]
-    whole, apart = mean_over_targets(by_target), [_apart(every, c) for c in sorted(languages)]
-    logits = mean_over_targets([_on_logits(sample) for sample in by_target])
-    rows = [("logit scale", "", *_interval(headline, logits), "log odds")]
-    for check, detail, contrast, sample in _left_out(headline, targets, languages, plan):
-        rows.append((check, detail, *_interval(contrast, sample), "points"))
-    kinds = (("languages", by_language, apart), ("targets", by_target, by_target))
-    for kind, samples, errors in kinds:
-        if len(samples) > 1:
-            ends = _as_a_sample(headline, whole, samples, errors)
-            rows.append((f"{kind} as a sample", f"{len(samples)} {kind}", *ends, "points"))
+    rows = [("logit scale", "", *_ask(plan, targets, scale=_logits), "log odds")]
+    rows += [("share of the headroom", "", *_ask(plan, targets, scale=_headroom), "%")]
+    for check, detail, changed, kept in _changed(plan, targets):
+        if contrasts.headline(changed):
+            rows.append((check, detail, *_ask(changed, targets, kept), "points"))
+    rows += _as_samples(plan, targets)
+    wanted = pd.MultiIndex.from_frame(runs[RUN])
+    for name, check in (SELECTED | {"oracle": ORACLE}).items():
+        table = (selections or {}).get(name, predictions.head(0))
+        if wanted.isin(pd.MultiIndex.from_frame(table[RUN].drop_duplicates())).all():
+            ends = _ask(plan, _arranged(table, runs, plan))
+            ends = ends if name in SELECTED else [ends[0], np.nan, np.nan]
+            rows.append((check, "", *ends, "points"))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _mean(targets: list[Target], languages: set[str]) -> Sample:
-    """The zero-shot mean over some languages, of the targets that have one of them."""
-    having = [(scores, others & languages) for scores, others in targets if others & languages]
-    return mean_over_targets([variance.sample(s, s.mean_of(codes)) for s, codes in having])
+def _arranged(predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> dict[str, tuple]:
+    """Each target's scores, and the languages that it was not trained in."""
+    targets = {}
+    for name in [name for name in plan.targets if name in set(runs["target"])]:
+        answers, own = (table[table["target"] == name] for table in (predictions, runs))
+        scores = items.arrange(name, answers, own, (NONE, *plan.controls))
+        targets[name] = scores, set(scores.languages) - {*plan.targets[name].trained_in}
+    return targets
 
 
-def _apart(targets: list[Target], code: str) -> Sample:
-    """How a language differs from the zero-shot mean, over the targets that have it."""
-    having = [(scores, others) for scores, others in targets if code in others]
-    weights = [scores.mean_of({code}) - scores.mean_of(others) for scores, others in having]
-    pairs = zip(having, weights, strict=True)
-    return mean_over_targets([variance.sample(scores, w) for (scores, _), w in pairs])
+def _sample(plan: Plan, targets: dict, kept: set[str] | None = None, scale=None, apart=False):
+    """The zero-shot mean over the languages kept, if not all; `apart`, less the mean over all."""
+    chosen = {n: others & kept if kept else others for n, (_, others) in targets.items()}
+    having = [name for name in plan.targets if chosen[name] and plan.transfer(name)]
+    shares, samples = contrasts.shares(contrasts.headline(plan), plan, having), []
+    for name, share in shares.items():
+        scores, others = targets[name]
+        weights = scores.mean_of(chosen[name]) - apart * scores.mean_of(others)
+        sample = variance.sample(scores, weights)
+        samples.append(scale(sample, share) if scale else sample)
+    return mean_over_targets(samples, list(shares.values()))
 
 
-def _interval(contrast: Contrast, sample: Sample) -> list[float]:
-    """Estimate, low and high."""
-    sums = sample.sums(aligned([contrast], sample.conditions))
+def _ask(plan: Plan, targets: dict, kept=None, scale=None, apart=False) -> list[float]:
+    """The headline's estimate, low and high, asked of `_sample`."""
+    sample = _sample(plan, targets, kept, scale, apart)
+    sums = sample.sums(aligned([contrasts.headline(plan)], sample.conditions))
     return [float(sums[end][0]) for end in ("estimate", "low", "high")]
 
 
-def _on_logits(sample: Sample) -> Sample:
-    """A sample of scores as one of their log odds, by the delta method."""
-    scores = np.clip(sample.scores, *_INSIDE)
+def _logits(sample: Sample, _) -> Sample:
+    scores, by_run = (np.clip(each, *_INSIDE) for each in (sample.scores, sample.run_scores))
     slope = 100 / (scores * (100 - scores))
-    return replace(
-        sample,
-        scores=logit(scores / 100),
-        run_scores=logit(np.clip(sample.run_scores, *_INSIDE) / 100),
-        item_parts=sample.item_parts * np.outer(slope, slope),
-        seed_variance=sample.seed_variance * slope**2,
-        residual=sample.residual * slope**2,
-    )
+    return sample.scaled(logit(scores / 100), logit(by_run / 100), slope)
 
 
-def _left_out(headline: Contrast, targets: dict, languages: set[str], plan: Plan) -> Iterator:
-    """(check, what is left out, contrast, sample), where something remains."""
-    for name in targets if len(targets) > 1 else ():
-        rest = [target for other, target in targets.items() if other != name]
-        yield "without target", name, headline, _mean(rest, languages)
-    every = list(targets.values())
+def _headroom(sample: Sample, share: dict[str, float]) -> Sample:
+    """Gains in % of what the baseline leaves to 100, in the place of scores."""
+    room = dict(zip(sample.conditions, 100 - np.clip(sample.scores, *_INSIDE), strict=True))
+    slope, shares = {}, {}
+    for size, task in room:
+        baseline, tasks = room[size, NONE], [t for t in share if t != NONE and share[t]]
+        after = np.mean([room[size, t] for t in tasks]) if task == NONE else baseline
+        slope[size, task] = 100 * after / baseline**2
+        shares[size, task] = 100 * (1 - room[size, task] / baseline)
+    by_run = sample.run_scores * [slope[run[:2]] for run in sample.runs]
+    return sample.scaled(np.array([*shares.values()]), by_run, np.array([*slope.values()]))
+
+
+def _changed(plan: Plan, targets: dict) -> Iterator[tuple[str, str, Plan, set[str] | None]]:
+    """(check, detail, the plan changed, the languages kept)."""
+    counted, languages = plan.same_data_in_headline, _languages(plan, targets)
+    if cells := plan.same_data:
+        check = f"with{'out' if counted else ''} same-data cells"
+        yield check, ", ".join(cells), replace(plan, same_data_in_headline=not counted), None
+    for name in plan.targets if len(plan.targets) > 1 else ():
+        rest = {other: target for other, target in plan.targets.items() if other != name}
+        yield "without target", name, replace(plan, targets=rest), None
     for code in sorted(languages) if len(languages) > 1 else ():
-        yield "without language", code, headline, _mean(every, languages - {code})
-    baseline = {size: -weight for (size, task), weight in headline.weights.items() if task == NONE}
+        yield "without language", code, plan, languages - {code}
     for task in plan.tasks if len(plan.tasks) > 1 else ():
-        rest = [name for name in plan.tasks if name != task]
-        fewer = headline._replace(weights=contrasts.over_tasks(baseline, rest))
-        yield "without intermediate task", task, fewer, _mean(every, languages)
+        rest = [name for name in plan.intermediate if name != task]
+        yield "without intermediate task", task, replace(plan, intermediate=rest), None
 
 
-def _as_a_sample(headline: Contrast, whole: Sample, samples: list[Sample], errors: list[Sample]):
-    """The headline with languages, or targets, as a sample of those that there are.
+def _languages(plan: Plan, targets: dict) -> set[str]:
+    return set.union(*(others for n, (_, others) in targets.items() if plan.transfer(n)))
+
+
+def _as_samples(plan: Plan, targets: dict) -> list[tuple]:
+    """Rows of the headline with languages, and with targets, as a sample of those that there are.
 
     To its own uncertainty comes the variance between them over their number, estimated as by
     Paule and Mandel (1982, Journal of Research of the National Bureau of Standards 87), with
-    Student's t. `errors` have the sampling error of each: a language's is that of its difference
-    to the mean, for seeds and items are shared.
+    Student's t. The sampling error of a language is that of its difference to the mean, for seeds
+    and items are shared.
     """
     from statsmodels.stats.meta_analysis import combine_effects  # here: it is slow to import
 
-    effects = np.array([_interval(headline, sample)[0] for sample in samples])
-    variances = np.array([_variance(headline, sample) for sample in errors])
-    between = combine_effects(effects, np.maximum(variances, 1e-6), method_re="iterated").tau2
-    spread = _variance(headline, whole) + between / len(samples)
-    half = stdtrit(len(samples) - 1, 0.975) * np.sqrt(spread)
-    return effects.mean(), effects.mean() - half, effects.mean() + half
+    single = [replace(plan, targets={n: t}) for n, t in plan.targets.items() if plan.transfer(n)]
+    by_target = [_ask(each, targets) for each in single]
+    codes = sorted(_languages(plan, targets))
+    by_language = [_ask(plan, targets, {code}) for code in codes]
+    apart = [_ask(plan, targets, {code}, apart=True) for code in codes]
+    [whole], rows = _variances([_ask(plan, targets)]), []
+    for kind, found, errors in (
+        ("languages", by_language, apart),
+        ("targets", by_target, by_target),
+    ):
+        count, effects = len(found), np.array([estimate for estimate, *_ in found])
+        if count > 1:
+            least = np.maximum(_variances(errors), 1e-6)
+            between = combine_effects(effects, least, method_re="iterated").tau2
+            half = stdtrit(count - 1, 0.975) * np.sqrt(whole + between / count)
+            ends = (effects.mean() - half, effects.mean() + half)
+            rows.append((f"{kind} as a sample", f"{count} {kind}", effects.mean(), *ends, "points"))
+    return rows
 
 
-def _variance(contrast: Contrast, sample: Sample) -> float:
-    """The variance of what has this 95 % interval, taken as normal."""
-    _, low, high = _interval(contrast, sample)
+def _variances(found: list[list[float]]) -> np.ndarray:
+    """The variances of what has these 95 % intervals, taken as normal."""
+    _, low, high = np.array(found).T
     return ((high - low) / (2 * ndtri(0.975))) ** 2

@@ -1,4 +1,4 @@
-"""The study in at most three short sentences.
+"""The study in a few short sentences.
 
 The rules behind them were fixed before any study ran; they stand in docs/statistics.md.
 """
@@ -14,49 +14,53 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     """What the study says of its question.
 
     The headline is one number, over all intermediate tasks and targets, with all runs: from three
-    sizes on, what a doubling of the parameters adds to the zero-shot gain; of two, what the larger
-    one adds; of one, its gain. It is called a difference only if its interval leaves out zero,
-    there are two seeds or more, and it is found without collapsed runs too.
+    sizes on, what a doubling in size adds to the zero-shot gain; of two, what the larger one adds;
+    of one, its gain. It is called a difference only if its interval leaves out zero, there are two
+    seeds or more, and it is found without collapsed runs too. Then come gains elsewhere that are
+    not seen to exceed those in English, and what is left of the gains beside controls.
     """
     plan = plan or Plan.of(runs)
-    rows = effects[headline(effects)].dropna(subset=["estimate"]).set_index("analysis")
+    rows = effects[headline(effects, plan)].dropna(subset=["estimate"]).set_index("analysis")
     missing = len(missing_runs(plan, runs))
     unfinished = f"{missing} of {len(plan.runs)} runs are not finished" if missing else ""
     if ANALYSES[0] not in rows.index:
         if unfinished:
             return f"There is no answer yet: {unfinished}, and a mean is formed only of all runs."
-        needs = f"`{NONE}`, an intermediate task and a language that the target was not trained in"
-        return f"The study has no zero-shot gain: that takes {needs}."
+        needs = f"`{NONE}`, an intermediate task on other data than the target's, and a language"
+        return f"The study has no zero-shot gain: that takes {needs} that it was not trained in."
     row = rows.loc[ANALYSES[0]]
     without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
-    same = ["intermediate", "target", "language", "analysis"]
-    alike = effects[(effects[same] == rows.reset_index()[same].iloc[0]).all(axis=1)]
+    place = ["target", "language", "analysis"]
+    here = effects[(effects[place] == rows.reset_index()[place].iloc[0]).all(axis=1)]
+    alike = here[here["intermediate"] == row["intermediate"]]
     collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
     first = len(runs) - int(runs["repeats"].notna().sum() if "repeats" in runs else 0)
-    notes = [_without_collapsed(collapsed, first, without), _bend(alike), unfinished]
+    own = "counted" if plan.same_data_in_headline else "left out"
+    own = f"{own} as the target's own data: {', '.join(plan.same_data)}" if plan.same_data else ""
+    notes = [_without_collapsed(collapsed, first, without), _bend(alike), own, unfinished]
     notes = "; ".join(note for note in notes if note)
     sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
+    sentences += _beside(here.dropna(subset=["estimate"]), plan)
     sentences += [notes[0].upper() + notes[1:]] if notes else []
     return " ".join(f"{sentence}." for sentence in sentences)
 
 
 def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
-    """The headline with its interval, and each size's gain."""
     titles = [size.title for size in plan.sizes.values()]
     what = f"intermediate training on {_over(row['intermediate'], plan.tasks, 'tasks')} gains"
-    where = f"zero-shot on {_over(row['target'], list(plan.targets), 'targets')}"
+    targets = [name for name in plan.targets if plan.transfer(name)]
+    where = f"zero-shot on {_over(row['target'], targets, 'targets')}"
     if row["quantity"] == "gain":
         return f"With {titles[0]}, {what} {_points(row)} {where}"
     gains = alike[alike["quantity"] == "gain"].set_index("size")["estimate"]
     gains = ", ".join(f"{_number(gains[size], '+')} at {size}" for size in plan.sizes)
-    each = ", for each doubling of the parameters" if row["quantity"] == "slope" else ""
+    each = ", for each doubling in size" if row["quantity"] == "slope" else ""
     more = "more" if row["estimate"] >= 0 else "fewer"
     ends = f"From {titles[0]} to {titles[-1]}"
     return f"{ends}, {what} {_points(row, more)} {where}{each} (gains: {gains})"
 
 
 def _over(name: str, names: list[str], kind: str) -> str:
-    """A task by its name, or how many and which."""
     return f"{len(names)} {kind} ({', '.join(names)})" if name == ALL else name
 
 
@@ -98,14 +102,43 @@ def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: 
     if conclusion == "open" and one_size:
         return "This is not distinguishable from zero"
     if conclusion == "open":
-        return "This is not distinguishable from zero: the larger encoder may gain more or less"
+        return "This is not distinguishable from zero: the larger size may gain more or less"
     if one_size:
         return "It helps" if conclusion == "more" else "It harms"
-    return f"The larger encoder gains {conclusion}"
+    return f"The larger size gains {conclusion}"
+
+
+def _beside(effects: pd.DataFrame, plan: Plan) -> list[str]:
+    """What is left of the gains beside those in English and beside those of controls."""
+    is_english = all(target.trained_in == ("en",) for target in plan.targets.values())
+    home = "English" if is_english else "those of training"
+    controls = [name for name, task in plan.controls.items() if task is None]
+    trained = [name for name in plan.targets if all(plan.asks(one, name) for one in controls)]
+    where = "Of these gains" if len(trained) == len(plan.targets) else f"On {_listed(trained)}"
+    sentences = []
+    for (quantity, task), rows in effects.groupby(["quantity", "intermediate"], sort=False):
+        at_sizes = _listed([f"{_points(row)} at {row['size']}" for _, row in rows.iterrows()])
+        unseen = _listed(list(rows.loc[rows["low"] <= 0, "size"]))
+        unseen = f" (not seen above zero at {unseen})" if unseen else ""
+        if (quantity, task) == ("gap_change", plan.gained[0]) and (rows["high"] >= 0).any():
+            sizes = list(rows.loc[rows["high"] >= 0, "size"])
+            at = "" if len(sizes) == len(rows) else f" at {_listed(sizes)}"
+            text = f"Other languages are not seen to gain more than {home}{at}"
+            sentences.append(f"{text} ({home} minus others: {at_sizes})")
+        elif (quantity, task) == ("gain_over_longer", plan.gained[0]):
+            text = f"{where}, {at_sizes} are not had by more steps on the target"
+            sentences.append(text + unseen)
+        elif quantity == "gain_over_placebo":
+            text = f"Over its own texts with shuffled labels, {task} gains {at_sizes}"
+            sentences.append(text + unseen)
+    return sentences
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series | None) -> str:
-    """How many runs collapsed, and what the headline is without them."""
     if collapsed.empty:
         return ""
     note = f"{len(collapsed)} of {count} runs collapsed"
@@ -119,7 +152,6 @@ def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series |
 
 
 def _bend(alike: pd.DataFrame) -> str:
-    """Whether the curve bends."""
     for _, bend in alike[alike["quantity"] == "bend"].dropna(subset=["estimate"]).iterrows():
         if not differs(bend):
             return f"we see no difference between the first and the last doubling ({_points(bend)})"
