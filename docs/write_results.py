@@ -15,14 +15,17 @@ import comparison
 from comparison import Plan, charts
 from comparison.contrasts import DOUBLING
 from comparison.plan import ALL, NONE, ZERO_SHOT
+from comparison.reading import MADE_ON
 from helpers.study import Study, StudyError
 from helpers.study.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 MARK = "<!-- Written by docs/write_results.py; run `make results` anew instead of editing. -->"
+SELECTIONS = ("last", "average", "oracle")
 CHARTS = {
     "gains": charts.gains,
     "controls": charts.controls,
+    "at_home": charts.at_home,
     "scaling": charts.scaling,
     "learning_curve": charts.learning,
     "heat_map": charts.heat_map,
@@ -37,7 +40,7 @@ def write(folder: Path, results_folder: Path = RESULTS) -> Path:
     StudyError
         No run is finished, or a page of this name was written by hand.
     """
-    plan, runs, predictions, *_ = comparison.read_study(folder)
+    plan, runs, predictions, _, layers = comparison.read_study(folder)
     if runs.empty:
         raise StudyError(f"{folder}: found no finished run; run `make study` first")
     path = results_folder / f"{plan.name}.md"
@@ -45,16 +48,23 @@ def write(folder: Path, results_folder: Path = RESULTS) -> Path:
         raise StudyError(f"{path}: found a page that was written by hand; expected none: move it")
     effects = comparison.effects(predictions, runs, plan)
     tables = {"results": comparison.results(predictions, runs, plan), "effects": effects}
+    others = {name: comparison.read_study(folder, name).predictions for name in SELECTIONS}
+    tables["sensitivity"] = comparison.sensitivity(predictions, runs, plan, others)
+    tables["layers"] = comparison.layer_gains(layers)
+    tables["noise"] = comparison.variance_table(comparison.read_crossed(folder))
     for name, table in tables.items():
+        if table.empty:
+            continue
         write_text(results_folder / plan.name / f"{name}.csv", table.round(4).to_csv(index=False))
     pictures = []
-    for name, draw in CHARTS.items():
-        chart = draw(effects, plan)
+    drawn = {name: draw(effects, plan) for name, draw in CHARTS.items()}
+    for name, chart in {**drawn, "layers": charts.layers(tables["layers"], plan)}.items():
         if chart is not None:
             svg = vl_convert.vegalite_to_svg(json.dumps(chart.to_dict()))
             write_text(results_folder / plan.name / f"{name}.svg", svg)
             pictures.append(f"![{name.replace('_', ' ')}]({plan.name}/{name}.svg)")
-    write_text(path, "\n\n".join([*page(effects, runs, plan), *pictures]) + "\n")
+    parts = [*page(effects, runs, plan), *further(tables), "## Charts", *pictures]
+    write_text(path, "\n\n".join(parts) + "\n")
     return path
 
 
@@ -63,9 +73,13 @@ def page(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
     rows = effects[(effects["analysis"] == "all runs") & (effects["language"] == ZERO_SHOT)]
     sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
     finished = len(plan.runs) - len(comparison.missing_runs(plan, runs))
-    parts = [MARK, f"# {plan.name}", plan.description]
-    parts.append(f"**{comparison.summary_sentence(effects, runs, plan)}**")
-    parts.append(f"{finished} of {len(plan.runs)} runs are finished. Encoders: {sizes}.")
+    parts = [MARK, f"# {plan.name}", f"**{comparison.summary_sentence(effects, runs, plan)}**"]
+    parts.append(plan.description)
+    made = runs[MADE_ON].drop_duplicates().dropna(axis=1)
+    made = "; ".join(", ".join(f"{k} {v}" for k, v in one.items()) for _, one in made.iterrows())
+    parts.append(
+        f"{finished} of {len(plan.runs)} runs are finished. Encoders: {sizes}. Made with {made}."
+    )
     parts.append(
         "Zero-shot scores in percent and gains in points with 95 % intervals; * p < 0.05 after "
         "correction for all comparisons of its kind; × a collapsed run enters; = the target's own "
@@ -73,21 +87,48 @@ def page(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
     )
     for target in plan.judged:
         name = "Mean of all targets" if target == ALL else target
-        parts += [f"## {name}", _table(rows[rows["target"] == target], plan)]
+        tasks = plan.gained if target == ALL else plan.compared  # not every target has each control
+        parts += [f"## {name}", _table(rows[rows["target"] == target], plan, tasks)]
     return parts
 
 
-def _table(rows: pd.DataFrame, plan: Plan) -> str:
+def further(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """What the answer depends on, controls, retrieval by layer, and where the noise comes from."""
+    effects, parts = tables["effects"], []
+    kinds = effects["quantity"].isin(["gain_over_placebo", "gain_over_longer"])
+    rows = effects[kinds & (effects["language"] == ZERO_SHOT) & (effects["analysis"] == "all runs")]
+    names = ["quantity", "size", "intermediate", "target", "estimate", "low", "high", "note"]
+    for title, table in (
+        ("What is left of a gain beside the controls", rows[names].dropna(subset=["estimate"])),
+        ("What the answer depends on", tables["sensitivity"]),
+        ("Where the noise comes from", tables["noise"]),
+    ):
+        if not table.empty:
+            parts += [f"## {title}", _markdown(table)]
+    if found := comparison.layers_sentence(tables["layers"]):
+        parts += ["## Retrieval, layer by layer", found]
+    return parts
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """A table with its numbers rounded to two digits."""
+    cells = [[*table.columns], ["---"] * len(table.columns)]
+    cells += [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row] for row in table.values]
+    text = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    return text.replace("| nan", "| –").replace(" -", " −")
+
+
+def _table(rows: pd.DataFrame, plan: Plan, tasks: list[str]) -> str:
     """Baseline and gains of a target, a row per size; below, what size does to the gain."""
-    head = ["", NONE, *(f"after {task}" for task in plan.compared)]
+    head = ["", NONE, *(f"after {task}" for task in tasks)]
     lines = [head, ["---"] * len(head)]
     for size in plan.sizes:
-        gains = [_cell(rows, "gain", size, task) for task in plan.compared]
+        gains = [_cell(rows, "gain", size, task) for task in tasks]
         lines.append([size, _cell(rows, "score", size, NONE), *gains])
     changes = rows[rows["quantity"].isin(["scale_effect", "slope"])]
     for quantity, size in changes[["quantity", "size"]].drop_duplicates().to_numpy():
         name = f"gain {DOUBLING} of the parameters" if size == DOUBLING else f"gain, {size}"
-        lines.append([name, "", *(_cell(rows, quantity, size, task) for task in plan.compared)])
+        lines.append([name, "", *(_cell(rows, quantity, size, task) for task in tasks)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
