@@ -17,7 +17,7 @@ demo-record: demo/encoder/config.json ## run the demo anew and write its figures
 	$(BIN)/python docs/write_demo.py
 
 study: .venv/installed $(if $(shell grep -s demo/encoder "$(STUDY)"),demo/encoder/config.json) ## one study: make study STUDY=params/NAME.yaml [PROFILE=profiles/slurm]
-	$(BIN)/python tools/study.py "$(STUDY)" --cores $(CORES) $(if $(PROFILE),--profile "$(PROFILE)")
+	$(BIN)/python tools/study.py "$(STUDY)" --cores $(CORES) $(if $(SIZES),--sizes $(SIZES)) $(if $(PROFILE),--profile "$(PROFILE)")
 
 fetch: .venv/installed ## a study's data sets and models into a mirror: make fetch STUDY=params/NAME.yaml HUB_MIRROR=DIR
 	$(BIN)/python tools/fetch.py "$(STUDY)" "$(HUB_MIRROR)"

@@ -56,18 +56,7 @@ wildcard_constraints:
     target=names(target.task for target in study.targets),
 
 
-localrules: all, sweeps, compare
-
-
-rule all:  # names every notebook, for one that is missing is not made for a newer comparison's sake
-    input:
-        f"{folder}/4_compare.ipynb",
-        [f"{folder}/{size}/notebook.ipynb" for size in study.sizes],
-        [f"{condition.folder}/notebook.ipynb" for condition in study.conditions()],
-
-
-rule sweeps:
-    input: [f"{folder}/{size}/sweep/notebook.ipynb" for size in study.sizes]
+localrules: compare
 
 
 rule encoder:
