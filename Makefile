@@ -4,7 +4,7 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo demo-record study fetch plan export results test test-fast test-precision test-cluster bench lab slides clean
+.PHONY: demo demo-record study fetch plan export pack unpack check-gpu results test test-fast test-precision test-cluster bench lab slides clean
 
 CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
     retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
@@ -25,8 +25,14 @@ fetch: .venv/installed ## a study's data sets and models into a mirror: make fet
 plan: .venv/installed ## what a study takes, before anything runs: make plan STUDY=params/NAME.yaml [GPU=NAME or here]
 	$(BIN)/python tools/plan.py "$(STUDY)" --gpu "$(GPU)"
 
-export: .venv/installed ## a study's predictions as XTREME's evaluation reads them
+export: .venv/installed ## predictions as XTREME's evaluation reads them, and results.json as lm-evaluation-harness writes it
 	$(BIN)/python tools/export.py "$(STUDY)"
+
+pack: .venv/installed ## a study's results, without weights, as one archive: outputs/NAME.tar.gz
+	$(BIN)/python tools/pack.py "$(STUDY)"
+
+unpack: .venv/installed ## results of another machine into a study: make unpack STUDY=params/NAME.yaml ARCHIVE=NAME.tar.gz
+	$(BIN)/python tools/pack.py "$(STUDY)" --unpack "$(ARCHIVE)"
 
 results: .venv/installed ## a finished study as a page with tables and charts: docs/results/NAME.md
 	$(BIN)/python docs/write_results.py "$(STUDY)"
