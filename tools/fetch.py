@@ -95,7 +95,7 @@ def _data_set(folder: Path, name: str, config: str, split: str, revision: str | 
     import datasets
 
     datasets.disable_progress_bars()
-    version = f".{revision}" if revision else ""
+    version = f".{revision.replace('/', '-')}" if revision else ""
     path = folder / config / f"{split}{version}.parquet"
     if path.exists():
         return "there"

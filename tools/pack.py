@@ -21,7 +21,7 @@ from helpers.study.condition import REPETITION
 from helpers.study.files import read_json, write_whole
 
 RESULTS = ["predictions.parquet", "run.json", "scores.json"]
-"""What a training leaves, in the order in which it is copied: a run with scores.json is finished."""
+"""What a training leaves, in the order of copying: a run that has scores.json is finished."""
 PARTS = [*RESULTS, "sweep.json", "notebook.ipynb"]
 
 
@@ -79,7 +79,9 @@ def add(study: Study, archive: Path) -> Iterator[str]:
         write_settings(study)
         for home in {home for file in new for home in file.parents}:  # newer than the settings
             if (theirs.folder / home / "notebook.ipynb").is_file():
-                copy(theirs.folder / home / "notebook.ipynb", study.folder / home / "notebook.ipynb")
+                copy(
+                    theirs.folder / home / "notebook.ipynb", study.folder / home / "notebook.ipynb"
+                )
     made, added = (sum(f.name == "scores.json" for f in some) for some in (files, new))
     yield f"{archive}: {made} trainings, {added} of them new; make study goes on with the rest"
 
