@@ -86,38 +86,43 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
     if full := plan.disk(study):
         raise StudyError(full)
     sizes, status = arguments.sizes or [*study.sizes], 0
-    compared = study.folder / "4_compare.ipynb"
     if study.sweep:  # it chooses learning rates, which the settings of all else name
         study.write_record()
         write_settings(study, trained=False)
-        swept = [study.folder / size / "sweep/notebook.ipynb" for size in sizes]
+        swept = [study.folder / size / "sweep" for size in sizes]
         status = snakemake(study, swept, log, arguments, more)
     if status == 0:
         study.write_record()
         write_settings(study)
         check_encoders(study, sizes)
-        notebooks = [study.folder / size / "notebook.ipynb" for size in sizes]
-        notebooks += [part.folder / "notebook.ipynb" for part in study.conditions(*sizes)]
-        notebooks += [compared] if len(sizes) == len(study.sizes) else []
-        status = snakemake(study, notebooks, log, arguments, more)
-    if (status or arguments.sizes) and any(study.folder.glob("*/*/*/seed-*/scores.json")):
-        compare(study, log)
+        folders = [study.folder / size for size in sizes]
+        folders += [condition.folder for condition in study.conditions(*sizes)]
+        status = snakemake(study, folders, log, arguments, more)
     if status:
         print(f"{study.name} is not complete; {log.name} says why", file=sys.stderr)
+    return max(status, compare(study, log))
+
+
+def compare(study: Study, log: IO[str]) -> int:
+    """The report of all results that are there, where they are newer than it; its sentence."""
+    compared, results = (
+        study.folder / "4_compare.ipynb",
+        study.folder.glob("*/*/*/seed-*/**/*.json"),
+    )
+    newest = max((file.stat().st_mtime for file in results), default=None)
+    if newest is None or log.closed:  # nothing is there, or Snakemake was killed
+        return 0
+    newest = max(newest, (study.folder / "study.json").stat().st_mtime)
+    status = 0
+    if not compared.exists() or compared.stat().st_mtime < newest:
+        command = [sys.executable, str(ROOT / "tools/run_notebook.py"), "--report"]
+        command += [str(ROOT / "notebooks/4_compare.ipynb"), str(compared)]
+        command += ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
+        status = subprocess.run(command, stdout=log).returncode
     if compared.exists():
         print(sentence(compared))
         print(f"report: {compared.with_name('report.html').resolve()}")
     return status
-
-
-def compare(study: Study, log: IO[str]) -> None:
-    """The report of what is there."""
-    if log.closed:  # Snakemake was killed
-        return
-    command = [sys.executable, str(ROOT / "tools/run_notebook.py"), "--report"]
-    command += [str(ROOT / "notebooks/4_compare.ipynb"), str(study.folder / "4_compare.ipynb")]
-    command += ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
-    subprocess.run(command, stdout=log, stderr=log)
 
 
 def write_settings(study: Study, trained: bool = True) -> None:
@@ -166,16 +171,17 @@ def write_changed(path: Path, content: dict) -> None:
 
 
 def snakemake(
-    study: Study, goals: list[Path], log: IO[str], arguments: argparse.Namespace, more: list[str]
+    study: Study, folders: list[Path], log: IO[str], arguments: argparse.Namespace, more: list[str]
 ) -> int:
-    """Let Snakemake make ``goals``, in a process group of its own; returns its exit status.
+    """Make the notebooks of folders, by a Snakemake in a process group of its own; its exit status.
 
     On this machine each notebook gets a GPU or, without any, one processor core.
     """
     environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ}
     places = study.folder / "snakemake.json"  # --config would read 2024_06 as a number
     write_changed(places, {"study": str(study.path), "outputs": str(study.outputs)})
-    command = [sys.executable, str(ROOT / "tools/run_snakemake.py"), *map(str, goals), *more]
+    goals = [f"{folder}/notebook.ipynb" for folder in folders]
+    command = [sys.executable, str(ROOT / "tools/run_snakemake.py"), *goals, *more]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(places)]
     command += ["--keep-going", "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
     command += ["--scheduler", "greedy"]

@@ -1,0 +1,143 @@
+"""Results that travel: base trained on one machine and large on another are one comparison."""
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import pack
+import pandas as pd
+import pytest
+import yaml
+from conftest import write_study
+from running import prepare, run
+from stress import start
+from study import check_encoders, write_settings
+
+import comparison
+from helpers.study import Study, StudyError, files
+
+PLACE = Path("tiny/base/none/pairs/seed-1")
+
+
+@pytest.fixture(scope="module")
+def machines(tiny_sources, tmp_path_factory):
+    """A study's outputs on three machines: `one` has made all, `mine` base and `yours` large."""
+    root = tmp_path_factory.mktemp("machines")
+    (root / "sources").symlink_to(tiny_sources)
+    params = write_study(root, tiny_sources, precision="auto")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUB_MIRROR", str(root / "sources/hub"))
+        for name, sizes in {"one": ["base", "large"], "mine": ["base"], "yours": ["large"]}.items():
+            study = Study.load(params, root / name)
+            prepare(study.model_copy(update={"sizes": {s: study.sizes[s] for s in sizes}}))
+            study.write_record()
+            write_settings(study)
+            for condition in study.conditions(*sizes):
+                run(condition)
+                (condition.folder / "notebook.ipynb").write_text(f"executed for {name}")
+            for size in sizes:
+                (study.folder / size / "notebook.ipynb").write_text(f"executed for {name}")
+    list(pack.pack(Study.load(params, root / "mine")))
+    return root
+
+
+@pytest.fixture
+def root(machines, tmp_path, monkeypatch) -> Path:
+    """A copy that a test may change."""
+    monkeypatch.setenv("HUB_MIRROR", str(machines / "sources/hub"))
+    return Path(shutil.copytree(machines, tmp_path / "root", symlinks=True))
+
+
+def add(root: Path, **changes) -> list[str]:
+    """Unpack the archive into `yours`, whose study file has changes; returns what is printed."""
+    raw = yaml.safe_load((root / "tiny.yaml").read_text(encoding="utf-8"))
+    (root / "tiny.yaml").write_text(yaml.safe_dump(raw | changes), encoding="utf-8")
+    return list(pack.add(Study.load(root / "tiny.yaml", root / "yours"), root / "mine/tiny.tar.gz"))
+
+
+def effects(folder: Path) -> pd.DataFrame:
+    plan, runs, predictions, _ = comparison.read_study(folder)
+    return comparison.effects(predictions, runs, plan)
+
+
+def test_results_of_two_machines_are_compared_as_those_of_one_and_not_made_again(root):
+    with tarfile.open(root / "mine/tiny.tar.gz") as tar:
+        names = {Path(name).name for name in tar.getnames()}
+    assert names <= {*pack.PARTS, "precision.cpu.json", "params.yaml", "tasks.yaml"}
+    assert "3 trainings, 3 of them new" in add(root)[0]
+    assert "3 trainings, 0 of them new" in add(root)[0]
+    batch = start(Path("tiny.yaml"), root, "yours", "--dry-run")
+    assert batch.wait() == 0
+    log = (root / "yours/tiny/snakemake.log").read_text(encoding="utf-8")
+    assert "4_compare.ipynb" in log and "\ntotal          1\n" in log
+    assert (root / "yours/tiny/base/notebook.ipynb").read_text() == "executed for mine"
+    pd.testing.assert_frame_equal(effects(root / "yours/tiny"), effects(root / "one/tiny"))
+
+
+def of_another_recipe(root: Path) -> dict:
+    return {"overrides": [{"phase": "target", "set": {"learning_rate": 0.5}}]}
+
+
+def measured_otherwise(root: Path) -> dict:
+    file = root / "yours/tiny/precision.cpu.json"
+    chosen = {"fp32": "bf16", "bf16": "fp32"}[files.read_json(file)["precision"]]
+    files.write_json(file, {"precision": chosen})
+    return {}
+
+
+def with_another_result(root: Path) -> dict:
+    files.write_json(root / "yours" / PLACE / "scores.json", {"metric": "mine"})
+    return {}
+
+
+def with_models(root: Path) -> dict:
+    return {"keep_models": True}
+
+
+def of_another_study(root: Path) -> dict:
+    return {"name": "other"}
+
+
+def cut_short(root: Path) -> dict:
+    whole = (root / "mine/tiny.tar.gz").read_bytes()
+    (root / "mine/tiny.tar.gz").write_bytes(whole[: len(whole) // 2])
+    return {}
+
+
+def leading_out(root: Path) -> dict:
+    with tarfile.open(root / "mine/tiny.tar.gz", "w:gz") as tar:
+        tar.add(root / "tiny.yaml", "../../../run.json")
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("prepare_case", "message"),
+    [
+        (of_another_recipe, rf"{PLACE.relative_to('tiny')}: settings.target.hyperparameters."
+         "learning_rate: found 0.001, expected 0.5; nothing was unpacked"),
+        (measured_otherwise, r"seed-1: precision: found (fp32|bf16), expected (fp32|bf16) as in"),
+        (with_another_result, "seed-1/scores.json: found another result here; expected none"),
+        (with_models, "keep_models: found true, expected false"),
+        (of_another_study, "found study tiny; expected other"),
+        (cut_short, "tiny.tar.gz: cannot be unpacked: "),
+        (leading_out, "tiny.tar.gz: cannot be unpacked: .*outside the destination"),
+    ],
+)  # fmt: skip
+def test_an_archive_that_does_not_fit_is_one_line_and_changes_nothing(root, prepare_case, message):
+    changes = prepare_case(root)
+    kinds = (*pack.PARTS, "settings.json")
+    before = {p: p.read_bytes() for p in root.rglob("*.*") if p.name in kinds}
+    with pytest.raises(StudyError, match=message) as error:
+        add(root, **changes)
+    assert "\n" not in str(error.value)
+    assert before == {p: p.read_bytes() for p in root.rglob("*.*") if p.name in kinds}
+
+
+def test_what_would_start_from_weights_that_stayed_elsewhere_is_named(root):
+    add(root)
+    study = Study.load(root / "tiny.yaml", root / "yours")
+    check_encoders(study, ["base", "large"])  # nothing is left to train
+    shutil.rmtree(root / "yours" / "tiny/base/choices/pairs/seed-1")
+    check_encoders(study, ["large"])
+    with pytest.raises(StudyError, match="found results without the encoder, which pairs after"):
+        check_encoders(study, ["base"])
