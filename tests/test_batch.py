@@ -74,7 +74,7 @@ def test_every_condition_leaves_an_executed_notebook_and_the_results_of_its_seed
         assert settings == {"settings": condition.settings, "seeds": condition.seeds}
     log = (root / "2024_06.log").read_text()
     assert (study.folder / "report.html").exists() and f"report: {study.folder}" in log
-    assert re.search(r"\n\d\d:\d\d:\d\d  4 of 4 notebooks done\n", log)
+    assert re.search(r"\n\d\d:\d\d:\d\d  3 of 3 notebooks done\n", log)
 
 
 def test_every_run_has_the_rate_that_is_best_on_english_validation(root):
@@ -190,12 +190,12 @@ def test_notebooks_side_by_side_see_one_gpu_each_and_no_two_the_same(monkeypatch
     monkeypatch.setenv(run_notebook.GPUS, f"{os.getpid()},GPU-{os.getpid()}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     first, second = f"{os.getpid()}", f"GPU-{os.getpid()}"
-    (file,) = run_notebook.reserve_gpus(1)
+    file = run_notebook.reserve_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == first
-    other = run_notebook.reserve_gpus(1)
+    other = run_notebook.reserve_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == second
     file.close()
-    again = run_notebook.reserve_gpus(1)
+    again = run_notebook.reserve_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == first
-    for file in other + again:
-        file.close()
+    other.close()
+    again.close()

@@ -4,6 +4,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import export
 import pack
 import pandas as pd
 import pytest
@@ -37,7 +38,7 @@ def machines(tiny_sources, tmp_path_factory):
                 (condition.folder / "notebook.ipynb").write_text(f"executed for {name}")
             for size in sizes:
                 (study.folder / size / "notebook.ipynb").write_text(f"executed for {name}")
-    list(pack.pack(Study.load(params, root / "mine")))
+    pack.pack(Study.load(params, root / "mine"))
     return root
 
 
@@ -52,26 +53,54 @@ def add(root: Path, **changes) -> list[str]:
     """Unpack the archive into `yours`, whose study file has changes; returns what is printed."""
     raw = yaml.safe_load((root / "tiny.yaml").read_text(encoding="utf-8"))
     (root / "tiny.yaml").write_text(yaml.safe_dump(raw | changes), encoding="utf-8")
-    return list(pack.add(Study.load(root / "tiny.yaml", root / "yours"), root / "mine/tiny.tar.gz"))
-
-
-def effects(folder: Path) -> pd.DataFrame:
-    plan, runs, predictions, _ = comparison.read_study(folder)
-    return comparison.effects(predictions, runs, plan)
+    study = Study.load(root / "tiny.yaml", root / "yours")
+    return list(pack.carry(study, str(root / "mine/tiny.tar.gz")))
 
 
 def test_results_of_two_machines_are_compared_as_those_of_one_and_not_made_again(root):
     with tarfile.open(root / "mine/tiny.tar.gz") as tar:
         names = {Path(name).name for name in tar.getnames()}
-    assert names <= {*pack.PARTS, "precision.cpu.json", "params.yaml", "tasks.yaml"}
+    assert names <= {
+        *pack.RESULTS,
+        "notebook.ipynb",
+        "precision.cpu.json",
+        "params.yaml",
+        "tasks.yaml",
+    }
     assert "3 trainings, 3 of them new" in add(root)[0]
     assert "3 trainings, 0 of them new" in add(root)[0]
-    batch = start(Path("tiny.yaml"), root, "yours", "--dry-run")
-    assert batch.wait() == 0
-    log = (root / "yours/tiny/snakemake.log").read_text(encoding="utf-8")
-    assert "4_compare.ipynb" in log and "\ntotal          1\n" in log
+    assert start(Path("tiny.yaml"), root, "yours").wait() == 0
+    assert "Nothing to be done" in (root / "yours/tiny/snakemake.log").read_text(encoding="utf-8")
     assert (root / "yours/tiny/base/notebook.ipynb").read_text() == "executed for mine"
-    pd.testing.assert_frame_equal(effects(root / "yours/tiny"), effects(root / "one/tiny"))
+    plan, runs, predictions, _ = comparison.read_study(root / "one/tiny")
+    expected = comparison.effects(predictions, runs, plan)
+    pd.testing.assert_frame_equal(pd.read_parquet(root / "yours/tiny/effects.parquet"), expected)
+    assert (root / "yours/tiny/report.html").is_file()
+
+
+def test_scores_are_exported_as_the_harness_writes_them(root):
+    """Shares with standard errors of means; every part speaks of the same tasks."""
+    study = Study.load(root / "tiny.yaml", root / "one")
+    export.export(study)
+    results = files.read_json(study.folder / "results.json")
+    tasks = {key: set(results[key]) for key in ("configs", "versions", "n-samples", "task_hashes")}
+    languages = {f"pairs/{run.size}/{run.intermediate}/seed-1" for run in study.runs()}
+    assert set(results["groups"]) == languages
+    expected = {f"{group}/{code}" for group in languages for code in study.languages("pairs")}
+    assert all(names == expected for names in tasks.values())
+    assert set(results["results"]) == expected | languages
+    scores = files.read_json(root / "one" / PLACE / "scores.json")
+    made = files.read_json(root / "one" / PLACE / "run.json")
+    row = results["results"]["pairs/base/none/seed-1/de"]
+    share, n = scores["languages"]["de"]["score"] / 100, scores["languages"]["de"]["n"]
+    assert row["acc,none"] == pytest.approx(share) and row["sample_len"] == n
+    assert row["acc_stderr,none"] == pytest.approx((share * (1 - share) / (n - 1)) ** 0.5)
+    mean = results["groups"]["pairs/base/none/seed-1"]["acc,none"]
+    assert mean == pytest.approx(scores["zero_shot"] / 100)
+    digest = made["settings"]["examples"]["pairs/test/de"]
+    assert results["task_hashes"]["pairs/base/none/seed-1/de"] == digest
+    assert results["higher_is_better"]["pairs/base/none/seed-1/de"] == {"acc": True}
+    assert results["git_hash"] == made["commit"] and results["date"] > 1e9
 
 
 def of_another_recipe(root: Path) -> dict:
@@ -116,16 +145,16 @@ def leading_out(root: Path) -> dict:
         (of_another_recipe, rf"{PLACE.relative_to('tiny')}: settings.target.hyperparameters."
          "learning_rate: found 0.001, expected 0.5; nothing was unpacked"),
         (measured_otherwise, r"seed-1: precision: found (fp32|bf16), expected (fp32|bf16) as in"),
-        (with_another_result, "seed-1/scores.json: found another result here; expected none"),
+        (with_another_result, "seed-1/scores.json: found another result here, expected none"),
         (with_models, "keep_models: found true, expected false"),
-        (of_another_study, "found study tiny; expected other"),
+        (of_another_study, "found study tiny, expected other"),
         (cut_short, "tiny.tar.gz: cannot be unpacked: "),
         (leading_out, "tiny.tar.gz: cannot be unpacked: .*outside the destination"),
     ],
 )  # fmt: skip
 def test_an_archive_that_does_not_fit_is_one_line_and_changes_nothing(root, prepare_case, message):
     changes = prepare_case(root)
-    kinds = (*pack.PARTS, "settings.json")
+    kinds = (*pack.RESULTS, "notebook.ipynb", "settings.json")
     before = {p: p.read_bytes() for p in root.rglob("*.*") if p.name in kinds}
     with pytest.raises(StudyError, match=message) as error:
         add(root, **changes)

@@ -20,33 +20,48 @@ from helpers.study import Condition, Study, StudyError, sweeps
 from helpers.study.condition import REPETITION
 from helpers.study.files import read_json, write_whole
 
-RESULTS = ["predictions.parquet", "run.json", "scores.json"]
+RESULTS = ["predictions.parquet", "run.json", "sweep.json", "scores.json"]
 """What a training leaves, in the order of copying: a run that has scores.json is finished."""
-PARTS = [*RESULTS, "sweep.json", "notebook.ipynb"]
 
 
-def pack(study: Study) -> Iterator[str]:
-    """Write the archive; a StudyError if no run is finished."""
+def carry(study: Study, unpack: str) -> Iterator[str]:
+    """Pack the study's results or, with the name of an archive, unpack this."""
+    if not unpack:
+        yield pack(study)
+    elif study.keep_models:
+        wrong = "keep_models: found true, expected false, as an archive holds no models"
+        raise StudyError(f"{study.path}: {wrong}")
+    else:
+        data.prepare(study)
+        with locked_log(study), tempfile.TemporaryDirectory(dir=study.outputs) as scratch:
+            try:
+                yield add(study, Path(unpack).expanduser(), Path(scratch))
+            except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+                raise StudyError(f"{unpack}: cannot be unpacked: {error}") from None
+
+
+def pack(study: Study) -> str:
+    """Write the archive; returns a line about it. Raises StudyError if no run is finished."""
     made = [place for part, place in trainings(study) if part.is_finished(place)]
     if not made:
-        expected = f"expected results in {study.folder}"
-        raise StudyError(f"{study.path}: found no finished run; {expected}")
-    homes = {home for place in made for home in place.parents if home.is_relative_to(study.folder)}
-    folders = [*made, *homes, *(study.encoder_folder(size) for size in study.sizes)]
-    files = [folder / name for folder in folders for name in PARTS]
+        wrong = f"found no finished run, expected results in {study.folder}"
+        raise StudyError(f"{study.path}: {wrong}")
+    homes = {home for place in made for home in place.parents if study.folder in home.parents}
+    encoders = [study.encoder_folder(size) for size in study.sizes]
+    names = [*RESULTS, "notebook.ipynb"]
+    files = [folder / name for folder in [*made, *homes, *encoders] for name in names]
     files += study.folder.glob("precision.*.json")
-    names = {file: file.relative_to(study.outputs) for file in files if file.is_file()}
-    names[study.path] = Path(study.name, "params.yaml")
-    names[study.path.parent / study.catalogue] = Path(study.name, "tasks.yaml")
+    archive = study.folder.with_name(f"{study.name}.tar.gz")
 
     def write(beside: Path) -> None:
         with tarfile.open(beside, "w:gz") as tar:
-            for file, name in names.items():
-                tar.add(file, name)
+            for file in filter(Path.is_file, files):
+                tar.add(file, file.relative_to(study.outputs))
+            tar.add(study.path, f"{study.name}/params.yaml")
+            tar.add(study.path.parent / study.catalogue, f"{study.name}/tasks.yaml")
 
-    archive = study.folder.with_name(f"{study.name}.tar.gz")
     write_whole(archive, write)
-    yield f"{archive}: {len(made)} trainings, {archive.stat().st_size / 1e6:.1f} MB"
+    return f"{archive}: {len(made)} trainings, {archive.stat().st_size / 1e6:.1f} MB"
 
 
 def trainings(study: Study) -> Iterator[tuple[Condition, Path]]:
@@ -58,79 +73,57 @@ def trainings(study: Study) -> Iterator[tuple[Condition, Path]]:
             yield part, part.seed_folder(seed) / REPETITION
 
 
-def add(study: Study, archive: Path) -> Iterator[str]:
-    """Check the archive, then copy what is not here yet."""
-    if study.keep_models:
-        wrong = "keep_models: found true, expected false, as an archive holds no models"
-        raise StudyError(f"{study.path}: {wrong}")
-    data.prepare(study)
-    with locked_log(study), tempfile.TemporaryDirectory(dir=study.outputs) as scratch:
-        extract(archive, Path(scratch), study)
-        theirs = study.model_copy(update={"outputs": Path(scratch)})
-        for file in study.data.rglob("*.json"):  # the settings are those of the examples here
-            copy(file, theirs.data / file.relative_to(study.data))
-        try:
-            files = list(checked(study, theirs))
-        except StudyError as error:
-            raise StudyError(f"{archive}: {error}; nothing was unpacked") from None
-        new = [file for file in files if not (study.folder / file).exists()]
-        for file in new:
-            copy(theirs.folder / file, study.folder / file)
-        write_settings(study)
-        for home in {home for file in new for home in file.parents}:  # newer than the settings
-            if (theirs.folder / home / "notebook.ipynb").is_file():
-                copy(
-                    theirs.folder / home / "notebook.ipynb", study.folder / home / "notebook.ipynb"
-                )
-    made, added = (sum(f.name == "scores.json" for f in some) for some in (files, new))
-    yield f"{archive}: {made} trainings, {added} of them new; make study goes on with the rest"
-
-
-def extract(archive: Path, folder: Path, study: Study) -> None:
-    """Extract the archive's known files below ``folder``, nothing outside of it."""
-
-    def known(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-        member = tarfile.data_filter(member, path)
-        name = Path(member.name).name
-        is_known = name in PARTS or name.startswith("precision.") or name == "params.yaml"
-        return member if member.isfile() and is_known else None
-
+def add(study: Study, archive: Path, scratch: Path) -> str:
+    """Check all results of an archive, then copy those that are not here; returns a line."""
+    with tarfile.open(archive) as tar:
+        tar.extractall(scratch, filter="data")  # nothing outside of scratch, no devices
+    theirs = study.model_copy(update={"outputs": scratch})
+    if not theirs.folder.is_dir():
+        names = ", ".join(path.name for path in scratch.iterdir()) or "none"
+        raise StudyError(f"{archive}: found study {names}, expected {study.name} ({study.path})")
+    for file in study.data.rglob("*.json"):  # settings name the examples: those that are here
+        copy(file, theirs.data / file.relative_to(study.data))
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter=known)
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise StudyError(f"{archive}: cannot be unpacked: {error}") from None
-    names = [file.parent.name for file in folder.glob("*/params.yaml")]
-    if names != [study.name]:
-        expected = f"expected {study.name}, the study of {study.path}"
-        raise StudyError(f"{archive}: found study {', '.join(names) or 'none'}; {expected}")
+        files = list(checked(study, theirs))
+    except StudyError as error:
+        raise StudyError(f"{archive}: {error}; nothing was unpacked") from None
+    new = [file for file in files if not (study.folder / file).exists()]
+    for file in new:
+        copy(theirs.folder / file, study.folder / file)
+    write_settings(study)
+    for home in {home for file in new for home in file.parents}:  # newer than their settings
+        if (theirs.folder / home / "notebook.ipynb").is_file():
+            copy(theirs.folder / home / "notebook.ipynb", study.folder / home / "notebook.ipynb")
+    made, added = (sum(f.name == "scores.json" for f in some) for some in (files, new))
+    return f"{archive}: {made} trainings, {added} of them new; make study goes on with the rest"
 
 
 def checked(study: Study, theirs: Study) -> Iterator[Path]:
-    """The files of the archive that hold results of the study, relative to its folder; a StudyError
-    where they were made otherwise, or where others lie here.
+    """The archive's files with results of the study, relative to its folder; a StudyError where
+    they were made in another way, or where other results lie here.
     """
     measured = {read_json(f)["precision"] for f in study.folder.glob("precision.*.json")}
     folders = [(part.settings, place) for part, place in trainings(theirs)]
     folders += [(study.encoder_settings(s), theirs.encoder_folder(s)) for s in study.sizes]
-    files = [file.relative_to(theirs.folder) for file in theirs.folder.glob("precision.*.json")]
-    files += [Path(size, "sweep/sweep.json") for size in study.sizes]
+    folders += [(None, theirs.folder / size / "sweep") for size in study.sizes]
     for settings, folder in folders:
         record, home = read_json(folder / "run.json"), folder.relative_to(theirs.folder)
-        if wrong := difference(record.get("settings"), settings) if record else "":
+        if record and (wrong := difference(record.get("settings"), settings)):
             raise StudyError(f"{home}: {wrong}")
         precision = record.get("precision")
         if study.precision == "auto" and precision and measured - {precision}:
             expected = f"expected {min(measured)} as in the runs here; set it in the study's file"
             raise StudyError(f"{home}: precision: found {precision}, {expected}")
-        files += [home / name for name in RESULTS] if record else []
-    for file in files:
-        there, here = theirs.folder / file, study.folder / file
-        is_result = file.name in [*RESULTS, "sweep.json"] and file.parent.name != "encoder"
-        if is_result and here.exists() and here.read_bytes() != there.read_bytes():
-            raise StudyError(f"{file}: found another result here; expected none, or the same")
-        if there.is_file():
-            yield file
+        for name in RESULTS:
+            there, here = folder / name, study.folder / home / name
+            if not there.is_file():
+                continue
+            is_same = not here.exists() or here.read_bytes() == there.read_bytes()
+            if not is_same and home.name != "encoder":  # the same encoder, made twice, is no result
+                wrong = "found another result here, expected none or the same"
+                raise StudyError(f"{home / name}: {wrong}")
+            yield home / name
+    yield from (file.relative_to(theirs.folder) for file in theirs.folder.glob("precision.*.json"))
 
 
 def difference(found, expected, key: str = "settings") -> str:
@@ -139,16 +132,12 @@ def difference(found, expected, key: str = "settings") -> str:
         return ""
     if not (isinstance(found, dict) and isinstance(expected, dict)):
         return f"{key}: found {str(found)[:80]}, expected {str(expected)[:80]}"
-    names = [name for name in found | expected if found.get(name) != expected.get(name)]
-    return difference(found.get(names[0]), expected.get(names[0]), f"{key}.{names[0]}")
+    name = next(name for name in found | expected if found.get(name) != expected.get(name))
+    return difference(found.get(name), expected.get(name), f"{key}.{name}")
 
 
 def copy(source: Path, target: Path) -> None:
     write_whole(target, lambda beside: shutil.copyfile(source, beside))
-
-
-def carry(study: Study, unpack: str) -> Iterator[str]:
-    return add(study, Path(unpack).expanduser()) if unpack else pack(study)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import IO
 
@@ -36,27 +37,22 @@ def on_parents_end(interrupt: Callable[[], None]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def reserve_gpus(count: int) -> list[IO]:
-    """Let CUDA see only ``count`` of the batch's GPUs, which no other notebook has reserved.
+def reserve_gpu() -> IO:
+    """Let CUDA see one of the batch's GPUs that no other notebook has reserved.
 
-    Returns locked files: a GPU is free again when its file is closed, or its process ends.
+    Returns a locked file: the GPU is free again when it is closed, or its process ends.
     """
-    locks: dict[str, IO] = {}
-    while len(locks) < count:  # Snakemake starts a job only when there are enough
-        for gpu in os.environ[GPUS].split(","):
-            path = Path(tempfile.gettempdir(), f"study-{os.getuid()}-gpu-{gpu}.lock")
-            file = path.open("w")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                locks[gpu] = file
-            except BlockingIOError:
-                file.close()
-            if len(locks) == count:
-                break
-        else:
-            time.sleep(0.5)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(locks)
-    return list(locks.values())
+    for gpu in cycle(os.environ[GPUS].split(",")):  # Snakemake starts no more jobs than GPUs
+        path = Path(tempfile.gettempdir(), f"study-{os.getuid()}-gpu-{gpu}.lock")
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            file.close()
+            time.sleep(0.1)
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    return file
 
 
 def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str | None:
@@ -114,20 +110,20 @@ def main() -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("-p", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--gpus", type=int, default=0, help="how many of the batch's GPUs it needs")
+    parser.add_argument("--gpus", type=int, default=0, help="0: it needs none of the batch's GPUs")
     parser.add_argument("--report", action="store_true", help="write report.html beside OUTPUT")
     arguments = parser.parse_args()
     if short := [name for name, *texts in arguments.p if not texts]:
         parser.error(f"-p {short[0]}: found no value, expected one")
     parameters = {name: values(name, texts) for name, *texts in arguments.p}
     try:
-        reserved = reserve_gpus(arguments.gpus) if arguments.gpus and GPUS in os.environ else []
+        reserved = reserve_gpu() if arguments.gpus and GPUS in os.environ else None
         reason = execute(arguments.notebook, arguments.output, parameters, arguments.report)
     except KeyboardInterrupt:
         print(f"STOPPED {arguments.output}", file=sys.stderr)
         return 130
-    for file in reserved:
-        file.close()
+    if reserved:
+        reserved.close()
     if reason:
         print(f"FAILED {arguments.output}: {' '.join(reason.split())[:600]}", file=sys.stderr)
     return int(reason is not None)

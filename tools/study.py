@@ -104,21 +104,20 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
 
 
 def compare(study: Study, log: IO[str]) -> int:
-    """The report of all results that are there, where they are newer than it; its sentence."""
-    compared, results = (
-        study.folder / "4_compare.ipynb",
-        study.folder.glob("*/*/*/seed-*/**/*.json"),
-    )
-    newest = max((file.stat().st_mtime for file in results), default=None)
-    if newest is None or log.closed:  # nothing is there, or Snakemake was killed
+    """Show the answer of the results that are there, of a report made anew if it is older."""
+    compared = study.folder / "4_compare.ipynb"
+    files = [*study.folder.glob("*/*/*/seed-*/**/scores.json"), study.folder / "study.json"]
+    if len(files) < 2 or log.closed:  # nothing is there, or Snakemake was killed
         return 0
-    newest = max(newest, (study.folder / "study.json").stat().st_mtime)
-    status = 0
+    status, newest = 0, max(file.stat().st_mtime for file in files)
     if not compared.exists() or compared.stat().st_mtime < newest:
         command = [sys.executable, str(ROOT / "tools/run_notebook.py"), "--report"]
         command += [str(ROOT / "notebooks/4_compare.ipynb"), str(compared)]
         command += ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
-        status = subprocess.run(command, stdout=log).returncode
+        done = subprocess.run(command, stdout=log, stderr=subprocess.PIPE, text=True)
+        for line in filter(re.compile("FAILED ").match, done.stderr.splitlines()):
+            print(line, file=sys.stderr)
+        status = done.returncode
     if compared.exists():
         print(sentence(compared))
         print(f"report: {compared.with_name('report.html').resolve()}")
