@@ -16,7 +16,7 @@ demo-record: demo/encoder/config.json ## run the demo anew and write its figures
 	rm -rf outputs/demo
 	$(BIN)/python docs/write_demo.py
 
-study: .venv/installed $(if $(shell grep -s demo/encoder "$(STUDY)"),demo/encoder/config.json) ## one study: make study STUDY=params/NAME.yaml [PROFILE=profiles/slurm]
+study: .venv/installed $(if $(shell grep -s demo/encoder "$(STUDY)"),demo/encoder/config.json) ## one study: make study STUDY=params/NAME.yaml [SIZES=base] [PROFILE=profiles/slurm]
 	$(BIN)/python tools/study.py "$(STUDY)" --cores $(CORES) $(if $(SIZES),--sizes $(SIZES)) $(if $(PROFILE),--profile "$(PROFILE)")
 
 fetch: .venv/installed ## a study's data sets and models into a mirror: make fetch STUDY=params/NAME.yaml HUB_MIRROR=DIR
@@ -54,6 +54,9 @@ test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this ma
 
 bench: .venv/installed ## this project beside transformers' own example: RUN_XNLI=/path/run_xnli.py make bench
 	$(BIN)/python benchmarks/throughput.py
+
+check-gpu: demo/encoder/config.json ## five minutes on a GPU: losses, rate and memory in one table
+	$(BIN)/python benchmarks/check_gpu.py
 
 lab: demo/encoder/config.json ## the notebooks in JupyterLab, with params and outputs beside them
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/0_start_here.ipynb

@@ -1,11 +1,9 @@
 """What nobody could test without a GPU, in five minutes on any: ``python benchmarks/check_gpu.py``.
 
-Trains two layers of the demo's encoder in float32 and in bf16, here and on the processor, and
-compares the losses of all steps. Trains random encoders of XLM-R's shapes, and compares rate and
-memory with the plan's. Prints one table.
+Trains two layers of the demo's encoder in float32 and bf16 and compares the losses of all steps
+with the processor's; trains XLM-R's shapes and compares rate and memory with the plan's.
 """
 
-import argparse
 import json
 import os
 import re
@@ -31,13 +29,10 @@ DEMO, TASK, SIZE = ROOT / "demo/encoder", "mini_xnli", "checked"
 SHAPES = {"XLM-R base": (12, 768), "XLM-R large": (24, 1024)}
 """Layers and hidden size."""
 TOLERANCE = {"fp32": 0.002, "bf16": 0.01}
-"""Nats by which a loss may differ from the processor's. A processor's bf16 and float32 differ by
-0.0003; a GPU multiplies float32 with 10 bits.
-"""
+"""Nats that a loss may be off the processor's, where bf16 and float32 are 0.0003 apart."""
 SLOWEST, FEW, MANY = 0.5, 20, 120
-"""Share of the planned rate that is good enough. Steps of two trainings: their difference counts,
-so that what a training does once is in neither figure.
-"""
+"""Share of the planned rate that is good enough; steps of two trainings, whose difference counts:
+what a training does once is in neither figure."""
 
 
 def random_encoder(folder: Path, layers: int, hidden: int) -> Path:
@@ -53,23 +48,15 @@ def random_encoder(folder: Path, layers: int, hidden: int) -> Path:
 
 def write_study(folder: Path, encoder: Path, precision: str, layers: int | None = None) -> Path:
     """A study of one training, of an encoder or its lower layers."""
+    study = yaml.safe_load((ROOT / "params/smoke.yaml").read_text(encoding="utf-8"))
     size = {"encoder": str(encoder), "title": SIZE, "layers": layers, "pooling": "mean"}
     recipe = {"steps": FEW, "batch_size": 32, "learning_rate": 1e-3, "max_length": 48}
     recipe |= {"dropout": 0.0, "evaluations": 1, "validation_examples": 30}
-    study = {
-        "name": "check",
-        "description": "a GPU is checked",
-        "catalogue": str(ROOT / "params/tasks.yaml"),
-        "data_dir": str(ROOT / "demo/data"),
-        "sizes": {SIZE: size},
-        "intermediate": ["none"],
-        "targets": [{"task": TASK, "languages": ["en"]}],
-        "seeds": [1],
-        "precision": precision,
-        "phases": {"target": recipe, "intermediate": recipe},
-    }
-    path = folder / f"{precision}.yaml"
+    study |= {"catalogue": str(ROOT / "params/tasks.yaml"), "data_dir": str(ROOT / "demo/data")}
+    study |= {"sizes": {SIZE: size}, "intermediate": ["none"], "phases": {"target": recipe}}
+    study |= {"precision": precision, "targets": [{"task": TASK, "languages": ["en"]}]}
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{precision}.yaml"
     path.write_text(yaml.safe_dump(study), encoding="utf-8")
     return path
 
@@ -103,7 +90,7 @@ def train(path: Path, outputs: Path, steps: int = FEW) -> dict:
 
 def on_processor(path: Path, outputs: Path) -> list[float]:
     """The losses of a training by a process that sees no GPU."""
-    command = [sys.executable, __file__, "--losses", str(path), str(outputs)]
+    command = [sys.executable, __file__, str(path), str(outputs)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -112,8 +99,8 @@ def on_processor(path: Path, outputs: Path) -> list[float]:
 def compare_losses(precision: str, losses: list[float], expected: list[float]) -> tuple:
     """A row of the table."""
     most = max(abs(a - b) for a, b in zip(losses, expected, strict=True))
-    what, tolerance = f"losses in {precision} beside the processor's", TOLERANCE[precision]
-    return what, f"{most:.5f} apart", f"at most {tolerance}", most <= tolerance
+    expected, is_fine = f"at most {TOLERANCE[precision]}", most <= TOLERANCE[precision]
+    return f"losses in {precision} beside the processor's", f"{most:.5f} apart", expected, is_fine
 
 
 def compare_plan(name: str, path: Path, on: figures.Machine, few=FEW, many=MANY) -> list[tuple]:
@@ -124,10 +111,10 @@ def compare_plan(name: str, path: Path, on: figures.Machine, few=FEW, many=MANY)
     rate = tokens * figures.flops_per_token(study, SIZE) / seconds
     needed = plan.memory(study, on).loc[SIZE, "whole batch"]
     expected = f"{on.rate / 1e12:.3g} ({on.share})"
-    memory = f"{long['memory']:.2f} GB", f"at most {needed:.2f} GB", long["memory"] <= needed
+    is_small = long["memory"] <= needed
     return [
         (f"rate, {name}", f"{rate / 1e12:.3g} TFLOP/s", expected, rate >= SLOWEST * on.rate),
-        (f"memory, {name}", *memory),
+        (f"memory, {name}", f"{long['memory']:.2f} GB", f"at most {needed:.2f} GB", is_small),
     ]
 
 
@@ -137,10 +124,8 @@ def known(name: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--losses", nargs=2, type=Path, help="print those of a training alone")
-    if options := parser.parse_args().losses:
-        print(json.dumps(train(*options)["losses"]))
+    if arguments := sys.argv[1:]:  # of the process that sees no GPU
+        print(json.dumps(train(*map(Path, arguments))["losses"]))
         return
     if not torch.cuda.is_available():
         sys.exit(f"found no GPU that PyTorch {torch.__version__} can use, expected one")
