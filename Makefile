@@ -32,7 +32,7 @@ pack: .venv/installed ## a study's results, without weights, as one archive: out
 	$(BIN)/python tools/pack.py "$(STUDY)"
 
 unpack: .venv/installed ## results of another machine into a study: make unpack STUDY=params/NAME.yaml ARCHIVE=NAME.tar.gz
-	$(BIN)/python tools/pack.py "$(STUDY)" --unpack "$(ARCHIVE)"
+	$(BIN)/python tools/pack.py "$(STUDY)" --unpack "$(or $(ARCHIVE),$(error ARCHIVE: found nothing, expected an archive of make pack))"
 
 results: .venv/installed ## a finished study as a page with tables and charts: docs/results/NAME.md
 	$(BIN)/python docs/write_results.py "$(STUDY)"

@@ -172,15 +172,15 @@ def test_strings_and_numbers_reach_notebooks_as_they_are(tmp_path):
     notebook.cells[0].metadata["tags"] = ["parameters"]
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, tmp_path / "in.ipynb")
-    given = {"size": ["12"], "seeds": ["1", "2"], "join": ["true"], "text": ["'\"; $(id) {x}"]}
+    given = {"size": "12", "seeds": "[1, 2]", "join": "true", "text": "'\"; $(id) {x}"}
     command = [
         sys.executable,
         run_notebook.__file__,
         str(tmp_path / "in.ipynb"),
         str(tmp_path / "out.ipynb"),
     ]
-    for name, values in given.items():
-        command += ["-p", name, *values]
+    for pair in given.items():
+        command += ["-p", *pair]
     subprocess.run(command, check=True)
     printed = nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].outputs[0].text
     assert printed.strip() == repr(["12", [1, 2], True, "'\"; $(id) {x}"])

@@ -103,63 +103,38 @@ def test_scores_are_exported_as_the_harness_writes_them(root):
     assert results["git_hash"] == made["commit"] and results["date"] > 1e9
 
 
-def of_another_recipe(root: Path) -> dict:
-    return {"overrides": [{"phase": "target", "set": {"learning_rate": 0.5}}]}
-
-
-def measured_otherwise(root: Path) -> dict:
-    file = root / "yours/tiny/precision.cpu.json"
-    chosen = {"fp32": "bf16", "bf16": "fp32"}[files.read_json(file)["precision"]]
-    files.write_json(file, {"precision": chosen})
-    return {}
-
-
-def with_another_result(root: Path) -> dict:
-    files.write_json(root / "yours" / PLACE / "scores.json", {"metric": "mine"})
-    return {}
-
-
-def with_models(root: Path) -> dict:
-    return {"keep_models": True}
-
-
-def of_another_study(root: Path) -> dict:
-    return {"name": "other"}
-
-
-def cut_short(root: Path) -> dict:
-    whole = (root / "mine/tiny.tar.gz").read_bytes()
-    (root / "mine/tiny.tar.gz").write_bytes(whole[: len(whole) // 2])
-    return {}
-
-
-def leading_out(root: Path) -> dict:
-    with tarfile.open(root / "mine/tiny.tar.gz", "w:gz") as tar:
-        tar.add(root / "tiny.yaml", "../../../run.json")
-    return {}
+RATE = "settings.target.hyperparameters.learning_rate: found 0.001, expected 0.5"
 
 
 @pytest.mark.parametrize(
-    ("prepare_case", "message"),
+    ("changes", "file", "message"),
     [
-        (of_another_recipe, rf"{PLACE.relative_to('tiny')}: settings.target.hyperparameters."
-         "learning_rate: found 0.001, expected 0.5; nothing was unpacked"),
-        (measured_otherwise, r"seed-1: precision: found (fp32|bf16), expected (fp32|bf16) as in"),
-        (with_another_result, "seed-1/scores.json: found another result here, expected none"),
-        (with_models, "keep_models: found true, expected false"),
-        (of_another_study, "found study tiny, expected other"),
-        (cut_short, "tiny.tar.gz: cannot be unpacked: "),
-        (leading_out, "tiny.tar.gz: cannot be unpacked: .*outside the destination"),
+        ({"overrides": [{"set": {"learning_rate": 0.5}, "phase": "target"}]}, "", RATE),
+        ({"keep_models": True}, "", "keep_models: found true, expected false"),
+        ({"name": "other"}, "", "found study tiny, expected other"),
+        ({}, "yours/tiny/precision.cpu.json", "precision: found (fp32|bf16), expected fp8 as in"),
+        ({}, f"yours/{PLACE}/scores.json", "scores.json: found another result here, expected none"),
+        ({}, "mine/tiny.tar.gz", "tiny.tar.gz: cannot be unpacked: "),
     ],
-)  # fmt: skip
-def test_an_archive_that_does_not_fit_is_one_line_and_changes_nothing(root, prepare_case, message):
-    changes = prepare_case(root)
+)
+def test_an_archive_that_does_not_fit_is_one_line_and_changes_nothing(root, changes, file, message):
+    if file:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text('{"precision": "fp8"}', encoding="utf-8")
     kinds = (*pack.RESULTS, "notebook.ipynb", "settings.json")
-    before = {p: p.read_bytes() for p in root.rglob("*.*") if p.name in kinds}
+    before = {path: path.read_bytes() for path in root.rglob("*.*") if path.name in kinds}
     with pytest.raises(StudyError, match=message) as error:
         add(root, **changes)
     assert "\n" not in str(error.value)
-    assert before == {p: p.read_bytes() for p in root.rglob("*.*") if p.name in kinds}
+    assert before == {path: path.read_bytes() for path in root.rglob("*.*") if path.name in kinds}
+
+
+def test_no_file_of_an_archive_is_written_outside_of_the_study(root):
+    with tarfile.open(root / "mine/tiny.tar.gz", "w:gz") as tar:
+        tar.add(root / "tiny.yaml", "../../escaped.yaml")
+    with pytest.raises(StudyError, match=r"cannot be unpacked: .*outside the destination"):
+        add(root)
+    assert not list(root.rglob("escaped.yaml"))
 
 
 def test_what_would_start_from_weights_that_stayed_elsewhere_is_named(root):

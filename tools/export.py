@@ -39,12 +39,8 @@ BY_TASK += ["higher_is_better", "task_hashes"]
 
 def export(study: Study) -> list[Path]:
     """Write every finished run of the study; returns what was written: results.json, and a folder
-    for each size, intermediate task and seed.
-
-    Raises
-    ------
-    StudyError
-        No run is finished, or two targets are one of XTREME's tasks.
+    for each size, intermediate task and seed. Raises StudyError if no run is finished, or if two
+    targets are one of XTREME's tasks.
     """
     names = [FOLDERS.get(target.task, target.task) for target in study.targets]
     if twice := {name for name in names if names.count(name) > 1}:

@@ -3,11 +3,12 @@
 This is papermill with three additions. OUTPUT appears only when every cell has run; a failed
 notebook stays beside it as ``*.failed.ipynb``. Ctrl-C and SIGTERM interrupt the running cell, which
 has time to write a checkpoint; so does the end of the process that started this one. Values are
-text, except ``seeds`` (numbers: ``-p seeds 1 2``), ``join`` and ``again`` (true or false).
+text, except ``seeds`` (``-p seeds "[1, 2]"``), ``join`` and ``again`` (true or false).
 """
 
 import argparse
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -95,13 +96,6 @@ def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str
     return None
 
 
-def values(name: str, texts: list[str]):
-    """A parameter as notebooks have it."""
-    if name == "seeds":
-        return [int(text) for text in texts]
-    return texts[0] == "true" if name in ("join", "again") else texts[0]
-
-
 def main() -> int:
     on_parents_end(lambda: os.kill(os.getpid(), signal.SIGINT))
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,13 +103,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("-p", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--gpus", type=int, default=0, help="0: it needs none of the batch's GPUs")
     parser.add_argument("--report", action="store_true", help="write report.html beside OUTPUT")
     arguments = parser.parse_args()
-    if short := [name for name, *texts in arguments.p if not texts]:
-        parser.error(f"-p {short[0]}: found no value, expected one")
-    parameters = {name: values(name, texts) for name, *texts in arguments.p}
+    typed = ("seeds", "join", "again")
+    parameters = {name: json.loads(v) if name in typed else v for name, v in arguments.p}
     try:
         reserved = reserve_gpu() if arguments.gpus and GPUS in os.environ else None
         reason = execute(arguments.notebook, arguments.output, parameters, arguments.report)

@@ -164,8 +164,7 @@ def check_encoders(study: Study, sizes: list[str]) -> None:
 
 def write_changed(path: Path, content: dict) -> None:
     """Write JSON where the file has other content, so that its time says when that changed."""
-    content = json.loads(json.dumps(content))
-    if read_json(path) != content:
+    if read_json(path) != json.loads(json.dumps(content)):
         write_json(path, content)
 
 
