@@ -17,6 +17,7 @@ from study import locked_log, write_settings
 
 from helpers import data
 from helpers.study import Condition, Study, StudyError, sweeps
+from helpers.study.catalogue import reason
 from helpers.study.condition import REPETITION
 from helpers.study.files import read_json, write_whole
 
@@ -37,7 +38,7 @@ def carry(study: Study, unpack: str) -> Iterator[str]:
             try:
                 yield add(study, Path(unpack).expanduser(), Path(scratch))
             except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-                raise StudyError(f"{unpack}: cannot be unpacked: {error}") from None
+                raise StudyError(f"{unpack}: cannot be unpacked: {reason(error)}") from None
 
 
 def pack(study: Study) -> str:
@@ -75,7 +76,7 @@ def trainings(study: Study) -> Iterator[tuple[Condition, Path]]:
 
 def add(study: Study, archive: Path, scratch: Path) -> str:
     """Check all results of an archive, then copy those that are not here; returns a line."""
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, "r:gz") as tar:
         tar.extractall(scratch, filter="data")  # nothing outside of scratch, no devices
     theirs = study.model_copy(update={"outputs": scratch})
     if not theirs.folder.is_dir():
