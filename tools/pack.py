@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import command
@@ -21,7 +22,7 @@ from helpers.study.catalogue import reason
 from helpers.study.condition import REPETITION
 from helpers.study.files import read_json, write_whole
 
-RESULTS = ["predictions.parquet", "run.json", "sweep.json", "scores.json"]
+RESULTS = ["predictions*.parquet", "run.json", "sweep.json", "scores.json"]
 """What a training leaves, in the order of copying: a run that has scores.json is finished."""
 
 
@@ -49,14 +50,14 @@ def pack(study: Study) -> str:
         raise StudyError(f"{study.path}: {wrong}")
     homes = {home for place in made for home in place.parents if study.folder in home.parents}
     encoders = [study.encoder_folder(size) for size in study.sizes]
-    names = [*RESULTS, "notebook.ipynb"]
-    files = [folder / name for folder in [*made, *homes, *encoders] for name in names]
+    places = product([*made, *homes, *encoders], [*RESULTS, "notebook.ipynb"])
+    files = [file for folder, name in places for file in folder.glob(name)]
     files += study.folder.glob("precision.*.json")
     archive = study.folder.with_name(f"{study.name}.tar.gz")
 
     def write(beside: Path) -> None:
         with tarfile.open(beside, "w:gz") as tar:
-            for file in filter(Path.is_file, files):
+            for file in files:
                 tar.add(file, file.relative_to(study.outputs))
             tar.add(study.path, f"{study.name}/params.yaml")
             tar.add(study.path.parent / study.catalogue, f"{study.name}/tasks.yaml")
@@ -115,15 +116,14 @@ def checked(study: Study, theirs: Study) -> Iterator[Path]:
         if study.precision == "auto" and precision and measured - {precision}:
             expected = f"expected {min(measured)} as in the runs here; set it in the study's file"
             raise StudyError(f"{home}: precision: found {precision}, {expected}")
-        for name in RESULTS:
-            there, here = folder / name, study.folder / home / name
-            if not there.is_file():
-                continue
+        for there in (file for name in RESULTS for file in folder.glob(name)):
+            file = home / there.name
+            here = study.folder / file
             is_same = not here.exists() or here.read_bytes() == there.read_bytes()
             if not is_same and home.name != "encoder":  # the same encoder, made twice, is no result
                 wrong = "found another result here, expected none or the same"
-                raise StudyError(f"{home / name}: {wrong}")
-            yield home / name
+                raise StudyError(f"{file}: {wrong}")
+            yield file
     yield from (file.relative_to(theirs.folder) for file in theirs.folder.glob("precision.*.json"))
 
 
