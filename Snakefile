@@ -56,6 +56,13 @@ wildcard_constraints:
     target=names(target.task for target in study.targets),
 
 
+localrules: all
+
+
+rule all:  # as targets of their own, notebooks that are missing are not all made
+    input: config["notebooks"]
+
+
 rule encoder:
     input: f"{folder}/{{size}}/settings.json"
     output: f"{folder}/{{size}}/notebook.ipynb"

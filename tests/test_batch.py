@@ -127,7 +127,8 @@ def test_only_what_depends_on_a_change_is_made_again_and_a_failure_stops_nothing
     assert [run.intermediate for run in comparison.read_study(study.folder)[1].itertuples()] == [
         NONE
     ]
-    none.seed_folder(2).write_text("a file where the folder should be")
+    none.seed_folder(2).mkdir()
+    (none.seed_folder(2) / ".checkpoint").write_text("a file where a folder should be")
     (root / "2024_06.log").unlink()
     assert start(params, root, "2024_06").wait() == 1
     kept = {name for name, time in before.items() if times(root).get(name) == time}

@@ -177,9 +177,10 @@ def snakemake(
     """
     environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **os.environ}
     places = study.folder / "snakemake.json"  # --config would read 2024_06 as a number
-    write_changed(places, {"study": str(study.path), "outputs": str(study.outputs)})
     goals = [f"{folder}/notebook.ipynb" for folder in folders]
-    command = [sys.executable, str(ROOT / "tools/run_snakemake.py"), *goals, *more]
+    content = {"study": str(study.path), "outputs": str(study.outputs), "notebooks": goals}
+    write_changed(places, content)
+    command = [sys.executable, str(ROOT / "tools/run_snakemake.py"), "all", *more]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(places)]
     command += ["--keep-going", "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
     command += ["--scheduler", "greedy"]
@@ -233,8 +234,10 @@ def follow(process: subprocess.Popen, log: Path, begin: int) -> None:
                 has_ended = True
             *lines, rest = (rest + file.read()).split("\n")
             for line in lines:
-                if step := re.match(r"(\d+ of \d+) steps", line):
-                    print(f"{time.strftime('%H:%M:%S')}  {step[1]} notebooks done")
+                step = re.match(r"(\d+) of (\d+) steps", line)
+                if step and int(step[1]) < int(step[2]):  # the last is the rule `all`
+                    done = f"{step[1]} of {int(step[2]) - 1} notebooks done"
+                    print(f"{time.strftime('%H:%M:%S')}  {done}")
                 in_error = in_error or line.startswith("Error in ")
                 output = re.match(r" +output: ([^,]*)", line) if in_error else None
                 if output:
