@@ -4,7 +4,7 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo demo-record study fetch plan export results test test-fast test-precision test-cluster bench lab slides clean
+.PHONY: demo demo-record study fetch plan export pack unpack check-gpu results test test-fast test-precision test-cluster bench lab slides clean
 
 CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
     retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
@@ -16,8 +16,8 @@ demo-record: demo/encoder/config.json ## run the demo anew and write its figures
 	rm -rf outputs/demo
 	$(BIN)/python docs/write_demo.py
 
-study: .venv/installed $(if $(shell grep -s demo/encoder "$(STUDY)"),demo/encoder/config.json) ## one study: make study STUDY=params/NAME.yaml [PROFILE=profiles/slurm]
-	$(BIN)/python tools/study.py "$(STUDY)" --cores $(CORES) $(if $(PROFILE),--profile "$(PROFILE)")
+study: .venv/installed $(if $(shell grep -s demo/encoder "$(STUDY)"),demo/encoder/config.json) ## one study: make study STUDY=params/NAME.yaml [SIZES=base] [PROFILE=profiles/slurm]
+	$(BIN)/python tools/study.py "$(STUDY)" --cores $(CORES) $(if $(SIZES),--sizes $(SIZES)) $(if $(PROFILE),--profile "$(PROFILE)")
 
 fetch: .venv/installed ## a study's data sets and models into a mirror: make fetch STUDY=params/NAME.yaml HUB_MIRROR=DIR
 	$(BIN)/python tools/fetch.py "$(STUDY)" "$(HUB_MIRROR)"
@@ -25,8 +25,14 @@ fetch: .venv/installed ## a study's data sets and models into a mirror: make fet
 plan: .venv/installed ## what a study takes, before anything runs: make plan STUDY=params/NAME.yaml [GPU=NAME or here]
 	$(BIN)/python tools/plan.py "$(STUDY)" --gpu "$(GPU)"
 
-export: .venv/installed ## a study's predictions as XTREME's evaluation reads them
+export: .venv/installed ## predictions as XTREME's evaluation reads them, and results.json as lm-evaluation-harness writes it
 	$(BIN)/python tools/export.py "$(STUDY)"
+
+pack: .venv/installed ## a study's results, without weights, as one archive: outputs/NAME.tar.gz
+	$(BIN)/python tools/pack.py "$(STUDY)"
+
+unpack: .venv/installed ## results of another machine into a study: make unpack STUDY=params/NAME.yaml ARCHIVE=NAME.tar.gz
+	$(BIN)/python tools/pack.py "$(STUDY)" --unpack "$(or $(ARCHIVE),$(error ARCHIVE: found nothing, expected an archive of make pack))"
 
 results: .venv/installed ## a finished study as a page with tables and charts: docs/results/NAME.md
 	$(BIN)/python docs/write_results.py "$(STUDY)"
@@ -48,6 +54,9 @@ test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this ma
 
 bench: .venv/installed ## this project beside transformers' own example: RUN_XNLI=/path/run_xnli.py make bench
 	$(BIN)/python benchmarks/throughput.py
+
+check-gpu: demo/encoder/config.json ## five minutes on a GPU: losses, rate and memory in one table
+	$(BIN)/python benchmarks/check_gpu.py
 
 lab: demo/encoder/config.json ## the notebooks in JupyterLab, with params and outputs beside them
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/0_start_here.ipynb

@@ -1,7 +1,7 @@
-# What runs, and after what: the table of contents of a study. `make study` starts it (tools/study.py), after it has
-# read the data and written every settings.json. A notebook is made again when its settings are newer than it; what it
-# builds on is `ancient`, for what depends on that has other settings too. The seeds' results are no outputs here,
-# since Snakemake removes those of a job that failed, and checkpoints with them.
+# What runs after what: the table of contents of a study. `make study` starts it (tools/study.py), names the notebooks that
+# it wants, and has read the data and written every settings.json. A notebook is made again when its settings are newer than
+# it; what it builds on is `ancient`, for what depends on that has other settings too. The seeds' results are no outputs
+# here, since Snakemake removes those of a job that failed, and checkpoints with them.
 import re
 import shlex
 import sys
@@ -13,14 +13,18 @@ folder = study.folder.as_posix()
 names = lambda values: "|".join(map(re.escape, values))
 
 
-def notebook(name, *parameters, more="-p join true"):
+def notebook(name, **parameters):
     """The command that executes notebooks/NAME.ipynb; ``exec``, so that Snakemake is its parent."""
     source = f"{workflow.basedir}/notebooks/{name}.ipynb"
     program = [sys.executable, f"{workflow.basedir}/tools/run_notebook.py", source]
     places = ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
     begin, end = (re.sub("([{}])", r"\1\1", shlex.join(words)) for words in (program, places))
-    wildcards = " ".join(f"-p {parameter}" for parameter in parameters)
-    return f"exec {begin} {{output[0]:q}} --gpus {{resources.gpu}} {end} {more} {wildcards}"
+    names = " ".join(f"-p {name} {{wildcards.{value}}}" for name, value in parameters.items())
+    return f"exec {begin} {{output[0]:q}} --gpus {{resources.gpu}} {end} -p join true {names}"
+
+
+def seeds(wildcards):
+    return len(study.seeds_of(wildcards.intermediate))
 
 
 def needs(phase, trainings=lambda wildcards: 1):
@@ -31,10 +35,6 @@ def needs(phase, trainings=lambda wildcards: 1):
         "mem_mb": lambda wildcards, attempt: round(1000 * attempt * asked.memory_gb),
         "runtime": lambda wildcards, attempt: attempt * asked.minutes * trainings(wildcards),
     }
-
-
-def seeds(wildcards):
-    return len(study.seeds_of(wildcards.intermediate))
 
 
 def encoder(wildcards):
@@ -56,18 +56,11 @@ wildcard_constraints:
     target=names(target.task for target in study.targets),
 
 
-localrules: all, sweeps, compare
+localrules: all
 
 
-rule all:  # names every notebook, for one that is missing is not made for a newer comparison's sake
-    input:
-        f"{folder}/4_compare.ipynb",
-        [f"{folder}/{size}/notebook.ipynb" for size in study.sizes],
-        [f"{condition.folder}/notebook.ipynb" for condition in study.conditions()],
-
-
-rule sweeps:
-    input: [f"{folder}/{size}/sweep/notebook.ipynb" for size in study.sizes]
+rule all:  # as targets of their own, notebooks that are missing are not all made
+    input: config["notebooks"]
 
 
 rule encoder:
@@ -75,7 +68,7 @@ rule encoder:
     output: f"{folder}/{{size}}/notebook.ipynb"
     priority: 2  # others wait for it
     resources: **needs("encoder")
-    shell: notebook("1_encoder", "size {wildcards.size}")
+    shell: notebook("1_encoder", size="size")
 
 
 rule sweep:
@@ -84,7 +77,7 @@ rule sweep:
         ancient(rules.encoder.output),
     output: f"{folder}/{{size}}/sweep/notebook.ipynb"
     resources: **needs("target")
-    shell: notebook("sweep", "size {wildcards.size}")
+    shell: notebook("sweep", size="size")
 
 
 rule intermediate:
@@ -92,21 +85,11 @@ rule intermediate:
     output: f"{folder}/{{size}}/{{intermediate}}/notebook.ipynb"
     priority: 1
     resources: **needs("intermediate", seeds)
-    shell: notebook("2_intermediate", "size {wildcards.size}", "task {wildcards.intermediate}")
+    shell: notebook("2_intermediate", size="size", task="intermediate")
 
 
 rule target:
     input: f"{folder}/{{size}}/{{intermediate}}/{{target}}/settings.json", start
     output: f"{folder}/{{size}}/{{intermediate}}/{{target}}/notebook.ipynb"
     resources: **needs("target", seeds)
-    shell:
-        notebook("3_target", *(f"{name} {{wildcards.{name}}}" for name in ("size", "intermediate", "target")))
-
-
-rule compare:
-    input:
-        f"{folder}/study.json",
-        [f"{folder}/{run.size}/{run.intermediate}/{run.target}/notebook.ipynb" for run in study.runs()],
-    output: f"{folder}/4_compare.ipynb", f"{folder}/report.html"
-    resources: gpu=0
-    shell: notebook("4_compare", more="--report")
+    shell: notebook("3_target", size="size", intermediate="intermediate", target="target")

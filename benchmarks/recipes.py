@@ -25,7 +25,7 @@ from helpers.encoders.model import EncoderWithHead, predict
 from helpers.study import Hyperparameters, Stage, Task
 from helpers.training.checkpoints import Checkpoints
 from helpers.training.examples import Batches, Examples, Validation
-from helpers.training.trainer import train
+from helpers.training.trainer import StageTrainer
 
 BATCH, MAX_LENGTH, SEED, COPIES = 32, 128, 1, 5
 PAIRS = Task(
@@ -62,7 +62,7 @@ def main() -> None:
     twice = training_seconds(model, tokenizer, options.folder, 2 * options.steps)
     memory = hardware.peak_memory()
     test = features(tokenizer, options.folder / "test.json")
-    seconds = {n: predicting(model, others(test, n), tokenizer) for n in (1, COPIES)}
+    seconds = {n: predicting(model, test * n, tokenizer) for n in (1, COPIES)}
     with tempfile.TemporaryDirectory() as scratch:
         encoders.save(model.encoder, tokenizer, Path(scratch) / "encoder", None)
         saved = sum(f.stat().st_size for f in Path(scratch).rglob("*.safetensors"))
@@ -99,17 +99,8 @@ def training_seconds(model: EncoderWithHead, tokenizer, folder: Path, steps: int
         checkpoints = Checkpoints(Path(scratch), {}, minutes=60)
         checkpoints.begin(0)
         begin = time.perf_counter()
-        train(model, examples, values, SEED, checkpoints, None)
+        StageTrainer(model, examples, values, SEED, checkpoints).train()
         return time.perf_counter() - begin
-
-
-def others(items: list[dict], copies: int) -> list[dict]:
-    """Items of the same lengths, several times as many; no two alike, for those run once."""
-    return [
-        {**item, "input_ids": [[*ids[:-2], 10 + copy, ids[-1]] for ids in item["input_ids"]]}
-        for copy in range(copies)
-        for item in items
-    ]
 
 
 def predicting(model: EncoderWithHead, items: list[dict], tokenizer) -> float:

@@ -74,7 +74,7 @@ def test_every_condition_leaves_an_executed_notebook_and_the_results_of_its_seed
         assert settings == {"settings": condition.settings, "seeds": condition.seeds}
     log = (root / "2024_06.log").read_text()
     assert (study.folder / "report.html").exists() and f"report: {study.folder}" in log
-    assert re.search(r"\n\d\d:\d\d:\d\d  4 of 4 notebooks done\n", log)
+    assert re.search(r"\n\d\d:\d\d:\d\d  3 of 3 notebooks done\n", log)
 
 
 def test_every_run_has_the_rate_that_is_best_on_english_validation(root):
@@ -127,7 +127,8 @@ def test_only_what_depends_on_a_change_is_made_again_and_a_failure_stops_nothing
     assert [run.intermediate for run in comparison.read_study(study.folder)[1].itertuples()] == [
         NONE
     ]
-    none.seed_folder(2).write_text("a file where the folder should be")
+    none.seed_folder(2).mkdir()
+    (none.seed_folder(2) / ".checkpoint").write_text("a file where a folder should be")
     (root / "2024_06.log").unlink()
     assert start(params, root, "2024_06").wait() == 1
     kept = {name for name, time in before.items() if times(root).get(name) == time}
@@ -172,15 +173,15 @@ def test_strings_and_numbers_reach_notebooks_as_they_are(tmp_path):
     notebook.cells[0].metadata["tags"] = ["parameters"]
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, tmp_path / "in.ipynb")
-    given = {"size": ["12"], "seeds": ["1", "2"], "join": ["true"], "text": ["'\"; $(id) {x}"]}
+    given = {"size": "12", "seeds": "[1, 2]", "join": "true", "text": "'\"; $(id) {x}"}
     command = [
         sys.executable,
         run_notebook.__file__,
         str(tmp_path / "in.ipynb"),
         str(tmp_path / "out.ipynb"),
     ]
-    for name, values in given.items():
-        command += ["-p", name, *values]
+    for pair in given.items():
+        command += ["-p", *pair]
     subprocess.run(command, check=True)
     printed = nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].outputs[0].text
     assert printed.strip() == repr(["12", [1, 2], True, "'\"; $(id) {x}"])
@@ -190,12 +191,12 @@ def test_notebooks_side_by_side_see_one_gpu_each_and_no_two_the_same(monkeypatch
     monkeypatch.setenv(run_notebook.GPUS, f"{os.getpid()},GPU-{os.getpid()}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     first, second = f"{os.getpid()}", f"GPU-{os.getpid()}"
-    (file,) = run_notebook.reserve_gpus(1)
+    file = run_notebook.reserve_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == first
-    other = run_notebook.reserve_gpus(1)
+    other = run_notebook.reserve_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == second
     file.close()
-    again = run_notebook.reserve_gpus(1)
+    again = run_notebook.reserve_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == first
-    for file in other + again:
-        file.close()
+    other.close()
+    again.close()

@@ -53,12 +53,17 @@ def fetched(tiny_sources, tmp_path_factory):
 
 
 def test_everything_that_the_study_reads_is_fetched_once(fetched):
-    _, _, (first, second, last) = fetched
+    _, mirror, (first, second, last) = fetched
     assert any("xcopa th" in line and "fetched" in line for line in first)
     assert any("cosmos" in line and "fetched" in line for line in first)
     assert all("fetched" in line for line in first)
     assert sum(line.endswith("there") for line in second) == len(second) - 1
     assert all(line.endswith("there") for line in last)
+    card = (mirror / "allenai/cosmos_qa/README.md").read_text(encoding="utf-8").split("---")[1]
+    (config,) = yaml.safe_load(card)["configs"]  # of a revision whose name has slashes
+    files = {file["split"]: file["path"] for file in config["data_files"]}
+    name = "default/{}.refs-convert-parquet.parquet"
+    assert files == {split: name.format(split) for split in ("train", "validation")}
 
 
 def test_the_mirror_is_read_as_the_hub_is(fetched, monkeypatch, tmp_path):

@@ -12,7 +12,8 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 from helpers import encoders, formats
 from helpers.encoders import batches, families
 from helpers.encoders.batches import collate, collate_labels, training_items
-from helpers.study import Size, Task
+from helpers.study import Hyperparameters, Size, Task
+from helpers.training import trainer
 
 ITEMS = {
     "sentence_pair": {"input_ids": [[0, 5, 2]], "labels": 1},
@@ -61,6 +62,15 @@ def test_a_training_sees_one_gpu_whatever_the_machine_has(given, used):
     command = [sys.executable, "-c", code]
     shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == used
+
+
+def test_a_gpu_without_tf32_is_not_asked_for_it(monkeypatch, tmp_path):
+    """The library raises on a T4 or an AMD GPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.version.cuda", None)
+    monkeypatch.setattr(trainer, "TrainingArguments", dict)
+    values = Hyperparameters(steps=1, batch_size=1, learning_rate=1e-3, max_length=8)
+    assert trainer.arguments(values, 1, 1, tmp_path)["tf32"] is None
 
 
 def test_predictions_go_to_the_models_device_and_come_back(monkeypatch):

@@ -75,17 +75,23 @@ def made(original: Path, folder: Path, mirror: Path | None = None) -> Study:
         call(ROOT / "tools/fetch.py", path, mirror)
         environment |= {"HUB_MIRROR": str(mirror), "HF_HUB_OFFLINE": "1"}
     call(__file__, path, folder / "outputs")
+    study = Study.load(path, folder / "outputs")
+    if mirror:
+        program, compare = ROOT / "tools/run_notebook.py", ROOT / "notebooks/4_compare.ipynb"
+        places = ["-p", "study", path, "-p", "outputs", study.outputs]
+        call(program, "--report", compare, study.folder / compare.name, *places)
     server.shutdown()
-    return Study.load(path, folder / "outputs")
+    return study
 
 
 def chosen(study: Study) -> list:
     """Conditions that cover all code: at base every intermediate task and target, at large what
     depends on an encoder's depth.
     """
-    if study.name == EVENING.stem:
-        return [c for c in study.conditions() if c.size == "base" or c.intermediate == NONE]
     before = study.intermediate[1:]
+    if study.name == EVENING.stem:  # all at base; at large the baseline and a run after a task
+        after = [study.condition("large", before[0], aim) for aim in (None, study.targets[0].task)]
+        return [c for c in study.conditions() if c.size == "base" or c.intermediate == NONE] + after
     conditions = [study.condition("base", name) for name in before]
     for i, target in enumerate(target.task for target in study.targets):
         conditions.append(study.condition("base", before[i % len(before)], target))
@@ -148,10 +154,12 @@ def test_the_evening_runs_offline_from_fetched_data_to_its_comparison(tmp_path, 
     plan, runs, predictions, *_ = comparison.read_study(study.folder)
     effects = comparison.effects(predictions, runs, plan)
     gains = effects[effects["quantity"] == "gain"].dropna(subset="estimate")
-    assert set(gains["size"]) == {"base"}  # all of it has run, of large the baseline
+    known = gains.groupby("size")["intermediate"].unique()  # at large one task has run
+    assert set(known["large"]) == {study.intermediate[1]} < set(known["base"])
     planned, done = len(study.runs()), sum(part.target is not None for part in chosen(study))
     left = f"{planned - done} of {planned} runs are not finished"
     assert left in comparison.summary_sentence(effects, runs, plan)
+    assert left in (study.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_two_versions_of_one_task_are_not_exported_into_one_folder(tmp_path):

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from conftest import write_study
+from study import follow
+
+from helpers.study import StudyError
 
 STUDY = Path(__file__).parents[1] / "tools/study.py"
 
@@ -47,6 +50,17 @@ def test_a_disk_too_small_for_the_data_is_one_line_and_leaves_no_half_file(
     assert outcome.returncode == 2
     assert "No space left on device" in outcome.stderr and outcome.stderr.count("\n") == 1
     assert [path.name for path in outputs.rglob("*.parquet") if path.name.startswith(".")] == []
+
+
+def test_a_disk_that_fills_up_during_a_run_stops_the_batch_with_one_line(tmp_path, capsys):
+    log = tmp_path / "snakemake.log"
+    failed = "FAILED base/notebook.ipynb: OSError: [Errno 28] No space left on device\n"
+    log.write_text(failed, encoding="utf-8")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        with pytest.raises(StudyError, match=f"{tmp_path}: the disk is full; make room and give"):
+            follow(process, log, 0)
+        process.kill()
+    assert capsys.readouterr().err == failed
 
 
 def test_an_output_folder_that_is_read_only_is_one_line_and_stays_as_it_is(

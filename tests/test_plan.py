@@ -170,6 +170,8 @@ def test_a_retrieval_pair_takes_the_memory_of_two_sequences_and_is_not_split():
     tokens = 2 * settings.batch_size * settings.max_length
     states = tokens * 768 * (12 * figures.BETWEEN + figures.STATES) / 1e9
     assert table["least"] - table["weights and Adam"] == pytest.approx(states)
+    whole = 12_288 * 768 * 12 * figures.STATES / 1e9  # a batch of SQuAD, more than one of pairs
+    assert table["whole batch"] - table["weights and Adam"] == pytest.approx(whole)
 
 
 def test_a_gpu_is_one_of_the_table_or_this_machine():

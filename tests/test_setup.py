@@ -104,16 +104,8 @@ def test_the_packages_of_the_core_import_those_before_them_only():
 
 
 def test_params_files_with_blanks_reach_the_tools_whole():
-    command = [
-        "make",
-        "--no-print-directory",
-        "-n",
-        "-o",
-        ".venv/installed",
-        "study",
-        "STUDY=a b.yaml",
-        "PROFILE=c d",
-    ]
+    command = ["make", "--no-print-directory", "-n", "-o", ".venv/installed", "study"]
+    command += ["STUDY=a b.yaml", "PROFILE=c d"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert shlex.split(printed)[1:3] == ["tools/study.py", "a b.yaml"] and '"c d"' in printed
 

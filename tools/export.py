@@ -1,22 +1,27 @@
-"""Write a study's predictions as XTREME's evaluation reads them: ``python tools/export.py STUDY``.
+"""Write a study's results as other programs read them: ``python tools/export.py STUDY.yaml``.
 
-Every run has files ``outputs/STUDY/xtreme/SIZE/INTERMEDIATE/seed-S/TASK/test-LANGUAGE.tsv`` with
-one label per line. Tagging has one tag per line and an empty line after every sentence, BUCC has
-mined pairs of ids, and Tatoeba the number of the sentence found, from 0. Choices are ``.jsonl``:
-each line maps "label" to the choice's number. Answers are ``.json``: ids map to answers, for
-Mewsli-X and LAReQA to lists of ids, best first. This is what evaluate.py of
-github.com/google-research/xtreme at da430dd reads.
+``outputs/STUDY/xtreme/SIZE/INTERMEDIATE/seed-S/TASK/test-LANGUAGE.tsv`` has one label per line.
+Tagging has one tag per line and an empty line after every sentence, BUCC has mined pairs of ids,
+and Tatoeba the number of the sentence found, from 0. Choices are ``.jsonl``: each line maps "label"
+to the choice's number. Answers are ``.json``: ids map to answers, for Mewsli-X and LAReQA to lists
+of ids, best first. This is what evaluate.py of github.com/google-research/xtreme at da430dd reads.
+
+``outputs/STUDY/results.json`` has the scores as github.com/EleutherAI/lm-evaluation-harness writes
+them (lm_eval/result_schema.py at 4e7e0d4): as shares, with standard errors.
 """
 
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import command
 import pandas as pd
 
 from helpers.study import Study, StudyError, Task
-from helpers.study.files import write_text
+from helpers.study.files import read_json, write_json, write_text
+from helpers.study.params import Run
 
 FOLDERS = {
     **{"paws_x": "pawsx", "bucc": "bucc2018", "mewsli_x": "mewslix"},
@@ -25,42 +30,42 @@ FOLDERS = {
 """XTREME's names of tasks where they differ from the catalogue's."""
 LABELS = {"paws_x": {"different": "0", "paraphrase": "1"}}
 """XTREME's names of labels where they differ from the catalogue's."""
+METRICS = {"accuracy": "acc", "entity_f1": "f1", "mining_f1": "f1"}
+"""The harness's names of metrics where they differ from the catalogue's."""
+BY_TASK = ["results", "groups", "group_subtasks", "configs", "versions", "n-shot", "n-samples"]
+BY_TASK += ["higher_is_better", "task_hashes"]
+"""The parts of the harness's results that have an entry for each task."""
 
 
-def export(study: Study, folder: Path | None = None) -> list[Path]:
-    """Write every finished run of the study; returns the folders written, one for each size,
-    intermediate task and seed.
-
-    Raises
-    ------
-    StudyError
-        No run is finished, or two targets are one of XTREME's tasks.
+def export(study: Study) -> list[Path]:
+    """Write every finished run of the study; returns what was written: results.json, and a folder
+    for each size, intermediate task and seed. Raises StudyError if no run is finished, or if two
+    targets are one of XTREME's tasks.
     """
-    folder = folder or study.folder / "xtreme"
     names = [FOLDERS.get(target.task, target.task) for target in study.targets]
     if twice := {name for name in names if names.count(name) > 1}:
         wrong = f"several are XTREME's '{min(twice)}'; expected one, as they would share a folder"
         raise StudyError(f"{study.path}: targets: {wrong}")
-    written: list[Path] = []
+    written, results = [study.folder / "results.json"], {name: {} for name in BY_TASK}
     for run in study.runs():
         condition = study.condition(run.size, run.intermediate, run.target)
-        results = condition.seed_folder(run.seed)
-        if not condition.is_finished(results):
+        folder = condition.seed_folder(run.seed)
+        if not condition.is_finished(folder):
             continue
-        home = folder / run.size / run.intermediate / f"seed-{run.seed}"
-        task = study.tasks[run.target]
+        home = study.folder / "xtreme" / run.size / run.intermediate / f"seed-{run.seed}"
         target = home / FOLDERS.get(run.target, run.target)
         shutil.rmtree(target, ignore_errors=True)
-        for language, rows in pd.read_parquet(results / "predictions.parquet").groupby(
-            "language", sort=False
-        ):
-            suffix, text = page(task, str(language), rows)
+        predictions = pd.read_parquet(folder / "predictions.parquet")
+        tables = {str(code): rows for code, rows in predictions.groupby("language", sort=False)}
+        for language, rows in tables.items():
+            suffix, text = page(study.tasks[run.target], language, rows)
             write_text(target / f"test-{language}.{suffix}", text)
+        add(results, study, run, folder, tables)
         written.append(home)
-    if not written:
-        raise StudyError(
-            f"{study.path}: no run is finished; expected predictions in {study.folder}"
-        )
+    if not results["results"]:
+        wrong = f"no run is finished; expected predictions in {study.folder}"
+        raise StudyError(f"{study.path}: {wrong}")
+    write_json(written[0], results | {"model_name": study.name})
     return list(dict.fromkeys(written))
 
 
@@ -83,6 +88,52 @@ def page(task: Task, language: str, rows: pd.DataFrame) -> tuple[str, str]:
         return "tsv", "".join(f"{i}\t{pair}\n" for i, pair in by_id.items() if pair)
     names = LABELS.get(task.name, {})
     return "tsv", "".join(f"{names.get(label, label)}\n" for label in answers)
+
+
+def add(results: dict[str, Any], study: Study, run: Run, folder: Path, tables: dict) -> None:
+    """Add a run to the harness's results: a task for each language, its zero-shot mean as group."""
+    task, record = study.tasks[run.target], read_json(folder / "run.json")
+    metric = METRICS.get(task.metric, task.metric)
+    group = f"{run.target}/{run.size}/{run.intermediate}/seed-{run.seed}"
+    names = {language: f"{group}/{language}" for language in tables}
+    mean = {"name": group, "alias": group, f"{metric}_stderr,none": "N/A"}
+    mean[f"{metric},none"] = read_json(folder / "scores.json")["zero_shot"] / 100
+    results["groups"][group] = results["results"][group] = mean
+    results["group_subtasks"][group] = list(names.values())
+    metadata = {"run": run._asdict(), "settings": record["settings"]}
+    for language, name in names.items():
+        rows, source = tables[language], task.source(language)
+        config = (source.config or "").format(language=task.codes.get(language, language))
+        scores = {"name": name, "alias": name, "sample_len": len(rows), **scored(metric, rows)}
+        results["results"][name] = scores
+        results["configs"][name] = {
+            "task": name,
+            "dataset_path": source.hub or source.files,
+            "dataset_name": config or None,
+            "test_split": source.splits.get(task.evaluate, task.evaluate),
+            "metadata": metadata,
+        }
+        results["versions"][name] = version("intermediate-task-transfer")
+        results["n-shot"][name] = 0
+        results["n-samples"][name] = {"original": len(rows), "effective": len(rows)}
+        results["higher_is_better"][name] = {metric: True}
+        digests = record["settings"]["examples"]
+        results["task_hashes"][name] = digests[f"{run.target}/{task.evaluate}/{language}"]
+    results["config"] = {"model": study.name, "model_args": None}
+    results["git_hash"], results["date"] = record["commit"], (folder / "run.json").stat().st_mtime
+    results["transformers_version"] = record["versions"]["transformers"]
+
+
+def scored(metric: str, rows: pd.DataFrame) -> dict[str, float | str]:
+    """The score of one language with its standard error: of a ratio of sums, linearised."""
+    credit, out_of = rows["credit"], rows["out_of"]
+    score = credit.sum() / out_of.sum()
+    error = (credit - score * out_of).sem() / out_of.mean()
+    values = {f"{metric},none": score, f"{metric}_stderr,none": error}
+    if "exact_match" in rows:
+        values["exact_match,none"] = rows["exact_match"].mean()
+        values["exact_match_stderr,none"] = rows["exact_match"].sem()
+    return {key: "N/A" if pd.isna(value) else float(value) for key, value in values.items()}
 
 
 if __name__ == "__main__":

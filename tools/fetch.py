@@ -8,7 +8,7 @@ gets its name when it is complete. What is there is not fetched again.
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import command
@@ -69,33 +69,30 @@ def fetch(study: Study, mirror: Path) -> Iterator[str]:
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    parts: dict[tuple, None] = {}
+    wanted: dict[tuple, Callable] = {}
     for _, source, split, code in sources(study):
         config = source.config.format(language=code) if source.config else "default"
         for part in source.splits.get(split, "").split("+"):
             if source.hub and (name := re.sub(r"\[.*\]$", "", part)):
-                parts[source.hub, config, name, source.revision] = None
-    for part in parts:
-        yield _line(" ".join(part[:3]), _data_set, mirror, *part)
-    for name in models(study):
-        yield _line(name, _model, mirror, name)
-
-
-def _line(title: str, fetch_one, mirror: Path, repository: str, *which) -> str:
-    if not re.fullmatch(REPOSITORY, repository):
-        raise StudyError(f"{repository}: no name of a repository; expected the hub's OWNER/NAME")
-    try:
-        return f"{title}: {fetch_one(mirror / repository, repository, *which)}"
-    except Exception as error:  # the libraries raise anything; the user needs one line
-        wrong = f"cannot be fetched: {reason(error.__cause__ or error)}"
-        raise StudyError(f"{title}: {wrong}") from error
+                wanted[source.hub, config, name, source.revision] = _data_set
+    wanted |= {(name,): _model for name in models(study)}
+    for (repository, *which), fetch_one in wanted.items():
+        title = " ".join([repository, *which[:2]])
+        if not re.fullmatch(REPOSITORY, repository):
+            wrong = "no name of a repository; expected the hub's OWNER/NAME"
+            raise StudyError(f"{repository}: {wrong}")
+        try:
+            yield f"{title}: {fetch_one(mirror / repository, repository, *which)}"
+        except Exception as error:  # the libraries raise anything; the user needs one line
+            wrong = f"cannot be fetched: {reason(error.__cause__ or error)}"
+            raise StudyError(f"{title}: {wrong}") from error
 
 
 def _data_set(folder: Path, name: str, config: str, split: str, revision: str | None) -> str:
     import datasets
 
     datasets.disable_progress_bars()
-    version = f".{revision}" if revision else ""
+    version = f".{revision.replace('/', '-')}" if revision else ""
     path = folder / config / f"{split}{version}.parquet"
     if path.exists():
         return "there"
@@ -107,13 +104,11 @@ def _data_set(folder: Path, name: str, config: str, split: str, revision: str | 
     for other in folder.glob(f"{config}/{split}.*"):  # of another revision
         other.unlink()
     write_whole(path, rows.to_parquet)
-    configs = []
-    for home in sorted({file.parent for file in folder.glob("*/*.parquet")}):
-        files = [
-            {"split": f.name.split(".")[0], "path": f"{home.name}/{f.name}"}
-            for f in sorted(home.glob("*.parquet"))
-        ]
-        configs.append({"config_name": home.name, "data_files": files})
+    files: dict[str, list] = {}
+    for file in sorted(folder.glob("*/*.parquet")):
+        entry = {"split": file.name.split(".")[0], "path": f"{file.parent.name}/{file.name}"}
+        files.setdefault(file.parent.name, []).append(entry)
+    configs = [{"config_name": name, "data_files": entries} for name, entries in files.items()]
     names = yaml.safe_dump({"configs": configs}, sort_keys=False)
     write_text(card, f"---\n{names}---\n\n{FETCHED}\n")
     return f"fetched, {len(rows)} rows"

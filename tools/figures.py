@@ -4,19 +4,13 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from helpers.study import Size, Study, StudyError, Task
 from helpers.study.files import read_json
 
-GPUS = {
-    "A100": (312, 80),  # NVIDIA's data sheets, without sparsity: bf16 on tensor cores
-    "H100": (989, 80),  # the SXM model
-    "H200": (989, 141),
-    "L4": (121, 24),
-    "RTX 3090": (71, 24),  # NVIDIA's GA102 white paper: bf16, sums in float32
-    "RTX 4090": (165, 24),  # NVIDIA's Ada white paper: the same
-    "T4": (8.1, 16),  # its data sheet: float32, since it has no bf16 and we train without fp16
-}
-"""Published TFLOP/s, and GB of memory."""
+_KNOWN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+GPUS, ENCODERS, TOKENS = _KNOWN["gpus"], _KNOWN["encoders"], _KNOWN["tokens"]
 OF_PUBLISHED, OF_MEASURED = 0.4, 0.6
 """Share that a training reaches: of the published rate, assumed; of matrix products as measured, as
 on two processors (docs/cost.md)."""
@@ -25,18 +19,9 @@ AT_ONCE = {True: 65_536, False: 512}
 TRAINING, PREDICTION, START = 6, 3, 60.0
 """FLOP per token and parameter of the layers. Weights that are not trained need 2 less, layers
 whose states are computed twice 2 more. Seconds that a training takes to start, load and write."""
-TOKENS = {"sentence_pair": 50, "multiple_choice": 40, "span_extraction": 250, "tagging": 30}
-TOKENS |= {"retrieval": 20, "plain_text": 128, "map_20": 100}
-"""Assumed tokens of a sequence (map_20: trained retrieval)."""
 ITEMS = 5_000
 """Assumed number of evaluated items in a language, if the catalogue does not say."""
-BASE, LARGE = (12, 768, 12), (24, 1024, 12)
-ENCODERS = {"FacebookAI/xlm-roberta-base": BASE, "FacebookAI/xlm-roberta-large": LARGE}
-ENCODERS |= {"facebook/xlm-roberta-xl": (36, 2560, 12), "facebook/xlm-roberta-xxl": (48, 4096, 12)}
-ENCODERS |= {"intfloat/multilingual-e5-base": BASE, "intfloat/multilingual-e5-large": LARGE}
-ENCODERS |= {"jhu-clsp/mmBERT-small": (22, 384, 13), "jhu-clsp/mmBERT-base": (22, 768, 8.5)}
-"""Layers, hidden size, and a layer's weights as a multiple of the hidden size squared: 4 for
-attention, the rest feed-forward (twice 4; mmBERT's has three matrices of 1,152 units)."""
+BASE = (12, 768, 12)
 WHOLE, TRIMMED, PIECES = 250_002, 150_000, 3
 """Rows of XLM-R's vocabulary; of a trimmed one at most, and for each example read (assumed)."""
 STATES, BETWEEN = 50, 4
@@ -59,16 +44,15 @@ def machine(name: str) -> Machine:
     """A GPU of the table by its name, or ``here``. Raises StudyError where it is neither."""
     if name == "here":
         return this_machine()
-    names = {known.casefold(): known for known in GPUS}
-    if name.casefold() not in names:
-        raise StudyError(f"GPU: found {name!r}, expected one of: here, {', '.join(GPUS)}")
-    rate, memory = GPUS[names[name.casefold()]]
-    share = f"{100 * OF_PUBLISHED:.0f} % of the published rate"
-    return Machine(names[name.casefold()], OF_PUBLISHED * rate * 1e12, memory, share)
+    for known, (rate, memory) in GPUS.items():
+        if known.casefold() == name.casefold():
+            share = f"{100 * OF_PUBLISHED:.0f} % of the published rate"
+            return Machine(known, OF_PUBLISHED * rate * 1e12, memory, share)
+    raise StudyError(f"GPU: found {name!r}, expected one of: here, {', '.join(GPUS)}")
 
 
 def this_machine() -> Machine:
-    """This machine's GPU, or all cores of its processor together, measured in some seconds."""
+    """This machine's GPU, or its processor without one, measured in two seconds."""
     import torch
 
     from helpers.encoders import hardware
@@ -76,13 +60,12 @@ def this_machine() -> Machine:
     is_gpu = torch.cuda.is_available()
     torch.set_num_threads(os.cpu_count() or 1)
     rates = hardware.product_rates(2.0, tokens=16_384 if is_gpu else 256)  # few do not fill a GPU
-    rate = OF_MEASURED * 1e9 * max(rates.values())
     share = f"{100 * OF_MEASURED:.0f} % of matrix products"
+    name = hardware.describe()["processor"]
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if is_gpu:
-        memory = torch.cuda.mem_get_info()[1]
-        return Machine(torch.cuda.get_device_name(), rate, memory / 1e9, share)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(hardware.describe()["processor"], rate, memory / 1e9, share, is_gpu=False)
+        name, memory = torch.cuda.get_device_name(), torch.cuda.mem_get_info()[1]
+    return Machine(name, OF_MEASURED * 1e9 * max(rates.values()), memory / 1e9, share, is_gpu)
 
 
 def shape(size: Size) -> tuple[int, int, float] | None:

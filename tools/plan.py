@@ -107,11 +107,11 @@ def memory(study: Study, on: figures.Machine) -> pd.DataFrame:
             names = study.components(task) if phase == "intermediate" else study.train_on(task)
             used = [study.tasks[other] for other in names]
             example = max(map(figures.sequences, used)) * values.max_length
+            whole = values.batch_size * example
             if any(other.format == "retrieval" for other in used):  # a pair needs all others
-                example *= values.batch_size
+                example = whole
             one = max(one, example)
-            at_once = min(values.batch_size * example, figures.AT_ONCE[on.is_gpu])
-            batch = max(batch, example, at_once)
+            batch = max(batch, example, min(whole, figures.AT_ONCE[on.is_gpu]))
         full = hidden * layers * figures.STATES
         least = hidden * (layers * figures.BETWEEN + figures.STATES)
         kept = least if size.gradient_checkpointing else full

@@ -3,11 +3,12 @@
 This is papermill with three additions. OUTPUT appears only when every cell has run; a failed
 notebook stays beside it as ``*.failed.ipynb``. Ctrl-C and SIGTERM interrupt the running cell, which
 has time to write a checkpoint; so does the end of the process that started this one. Values are
-text, except ``seeds`` (numbers: ``-p seeds 1 2``), ``join`` and ``again`` (true or false).
+text, except ``seeds`` (``-p seeds "[1, 2]"``), ``join`` and ``again`` (true or false).
 """
 
 import argparse
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import IO
 
@@ -40,27 +42,22 @@ def on_parents_end(interrupt: Callable[[], None]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def reserve_gpus(count: int) -> list[IO]:
-    """Let CUDA see only ``count`` of the batch's GPUs, which no other notebook has reserved.
+def reserve_gpu() -> IO:
+    """Let CUDA see one of the batch's GPUs that no other notebook has reserved.
 
-    Returns locked files: a GPU is free again when its file is closed, or its process ends.
+    Returns a locked file: the GPU is free again when it is closed, or its process ends.
     """
-    locks: dict[str, IO] = {}
-    while len(locks) < count:  # Snakemake starts a job only when there are enough
-        for gpu in os.environ[GPUS].split(","):
-            path = Path(tempfile.gettempdir(), f"study-{os.getuid()}-gpu-{gpu}.lock")
-            file = path.open("w")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                locks[gpu] = file
-            except BlockingIOError:
-                file.close()
-            if len(locks) == count:
-                break
-        else:
-            time.sleep(0.5)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(locks)
-    return list(locks.values())
+    for gpu in cycle(os.environ[GPUS].split(",")):  # Snakemake starts no more jobs than GPUs
+        path = Path(tempfile.gettempdir(), f"study-{os.getuid()}-gpu-{gpu}.lock")
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            file.close()
+            time.sleep(0.1)
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    return file
 
 
 def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str | None:
@@ -116,13 +113,6 @@ def stop(*_) -> None:
     raise KeyboardInterrupt
 
 
-def values(name: str, texts: list[str]):
-    """A parameter as notebooks have it."""
-    if name == "seeds":
-        return [int(text) for text in texts]
-    return texts[0] == "true" if name in ("join", "again") else texts[0]
-
-
 def main() -> int:
     on_parents_end(lambda: os.kill(os.getpid(), signal.SIGINT))
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -130,21 +120,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("-p", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--gpus", type=int, default=0, help="how many of the batch's GPUs it needs")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--gpus", type=int, default=0, help="0: it needs none of the batch's GPUs")
     parser.add_argument("--report", action="store_true", help="write report.html beside OUTPUT")
     arguments = parser.parse_args()
-    if short := [name for name, *texts in arguments.p if not texts]:
-        parser.error(f"-p {short[0]}: found no value, expected one")
-    parameters = {name: values(name, texts) for name, *texts in arguments.p}
+    typed = ("seeds", "join", "again")
+    parameters = {name: json.loads(v) if name in typed else v for name, v in arguments.p}
     try:
-        reserved = reserve_gpus(arguments.gpus) if arguments.gpus and GPUS in os.environ else []
+        reserved = reserve_gpu() if arguments.gpus and GPUS in os.environ else None
         reason = execute(arguments.notebook, arguments.output, parameters, arguments.report)
     except KeyboardInterrupt:
         print(f"STOPPED {arguments.output}", file=sys.stderr)
         return 130
-    for file in reserved:
-        file.close()
+    if reserved:
+        reserved.close()
     if reason:
         print(f"FAILED {arguments.output}: {' '.join(reason.split())[:600]}", file=sys.stderr)
     return int(reason is not None)

@@ -1,4 +1,4 @@
-"""Run a study: ``python tools/study.py params/NAME.yaml [--cores N] [--profile FOLDER]``.
+"""Run a study: ``python tools/study.py params/NAME.yaml [--cores N] [--sizes SIZE ...]``.
 
 Checks the study, reads its data, writes the settings of every condition and starts Snakemake, which
 runs the notebooks whose results are missing. Other arguments go to Snakemake. After Ctrl-C, SIGTERM
@@ -6,6 +6,7 @@ or a crash the same command continues.
 """
 
 import argparse
+import errno
 import fcntl
 import html
 import json
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("study", type=Path)
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--sizes", nargs="+", help="sizes to run; all of them without it")
     parser.add_argument("--profile", type=Path, help="a Snakemake profile, such as a cluster's")
     arguments, more = parser.parse_known_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -44,6 +46,8 @@ def main() -> int:
         if arguments.profile:
             arguments.profile = arguments.profile.expanduser().resolve()
         study = Study.load(arguments.study, arguments.outputs)
+        for size in arguments.sizes or []:
+            study.encoder_folder(size)  # an unknown one is an error
         with locked_log(study) as log:
             return batch(study, log, arguments, more)
     except StudyError as error:
@@ -84,20 +88,39 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
     data.prepare(study)
     if full := plan.disk(study):
         raise StudyError(full)
-    status = 0
-    for goal in ["sweeps", "all"] if study.sweep else ["all"]:
-        if status == 0:  # the settings of all else name the learning rates that the sweep chooses
-            study.write_record()
-            write_settings(study, trained=goal == "all")
-            status = snakemake(study, goal, log, arguments, more)
+    sizes, status = arguments.sizes or [*study.sizes], 0
+    if study.sweep:  # it chooses learning rates, which the settings of all else name
+        study.write_record()
+        write_settings(study, trained=False)
+        swept = [study.folder / size / "sweep" for size in sizes]
+        status = snakemake(study, swept, log, arguments, more)
+    if status == 0:
+        study.write_record()
+        write_settings(study)
+        check_encoders(study, sizes)
+        folders = [study.folder / size for size in sizes]
+        folders += [condition.folder for condition in study.conditions(*sizes)]
+        status = snakemake(study, folders, log, arguments, more)
+    if status:
+        print(f"{study.name} is not complete; {log.name} says why", file=sys.stderr)
+    return max(status, compare(study, log))
+
+
+def compare(study: Study, log: IO[str]) -> int:
+    """Show the answer of the results that are there, of a report made anew if it is older."""
     compared = study.folder / "4_compare.ipynb"
-    if status and any(study.folder.glob("*/*/*/notebook.ipynb")) and not log.closed:
+    files = [*study.folder.glob("*/*/*/seed-*/**/scores.json"), study.folder / "study.json"]
+    if len(files) < 2 or log.closed:  # nothing is there, or Snakemake was killed
+        return 0
+    status, newest = 0, max(file.stat().st_mtime for file in files)
+    if not compared.exists() or compared.stat().st_mtime < newest:
         command = [sys.executable, str(ROOT / "tools/run_notebook.py"), "--report"]
         command += [str(ROOT / "notebooks/4_compare.ipynb"), str(compared)]
         command += ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
-        subprocess.run(command, stdout=log, stderr=log)  # the report of what is there
-    if status:
-        print(f"{study.name} is not complete; {log.name} says why", file=sys.stderr)
+        done = subprocess.run(command, stdout=log, stderr=subprocess.PIPE, text=True)
+        for line in filter(re.compile("FAILED ").match, done.stderr.splitlines()):
+            print(line, file=sys.stderr)
+        status = done.returncode
     if compared.exists():
         print(sentence(compared))
         print(f"report: {compared.with_name('report.html').resolve()}")
@@ -107,44 +130,61 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
 def write_settings(study: Study, trained: bool = True) -> None:
     """Write every condition's settings.json; remove notebooks without their results.
 
-    Without ``trained`` those of the encoders and of the sweep only.
+    Without ``trained`` those of the encoders and of the sweep only. Of an encoder that came without
+    weights from another machine the notebook stays while nothing is to be trained from it.
     """
-    plans = []
+    conditions, plans = study.conditions() if trained else [], []
+    to_train = [part for part in conditions if not part.is_whole()]
     for size in study.sizes:
-        folder, settings = study.folder / size, study.encoder_settings(size)
-        made = read_json(study.encoder_folder(size) / "run.json").get("settings")
-        plans.append((folder, settings, [], made == settings))
+        folder, encoder = study.folder / size, study.encoder_folder(size)
+        settings, is_swept = study.encoder_settings(size), not study.sweep
         if study.sweep:
             trials = {trial.title: trial.settings for trial in sweeps.trials(study, size)}
-            is_chosen = sweeps.chosen(study, size) is not None
-            plans.append((folder / "sweep", trials, study.sweep.seeds, is_chosen))
-    for condition in study.conditions() if trained else []:
-        plans.append((condition.folder, condition.settings, condition.seeds, condition.is_whole()))
+            is_swept = sweeps.chosen(study, size) is not None
+            plans.append((folder / "sweep", trials, study.sweep.seeds, is_swept))
+        is_needed = not is_swept or any(part.size == size for part in to_train)
+        is_there = (encoder / "config.json").exists() or not is_needed
+        is_made = read_json(encoder / "run.json").get("settings") == settings
+        plans.append((folder, settings, [], is_made and is_there))
+    for part in conditions:
+        plans.append((part.folder, part.settings, part.seeds, part not in to_train))
     for folder, settings, seeds, is_complete in plans:
         if not is_complete:
             (folder / "notebook.ipynb").unlink(missing_ok=True)
         write_changed(folder / "settings.json", {"settings": settings, "seeds": seeds})
 
 
+def check_encoders(study: Study, sizes: list[str]) -> None:
+    """Stop where a run would start from an encoder whose weights stayed on another machine."""
+    for part in study.conditions(*sizes):
+        for seed in part.seeds if part.before else []:
+            start = part.before.seed_folder(seed)
+            is_kept = part.before.is_finished(start) and not (start / "encoder").exists()
+            if is_kept and not part.is_complete(seed):
+                wrong = f"found results without the encoder, which {part.title}, seed {seed} needs"
+                raise StudyError(f"{start}: {wrong}; remove the folder to train it here")
+
+
 def write_changed(path: Path, content: dict) -> None:
     """Write JSON where the file has other content, so that its time says when that changed."""
-    content = json.loads(json.dumps(content))
-    if read_json(path) != content:
+    if read_json(path) != json.loads(json.dumps(content)):
         write_json(path, content)
 
 
 def snakemake(
-    study: Study, goal: str, log: IO[str], arguments: argparse.Namespace, more: list[str]
+    study: Study, folders: list[Path], log: IO[str], arguments: argparse.Namespace, more: list[str]
 ) -> int:
-    """Run Snakemake to its end, in a process group of its own; returns its exit status.
+    """Make the notebooks of folders, by a Snakemake in a process group of its own; its exit status.
 
     On this machine each notebook gets a GPU or, without any, one processor core.
     """
     threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment = threads | MEMORY | os.environ
     places = study.folder / "snakemake.json"  # --config would read 2024_06 as a number
-    write_changed(places, {"study": str(study.path), "outputs": str(study.outputs)})
-    command = [sys.executable, str(ROOT / "tools/run_snakemake.py"), goal, *more]
+    goals = [f"{folder}/notebook.ipynb" for folder in folders]
+    content = {"study": str(study.path), "outputs": str(study.outputs), "notebooks": goals}
+    write_changed(places, content)
+    command = [sys.executable, str(ROOT / "tools/run_snakemake.py"), "all", *more]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(places)]
     command += ["--keep-going", "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
     command += ["--scheduler", "greedy"]
@@ -165,7 +205,7 @@ def snakemake(
         print("Snakemake was killed; its notebooks save checkpoints and end", file=sys.stderr)
         wait_for_all(log)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StudyError):
         print("stopping after a checkpoint (a second signal stops at once)", file=sys.stderr)
         with suppress(ProcessLookupError):  # it has just ended
             try:
@@ -185,7 +225,10 @@ def wait_for_all(log: IO[str]) -> None:
 
 
 def follow(process: subprocess.Popen, log: Path, begin: int) -> None:
-    """Print how far Snakemake is and what fails, as its log says from a byte on, until it ends."""
+    """Print how far Snakemake is and what fails, as its log says from a byte on, until it ends.
+
+    Raises StudyError when the disk is full: whatever else is trained could not be written either.
+    """
     told, in_error, rest, has_ended = set(), False, "", False
     with log.open(encoding="utf-8", errors="replace") as file:
         file.seek(begin)
@@ -195,19 +238,21 @@ def follow(process: subprocess.Popen, log: Path, begin: int) -> None:
                 has_ended = True
             *lines, rest = (rest + file.read()).split("\n")
             for line in lines:
-                if step := re.match(r"(\d+) of (\d+) steps", line):
-                    done, total = int(step[1]), int(step[2]) - 1  # one is the rule `all`
-                    if done <= total:
-                        print(f"{time.strftime('%H:%M:%S')}  {done} of {total} notebooks done")
-                elif line.startswith("FAILED "):
-                    told.add(line.split(": ")[0].removeprefix("FAILED "))
+                step = re.match(r"(\d+) of (\d+) steps", line)
+                if step and int(step[1]) < int(step[2]):  # the last is the rule `all`
+                    done = f"{step[1]} of {int(step[2]) - 1} notebooks done"
+                    print(f"{time.strftime('%H:%M:%S')}  {done}")
+                in_error = in_error or line.startswith("Error in ")
+                output = re.match(r" +output: ([^,]*)", line) if in_error else None
+                if output:
+                    in_error, line = False, f"FAILED {output[1]}: {reason(Path(output[1]))}"
+                notebook = line.split(": ")[0]
+                if line.startswith("FAILED ") and notebook not in told:
+                    told.add(notebook)
                     print(line, file=sys.stderr)
-                elif line.startswith("Error in "):
-                    in_error = True
-                elif in_error and (output := re.match(r" +output: ([^,]*)", line)):
-                    in_error = False
-                    if output[1] not in told:
-                        print(f"FAILED {output[1]}: {reason(Path(output[1]))}", file=sys.stderr)
+                    if os.strerror(errno.ENOSPC) in line:
+                        full = "the disk is full; make room and give the same command again"
+                        raise StudyError(f"{log.parent}: {full}")
 
 
 def reason(notebook: Path) -> str:

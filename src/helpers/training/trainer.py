@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME, is_torch_tf32_available
 
 from helpers import formats
 from helpers.encoders.batches import TRAINING_BUDGET, batches, collate, collate_labels
@@ -131,7 +131,7 @@ def arguments(values: Hyperparameters, steps: int, seed: int, folder: Path) -> T
         eval_steps=every,
         logging_steps=max(1, min(every, steps // 20)),
         save_strategy="no",
-        tf32=True if gpu else None,
+        tf32=is_torch_tf32_available() or None,
         torch_compile=values.compile,
         use_cpu=not gpu,
         dataloader_pin_memory=gpu,
