@@ -8,6 +8,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from itertools import product
+from statistics import mean
 
 import command
 import fetch
@@ -16,7 +17,7 @@ import pandas as pd
 
 from comparison import Plan, Target, detectable, power
 from comparison import Size as Measured
-from helpers.study import NONE, Study
+from helpers.study import LONGER, NONE, Study
 from helpers.study.files import read_json
 from helpers.study.params import task_of
 
@@ -63,6 +64,26 @@ def evaluated(study: Study, size: str, target: str) -> tuple[int, int]:
     return counts[0], tokens
 
 
+def steps(study: Study, phase, size: str, name: str) -> float:
+    """Optimiser steps of one training."""
+    values = study.hyperparameters(phase, size, name)
+    examples, _ = trained(study, phase, size, name)
+    return examples / values.batch_size / values.gradient_accumulation
+
+
+def extra_steps(study: Study, size: str) -> float:
+    """Steps that the control ``longer`` adds: the mean of the intermediate trainings'."""
+    return mean(steps(study, "intermediate", size, task) for task in study.intermediate_tasks)
+
+
+def crossed_runs(study: Study, size: str, target: str) -> int:
+    """Runs whose seeds are crossed."""
+    one = study.crossed
+    if not one or (one.size, one.target) != (size, target):
+        return 0
+    return len(one.seeds.intermediate) * len(one.seeds.target) * len(one.seeds.draw)
+
+
 def phases(study: Study, on: figures.Machine) -> pd.DataFrame:
     """What each phase takes: runs, examples, tokens, hours, GB, minutes of its longest training."""
     table = []
@@ -75,9 +96,16 @@ def phases(study: Study, on: figures.Machine) -> pd.DataFrame:
             kept = 4 * (adapters if size.tuning == "lora" else inner + words)
             if phase == "target":
                 items, predicted = evaluated(study, name, task)
-                flops += figures.PREDICTION * inner * predicted
-                runs = sum(len(study.seeds_of(before)) for before in study.intermediate)
+                predicted *= 3 if study.compare_selections and tokens else 1
+                after = figures.PREDICTION * inner * predicted
                 kept = 200 * items + 4 * inner * (study.keep_models and tokens > 0)
+                names = [r.intermediate for r in study.runs() if (r.size, r.target) == (name, task)]
+                if longer := names.count(LONGER):
+                    factor = 1 + extra_steps(study, name) / steps(study, phase, name, task)
+                    seconds = figures.START + (factor * flops + after) / on.rate
+                    more = round(factor * examples), round(factor * tokens)
+                    table.append((phase, longer, *more, seconds, kept))
+                runs, flops = len(names) - longer + crossed_runs(study, name, task), flops + after
             table.append((phase, runs, examples, tokens, figures.START + flops / on.rate, kept))
             if study.sweep and phase == "target" and tokens:
                 rates = study.sweep.sizes.get(name, study.sweep.learning_rates)
@@ -135,7 +163,8 @@ def effects(study: Study) -> pd.DataFrame:
     for name, size in study.sizes.items():
         count = figures.parameters(study, size)[0] if figures.shape(size) else None
         sizes[name] = Measured(size.title, parameters=count)
-    planned = Plan(sizes, study.intermediate, targets, [tuple(run) for run in study.runs()])
+    runs = [tuple(run) for run in study.runs()]
+    planned = Plan(sizes, study.intermediate, targets, runs, controls=study.controls)
     file = study.folder / "results.parquet"
     earlier = pd.read_parquet(file) if file.exists() else None
     columns = {}

@@ -332,7 +332,7 @@ class Study(Strict):
             "params": str(self.path),
             "sizes": {n: s.model_dump(mode="json", include=kept) for n, s in self.sizes.items()},
             "intermediate": self.intermediate,
-            "controls": self._controls(),
+            "controls": self.controls,
             "same_data_in_headline": self.same_data_in_headline,
             "compare_selections": self.compare_selections,
             "targets": {target.task: self._target_record(target.task) for target in self.targets},
@@ -358,7 +358,8 @@ class Study(Strict):
             "same_data": self.same_data(name),
         }
 
-    def _controls(self) -> dict[str, str | None]:
+    @property
+    def controls(self) -> dict[str, str | None]:
         """Every control, and the task that a placebo belongs to."""
         placebos = {i: task_of(i) for i in self.intermediate if i.startswith(PLACEBO)}
         return {**placebos, **{i: None for i in self.intermediate if i == LONGER}}
