@@ -66,7 +66,7 @@ def test_results_of_two_machines_are_compared_as_those_of_one_and_not_made_again
     assert start(Path("tiny.yaml"), root, "yours").wait() == 0
     assert "Nothing to be done" in (root / "yours/tiny/snakemake.log").read_text(encoding="utf-8")
     assert (root / "yours/tiny/base/notebook.ipynb").read_text() == "executed for mine"
-    plan, runs, predictions, _ = comparison.read_study(root / "one/tiny")
+    plan, runs, predictions, *_ = comparison.read_study(root / "one/tiny")
     expected = comparison.effects(predictions, runs, plan)
     pd.testing.assert_frame_equal(pd.read_parquet(root / "yours/tiny/effects.parquet"), expected)
     assert (root / "yours/tiny/report.html").is_file()
