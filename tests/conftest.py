@@ -138,7 +138,7 @@ SHAPE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
 SHAPE |= {"max_position_embeddings": 70}
 
 
-def make_encoder(folder: Path, layers: int = 2, family: str = "XLMRoberta") -> None:
+def make_encoder(folder: Path, layers=2, family="XLMRoberta", kind="Model", **shape) -> None:
     """A tiny random XLM-R, or model like it, with a Unigram tokenizer over characters and words."""
     import torch
     import transformers
@@ -154,17 +154,17 @@ def make_encoder(folder: Path, layers: int = 2, family: str = "XLMRoberta") -> N
     pieces += [("zebra", -9.0), ("▁never", -11.5), ("<mask>", 0.0)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    ends = [("<s>", 0), ("</s>", 2)]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> </s> $B </s>",
-        special_tokens=[("<s>", 0), ("</s>", 2)],
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=ends
     )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **SPECIAL)
     torch.manual_seed(0)
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1}
-    shape = {**SHAPE, "num_hidden_layers": layers, "vocab_size": len(fast)}
-    config = getattr(transformers, f"{family}Config")(**shape, **ids)
-    getattr(transformers, f"{family}Model")(config, add_pooling_layer=False).save_pretrained(folder)
+    shape = {**SHAPE, "num_hidden_layers": layers, "vocab_size": len(fast), **ids, **shape}
+    config = getattr(transformers, f"{family}Config")(**shape)
+    options = {"add_pooling_layer": False} if kind == "Model" else {}
+    getattr(transformers, f"{family}{kind}")(config, **options).save_pretrained(folder)
     fast.save_pretrained(folder)
 
 
@@ -264,23 +264,16 @@ def tiny_study(sources, tmp_path) -> Path:
 
 @pytest.fixture
 def load(sources, tmp_path):
-    """Loads a tiny study whose ``changes`` replace keys; its outputs are the test's own."""
-
-    def load_study(**changes) -> Study:
-        params = write_study(tmp_path / "params", sources, **changes)
-        return Study.load(params, tmp_path / "outputs")
-
-    return load_study
-
-
-@pytest.fixture
-def prepared(load):
-    """Loads such a study and reads its data."""
+    """Loads a tiny study whose ``changes`` replace keys, and reads its data if that is asked for;
+    its outputs are the test's own.
+    """
     from helpers import data
 
-    def prepared_study(**changes) -> Study:
-        study = load(**changes)
-        data.prepare(study)
+    def load_study(read: bool = False, **changes) -> Study:
+        params = write_study(tmp_path / "params", sources, **changes)
+        study = Study.load(params, tmp_path / "outputs")
+        if read:
+            data.prepare(study)
         return study
 
-    return prepared_study
+    return load_study

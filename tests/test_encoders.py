@@ -2,7 +2,6 @@
 retrieval reads, and one line for every folder that cannot be used.
 """
 
-import copy
 import json
 import shutil
 from importlib import metadata
@@ -10,9 +9,8 @@ from importlib import metadata
 import numpy as np
 import pytest
 import torch
-from conftest import batch, make_encoder, make_size, refused
+from conftest import batch, make_encoder, make_size, pair_rows, refused, write_rows
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from torch.nn.functional import cross_entropy
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from helpers import encoders
@@ -22,39 +20,10 @@ from helpers.study import Study
 TEXTS = ["dog sleeps 201", "Hund ist nicht da", "ndege hayupo", "samaki anakula", "xyz dog ~ 7"]
 
 
-@pytest.fixture
-def phase_1(prepared):
+def phase_1(load, size: str, **changes) -> tuple[Study, dict]:
     """Prepares the encoder of a size of the tests' study; the study and the report."""
-
-    def run(size: str, **changes) -> tuple[Study, dict]:
-        study = prepared(**changes)
-        return study, encoders.prepare(study, size, study.encoder_folder(size))
-
-    return run
-
-
-def test_a_trimmed_encoder_learns_what_the_whole_one_does(tiny_sources):
-    """Over fifty steps: the same losses, and the same weights in the layers and in kept rows."""
-    whole, tokenizer = encoders.load(tiny_sources / "encoder", dropout=0.0)
-    used = {i for text in TEXTS for i in tokenizer(text)["input_ids"]}
-    trimmed, few, kept = encoders.trim(copy.deepcopy(whole), tokenizer, used, TEXTS)
-    losses = []
-    for encoder, inputs in ((whole, batch(tokenizer, TEXTS)), (trimmed, batch(few, TEXTS))):
-        torch.manual_seed(0)
-        model = encoders.EncoderWithHead(encoder, "sequence", 3, "mean", 0.0)
-        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-        for _ in range(50):
-            optimizer.zero_grad()
-            loss = cross_entropy(model(**inputs), torch.arange(len(TEXTS)) % 3)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-    assert losses[50:] == pytest.approx(losses[:50], abs=1e-5) and losses[49] < losses[0] / 2
-    expected = whole.state_dict()
-    words = "embeddings.word_embeddings.weight"
-    expected[words] = expected[words][kept]
-    for name, weight in trimmed.state_dict().items():
-        assert torch.allclose(weight, expected[name], atol=1e-4), name
+    study = load(read=True, **changes)
+    return study, encoders.prepare(study, size, study.encoder_folder(size))
 
 
 def wordpiece(tokens: str) -> PreTrainedTokenizerFast:
@@ -66,38 +35,36 @@ def wordpiece(tokens: str) -> PreTrainedTokenizerFast:
 
 
 def test_phase_1_keeps_a_vocabulary_whole_that_would_split_an_unknown_word(
-    sources, phase_1, monkeypatch
+    sources, load, monkeypatch
 ):
     """abx is unknown, for nothing goes on from ab; without ab it would be a ##bx, as in cbx."""
     tokenizer = wordpiece("a ab ##b ##bx c ##c z")
     assert tokenizer.tokenize("abx") == ["[UNK]"]
     tokenizer.save_pretrained(sources / "encoder")
-    path = sources / "files/pairs/en.train.tsv"
-    head, first, *lines = path.read_text().splitlines()
-    name, _, _, label = first.split("\t")
-    common = "\t".join([name, "c", "c", label])  # many texts, of which few are checked
-    unknown = "\t".join([name + "x", "cbx", "abx", label])
-    path.write_text("\n".join([head, common, unknown, *lines]) + "\n")
+    rows = pair_rows("en", 0, 24)  # many texts, of which few are checked
+    rows[0] |= {"a": "c", "b": "c"}
+    rows[1] |= {"a": "cbx", "b": "abx"}
+    write_rows(sources / "files/pairs/en.train.tsv", rows)
     monkeypatch.setattr("helpers.encoders.loading.CHECKED", 1)
-    _, report = phase_1("large", intermediate=["none"])
+    _, report = phase_1(load, "large", intermediate=["none"])
     assert report["notes"] == ["trim: 'abx' would be cut otherwise: the vocabulary stays whole"]
     assert report["tokens"] == report["tokens before"]
 
 
-def test_a_tokenizer_that_cannot_be_trimmed_leaves_the_vocabulary_whole(sources, phase_1):
+def test_a_tokenizer_that_cannot_be_trimmed_leaves_the_vocabulary_whole(sources, load):
     file = sources / "encoder/tokenizer.json"
     state = json.loads(file.read_text())
     vocabulary = {token: i for i, (token, _) in enumerate(state["model"]["vocab"])}
     state["model"] = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
     file.write_text(json.dumps(state))
-    _, report = phase_1("large")
+    _, report = phase_1(load, "large")
     assert report["tokens"] == report["tokens before"]
     expected = "found a WordLevel tokenizer, expected one of Unigram, WordPiece, BPE"
     assert report["notes"] == [f"trim: {expected}: the vocabulary stays whole"]
 
 
-def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(phase_1):
-    study, report = phase_1("base")
+def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(load):
+    study, report = phase_1(load, "base")
     folder = study.encoder_folder("base")
     model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.config.num_hidden_layers == 1
@@ -144,9 +111,9 @@ def test_a_training_too_early_says_which_notebook_comes_first(tiny_sources, tmp_
 @pytest.mark.parametrize(("phase", "task"), [("intermediate", "choices"), ("target", "pairs")])
 @pytest.mark.parametrize(("key", "most"), [("max_length", 68), ("frozen_layers", 2)])
 def test_phase_1_refuses_longer_texts_and_more_frozen_layers_than_the_encoder_has(
-    prepared, phase, task, key, most
+    load, phase, task, key, most
 ):
-    study = prepared()
+    study = load(read=True)
     study.phases[phase][key] = most + 1
     expected = f"{key}: found {most + 1}, expected at most {most}"
     with refused(f"yaml: {phase} {task}, size large: {expected}"):
@@ -172,12 +139,8 @@ def test_retrieval_reads_the_layer_that_xtremes_script_reads(tmp_path, depth, in
     pairs = [{"input_ids": cut[:2], "labels": 0}, {"input_ids": cut[2:4], "labels": 0}]
     found = np.concatenate(encoders.predict(model, pairs, tokenizer.pad_token_id))
     assert found == pytest.approx(expected[:4].numpy(), abs=1e-5)
-
-
-def test_a_size_or_task_may_name_the_layer_of_retrieval():
-    assert encoders.retrieval_layer(2) == 2  # of two layers there is none above
-    assert encoders.retrieval_layer(12, task=14) == 12
-    assert encoders.retrieval_layer(12, size=5, task=7) == 5
+    assert encoders.retrieval_layer(depth, size=5, task=7) == 5  # where the study names it
+    assert encoders.retrieval_layer(2) == encoders.retrieval_layer(2, task=14) == 2  # the last
 
 
 def test_embeddings_are_unit_vectors_of_every_layer_and_leave_the_encoder_as_it_was(tiny_sources):
@@ -206,16 +169,13 @@ def test_an_encoder_that_cannot_be_used_is_one_line(sources, config, asked, line
         encoders.pretrained(make_size(sources / "encoder", **asked))
 
 
-def test_a_tokenizer_with_more_tokens_than_its_model_is_one_line(sources):
-    _, tokenizer = encoders.load(sources / "encoder")
-    tokenizer.add_tokens([f"<new{i}>" for i in range(5)])
-    tokenizer.save_pretrained(sources / "encoder")
-    with refused(f"its tokenizer has {len(tokenizer)} tokens; expected at most the model's"):
-        encoders.pretrained(make_size(sources / "encoder"))
-
-
 def test_what_an_encoders_files_lack_is_found_when_the_study_is_checked(sources, load):
     folder = sources / "encoder"
+    _, tokenizer = encoders.load(folder)
+    tokenizer.add_tokens([f"<new{i}>" for i in range(5)])
+    tokenizer.save_pretrained(folder)
+    with refused(f"its tokenizer has {len(tokenizer)} tokens; expected at most the model's"):
+        encoders.pretrained(make_size(folder))
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     padding = settings.pop("pad_token")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))

@@ -3,22 +3,16 @@
 import pytest
 import torch
 import transformers
-from conftest import ANIMALS, NEGATED, SHAPE, SIZE, SPECIAL, VERBS, batch, features
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from conftest import ANIMALS, NEGATED, QUESTIONS, SHAPE, SIZE, SPECIAL, VERBS, batch, features
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from helpers import data, encoders, formats
 from helpers.encoders import families
 from helpers.encoders.batches import SEGMENTS, collate
+from helpers.study import Study
 
 LAYERS = {**SHAPE, "num_hidden_layers": 3}
 DISTILLED = {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32}
@@ -37,38 +31,28 @@ FAMILIES = {
 KNOWING = ("bert", "electra")
 """Those of them that tell the texts of a pair apart by segments."""
 TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-WORDS = [
-    word
-    for language in ANIMALS
-    for words in (ANIMALS[language], VERBS[language], NEGATED[language].split())
-    for word in words
-]
-CORPUS = [*WORDS, "What was the cause? What happened as a result?", "0 1 2 3 4 5 6 7 8 9", "zebra"]
+WORDS = [word for words in [*ANIMALS.values(), *VERBS.values()] for word in words]
+WORDS += [word for text in NEGATED.values() for word in text.split()]
 TEXTS = ["dog sleeps 201", "Hund ist nicht da", "ndege hayupo"]
-TRAINERS = {
-    "unigram": trainers.UnigramTrainer(
-        vocab_size=220, special_tokens=TOKENS, unk_token="<unk>", show_progress=False
-    ),
-    "wordpiece": trainers.WordPieceTrainer(vocab_size=320, special_tokens=TOKENS),
-    "bpe": trainers.BpeTrainer(vocab_size=320, special_tokens=TOKENS),
-}
 
 
 def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     """A tokenizer of a kind, trained on the tests' words and on some that are in none of them."""
-    kinds = {"wordpiece": models.WordPiece, "bpe": models.BPE}
-    model = models.Unigram() if kind == "unigram" else kinds[kind](unk_token="<unk>")
-    tokenizer = Tokenizer(model)
     inputs = ["input_ids", "attention_mask"]
     if kind == "wordpiece":
+        tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        trainer = WordPieceTrainer(vocab_size=320, special_tokens=TOKENS)
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         inputs = [*inputs, SEGMENTS]  # as BERT's, and more than others take
     else:
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        trainer = BpeTrainer(vocab_size=320, special_tokens=TOKENS)
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         tokenizer.decoder = decoders.Metaspace()
+    words = [*WORDS, *QUESTIONS.values(), "0 1 2 3 4 5 6 7 8 9", "zebra"] * 20
     unused = [f"{a}{b}{c}" for a in "qwxz" for b in "aeiou" for c in "jkvb"] * 3
-    tokenizer.train_from_iterator([*CORPUS * 20, *unused], TRAINERS[kind])
+    tokenizer.train_from_iterator(words + unused, trainer)
     ids = [(token, tokenizer.token_to_id(token)) for token in TOKENS]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=ids
@@ -78,20 +62,20 @@ def make_tokenizer(kind: str) -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def folder(request, tmp_path_factory):
+def folder(request, tokenizer, tmp_path_factory):
     """A tiny model with random weights of a family, as a folder that AutoModel loads."""
     kind, shape = FAMILIES[request.param]
-    tokenizer = make_tokenizer(kind)
-    config = getattr(transformers, f"{request.param}Config")(
-        vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **shape
-    )
+    if kind != "unigram":
+        tokenizer = make_tokenizer(kind)
+    ids = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    config = getattr(transformers, f"{request.param}Config")(**ids, **shape)
     torch.manual_seed(0)
     name = "MT5Encoder" if request.param == "MT5" else request.param
-    made = tmp_path_factory.mktemp(request.param)
     model = getattr(transformers, f"{name}Model")(config)
     with torch.no_grad():
         for parameter in model.parameters():  # else a norm of what is normed changes nothing
             parameter.mul_(1 + torch.rand_like(parameter))
+    made = tmp_path_factory.mktemp(request.param)
     model.save_pretrained(made)
     tokenizer.save_pretrained(made)
     return made
@@ -104,23 +88,17 @@ def loaded(folder):
     return encoder.eval(), tokenizer, batch(tokenizer, TEXTS)
 
 
-@pytest.fixture
-def study(folder, prepared):
-    """Makes the tests' study on that model: two of its three layers, some of them frozen."""
-
-    def make(frozen: int):
-        few = {"batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 1}
-        phase = {"steps": 2, "frozen_layers": frozen, **few}
-        changes = {"sizes": {"base": {**SIZE, "encoder": str(folder), "layers": 2}}}
-        changes["phases"] = {"intermediate": phase, "target": phase}
-        return prepared(**changes, precision="fp32")
-
-    return make
+def frozen_study(load, folder, frozen: int) -> Study:
+    """The tests' study on that model: two of its three layers, some of them frozen."""
+    phase = {"steps": 2, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 1}
+    phases = dict.fromkeys(("intermediate", "target"), phase | {"frozen_layers": frozen})
+    size = {**SIZE, "encoder": str(folder), "layers": 2}
+    return load(read=True, sizes={"base": size}, phases=phases, precision="fp32")
 
 
-def test_phase_1_and_a_training_from_its_folder(study, folder, tmp_path):
+def test_phase_1_and_a_training_from_its_folder(load, folder, tmp_path):
     """Lower layers, fewer tokens; frozen layers stay and trained ones go on to the next task."""
-    study = study(1)
+    study = frozen_study(load, folder, 1)
     home, after = study.encoder_folder("base"), tmp_path / "after"
     report = encoders.prepare(study, "base", home)
     encoder, tokenizer = encoders.start(home, None, 0.0)
@@ -150,9 +128,9 @@ def test_phase_1_and_a_training_from_its_folder(study, folder, tmp_path):
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_kept_states_give_what_computed_ones_do(study, depth):
+def test_kept_states_give_what_computed_ones_do(load, folder, depth):
     """Where every layer is frozen, what follows the last one is still applied, and once."""
-    study = study(depth)
+    study = frozen_study(load, folder, depth)
     home = study.encoder_folder("base")
     encoders.prepare(study, "base", home)
     encoder, tokenizer = encoders.start(home, None, 0.0)
