@@ -19,14 +19,9 @@ def prepare(study: Study) -> Study:
     return study
 
 
-def train(condition: Condition, seed: int = 1) -> training.Training:
-    """One training of a condition; nothing is written but its checkpoints."""
-    attempt = Attempt(seed, condition.seed_folder(seed), condition.start(seed))
-    return train_attempt(condition, attempt)
-
-
-def train_attempt(condition: Condition, attempt: Attempt) -> training.Training:
-    """The encoder, the examples, the fine-tuning."""
+def train(condition: Condition, seed: int = 1, attempt: Attempt | None = None) -> training.Training:
+    """The encoder, the examples, the fine-tuning; nothing is written but checkpoints."""
+    attempt = attempt or Attempt(seed, condition.seed_folder(seed), condition.start(seed))
     dropout = condition.hyperparameters.dropout
     encoder, tokenizer = encoders.start(condition.home, attempt.start, dropout)
     examples = training.english(condition, tokenizer, attempt.seed, attempt.draw)
@@ -41,7 +36,7 @@ def predict(condition: Condition, trained: training.Training):
 def run(condition: Condition, seeds=None) -> None:
     """Train every seed that is not finished, and write what it leaves."""
     for attempt in condition.attempts(seeds):
-        trained = train_attempt(condition, attempt)
+        trained = train(condition, attempt=attempt)
         tables = {}
         if condition.target:
             items = evaluation.items(condition, trained.tokenizer)

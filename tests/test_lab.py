@@ -35,18 +35,10 @@ def charts(shown: list) -> list[dict]:
     return [value.to_dict() for value in shown if isinstance(value, alt.TopLevelMixin)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def here():
-    """Notebooks change the working folder and Python's path."""
-    folder, path = Path.cwd(), list(sys.path)
-    yield
-    os.chdir(folder)
-    sys.path[:] = path
-
-
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
+def project(tmp_path_factory):
     """A copy of the project's folder in which notebooks 1 to 4 have finished the smoke study."""
+    folder, path = Path.cwd(), list(sys.path)  # notebooks change both
     root = tmp_path_factory.mktemp("lab") / "project"
     for name in ("notebooks", "exercises", "params"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -62,7 +54,9 @@ def project(tmp_path_factory) -> Path:
         assert [len(charts(shown)) for _, shown in steps] == [5, 3, 3, 3]
     _, shown = run(root / "notebooks/4_compare.ipynb", **SMOKE)
     assert len(charts(shown)) >= 7
-    return root
+    yield root
+    os.chdir(folder)
+    sys.path[:] = path
 
 
 def test_notebook_0_has_a_number_for_every_word_once_there_are_results(project):

@@ -1,29 +1,15 @@
-"""Precision is a setting; auto is measured once per study, and what is adapted computes in it. A
-GPU's path as far as a processor shows it (the device meta), and a GPU itself where one is.
-"""
+"""Precision is a setting; auto is measured once per study, and what is adapted computes in it."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_size
 
-from helpers import encoders, formats
-from helpers.encoders import batches, hardware
-from helpers.encoders.batches import collate, collate_labels, training_items
-from helpers.study import Task
-
-ITEMS = {
-    "sentence_pair": {"input_ids": [[0, 5, 2]], "labels": 1},
-    "multiple_choice": {"input_ids": [[0, 5, 2], [0, 5, 6, 2]], "labels": 1},
-    "tagging": {"input_ids": [[0, 5, 6, 2]], "labels": [[-100, 1, 0, -100]]},
-    "span_extraction": {"input_ids": [[0, 5, 6, 2]], "labels": [[1, 2]]},
-    "retrieval": {"input_ids": [[0, 5, 2], [0, 6, 2]], "labels": 0},
-}
+from helpers import encoders
+from helpers.encoders import hardware
+from helpers.encoders.batches import collate
 
 
 @pytest.mark.parametrize(("bf16", "chosen"), [(1650.0, "bf16"), (171.0, "fp32"), (320.0, "fp32")])
@@ -59,72 +45,3 @@ def test_bf16_differs_from_fp32_by_no_more_than_its_rounding(tiny_sources):
     exact, rounded, kept = logits
     assert np.array_equal(rounded, kept) and not np.array_equal(exact, rounded)
     assert np.abs(exact - rounded).max() < 8 * 2**-8 * np.abs(exact).max() + 2**-8
-
-
-class Embedded(encoders.EncoderWithHead):
-    """Its states are the embeddings: the library's masks look at values, which meta has not."""
-
-    def states(self, inputs):
-        return self.encoder.get_input_embeddings()(inputs["input_ids"])
-
-
-@pytest.mark.parametrize("name", ITEMS)
-def test_a_training_step_brings_nothing_but_its_batch_to_the_gpu(tiny_sources, name):
-    """On the device meta tensors have no values; what mixes it with another fails, as on a GPU."""
-    task = Task.model_construct(name="pairs", format=name, labels=["a", "b"])
-    items = training_items([ITEMS[name], ITEMS[name]])
-    inputs = {key: value.to("meta") for key, value in collate(items, 1).items()}
-    labels, format_module = collate_labels(items), formats.of(task)
-    encoder, _ = encoders.load(tiny_sources / "encoder")
-    model = Embedded(encoder, *format_module.head(task), "mean", 0.1).to("meta")
-    loss = format_module.loss(model(**inputs), labels.to("meta"))
-    loss.backward()
-    assert loss.device.type == "meta"
-    assert all(p.grad is None or p.grad.device.type == "meta" for p in model.parameters())
-    with pytest.raises(RuntimeError):  # that it would be seen
-        model.head(torch.ones(2, 3, 16), inputs["attention_mask"])
-
-
-@pytest.mark.parametrize(("given", "used"), [(None, "0"), ("2,3", "2"), ("", "")])
-def test_a_training_sees_one_gpu_whatever_the_machine_has(given, used):
-    """Of several the library would give each a whole batch: other steps than the study's."""
-    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-    environment |= {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
-    code = "import os, helpers.training; print(os.environ['CUDA_VISIBLE_DEVICES'])"
-    command = [sys.executable, "-c", code]
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == used
-
-
-def test_predictions_go_to_the_models_device_and_come_back(tiny_sources, monkeypatch):
-    class Elsewhere(encoders.EncoderModel):
-        def forward(self, input_ids, attention_mask):
-            assert {input_ids.device.type, attention_mask.device.type} == {"meta"}
-            return torch.ones(len(input_ids), 3)
-
-    monkeypatch.setitem(batches.TOKEN_BUDGET, "meta", 8)
-    texts = [{"input_ids": [[0, 5, 6, 2]]}, {"input_ids": [[0, 5, 2], [0, 6, 2]]}]
-    model = Elsewhere(encoders.load(tiny_sources / "encoder")[0].to("meta"))
-    logits = encoders.predict(model, texts, 1)
-    assert [type(x) for x in logits] == [np.ndarray] * 2 and [len(x) for x in logits] == [1, 2]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_a_gpu_learns_and_predicts_what_the_processor_does(tiny_sources, tuning, precision):
-    path = tiny_sources / "encoder"
-    texts = [{"input_ids": [[0, *range(5, 5 + n), 2]]} for n in (3, 9, 20)]
-    logits = {}
-    for device in ("cpu", "cuda"):
-        encoder, _ = encoders.load(path, dropout=0.0)
-        torch.manual_seed(0)
-        encoders.adapt(encoder, make_size(path, tuning=tuning), precision)
-        model = encoders.EncoderWithHead(encoder, "sequence", 3, "mean", 0.0).to(device)
-        inputs = {key: value.to(device) for key, value in collate(texts, 1).items()}
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
-        model.train()(**inputs).logsumexp(1).sum().backward()
-        optimizer.step()
-        logits[device] = np.concatenate(encoders.predict(model, texts, 1))
-    most = 1e-4 if precision == "fp32" else 5e-2
-    assert logits["cuda"] == pytest.approx(logits["cpu"], abs=most)
