@@ -4,10 +4,13 @@ import gc
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
+
+from helpers.study import Size, Study, StudyError, Task
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -51,14 +54,10 @@ def pair_rows(language: str, begin: int, count: int) -> list[dict]:
     """Rows of sentence pairs; those of one index are translations of each other."""
     rows, animals = [], ANIMALS[language]
     for i in range(begin, begin + count):
-        a, verb, label = i % 6, VERBS[language][(i // 6) % 3], LABELS[i % 3]
-        text = f"{animals[a]} {verb} {i}"
-        other = {
-            "entailment": text,
-            "neutral": f"{animals[(a + 1) % 6]} {verb}",
-            "contradiction": f"{animals[a]} {NEGATED[language]}",
-        }
-        rows.append({"pair": str(i), "a": text, "b": other[label], "label": label})
+        animal, another, verb = animals[i % 6], animals[(i + 1) % 6], VERBS[language][(i // 6) % 3]
+        text = f"{animal} {verb} {i}"
+        other = [text, f"{another} {verb}", f"{animal} {NEGATED[language]}"]
+        rows.append({"pair": str(i), "a": text, "b": other[i % 3], "label": LABELS[i % 3]})
     return rows
 
 
@@ -86,6 +85,7 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 
 SPLITS = {"train": "train", "validation": "validation", "test": "test"}
 KNOWN = {"splits": SPLITS, "licence": "Apache-2.0", "citation": "the tests"}
+QUESTIONS = {"cause": "What was the cause?", "effect": "What happened as a result?"}
 TASKS = {
     "pairs": {
         "format": "sentence_pair",
@@ -100,15 +100,9 @@ TASKS = {
         "format": "multiple_choice",
         "hub": "tests/choices",
         "config": "{language}",
-        "columns": {
-            "context": "premise",
-            "question": "question",
-            "choices": ["choice1", "choice2"],
-            "label": "label",
-        },
-        "values": {
-            "question": {"cause": "What was the cause?", "effect": "What happened as a result?"}
-        },
+        "columns": {"context": "premise", "question": "question", "label": "label"}
+        | {"choices": ["choice1", "choice2"]},
+        "values": {"question": QUESTIONS},
         "labels": ["choice1", "choice2"],
         "languages": ["en", "de"],
         "train_on": ["choices"],
@@ -138,7 +132,13 @@ def tiny_sources(tmp_path_factory) -> Path:
     return root
 
 
-def make_encoder(folder: Path, layers: int = 2, family: str = "XLMRoberta") -> None:
+SPECIAL = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
+SPECIAL |= {"pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>"}
+SHAPE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+SHAPE |= {"max_position_embeddings": 70}
+
+
+def make_encoder(folder: Path, layers=2, family="XLMRoberta", kind="Model", **shape) -> None:
     """A tiny random XLM-R, or model like it, with a Unigram tokenizer over characters and words."""
     import torch
     import transformers
@@ -154,29 +154,17 @@ def make_encoder(folder: Path, layers: int = 2, family: str = "XLMRoberta") -> N
     pieces += [("zebra", -9.0), ("▁never", -11.5), ("<mask>", 0.0)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    ends = [("<s>", 0), ("</s>", 2)]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> </s> $B </s>",
-        special_tokens=[("<s>", 0), ("</s>", 2)],
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=ends
     )
-    special = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>", "pad": "<pad>"}
-    special |= {"unk": "<unk>", "mask": "<mask>"}
-    names = {f"{name}_token": token for name, token in special.items()}
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **names)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **SPECIAL)
     torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(
-        vocab_size=len(fast),
-        hidden_size=16,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=70,
-        type_vocab_size=1,
-        pad_token_id=1,
-        bos_token_id=0,
-        eos_token_id=2,
-    )
-    getattr(transformers, f"{family}Model")(config, add_pooling_layer=False).save_pretrained(folder)
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1}
+    shape = {**SHAPE, "num_hidden_layers": layers, "vocab_size": len(fast), **ids, **shape}
+    config = getattr(transformers, f"{family}Config")(**shape)
+    options = {"add_pooling_layer": False} if kind == "Model" else {}
+    getattr(transformers, f"{family}{kind}")(config, **options).save_pretrained(folder)
     fast.save_pretrained(folder)
 
 
@@ -186,6 +174,51 @@ def tokenizer(tiny_sources):
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tiny_sources / "encoder")
+
+
+SIZE = {"title": "tiny", "pooling": "mean"}
+
+
+def make_size(folder: Path, **changes) -> Size:
+    """A size whose encoder lies in a folder."""
+    return Size(**{**SIZE, "encoder": str(folder), **changes})
+
+
+def make_task(**changes) -> Task:
+    """An entry of a catalogue, as far as its other keys say what it is."""
+    known = {"name": "t", "files": "t.jsonl", "licence": "Apache-2.0", "citation": "the tests"}
+    return Task.model_validate(known | changes)
+
+
+def features(tokenizer, *texts: list[str]) -> list[dict]:
+    """A feature a text, or a pair of texts, with what the tokenizer gives."""
+    cut = tokenizer(*texts)
+    names = [name for name in ("input_ids", "token_type_ids") if name in cut]
+    return [{name: [cut[name][i]] for name in names} for i in range(len(texts[0]))]
+
+
+def batch(tokenizer, *texts: list[str]) -> dict:
+    """These texts, or pairs, as a model takes them."""
+    from helpers.encoders.batches import collate
+
+    return collate(features(tokenizer, *texts), tokenizer.pad_token_id)
+
+
+@contextmanager
+def refused(*parts: str):
+    """What is done here is refused in one line, which says all of these."""
+    with pytest.raises(StudyError) as error:
+        yield
+    message = str(error.value)
+    assert all(part in message for part in parts) and "\n" not in message, message
+
+
+def change_task(study_file: Path, name: str, **changes) -> None:
+    """Change an entry of the catalogue beside a study's file, or add one."""
+    path = study_file.parent / "tasks.yaml"
+    catalogue = yaml.safe_load(path.read_text(encoding="utf-8"))
+    catalogue["tasks"][name] = catalogue["tasks"].get(name, {}) | changes
+    path.write_text(yaml.safe_dump(catalogue), encoding="utf-8")
 
 
 def write_study(folder: Path, sources: Path, **changes) -> Path:
@@ -227,3 +260,20 @@ def sources(tiny_sources, tmp_path, monkeypatch) -> Path:
 def tiny_study(sources, tmp_path) -> Path:
     """The params file of a tiny study."""
     return write_study(tmp_path / "params", sources)
+
+
+@pytest.fixture
+def load(sources, tmp_path):
+    """Loads a tiny study whose ``changes`` replace keys, and reads its data if that is asked for;
+    its outputs are the test's own.
+    """
+    from helpers import data
+
+    def load_study(read: bool = False, **changes) -> Study:
+        params = write_study(tmp_path / "params", sources, **changes)
+        study = Study.load(params, tmp_path / "outputs")
+        if read:
+            data.prepare(study)
+        return study
+
+    return load_study

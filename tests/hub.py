@@ -14,7 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import transformers
 import yaml
 from conftest import ANIMALS, NEGATED, VERBS, make_encoder
 
@@ -28,10 +27,10 @@ CONVERTED = {"allenai/cosmos_qa"}
 
 def environment(url: str, home: Path) -> dict[str, str]:
     """Environment variables of a process that loads from the hub at ``url`` and nowhere else."""
-    names = "HUB_DISABLE_XET HUB_DISABLE_TELEMETRY HUB_DISABLE_PROGRESS_BARS"
-    names = [*names.split(), "HUB_DISABLE_IMPLICIT_TOKEN"]
     known = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
-    return known | {f"HF_{name}": "1" for name in names}
+    for name in ("XET", "TELEMETRY", "PROGRESS_BARS", "IMPLICIT_TOKEN"):
+        known[f"HF_HUB_DISABLE_{name}"] = "1"
+    return known
 
 
 def example(task: Task, split: str, language: str, i: int) -> dict:
@@ -84,7 +83,7 @@ def entries() -> list[Task]:
 def files(repository: str) -> dict[str, tuple[Task, str, str, str] | bytes]:
     """Path -> content, or (task, our split, language, the source's split) of what it holds."""
     held: dict = {}
-    configs: dict[str, list[dict]] = {}
+    configs: dict[str, dict[str, str]] = {}
     for task in entries():
         for language in task.languages:
             source = task.source(language)
@@ -95,12 +94,14 @@ def files(repository: str) -> dict[str, tuple[Task, str, str, str] | bytes]:
             for split, spec in source.splits.items():
                 for named in {part.partition("[")[0] for part in spec.split("+")}:
                     path = f"{config}/{named}-00000-of-00001.parquet"
-                    if path not in held:
-                        entry = {"split": named, "path": path}
-                        configs.setdefault(config, []).append(entry)
+                    configs.setdefault(config, {})[path] = named
                     held.setdefault(path, []).append((task, split, language, named))
-    listed = [{"config_name": name, "data_files": paths} for name, paths in configs.items()]
-    held["README.md"] = f"---\n{yaml.safe_dump({'configs': listed})}---\n".encode()
+    listed = []
+    for name, paths in configs.items():
+        data_files = [{"split": split, "path": path} for path, split in paths.items()]
+        listed.append({"config_name": name, "data_files": data_files})
+    if listed:
+        held["README.md"] = f"---\n{yaml.safe_dump({'configs': listed})}---\n".encode()
     return held
 
 
@@ -137,21 +138,15 @@ def content(repository: str, path: str) -> bytes:
 def make_models(folder: Path) -> dict[str, Path]:
     """Tiny random encoders: XLM-R with the depths of base and large, XLM-R XL with fewer layers."""
     models = {}
-    for name, kind, layers in (
+    shape = {"hidden_size": 8, "intermediate_size": 16, "max_position_embeddings": 514}
+    for name, family, layers in (
         ("FacebookAI/xlm-roberta-base", "XLMRoberta", 12),
         ("FacebookAI/xlm-roberta-large", "XLMRoberta", 24),
         ("facebook/xlm-roberta-xl", "XLMRobertaXL", 3),
         ("facebook/xlm-roberta-xxl", "XLMRobertaXL", 4),
     ):
-        path = folder / name.rpartition("-")[2]
-        make_encoder(path, 1, kind)
-        config = getattr(transformers, f"{kind}Config").from_pretrained(path)
-        config.num_hidden_layers, config.hidden_size, config.intermediate_size = layers, 8, 16
-        config.max_position_embeddings = 514
-        for file in path.glob("*.safetensors"):
-            file.unlink()
-        getattr(transformers, f"{kind}ForMaskedLM")(config).save_pretrained(path)
-        models[name] = path
+        models[name] = folder / name.rpartition("-")[2]
+        make_encoder(models[name], layers, family, "ForMaskedLM", **shape)
     return models
 
 
@@ -160,8 +155,7 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self, models: dict[str, Path]):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.models, self.known = models, {task.hub for task in entries()}
-        self.known |= {s.hub for task in entries() for s in task.per_language.values()}
+        self.models = models
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -171,7 +165,7 @@ class Hub(ThreadingHTTPServer):
             return [file.name for file in folder.iterdir()]
         if repository in CONVERTED and revision == "main":
             return []
-        return list(files(repository)) if repository in self.known else None
+        return list(files(repository)) or None
 
     def read(self, repository: str, path: str) -> bytes:
         if folder := self.models.get(repository):

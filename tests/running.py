@@ -1,5 +1,8 @@
 """The steps of notebooks 1 to 3 without their charts, for tests of what they train."""
 
+import ast
+import socket
+import time
 from pathlib import Path
 
 import nbformat
@@ -16,15 +19,9 @@ def prepare(study: Study) -> Study:
     return study
 
 
-def train(condition: Condition, seed: int = 1) -> training.Training:
-    """One training of a condition; nothing is written but its checkpoints."""
-    return train_attempt(
-        condition, Attempt(seed, condition.seed_folder(seed), condition.start(seed))
-    )
-
-
-def train_attempt(condition: Condition, attempt: Attempt) -> training.Training:
-    """The encoder, the examples, the fine-tuning."""
+def train(condition: Condition, seed: int = 1, attempt: Attempt | None = None) -> training.Training:
+    """The encoder, the examples, the fine-tuning; nothing is written but checkpoints."""
+    attempt = attempt or Attempt(seed, condition.seed_folder(seed), condition.start(seed))
     dropout = condition.hyperparameters.dropout
     encoder, tokenizer = encoders.start(condition.home, attempt.start, dropout)
     examples = training.english(condition, tokenizer, attempt.seed, attempt.draw)
@@ -39,7 +36,7 @@ def predict(condition: Condition, trained: training.Training):
 def run(condition: Condition, seeds=None) -> None:
     """Train every seed that is not finished, and write what it leaves."""
     for attempt in condition.attempts(seeds):
-        trained = train_attempt(condition, attempt)
+        trained = train(condition, attempt=attempt)
         tables = {}
         if condition.target:
             items = evaluation.items(condition, trained.tokenizer)
@@ -48,12 +45,44 @@ def run(condition: Condition, seeds=None) -> None:
         evaluation.write(condition, attempt, trained, **tables)
 
 
-def run_notebook(name: str, **parameters) -> dict:
-    """Run a notebook's code cells in this process; returns the variables that it leaves."""
-    cells = nbformat.read(Path(__file__).parents[1] / "notebooks" / f"{name}.ipynb", 4).cells
-    variables: dict = {"display": lambda *_: None}
-    for cell in (cell for cell in cells if cell.cell_type == "code"):
-        exec(cell.source, variables)
+def run_cells(path: Path, **parameters) -> tuple[dict, list]:
+    """Run a notebook's code cells in this process; its variables, and what it shows."""
+    shown: list = []
+    variables: dict = {"display": lambda *values: shown.extend(values)}
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type != "code":
+            continue
+        tree, value = ast.parse(cell.source), None
+        if tree.body and isinstance(tree.body[-1], ast.Expr):
+            value = ast.Expression(tree.body.pop().value)
+        exec(compile(tree, cell.id, "exec"), variables)
+        shown.append(value and eval(compile(value, cell.id, "eval"), variables))
         if "parameters" in cell.metadata.get("tags", []):
-            variables |= parameters
-    return variables
+            variables |= {name: v for name, v in parameters.items() if name in variables}
+    return variables, shown
+
+
+def run_notebook(name: str, **parameters) -> dict:
+    """Run one of the project's notebooks; its variables."""
+    return run_cells(Path(__file__).parents[1] / f"notebooks/{name}.ipynb", **parameters)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nothing listens on."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+    return ports
+
+
+def logs(folder: Path) -> str:
+    return "".join(f"{path}: {path.read_text()[-5000:]}\n" for path in folder.rglob("*.log"))
+
+
+def until(condition, folder: Path, seconds: float) -> None:
+    """Wait for something to happen; otherwise the logs in a folder say what did."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, logs(folder)
+        time.sleep(0.2)

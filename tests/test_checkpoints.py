@@ -6,32 +6,25 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import write_study
 from running import predict, prepare, run, train
 
 from helpers import evaluation
-from helpers.study import Attempt, Condition, Study
+from helpers.study import Condition
 from helpers.study.condition import AGAIN
 from helpers.training import Stopped, checkpoints, trainer
 
 STEPS = 18
-"""Of each of the two tasks that the target is trained on: three epochs of pairs and six of choices,
-in batches of 4.
-"""
+"""Of each of the target's two tasks: three epochs of pairs, six of choices, in batches of 4."""
 
 
 @pytest.fixture
-def condition(sources, tmp_path) -> Condition:
+def condition(load) -> Condition:
     """A target that is trained on two tasks, one after the other, several epochs each."""
     recipe = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
     recipe |= {"evaluations": 5, "train_embeddings": False}
-    changes = {
-        "targets": [{"task": "pairs", "train_on": ["choices", "pairs"]}],
-        "phases": {"intermediate": recipe, "target": recipe},
-        "checkpoint_minutes": 1000,
-        "precision": "fp32",
-    }
-    study = Study.load(write_study(tmp_path / "params", sources, **changes), tmp_path / "outputs")
+    targets = [{"task": "pairs", "train_on": ["choices", "pairs"]}]
+    phases = {"intermediate": recipe, "target": recipe}
+    study = load(targets=targets, phases=phases, checkpoint_minutes=1000, precision="fp32")
     return prepare(study).condition("base", "none", "pairs")
 
 
@@ -56,23 +49,19 @@ def signal_after(monkeypatch):
     return order
 
 
-def result(trained) -> tuple:
-    weights = {name: value.clone() for name, value in trained.model.state_dict().items()}
-    scores = [line for line in trained.log if "validation_score" in line]
-    return weights, scores, trained.selection
-
-
-def same(one: tuple, other: tuple) -> bool:
-    return one[1:] == other[1:] and all(
-        torch.equal(value, other[0][name]) for name, value in one[0].items()
-    )
+def check_same(one, other, where) -> None:
+    """Two trainings gave the same weights to the bit, and the same scores."""
+    weights, others = one.model.state_dict(), other.model.state_dict()
+    assert all(torch.equal(weight, others[name]) for name, weight in weights.items()), where
+    logs = [[line for line in some.log if "validation_score" in line] for some in (one, other)]
+    assert logs[0] == logs[1] and one.selection == other.selection, where
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_at_any_step_resumes_to_the_same_bits(condition, signal_after, number):
     """Within an epoch, in two different ones, between the tasks, in the second task, at the end."""
     folder = condition.seed_folder(1) / checkpoints.FOLDER
-    whole = result(train(condition))
+    whole = train(condition)
     assert not folder.exists()
     for stops in ([4], [5, 9], [STEPS], [STEPS + 1, 12], [2 * STEPS]):
         for step in stops:
@@ -81,7 +70,7 @@ def test_stopped_at_any_step_resumes_to_the_same_bits(condition, signal_after, n
                 train(condition)
         assert len(list(folder.glob("stage-*/checkpoint-*"))) == 1
         trained = train(condition)
-        assert same(result(trained), whole), stops
+        check_same(trained, whole, stops)
         trained.checkpoints.remove()
 
 
@@ -110,39 +99,20 @@ def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothin
     assert results[1 + AGAIN]["repeats"] == 1
 
 
-def test_checkpoints_come_by_wall_time_and_none_outlives_the_run(condition):
-    often = replace(condition, checkpoint_minutes=0.0)
-    folder = often.seed_folder(1)
-    trained = train(often)
-    (newest,) = (folder / checkpoints.FOLDER).glob("stage-*/checkpoint-*")
-    assert newest.parent.name == "stage-1" and newest.name == f"checkpoint-{STEPS}"
-    attempt = Attempt(1, folder, None)
-    evaluation.write(often, attempt, trained, predict(often, trained))
-    assert not (folder / checkpoints.FOLDER).exists()
-
-
-@pytest.fixture
-def stopped(condition, signal_after):
-    """The checkpoint of a training that was stopped."""
-    signal_after(4, signal.SIGTERM)
-    with pytest.raises(Stopped):
-        train(condition)
-    (newest,) = condition.seed_folder(1).glob(".checkpoint/stage-*/checkpoint-*")
-    return newest
-
-
-def test_a_checkpoint_that_is_unfinished_or_of_other_settings_is_never_used(condition, stopped):
+def test_a_checkpoint_is_plain_data_and_used_only_if_it_is_whole_and_of_the_same_settings(
+    condition, signal_after
+):
     def saved(seed: int):
         settings = {**condition.settings, "seed": seed}
         return checkpoints.Checkpoints(condition.seed_folder(1), settings, 1).saved
 
-    assert saved(seed=1) == stopped and saved(seed=2) is None
-    (stopped / "progress.json").unlink()  # as if the process had been killed while it wrote
+    signal_after(4, signal.SIGTERM)
+    with pytest.raises(Stopped):
+        train(condition)
+    (newest,) = condition.seed_folder(1).glob(".checkpoint/stage-*/checkpoint-*")
+    archives = {path for end in ("pt", "pth", "bin", "pkl") for path in newest.glob(f"*.{end}")}
+    assert {path.name for path in archives} == {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
+    torch.load(newest / "optimizer.pt", weights_only=True)  # no pickle that runs code
+    assert saved(seed=1) == newest and saved(seed=2) is None
+    (newest / "progress.json").unlink()  # as if the process had been killed while it wrote
     assert saved(seed=1) is None
-
-
-def test_a_checkpoint_holds_no_pickle_that_runs_code(stopped):
-    names = {path.name for path in stopped.iterdir()}
-    archives = {name for name in names if name.endswith((".pt", ".pth", ".bin", ".pkl"))}
-    assert archives == {"optimizer.pt", "scheduler.pt", "rng_state.pth"}
-    torch.load(stopped / "optimizer.pt", weights_only=True)

@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from transformers import XLMRobertaConfig, XLMRobertaModel
+from conftest import make_size
 
 from helpers import encoders, formats
-from helpers.encoders import batches, families
+from helpers.encoders import batches
 from helpers.encoders.batches import collate, collate_labels, training_items
-from helpers.study import Hyperparameters, Size, Task
+from helpers.study import Hyperparameters, Task
 from helpers.training import trainer
 
 ITEMS = {
@@ -24,12 +24,6 @@ ITEMS = {
 }
 
 
-def tiny() -> XLMRobertaModel:
-    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2}
-    config = XLMRobertaConfig(vocab_size=8, num_hidden_layers=2, pad_token_id=1, **sizes)
-    return XLMRobertaModel(config, add_pooling_layer=False)
-
-
 class Embedded(encoders.EncoderWithHead):
     """Its states are the embeddings: the library's masks look at values, which meta has not."""
 
@@ -38,19 +32,20 @@ class Embedded(encoders.EncoderWithHead):
 
 
 @pytest.mark.parametrize("name", ITEMS)
-def test_a_training_step_brings_nothing_but_its_batch_to_the_gpu(name):
+def test_a_training_step_brings_nothing_but_its_batch_to_the_gpu(tiny_sources, name):
     """On the device meta tensors have no values; what mixes it with another fails, as on a GPU."""
     task = Task.model_construct(name="pairs", format=name, labels=["a", "b"])
     items = training_items([ITEMS[name], ITEMS[name]])
     inputs = {key: value.to("meta") for key, value in collate(items, 1).items()}
     labels, format_module = collate_labels(items), formats.of(task)
-    model = Embedded(tiny(), *format_module.head(task), "mean", 0.1).to("meta")
+    encoder, _ = encoders.load(tiny_sources / "encoder")
+    model = Embedded(encoder, *format_module.head(task), "mean", 0.1).to("meta")
     loss = format_module.loss(model(**inputs), labels.to("meta"))
     loss.backward()
     assert loss.device.type == "meta"
     assert all(p.grad is None or p.grad.device.type == "meta" for p in model.parameters())
     with pytest.raises(RuntimeError):  # that it would be seen
-        model.head(torch.ones(2, 3, 8), inputs["attention_mask"])
+        model.head(torch.ones(2, 3, 16), inputs["attention_mask"])
 
 
 @pytest.mark.parametrize(("given", "used"), [(None, "0"), ("2,3", "2"), ("", "")])
@@ -73,7 +68,7 @@ def test_a_gpu_without_tf32_is_not_asked_for_it(monkeypatch, tmp_path):
     assert trainer.arguments(values, 1, 1, tmp_path)["tf32"] is None
 
 
-def test_predictions_go_to_the_models_device_and_come_back(monkeypatch):
+def test_predictions_go_to_the_models_device_and_come_back(tiny_sources, monkeypatch):
     class Elsewhere(encoders.EncoderModel):
         def forward(self, input_ids, attention_mask):
             assert {input_ids.device.type, attention_mask.device.type} == {"meta"}
@@ -81,33 +76,9 @@ def test_predictions_go_to_the_models_device_and_come_back(monkeypatch):
 
     monkeypatch.setitem(batches.TOKEN_BUDGET, "meta", 8)
     texts = [{"input_ids": [[0, 5, 6, 2]]}, {"input_ids": [[0, 5, 2], [0, 6, 2]]}]
-    logits = encoders.predict(Elsewhere(tiny().to("meta")), texts, 1)
+    model = Elsewhere(encoders.load(tiny_sources / "encoder")[0].to("meta"))
+    logits = encoders.predict(model, texts, 1)
     assert [type(x) for x in logits] == [np.ndarray] * 2 and [len(x) for x in logits] == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("gpu", "installed", "bf16", "tried"),
-    [
-        (True, True, True, ["flash_attention_2", "sdpa"]),  # where the architecture lacks it
-        (True, True, False, ["sdpa"]),  # FlashAttention has no float32
-        (True, False, True, ["sdpa"]),
-        (False, False, True, ["eager"]),
-    ],
-)
-def test_a_gpu_uses_the_fastest_attention_that_is_there(gpu, installed, bf16, tried, monkeypatch):
-    encoder, asked = tiny(), []
-
-    def choose(kind: str) -> None:
-        asked.append(kind)
-        if kind == "flash_attention_2":
-            raise ValueError("this architecture has none")
-
-    monkeypatch.setattr(encoder, "set_attn_implementation", choose)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
-    monkeypatch.setattr(families, "is_flash_attn_2_available", lambda: installed)
-    for _ in range(2):  # the second time it is known
-        families.choose_attention(encoder, 16, bf16)
-    assert asked == tried
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -115,13 +86,12 @@ def test_a_gpu_uses_the_fastest_attention_that_is_there(gpu, installed, bf16, tr
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_gpu_learns_and_predicts_what_the_processor_does(tiny_sources, tuning, precision):
     path = tiny_sources / "encoder"
-    size = Size(encoder=str(path), title="tiny", pooling="mean", tuning=tuning)
     texts = [{"input_ids": [[0, *range(5, 5 + n), 2]]} for n in (3, 9, 20)]
     logits = {}
     for device in ("cpu", "cuda"):
         encoder, _ = encoders.load(path, dropout=0.0)
         torch.manual_seed(0)
-        encoders.adapt(encoder, size, precision)
+        encoders.adapt(encoder, make_size(path, tuning=tuning), precision)
         model = encoders.EncoderWithHead(encoder, "sequence", 3, "mean", 0.0).to(device)
         inputs = {key: value.to(device) for key, value in collate(texts, 1).items()}
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)

@@ -2,44 +2,32 @@
 JupyterLab.
 """
 
-import ast
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import altair as alt
 import nbformat
 import pandas as pd
 import pytest
+from running import free_ports, run_cells, until
 
 ROOT = Path(__file__).parents[1]
 EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
 SMOKE = {"study": "params/smoke.yaml", "outputs": "outputs"}
+LARGE = "window-size=1400,9000"  # every cell is drawn
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 def run(path: Path, **parameters) -> tuple[dict, list]:
-    """Run a notebook's cells in this process, in its folder; its variables and what it shows."""
+    """Run a notebook's cells in its folder; its variables and what it shows."""
     os.chdir(path.parent)
-    shown: list = []
-    variables: dict = {"display": lambda *values: shown.extend(values)}
-    for cell in nbformat.read(path, 4).cells:
-        if cell.cell_type == "code":
-            tree = ast.parse(cell.source)
-            value = None
-            if tree.body and isinstance(tree.body[-1], ast.Expr):
-                value = ast.Expression(tree.body.pop().value)
-            exec(compile(tree, cell.id, "exec"), variables)
-            shown.append(value and eval(compile(value, cell.id, "eval"), variables))
-            if "parameters" in cell.metadata.get("tags", []):
-                variables |= {name: v for name, v in parameters.items() if name in variables}
-    return variables, shown
+    return run_cells(path, **parameters)
 
 
 def charts(shown: list) -> list[dict]:
@@ -47,18 +35,10 @@ def charts(shown: list) -> list[dict]:
     return [value.to_dict() for value in shown if isinstance(value, alt.TopLevelMixin)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def here():
-    """Notebooks change the working folder and Python's path."""
-    folder, path = Path.cwd(), list(sys.path)
-    yield
-    os.chdir(folder)
-    sys.path[:] = path
-
-
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
+def project(tmp_path_factory):
     """A copy of the project's folder in which notebooks 1 to 4 have finished the smoke study."""
+    folder, path = Path.cwd(), list(sys.path)  # notebooks change both
     root = tmp_path_factory.mktemp("lab") / "project"
     for name in ("notebooks", "exercises", "params"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -75,7 +55,9 @@ def project(tmp_path_factory) -> Path:
         assert [len(charts(shown)) for _, shown in steps] == [5, 3, 3, 3]
     _, shown = run(root / "notebooks/4_compare.ipynb", **SMOKE)
     assert len(charts(shown)) >= 7
-    return root
+    yield root
+    os.chdir(folder)
+    sys.path[:] = path
 
 
 def test_notebook_0_has_a_number_for_every_word_once_there_are_results(project):
@@ -155,9 +137,7 @@ def test_the_hint_on_the_loss_fits_what_was_written(says, probabilities, times, 
 @contextmanager
 def jupyter_lab(root: Path):
     """The address of a JupyterLab as `make lab` starts it in ``root``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}"]
     command += ["--allow-root", "--ServerApp.root_dir=.", "--IdentityProvider.token="]
     command += ["--LabApp.expose_app_in_browser=True"]
@@ -165,10 +145,8 @@ def jupyter_lab(root: Path):
     with (root / "lab.log").open("w") as log:
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log)
     try:
-        for _ in range(300):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.2)
+        with socket.socket() as client:
+            until(lambda: client.connect_ex(("127.0.0.1", port)) == 0, root, 60)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -195,30 +173,20 @@ def test_a_notebook_runs_in_jupyterlab_shows_its_charts_and_writes_apart(project
     scores.unlink(missing_ok=True)
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    window = "--window-size=1400,9000"  # every cell is drawn
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", window):
-        options.add_argument(argument)
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", LARGE):
+        options.add_argument(f"--{argument}")
     with jupyter_lab(project) as address:
         browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
         try:
             browser.set_script_timeout(100)
             browser.get(f"{address}/lab?reset")
-            wait_for(browser, "window.jupyterapp")
+            until(lambda: browser.execute_script("return !!window.jupyterapp"), project, 120)
             browser.execute_async_script(RUN_ALL, "notebooks/3_target.ipynb")
-            wait_for(
-                browser,
-                "document.querySelectorAll('.jp-OutputArea :is(svg.marks, canvas)').length >= 3",
-            )
+            drawn = ".jp-OutputArea :is(svg.marks, canvas)"
+            until(lambda: len(browser.find_elements("css selector", drawn)) >= 3, project, 120)
             text = browser.find_element("css selector", ".jp-Notebook").text
             assert not browser.find_elements("css selector", "[data-mime-type*='jupyter.error']")
         finally:
             browser.quit()
     assert "Results go to outputs/smoke/interactive" in text
     assert scores.exists()
-
-
-def wait_for(browser, condition: str, seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not browser.execute_script(f"return Boolean({condition})"):
-        assert time.monotonic() < until, f"waited in vain for {condition}"
-        time.sleep(0.2)

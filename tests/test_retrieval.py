@@ -6,16 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import make_task
 
 from helpers import data, formats
 from helpers.formats import retrieval
-from helpers.formats.retrieval import best_threshold, mine, neighbours
 from helpers.study import Task, catalogue
 
 
 def task(**changes) -> Task:
-    entry = {"name": "pairs", "format": "retrieval", "files": "pairs.jsonl", "evaluate": "test"}
-    return Task(**{**entry, "licence": "Apache-2.0", "citation": "the tests", **changes})
+    return make_task(format="retrieval", evaluate="test", **changes)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -59,10 +58,9 @@ def test_equal_sentences_are_one_while_mining_and_in_no_pair_afterwards():
 
 
 def test_languages_are_searched_apart():
-    vectors = [np.stack([v, v]) for v in np.eye(2)] + [
-        np.stack([v, w]) for v, w in zip(np.eye(2), np.eye(2)[::-1], strict=True)
-    ]
-    rows = retrieval.decode(task(), pairs(2) + pairs(2, "fr"), [], vectors)
+    vectors = [[0, 0], [1, 1], [0, 1], [1, 0]]  # of the second language the wrong one is nearest
+    logits = [np.eye(2)[numbers] for numbers in vectors]
+    rows = retrieval.decode(task(), pairs(2) + pairs(2, "fr"), [], logits)
     assert [row["credit"] for row in rows] == [1, 1, 0, 0]
 
 
@@ -71,55 +69,38 @@ def test_mining_takes_a_hub_once_where_nearest_neighbours_take_it_always():
     generator = np.random.default_rng(0)
     target = unit(generator.normal(size=(40, 8)))
     source = unit(target + 0.4 * generator.normal(size=(40, 8)))
-    target[0] = unit(source.mean(axis=0, keepdims=True))  # near to everything
-    found = mine(source, target)
-    assert len({s for s, *_ in found}) == len({t for _, t, _ in found}) == len(found)
-    assert [m for *_, m in found] == sorted((m for *_, m in found), reverse=True)
-    right = sum(s == t for s, t, _ in found)
-    assert right >= (neighbours(source, target, 1)[0][:, 0] == np.arange(40)).sum()
-    s, t, margin = found[0]
-    around = np.sort(source[s] @ target.T)[-4:].mean(), np.sort(target[t] @ source.T)[-4:].mean()
-    assert margin == pytest.approx(source[s] @ target[t] / np.mean(around), rel=1e-5)
-
-
-def test_the_threshold_has_the_best_f1_of_all():
-    scored = [(0.9, True), (0.8, True), (0.7, False), (0.6, True), (0.5, False), (0.4, False)]
-    chosen = best_threshold(scored, gold=4)
-
-    def f1(threshold):
-        kept = [right for score, right in scored if score >= threshold]
-        return 2 * sum(kept) / (len(kept) + 4)
-
-    assert f1(chosen) == max(f1(t) for t in np.linspace(0, 1, 101)) and 0.5 < chosen < 0.6
+    source[0] = unit(target.mean(axis=0, keepdims=True))  # near to everything
+    vectors = list(np.stack([source, target], axis=1))
+    metrics = ("mining_f1", "accuracy")
+    mined, nearest = (retrieval.decode(task(metric=m), pairs(40), [], vectors) for m in metrics)
+    assert sum(row["credit"] > 0 for row in mined) >= sum(row["credit"] for row in nearest)
+    found = [(s, int(row["prediction"])) for s, row in enumerate(mined) if row["prediction"]]
+    assert len({t for _, t in found}) == len(found) > 30
+    near = [
+        np.sort(cosines)[:, -4:].mean(axis=1) for cosines in (source @ target.T, target @ source.T)
+    ]
+    for s, t in found:
+        margin = source[s] @ target[t] / np.mean([near[0][s], near[1][t]])
+        assert mined[s]["probabilities"] == pytest.approx([margin], rel=1e-5)
 
 
 def test_bucc_chooses_its_threshold_on_the_development_part_and_scores_mined_pairs():
     generator = np.random.default_rng(1)
     bucc = task(metric="mining_f1", threshold="validation")
-    examples = pairs(30, split="validation") + pairs(30)
-    for at in (28, 29, 58, 59):
-        examples[at]["target"] = ""  # sentences without a translation
-    vectors = []
+    examples, vectors = pairs(30, split="validation") + pairs(30), []
     for example in examples:
-        v = generator.normal(size=16)
-        w = v + 0.3 * generator.normal(size=16) if example["target"] else np.zeros(16)
-        vectors.append(np.stack([v, w]))
+        v, noise = generator.normal(size=(2, 16))
+        if int(example["id"]) >= 20:  # sentences without a translation, on either side
+            example["target" if int(example["id"]) < 25 else "source"] = ""
+        vectors.append(np.stack([v, v + 0.3 * noise]))
     rows = retrieval.decode(bucc, examples, [], vectors)[30:]
     mined = {(str(i), row["prediction"]) for i, row in enumerate(rows) if row["prediction"]}
-    gold = {(str(i), str(i)) for i in range(28)}
+    gold = {(str(i), str(i)) for i in range(20)}
     precision, recall = (len(mined & gold) / len(pairs) for pairs in (mined, gold))
     f1 = formats.score([row["credit"] for row in rows], [row["out_of"] for row in rows])
     # Zweigenbaum et al. 2018, BUCC: the harmonic mean over pairs of sentences.
     assert f1 == pytest.approx(100 * 2 * precision * recall / (precision + recall))
-    assert f1 > 90 and {row["label"] for row in rows[28:]} == {""}
-
-
-def ranked(queries: list[dict], pool: list[dict], vectors: list[np.ndarray]) -> list[dict]:
-    nothing = {"source": "", "target": "", "language": "en", "split": "test"}
-    examples = [{**nothing, **row, "source": "?"} for row in queries]
-    examples += [{**nothing, **row, "target": "!"} for row in pool]
-    pairs = [np.stack([v, v]) for v in vectors]
-    return retrieval.decode(task(metric="map_20"), examples, [], pairs)[: len(queries)]
+    assert f1 > 95 and {row["label"] for row in rows[20:]} == {""}
 
 
 def test_map_20_is_xtreme_rs_average_precision_over_all_candidates():
@@ -127,28 +108,24 @@ def test_map_20_is_xtreme_rs_average_precision_over_all_candidates():
 
     Ruder et al. 2021, XTREME-R: mAP@20 of LAReQA and Mewsli-X, written out.
     """
-    generator = np.random.default_rng(3)
     keys = ["once", "often", "never", *["some"] * 4]
-    queries = [{"id": f"q{i}", "answers": [key]} for i, key in enumerate(keys)]
     about = [["once"], *[["often", "other"]] * 25, *[["some"]] * 3, *[[]] * 11]
-    pool = [{"id": f"c{i}", "answers": own} for i, own in enumerate(about)]
-    for i, row in enumerate(pool):
-        row["language"] = "en" if i % 2 else "sw"  # every language is searched
-    vectors = generator.normal(size=(len(queries) + len(pool), 6))
-    rows = ranked(queries, pool, list(vectors))
-    asked, searched = vectors[: len(queries)], vectors[len(queries) :]
-    for query, vector, row in zip(queries, asked, rows, strict=True):
-        cosine = {
-            one["id"]: vector @ v / np.linalg.norm(vector) / np.linalg.norm(v)
-            for one, v in zip(pool, searched, strict=True)
-        }
+    queries = [{"id": f"q{i}", "answers": [key], "source": "?"} for i, key in enumerate(keys)]
+    pool = [{"id": f"c{i}", "answers": own, "target": "!"} for i, own in enumerate(about)]
+    nothing = {"source": "", "target": "", "split": "test"}
+    examples = [{**nothing, **row, "language": "en"} for row in queries]
+    for i, row in enumerate(pool):  # every language is searched
+        examples.append({**nothing, **row, "language": "en" if i % 2 else "sw"})
+    vectors = np.random.default_rng(3).normal(size=(len(examples), 6))
+    logits = [np.stack([vector, vector]) for vector in vectors]
+    rows = retrieval.decode(task(metric="map_20"), examples, [], logits)
+    searched = unit(vectors[len(queries) :])
+    for query, vector, row in zip(queries, vectors, rows, strict=False):
+        cosine = {one["id"]: vector @ v for one, v in zip(pool, searched, strict=True)}
         order = sorted(cosine, key=cosine.get, reverse=True)[:20]
         right = {one["id"] for one in pool if query["answers"][0] in one["answers"]}
-        total = sum(
-            len(right & set(order[:rank])) / rank
-            for rank in range(1, 21)
-            if order[rank - 1] in right
-        )
+        ranks = [rank for rank in range(1, 21) if order[rank - 1] in right]
+        total = sum(len(right & set(order[:rank])) / rank for rank in ranks)
         assert row["prediction"].split() == order and row["out_of"] == 1
         assert row["credit"] == pytest.approx(total / min(len(right), 20) if right else 0)
 
@@ -165,21 +142,15 @@ def test_a_source_is_trained_to_find_its_own_target_among_the_batchs():
     assert float(found) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-PASSAGE = {
-    "context": "dog sleeps. cat runs. bird is here.",
-    "sentence_breaks": [[0, 11], [12, 21], [22, 35]],
-    "qas": [
-        {"id": "q1", "question": "cat?", "answers": [{"text": "cat", "answer_start": 12}]},
-        {"id": "q2", "question": "bird?", "answers": [{"text": "bird", "answer_start": 22}]},
-        {"id": "q3", "question": "both?", "answers": [{"text": "runs", "answer_start": 16}]},
-        {"id": "q4", "question": "gap?", "answers": [{"text": " ", "answer_start": 11}]},
-    ],
-}
-
-
 def test_lareqa_is_read_from_its_own_files(tmp_path):
+    context, questions = "dog sleeps. cat runs. bird is here.", []
+    for number, (answer, start) in enumerate([("cat", 12), ("bird", 22), ("runs", 16), (" ", 11)]):
+        gold = [{"text": answer, "answer_start": start}]
+        questions.append({"id": f"q{number + 1}", "question": "what?", "answers": gold})
+    passage = {"context": context, "sentence_breaks": [[0, 11], [12, 21], [22, 35]]}
+    passage["qas"] = questions
     (tmp_path / "lareqa/xquad-r").mkdir(parents=True)
-    text = json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": [PASSAGE]}]})
+    text = json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": [passage]}]})
     (tmp_path / "lareqa/xquad-r/th.json").write_text(text, encoding="utf-8")
     tasks = catalogue.load(Path(__file__).parents[1] / "params/tasks.yaml")
     queries = data.read(tasks["lareqa"], "test", "th", tmp_path).examples
@@ -187,4 +158,4 @@ def test_lareqa_is_read_from_its_own_files(tmp_path):
     assert len({row["group"] for row in queries}) == 1  # all questions are about one passage
     second = data.read(tasks["lareqa_sentences"], "test", "th", tmp_path).examples[1]
     assert second["answers"] == ["q1", "q3"] and second["id"] == "th_1_1"
-    assert second["target"] == "cat runs. " + PASSAGE["context"] and second["source"] == ""
+    assert second["target"] == "cat runs. " + context and second["source"] == ""

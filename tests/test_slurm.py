@@ -5,7 +5,6 @@ have is not touched.
 """
 
 import ctypes
-import fcntl
 import os
 import re
 import shlex
@@ -18,30 +17,28 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import write_study
-from stress import differences, kill, results, start
+from conftest import SIZE, write_study
+from running import free_ports, logs, until
+from stress import differences, kill, results, start, until_quiet
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scontrol")
 MISSING = [name for name in NEEDED if shutil.which(name) is None]
+IS_ROOT = sys.platform == "linux" and os.geteuid() == 0
 PATIENCE = 1200
 """Seconds until something that always happens is taken not to happen: the machine may be busy."""
 TO_START = 90
+NO_SLURM = f"no Slurm here: {', '.join(MISSING)} not installed (slurm-wlm, munge)"
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.skipif(
-        bool(MISSING),
-        reason=f"no Slurm here: {', '.join(MISSING)} not installed (slurm-wlm, munge)",
-    ),
-    pytest.mark.skipif(
-        sys.platform != "linux" or os.geteuid() != 0, reason="a Slurm of the test's own needs root"
-    ),
+    pytest.mark.skipif(bool(MISSING), reason=NO_SLURM),
+    pytest.mark.skipif(not IS_ROOT, reason="a Slurm of the test's own needs root"),
 ]
 
 CONFIGURATION = """
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={controller}
+SlurmctldPort={ports[0]}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 SlurmUser=root
@@ -59,8 +56,9 @@ SlurmdParameters=config_overrides
 MinJobAge=7200
 MessageTimeout=100
 SlurmdTimeout=0
-NodeName=n[1-2] NodeAddr=127.0.0.1 NodeHostname={host} Port=[{first}-{second}] \\
-    CPUs=2 RealMemory=4000
+NodeName=DEFAULT CPUs=2 RealMemory=4000
+NodeName=n1 NodeAddr=127.0.0.1 NodeHostname={host} Port={ports[1]}
+NodeName=n2 NodeAddr=127.0.0.1 NodeHostname={host} Port={ports[2]}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -69,105 +67,74 @@ class Slurm:
     """munge, a controller and two nodes in a folder; ``environment`` is what reaches them."""
 
     def __init__(self, folder: Path):
-        self.folder, self.conf, self.daemons = folder, folder / "slurm.conf", {}
-        self.environment = {
-            k: v
-            for k, v in os.environ.items()
-            if not k.startswith(("SLURM_", "SBATCH_", "SRUN_", "HUB_MIRROR"))
-        }
-        # Snakemake's executor starts srun without SLURM_CONF.
-        found, put = shutil.which("srun"), folder / "bin/srun"
-        put.parent.mkdir(parents=True)
-        put.write_text(
-            f'#!/bin/sh\nexec env SLURM_CONF={shlex.quote(str(self.conf))} {found} "$@"\n'
-        )
-        put.chmod(0o755)
-        self.environment |= {
-            "SLURM_CONF": str(self.conf),
-            "PATH": f"{put.parent}:{os.environ['PATH']}",
-        }
+        self.folder, self.daemons = folder, {}
+        others = ("SLURM_", "SBATCH_", "SRUN_", "HUB_MIRROR")
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(others)}
+        self.environment["SLURM_CONF"] = str(folder / "slurm.conf")
+        self.environment["PATH"] = f"{folder / 'bin'}:{os.environ['PATH']}"
 
     def start(self) -> None:
         self.folder.chmod(0o755)
-        (self.folder / "state").mkdir()
+        for name in ("bin", "state"):
+            (self.folder / name).mkdir()
+        srun = self.folder / "bin/srun"  # Snakemake's executor starts it without SLURM_CONF
+        conf = shlex.quote(self.environment["SLURM_CONF"])
+        srun.write_text(f'#!/bin/sh\nexec env SLURM_CONF={conf} {shutil.which("srun")} "$@"\n')
+        srun.chmod(0o755)
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        controller, first = free_ports()
-        self.conf.write_text(
-            CONFIGURATION.format(
-                folder=self.folder,
-                host=socket.gethostname().split(".")[0],
-                controller=controller,
-                first=first,
-                second=first + 1,
-            )
-        )
-        private = [
-            f"--{name}-file={self.folder}/munge.{name}" for name in ("key", "pid", "log", "seed")
-        ]
-        self._begin(
-            "munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", *private
-        )
-        until(lambda: (self.folder / "munge.socket").exists(), self.logs, TO_START)
-        self._begin("slurmctld", "-D")
-        until(lambda: self.ask("scontrol", "ping").returncode == 0, self.logs, TO_START)
+        host, ports = socket.gethostname().split(".")[0], free_ports(3)
+        text = CONFIGURATION.format(folder=self.folder, host=host, ports=ports)
+        (self.folder / "slurm.conf").write_text(text)
+        names = {"key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+        options = [f"--{name}={self.folder}/munge.{end}" for name, end in names.items()]
+        options.append(f"--socket={self.folder}/munge.socket")
+        self.begin("munged", "--foreground", "--force", *options)
+        until((self.folder / "munge.socket").exists, self.folder, TO_START)
+        self.begin("slurmctld", "-D")
+        until(lambda: self.ask("scontrol", "ping").returncode == 0, self.folder, TO_START)
         for node in ("n1", "n2"):
-            self._begin("slurmd", "-D", "-N", node)
-        until(
-            lambda: self.ask("sinfo", "-Nho", "%T").stdout.split() == ["idle", "idle"],
-            self.logs,
-            TO_START,
-        )
+            self.begin("slurmd", "-D", "-N", node)
+        until(lambda: self.states() == ["idle", "idle"], self.folder, TO_START)
 
-    def _begin(self, *command: str) -> None:
+    def begin(self, *command: str) -> None:
         with (self.folder / f"{command[0]}.log").open("a") as log:
-            self.daemons[command[-1]] = subprocess.Popen(
-                command,
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=end_with_parent,
-            )
+            options = {"env": self.environment, "stdout": log, "stderr": log}
+            options |= {"start_new_session": True, "preexec_fn": end_with_parent}
+            self.daemons[command[-1]] = subprocess.Popen(command, **options)
 
     def ask(self, *command: str) -> subprocess.CompletedProcess:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True)
 
+    def states(self) -> list[str]:
+        return self.ask("sinfo", "-Nho", "%T").stdout.split()
+
     def jobs(self) -> list[dict[str, str]]:
         """What the controller says of every job and array task, old ones too."""
         lines = self.ask("scontrol", "show", "jobs", "-o").stdout.splitlines()
-        return [
-            dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines if line.startswith("JobId=")
-        ]
-
-    def logs(self) -> str:
-        return "".join(
-            f"{path.name}: {path.read_text()[-2000:]}\n" for path in self.folder.glob("*.log")
-        )
+        lines = [line for line in lines if line.startswith("JobId=")]
+        return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
 
     def processes(self) -> dict[int, list[str]]:
         """Daemons of this Slurm and what they started: id and environment."""
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                environment = (path / "environ").read_bytes()
+                environment = (path / "environ").read_bytes().decode(errors="replace")
             except OSError:
                 continue
-            if str(self.folder).encode() in environment and int(path.name) != os.getpid():
-                found[int(path.name)] = environment.decode(errors="replace").split("\0")
+            if str(self.folder) in environment and int(path.name) != os.getpid():
+                found[int(path.name)] = environment.split("\0")
         return found
 
     def lose(self, node: str) -> None:
         """Have a node vanish with all that it started; then tell the controller that it is gone."""
-        keepers = tuple(
-            f"slurmstepd: [{job['JobId']}." for job in self.jobs() if job["NodeList"] == node
-        )
+        lost = [job["JobId"] for job in self.jobs() if job["NodeList"] == node]
+        keepers = tuple(f"slurmstepd: [{job}." for job in lost)  # they would report a job's end
         there = self.processes()
         self.daemons[node].kill()
-        kill(
-            process for process in there if command(process).startswith(keepers)
-        )  # they would report the job's end
+        kill(process for process in there if command(process).startswith(keepers))
         kill(process for process, has in there.items() if f"SLURMD_NODENAME={node}" in has)
         told = self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
         assert told.returncode == 0, told.stderr
@@ -178,10 +145,9 @@ class Slurm:
     def node_of(self, argument: str) -> str:
         """The node that a command with this argument runs on."""
         for process, has in self.processes().items():
-            if argument in command(process):
-                return next(
-                    word.split("=", 1)[1] for word in has if word.startswith("SLURMD_NODENAME=")
-                )
+            names = [word for word in has if word.startswith("SLURMD_NODENAME=")]
+            if names and argument in command(process):
+                return names[0].partition("=")[2]
         raise AssertionError(f"no job with {argument}")
 
     def end(self) -> None:
@@ -206,55 +172,28 @@ def command(process: int) -> str:
         return ""
 
 
-def until(condition, explain, patience: float = PATIENCE) -> None:
-    end = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < end, explain()
-        time.sleep(0.2)
-
-
-def free_ports() -> tuple[int, int]:
-    """Two ports that nothing listens on; neither on the one after the second."""
-    port = 20000 + os.getpid() % 20000
-    while True:
-        try:
-            for i in range(3):
-                with socket.socket() as one:
-                    one.bind(("127.0.0.1", port + i))
-            return port, port + 1
-        except OSError:
-            port += 3
-
-
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     cluster = Slurm(tmp_path_factory.mktemp("slurm"))
     try:
-        try:
-            cluster.start()
-        except (AssertionError, OSError) as error:  # a sandbox may forbid what a daemon needs
-            pytest.skip(f"Slurm's daemons do not start here: {str(error)[-500:]}")
+        cluster.start()
         yield cluster
+    except (AssertionError, OSError) as error:  # a sandbox may forbid what a daemon needs
+        pytest.skip(f"Slurm's daemons do not start here: {str(error)[-500:]}")
     finally:
         cluster.end()
 
 
 def study_file(folder: Path, sources: Path) -> Path:
     """A study of one encoder and two conditions, which become two jobs."""
+    (folder / "sources").symlink_to(sources)
     recipe = {"steps": 400, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
     needs = {"gpus": 0, "memory_gb": 0.5, "minutes": 60}
-    size = {"encoder": str(sources / "encoder"), "title": "a tiny encoder", "pooling": "mean"}
-    return write_study(
-        folder,
-        sources,
-        sizes={"base": size},
-        intermediate=["none"],
-        targets=["pairs", "choices"],
-        phases={"target": recipe},
-        precision="fp32",
-        checkpoint_minutes=0.01,
-        cluster=dict.fromkeys(("encoder", "target"), needs),
-    )
+    changes = {"sizes": {"base": {**SIZE, "encoder": str(sources / "encoder")}}}
+    changes |= {"intermediate": ["none"], "targets": ["pairs", "choices"]}
+    changes |= {"phases": {"target": recipe}, "precision": "fp32", "checkpoint_minutes": 0.01}
+    cluster = {"encoder": needs, "target": needs}
+    return write_study(folder, sources, cluster=cluster, **changes)
 
 
 def submit(slurm: Slurm, folder: Path, *more: str) -> subprocess.Popen:
@@ -267,12 +206,6 @@ def submit(slurm: Slurm, folder: Path, *more: str) -> subprocess.Popen:
     )
 
 
-def logs(folder: Path) -> str:
-    paths = [folder / "out.log", folder / "out/tiny/snakemake.log"]
-    paths += sorted((folder / ".snakemake/slurm_logs").rglob("*.log"))
-    return "".join(f"{path}: {path.read_text()[-5000:]}\n" for path in paths if path.exists())
-
-
 def checkpoints(folder: Path) -> list[str]:
     """Targets of which a checkpoint is there."""
     return [path.parts[-6] for path in folder.glob("out/**/.checkpoint/*/*/progress.json")]
@@ -282,7 +215,6 @@ def checkpoints(folder: Path) -> list[str]:
 def local(tiny_sources, tmp_path_factory) -> dict[str, bytes]:
     """The results of a batch on this machine."""
     folder = tmp_path_factory.mktemp("local")
-    (folder / "sources").symlink_to(tiny_sources)
     batch = start(study_file(folder, tiny_sources), folder, "out", OMP_NUM_THREADS="1")
     assert batch.wait(PATIENCE) == 0, logs(folder)
     return results(folder / "out")
@@ -290,7 +222,6 @@ def local(tiny_sources, tmp_path_factory) -> dict[str, bytes]:
 
 @pytest.fixture
 def folder(tiny_sources, tmp_path) -> Path:
-    (tmp_path / "sources").symlink_to(tiny_sources)
     study_file(tmp_path, tiny_sources)
     return tmp_path
 
@@ -303,7 +234,7 @@ def until_training(slurm: Slurm, batch: subprocess.Popen, folder: Path) -> str:
         running = [job for job in slurm.jobs() if job["JobState"] == "RUNNING"]
         return len(running) == 2 and bool(checkpoints(folder))
 
-    until(both, lambda: logs(folder))
+    until(both, folder, PATIENCE)
     return checkpoints(folder)[0]
 
 
@@ -329,24 +260,15 @@ def test_jobs_end_with_their_batch_and_the_same_command_goes_on(slurm, local, fo
     batch.send_signal(how)
     batch.wait(PATIENCE)
 
-    def states() -> set[str]:
-        return {job["JobState"] for job in slurm.jobs() if job["JobId"] not in before}
+    def has_ended() -> bool:
+        new = [job for job in slurm.jobs() if job["JobId"] not in before]
+        return {job["JobState"] for job in new} <= {"COMPLETED", "CANCELLED", "FAILED"}
 
-    until(lambda: states() <= {"COMPLETED", "CANCELLED", "FAILED"}, lambda: logs(folder))
+    until(has_ended, folder, PATIENCE)
     assert target in checkpoints(folder)
-    until(lambda: is_free(folder / "out/tiny/snakemake.log"), lambda: logs(folder))
+    assert until_quiet("out", PATIENCE) is not None, logs(folder)
     assert submit(slurm, folder).wait(PATIENCE) == 0, logs(folder)
     assert differences(local, results(folder / "out")) == []
-
-
-def is_free(log: Path) -> bool:
-    """Whether the last process of a batch has ended: its log is then no longer locked."""
-    with log.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
 
 
 def test_short_notebooks_share_a_job(slurm, folder):

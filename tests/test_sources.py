@@ -3,17 +3,16 @@
 A layout below is what the data set's card or file listing showed when its entry was written.
 """
 
-import io
-import json
 import tarfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
-from conftest import write_rows
+from conftest import make_task, refused, write_rows
 
 from helpers import data, formats
-from helpers.study import StudyError, catalogue
+from helpers.study import catalogue
 
 TASKS = catalogue.load(Path(__file__).parents[1] / "params/tasks.yaml")
 SQUAD = {"id": "q1", "title": "t", "context": "Die Katze schläft.", "question": "Wer schläft?"}
@@ -24,23 +23,17 @@ PASSAGE |= {"link": "https://en.wikibooks.org/x", "question_number": 2, "ds": "2
 PASSAGE |= {f"mc_answer{i}": f"impendulo {i}" for i in range(1, 5)}
 
 
-def write(folder: Path, config: str, split: str, file: str, row: dict) -> None:
+def write(folder: Path, config: str, split: str, file: str, rows: list[dict]) -> None:
     """One configuration and split of a data set: its file, as its suffix says, and the card."""
     path = folder / file
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".gz":
-        line = json.dumps(row, ensure_ascii=False).encode()
-        with tarfile.open(path, "w:gz") as archive:
-            member = tarfile.TarInfo(path.name.removesuffix(".tar.gz"))
-            member.size = len(line)
-            archive.addfile(member, io.BytesIO(line))
-    elif path.suffix == ".parquet":
-        import datasets
-
-        datasets.disable_progress_bars()
-        datasets.Dataset.from_list([row]).to_parquet(path)
+    if path.suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
     else:
-        write_rows(path, [row])
+        write_rows(path.with_name(path.name.removesuffix(".tar.gz")), rows)
+    if path.suffix == ".gz":
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(path.with_name(path.name.removesuffix(".tar.gz")), "rows.jsonl")
     files = [{"split": split, "path": file}]
     card = yaml.safe_dump({"configs": [{"config_name": config, "data_files": files}]})
     (folder / "README.md").write_text(f"---\n{card}---\n", encoding="utf-8")
@@ -95,16 +88,15 @@ def test_a_source_is_read_in_the_layout_of_its_page(tmp_path, monkeypatch, place
     task, language, split, config, file = place.split()
     entry, (row, expected) = TASKS[task], LAYOUTS[place]
     named = entry.splits[split].partition("[")[0]
-    write(tmp_path / entry.source(language).hub, config, named, file, row)
+    write(tmp_path / entry.source(language).hub, config, named, file, [row])
     monkeypatch.setenv("HUB_MIRROR", str(tmp_path))
     [example] = data.read(entry, split, language).examples
     assert {key: example[key] for key in expected} == expected
 
 
 def test_a_part_of_a_mirrors_split_is_read(tmp_path, monkeypatch):
-    write(tmp_path / "google/xquad", "xquad.en", "validation", "v.jsonl", SQUAD | GOLD)
-    lines = [json.dumps(SQUAD | GOLD | {"id": str(i)}) for i in range(878)]
-    (tmp_path / "google/xquad/v.jsonl").write_text("\n".join(lines))
+    rows = [SQUAD | GOLD | {"id": str(i)} for i in range(878)]
+    write(tmp_path / "google/xquad", "xquad.en", "validation", "v.jsonl", rows)
     monkeypatch.setenv("HUB_MIRROR", str(tmp_path))
     cell = data.read(TASKS["xquad_en"], "validation", "en")
     assert [row["id"] for row in cell.examples] == ["876", "877"]
@@ -112,48 +104,32 @@ def test_a_part_of_a_mirrors_split_is_read(tmp_path, monkeypatch):
 
 
 def test_a_single_text_is_one_sequence_and_a_pair_is_two_texts(tokenizer):
-    single = {"id": "1", "text_a": "dog sleeps", "label": 0}
-    shape = formats.of(TASKS["sib200"])
-    features = shape.features(TASKS["sib200"], [single], tokenizer, 16)
-    features += shape.features(TASKS["sib200"], [{**single, "text_b": "cat"}], tokenizer, 16)
-    [one], [two] = (feature["input_ids"] for feature in features)
-    assert one.tolist() == tokenizer("dog sleeps")["input_ids"]
-    assert two.tolist() == tokenizer("dog sleeps", "cat")["input_ids"]
-    again = {**single, "text_a": "DOG  sleeps"}
-    assert formats.key(TASKS["sib200"], single) == formats.key(TASKS["sib200"], again)
+    task, row = TASKS["sib200"], {"id": "1", "text_a": "dog sleeps", "label": 0}
+    for example, texts in ((row, ["dog sleeps"]), (row | {"text_b": "cat"}, ["dog sleeps", "cat"])):
+        [feature] = formats.of(task).features(task, [example], tokenizer, 16)
+        assert [ids.tolist() for ids in feature["input_ids"]] == [tokenizer(*texts)["input_ids"]]
 
 
 def test_a_file_that_is_the_users_own_says_where_to_get_it(tmp_path):
-    with pytest.raises(StudyError, match=r"taxi1500: no such file .*arb\.train\.tsv; .*/Taxi1500"):
+    with refused("taxi1500: no such file ", "arb.train.tsv; ", "/Taxi1500"):
         data.read(TASKS["taxi1500"], "train", "ar", tmp_path)
-    with pytest.raises(StudyError, match=r"ccg: files: .*data_dir, which .*: LDC2005T13"):
+    with refused("ccg: files: ", "data_dir, which ", ": LDC2005T13"):
         data.read(TASKS["ccg"], "train", "en")
 
 
 def test_a_language_that_the_source_does_not_have_is_one_line(tmp_path, monkeypatch):
-    row = {"premise": "a", "hypothesis": "b", "label": "neutral"}
-    write(tmp_path / "nala-cub/americas_nli", "aym", "test", "aym/test.parquet", row)
+    rows = [{"premise": "a", "hypothesis": "b", "label": "neutral"}]
+    write(tmp_path / "nala-cub/americas_nli", "aym", "test", "aym/test.parquet", rows)
     monkeypatch.setenv("HUB_MIRROR", str(tmp_path))
-    with pytest.raises(StudyError, match=r"config quy, split test: .*quy.*aym") as error:
+    with refused("config quy, split test: ", "quy", "aym"):
         data.read(TASKS["americas_nli"], "test", "qu")
-    assert "\n" not in str(error.value)
 
 
 def test_translated_data_without_its_language_is_one_line(tmp_path):
     entry = {**TASKS["sib200"].model_dump(exclude_defaults=True), "hub": None, "config": None}
     entry |= {"files": "all.tsv", "where": {"lang": "{language}"}}
     (tmp_path / "all.tsv").write_text("index_id\tcategory\ttext\n1\ttravel\tx\n")
-    task = catalogue.Task.model_validate(entry)
-    with pytest.raises(StudyError, match=r"where: no column 'lang'; found index_id, category, t"):
-        data.read(task, "train", "yo", tmp_path)
+    with refused("where: no column 'lang'; found index_id, category, t"):
+        data.read(make_task(**entry), "train", "yo", tmp_path)
     with pytest.raises(ValueError, match=r"several languages, but no \{language\} in"):
-        catalogue.Task.model_validate({**entry, "where": {}})
-
-
-def test_every_target_of_the_studies_on_xtreme_r_has_a_row_in_the_docs():
-    root = Path(__file__).parents[1]
-    page = (root / "docs/tasks.md").read_text(encoding="utf-8")
-    rows = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
-    for path in sorted((root / "params").glob("xtreme-r*.yaml")):
-        for target in yaml.safe_load(path.read_text(encoding="utf-8"))["targets"]:
-            assert target in rows, f"{path.name}: {target} has no row in docs/tasks.md"
+        make_task(**{**entry, "where": {}})

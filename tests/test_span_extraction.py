@@ -2,20 +2,21 @@
 
 import numpy as np
 import pytest
+from conftest import make_task
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from helpers import formats
 from helpers.formats import span_extraction
 from helpers.formats.answers import credit, mlqa_tokens, squad_tokens
-from helpers.study import StudyError, Task
+from helpers.study import Task
 
 CONTEXT = "dog runs cat sleeps horse eats bird runs fish sleeps cow eats"
 
 
 def task(**changes) -> Task:
-    columns = {"id": "id", "context": "context", "question": "question", "answers": "answers"}
-    entry = {"name": "qa", "format": "span_extraction", "files": "qa.jsonl", "metric": "f1"}
-    entry |= {"columns": columns, "licence": "Apache-2.0", "citation": "the tests"}
-    return Task(**entry | changes)
+    columns = {name: name for name in ("id", "context", "question", "answers")}
+    return make_task(**{"format": "span_extraction", "metric": "f1", "columns": columns} | changes)
 
 
 def example(answer: str | None, context: str = CONTEXT, **more) -> dict:
@@ -34,37 +35,36 @@ def right(feature: dict, height: float = 9.0) -> np.ndarray:
     return logits
 
 
-def test_articles_case_and_punctuation_do_not_count():
-    """Rajpurkar et al. 2016: lower case, no punctuation, no a/an/the, white space collapsed."""
-    assert squad_tokens("The  Normans, (a people)!") == ["normans", "people"]
-    # "-" goes: eiffeltower
-    assert credit("the Eiffel-Tower", ["Eiffel Tower"], squad_tokens) == (0.0, 0.0)
-    assert credit("The U.S.", ["us"], squad_tokens) == (1.0, 1.0)
+SQUAD, MLQA = squad_tokens, mlqa_tokens
 
 
-def test_f1_is_of_tokens_with_their_counts_against_the_best_gold_answer():
-    exact, f1 = credit("the the new York city", ["York", "new new York"], squad_tokens)
-    assert exact == 0 and f1 == pytest.approx(2 * 2 / (3 + 3))
-
-
-def test_an_empty_answer_is_right_exactly_where_there_is_none():
-    """Rajpurkar et al. 2018: where either side is empty, F1 is 1 if both are, else 0."""
-    assert credit("", [], squad_tokens) == (1.0, 1.0)
-    assert credit("something", [], squad_tokens) == (0.0, 0.0)
-    assert credit("", ["something"], squad_tokens) == (0.0, 0.0)
-    assert credit("...", ["something"], squad_tokens) == (0.0, 0.0)
-
-
-def test_chinese_is_compared_by_character_under_mlqas_rules_and_whole_under_squads():
-    """Lewis et al. 2020: Chinese characters are tokens; other text is cut at white space."""
-    assert mlqa_tokens("於1990年IBM，發布", "zh") == ["於", "1990", "年", "ibm", "發", "布"]
-    assert credit("北京市", ["北京"], mlqa_tokens, "zh") == (0.0, pytest.approx(0.8))
-    assert credit("北京市", ["北京"], squad_tokens, "zh") == (0.0, 0.0)
-    assert credit("「北京」。", ["北京"], mlqa_tokens, "zh") == (1.0, 1.0)
-    assert credit("北京市", ["北京"], mlqa_tokens, "zh-CN") == (0.0, pytest.approx(0.8))
-    # SQuAD's punctuation is ASCII alone; Thai has no word borders to compare by.
-    assert credit("北京。", ["北京"], squad_tokens, "zh") == (0.0, 0.0)
-    assert credit("กรุงเทพมหานคร", ["กรุงเทพ"], squad_tokens, "th") == (0.0, 0.0)
+@pytest.mark.parametrize(
+    ("answer", "golds", "tokens", "language", "exact", "f1"),
+    [
+        # Rajpurkar et al. 2016: lower case, no punctuation, no a/an/the, white space collapsed.
+        ("the Eiffel-Tower", ["Eiffel Tower"], SQUAD, "en", 0, 0),  # it becomes eiffeltower
+        ("The U.S.", ["us"], SQUAD, "en", 1, 1),
+        ("The  Normans, (a people)!", ["normans people"], SQUAD, "en", 1, 1),
+        # F1 is of tokens with their counts, against the best gold answer.
+        ("the the new York city", ["York", "new new York"], SQUAD, "en", 0, 2 * 2 / (3 + 3)),
+        # Rajpurkar et al. 2018: where either side is empty, F1 is 1 if both are, else 0.
+        ("", [], SQUAD, "en", 1, 1),
+        ("something", [], SQUAD, "en", 0, 0),
+        ("", ["something"], SQUAD, "en", 0, 0),
+        ("...", ["something"], SQUAD, "en", 0, 0),
+        # Lewis et al. 2020: Chinese characters are tokens; other text is cut at white space.
+        ("於1990年IBM，發布", ["於 1990 年 ibm 發 布"], MLQA, "zh", 1, 1),
+        ("北京市", ["北京"], MLQA, "zh", 0, 0.8),
+        ("北京市", ["北京"], MLQA, "zh-CN", 0, 0.8),
+        ("「北京」。", ["北京"], MLQA, "zh", 1, 1),
+        # SQuAD's punctuation is ASCII alone, and no script is cut; Thai has no word borders.
+        ("北京市", ["北京"], SQUAD, "zh", 0, 0),
+        ("北京。", ["北京"], SQUAD, "zh", 0, 0),
+        ("กรุงเทพมหานคร", ["กรุงเทพ"], SQUAD, "th", 0, 0),
+    ],
+)
+def test_answers_are_scored_as_squad_and_mlqa_do(answer, golds, tokens, language, exact, f1):
+    assert credit(answer, golds, tokens, language) == (exact, pytest.approx(f1))
 
 
 @pytest.mark.parametrize(
@@ -131,29 +131,8 @@ def test_the_language_of_an_item_chooses_its_articles(tokenizer):
     assert row["credit"] == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(
-    ("row", "parts"),
-    [
-        ({"answers": {"text": ["cat"], "answer_start": [3]}}, ["'cat' at 3", "the context has"]),
-        ({"answers": {"text": [], "answer_start": []}}, ["no answer", "unanswerable"]),
-        ({"question": " "}, ["question", "expected a text"]),
-        ({"answers": {"text": [""], "answer_start": [0]}}, ["answer is ''"]),
-    ],
-)
-def test_a_bad_row_is_named_or_skipped(row, parts):
-    rows = [example("dog"), {**example("dog"), **row}]
-    with pytest.raises(StudyError) as error:
-        formats.normalise(task(), rows, "qa (files), en train")
-    assert all(part in str(error.value) for part in ["qa (files), en train: row 1", *parts])
-    skipped = []
-    assert len(formats.normalise(task(), rows, "qa", skipped)) == 1 and "row 1" in skipped[0]
-
-
 def test_bert_is_told_which_text_is_which():
     """Segment ids of questions, pairs and choices are those that the tokenizer itself gives."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
     words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "who", "runs"])}
     cut = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     cut.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -161,17 +140,16 @@ def test_bert_is_told_which_text_is_which():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=cut, pad_token="[PAD]")
     tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
     pair = tokenizer("who", "runs runs")
-    item = {"id": "1", "context": "runs runs", "question": "who", "answers": {"text": []}}
-    item |= {"text_a": "who", "text_b": "runs runs", "label": 0}
-    choice = {"context": "who", "question": "", "choices": ["runs runs"], "label": 0}
-    for kind, example in (("sentence_pair", item), ("span_extraction", item)):
+    assert pair["token_type_ids"] == [0, 0, 0, 1, 1, 1]
+    texts = {"text_a": "who", "text_b": "runs runs", "question": "who", "context": "runs runs"}
+    example = {"id": "1", "answers": {"text": []}, "label": 0, **texts}
+    choice = {**example, "context": "who", "question": "", "choices": ["runs runs"]}
+    for kind in ("sentence_pair", "span_extraction", "multiple_choice"):
         entry = task(format=kind, metric="f1" if kind == "span_extraction" else "accuracy")
-        [feature] = formats.of(entry).features(entry, [example], tokenizer, 16)
-        assert feature["token_type_ids"][0].tolist() == pair["token_type_ids"] == [0, 0, 0, 1, 1, 1]
-        assert feature["input_ids"][0].tolist() == pair["input_ids"]
-    entry = task(format="multiple_choice", metric="accuracy")
-    [feature] = formats.of(entry).features(entry, [choice], tokenizer, 16)
-    assert feature["token_type_ids"][0].tolist() == pair["token_type_ids"]
+        given = choice if kind == "multiple_choice" else example
+        [feature] = formats.of(entry).features(entry, [given], tokenizer, 16)
+        for name in ("token_type_ids", "input_ids"):
+            assert list(feature[name][0]) == pair[name]
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     [feature] = formats.of(entry).features(entry, [choice], tokenizer, 16)
     assert "token_type_ids" not in feature

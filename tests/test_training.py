@@ -16,9 +16,8 @@ from helpers import data, encoders, evaluation, training
 from helpers.data import reading
 from helpers.encoders import EncoderWithHead
 from helpers.encoders import batches as batching
-from helpers.study import Attempt, Condition, Study, StudyError
+from helpers.study import Attempt, Condition, Study
 from helpers.study.condition import AGAIN
-from helpers.training import examples as training_examples
 from helpers.training import fine_tuning
 from helpers.training.checkpoints import Checkpoints
 
@@ -50,40 +49,19 @@ def target(study) -> Condition:
     return study.condition("base", "none", "pairs")
 
 
-def test_training_lowers_the_loss_and_fits_what_it_sees(target):
+def test_training_learns_and_keeps_the_weights_that_score_best_on_english_validation(target):
     trained = train(target)
     assert np.mean(losses(trained)[-3:]) < 0.8 * np.mean(losses(trained)[:3])
     assert trained.selection["score"] > trained.selection["majority"] + 20
+    best = max(line["validation_score"] for line in trained.log if "validation_score" in line)
+    (examples,) = training.english(target, trained.tokenizer, 1)
+    assert trained.selection["score"] == best == pytest.approx(examples.score(trained.model))
 
 
 def test_the_same_seed_gives_the_same_predictions_and_another_seed_others(target):
     first, again, other = (predict(target, train(target, seed)) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert not np.allclose(np.stack(first["probabilities"]), np.stack(other["probabilities"]))
-
-
-def test_the_weights_that_are_kept_scored_best_on_english_validation(study, target):
-    trained = train(target)
-    best = max(line["validation_score"] for line in trained.log if "validation_score" in line)
-    assert trained.selection["score"] == best
-    task = study.tasks["pairs"]
-    rows = data.examples(study.data, task, "validation")
-    validation = training_examples.Validation(task, rows, trained.tokenizer, 32)
-    assert validation.score(trained.model) == pytest.approx(best)
-
-
-def test_the_encoder_is_handed_on_and_the_head_is_made_anew(study):
-    condition = study.condition("base", "choices")
-    before, _ = encoders.load(condition.home)
-    (attempt,) = condition.attempts()
-    trained = train(condition)
-    evaluation.write(condition, attempt, trained)
-    handed, _ = encoders.start(condition.home, condition.encoder_folder(1), 0.0)
-    state = trained.model.encoder.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in handed.state_dict().items())
-    assert any(not torch.equal(value, state[name]) for name, value in before.state_dict().items())
-    assert not list(condition.encoder_folder(1).glob("*head*"))
-    assert list(condition.attempts()) == []  # it is finished
 
 
 def test_target_language_labels_are_read_in_evaluation_alone(target, monkeypatch):
@@ -107,8 +85,6 @@ def test_a_run_leaves_three_files_that_agree(study):
     run(condition)
     folder = condition.seed_folder(1)
     kept = pd.read_parquet(folder / "predictions.parquet")
-    expected = "language id label prediction probabilities credit out_of"
-    assert set(kept.columns) == set(expected.split())
     scores = json.loads((folder / "scores.json").read_text())
     for language, rows in kept.groupby("language"):
         right = (rows["label"] == rows["prediction"]).mean()
@@ -118,6 +94,7 @@ def test_a_run_leaves_three_files_that_agree(study):
     assert np.allclose([p.sum() for p in kept["probabilities"]], 1)
     record = json.loads((folder / "run.json").read_text())
     assert record["settings"] == condition.settings and record["cpu_seconds"] > 0
+    assert record["hardware"]["processor"] and record["peak_memory_bytes"] > 10**7
 
 
 def test_the_zero_shot_mean_leaves_out_the_languages_of_the_training_data(target, tmp_path):
@@ -152,14 +129,6 @@ def test_the_repetition_of_a_collapsed_intermediate_training_is_handed_on(study,
     assert scores["repeats"]["collapsed"] and not scores["selection"]["collapsed"]
     assert json.loads((folder / "run.json").read_text())["seed"] != 1
     assert sorted(path.name for path in folder.iterdir()) == ["encoder", "run.json", "scores.json"]
-
-
-def test_frozen_layers_stay_as_they_were_and_the_others_learn(study):
-    condition = changed(study.condition("large", "none", "pairs"), frozen_layers=1)
-    before = encoders.load(condition.home)[0].state_dict()
-    after = train(condition).model.encoder.state_dict()
-    names = {name for name in before if not torch.equal(before[name], after[name])}
-    assert names and all("layer.1." in name for name in names)
 
 
 @pytest.mark.parametrize("task", ["pairs", "choices"])
@@ -230,36 +199,6 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
     assert losses(anew) == pytest.approx(losses(known), abs=1e-5)
     pairs = [np.stack(table["probabilities"]) for table in (predictions, predict(condition, anew))]
     assert np.allclose(*pairs, atol=1e-5)
-
-
-def test_results_of_other_settings_do_not_count(study, target):
-    run(target)
-    assert target.is_complete(1)
-    assert not replace(target, precision="bf16").is_complete(1)
-
-
-def test_settings_follow_the_examples_that_were_read(study):
-    """An edited file changes the settings of what reads it, and of nothing else."""
-    summary = study.data / "summary.json"
-    kept = summary.read_text()
-    names = (("choices",), ("none", "pairs"))
-    before = [study.condition("base", *some).settings for some in names]
-    edited = json.loads(kept)
-    edited["cells"]["pairs/test/de"]["digest"] = "of another file"
-    summary.write_text(json.dumps(edited))
-    try:
-        after = [study.condition("base", *some).settings for some in names]
-        assert before[0] == after[0] and before[1] != after[1]
-    finally:
-        summary.write_text(kept)
-
-
-def test_a_run_that_starts_before_its_intermediate_training_says_what_to_run_first(study):
-    condition = study.condition("large", "choices", "pairs")
-    with pytest.raises(StudyError, match="no encoder there; run notebook 2_inter"):
-        encoders.start(condition.home, condition.start(7), 0.0)
-    with pytest.raises(StudyError, match="unknown seed '9'; expected one of 1"):
-        list(condition.attempts([9]))
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,11 @@ def write_outputs(
     folder: Path, predictions: pd.DataFrame, runs: pd.DataFrame, planned: pd.DataFrame, **changes
 ) -> Path:
     """Write `study.json` for the runs of `planned` and results for those of `runs`."""
-    targets = {
-        name: {
-            "format": "sentence_pair",
-            "metric": "accuracy",
-            "languages": sorted(rows["language"].unique()),
-            "trained_in": ["en"],
-            "variant_of": None,
-            "train_examples": None,
-        }
-        for name, rows in predictions.groupby("target", sort=False)
-    }
+    known = {"format": "sentence_pair", "metric": "accuracy", "trained_in": ["en"]}
+    known |= {"variant_of": None, "train_examples": None}
+    targets = {}
+    for name, rows in predictions.groupby("target", sort=False):
+        targets[name] = {**known, "languages": sorted(rows["language"].unique())}
     sizes = {n: {"title": f"{n} of the test", "encoder": n} for n in planned["size"].unique()}
     conditions = planned[RUN[:3]].drop_duplicates().astype(str).agg("/".join, axis=1)
     names = {*conditions, *(name.rpartition("/")[0] for name in conditions)}
