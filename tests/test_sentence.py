@@ -1,5 +1,7 @@
 """The sentence says what the numbers say, and no more; other people's figures stand beside."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from simulated import simulated_study
 import comparison
 from comparison import ComparisonError, Plan, Size, Target
 from comparison.contrasts import DOUBLING
+from comparison.plan import RUN
 
 SIZES = {"base": Size("the small one"), "large": Size("the large one")}
 RUNS = [(size, task, "nli", 1) for size in SIZES for task in ("none", "qa")]
@@ -124,6 +127,9 @@ def test_published_figures_stand_beside_scores_of_the_same_encoder_and_languages
     few = results[results["language"].isin(["en", "de", "sw"])]
     apart = comparison.beside_published(few, plan).dropna(subset=["ours"])
     assert set(apart["language"]) == {"en", "de", "sw"}  # no mean over fewer languages
+    runs = list(study[1][RUN].itertuples(index=False, name=None))
+    missing = comparison.beside_published(few, replace(plan, runs=runs)).query("ours.isna()")
+    assert {*missing["status"]} == {"evaluated in other languages", "not asked for"}
 
 
 def test_rows_of_a_file_stand_beside_ours_also_where_the_target_has_no_english(tmp_path):

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import change_task, refused, write_study
+from conftest import TASKS, change_task, refused, write_study
 
 from helpers.study import NONE, Study
 
@@ -169,6 +169,16 @@ def test_a_study_is_read_where_its_encoder_is_not(tiny_study, sources):
 def test_a_bad_entry_of_the_catalogue_is_one_line_that_names_it(tiny_study, changes, expected):
     change_task(tiny_study, "pairs", **changes)
     with refused(f"{tiny_study.parent / 'tasks.yaml'}: pairs", expected):
+        Study.load(tiny_study)
+
+
+def test_parts_of_which_one_has_single_texts_are_refused(tiny_study):
+    columns = {"text_a": "a", "label": "label"}
+    single = {**TASKS["pairs"], "train_on": [], "columns": columns}
+    change_task(tiny_study, "single", **single)
+    parts = {**single, "files": None, "columns": {}, "parts": ["pairs", "single"]}
+    change_task(tiny_study, "both", **parts)
+    with refused("both.parts: 'single' has other columns than 'pairs'; expected the same"):
         Study.load(tiny_study)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from comparison.estimates import at_home
+from comparison.estimates import UNASKED, UNFINISHED, at_home
 from comparison.plan import RUN, ZERO_SHOT, ComparisonError, Plan
 
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -44,6 +44,7 @@ def beside_published(
     Sizes whose encoder was cut have none. Columns of `published` and size, ours, seeds, collapsed
     (how many of the seeds). `ours` is missing where a mean is over other languages: another number,
     or without those of training (unless the target has none: English is no language of Tatoeba).
+    `status` says why it is missing.
     """
     single = results[results["language"] != ZERO_SHOT]
     single = single.assign(languages=1, home=at_home(single, plan))
@@ -65,4 +66,15 @@ def beside_published(
     theirs = published(extra).query("quantity == 'score'")
     theirs = theirs.assign(encoder=theirs["encoder"].str.split("/").str[-1])
     theirs = theirs.merge(ours[["encoder", "target"]].drop_duplicates())
-    return theirs.merge(ours, on=_SAME, how="left")
+    beside = theirs.merge(ours, on=_SAME, how="left")
+    asked = {(names[run[0]], *run[1:3]) for run in plan.runs if run[0] in names}
+    finished = set(ours[_SAME[:3]].itertuples(index=False, name=None))
+
+    def status(row: pd.Series) -> str:
+        condition = tuple(row[_SAME[:3]])
+        if condition not in asked:
+            return UNASKED
+        return "evaluated in other languages" if condition in finished else UNFINISHED
+
+    beside["status"] = beside.apply(status, axis=1) if len(beside) else ""
+    return beside.assign(status=beside["status"].where(beside["ours"].isna(), ""))

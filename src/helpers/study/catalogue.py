@@ -265,3 +265,6 @@ def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
     for part in (tasks[name] for name in task.parts):
         if (part.format, part.labels, part.parts) != (task.format, task.labels, []):
             yield f"parts: '{part.name}' differs in format or labels, or has parts too"
+        first = tasks[task.parts[0]]
+        if (part.columns.keys() ^ first.columns.keys()) - {"id", "tag"}:
+            yield f"parts: '{part.name}' has other columns than '{first.name}'; expected the same"
