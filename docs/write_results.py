@@ -74,7 +74,7 @@ def page(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
     sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
     finished = len(plan.runs) - len(comparison.missing_runs(plan, runs))
     parts = [MARK, f"# {plan.name}", f"**{comparison.summary_sentence(effects, runs, plan)}**"]
-    parts.append(plan.description)
+    parts += [comparison.beside_sentence(effects, runs, plan), plan.description]
     made = runs[MADE_ON].drop_duplicates().dropna(axis=1)
     made = "; ".join(", ".join(f"{k} {v}" for k, v in one.items()) for _, one in made.iterrows())
     parts.append(
@@ -89,7 +89,7 @@ def page(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
         name = "Mean of all targets" if target == ALL else target
         tasks = plan.gained if target == ALL else plan.compared  # not every target has each control
         parts += [f"## {name}", _table(rows[rows["target"] == target], plan, tasks)]
-    return parts
+    return [part for part in parts if part]
 
 
 def further(tables: dict[str, pd.DataFrame]) -> list[str]:

@@ -109,7 +109,7 @@ def test_a_gain_is_shown_over_the_placebo_and_over_as_many_more_steps(study, tab
     assert value(table, "gain_over_longer", "base", "all", "all") == pytest.approx(np.mean(each))
     table = table.assign(low=table["estimate"] - 1, high=table["estimate"] + 1)
     table.loc[table["quantity"] == "gain_over_longer", ["estimate", "low", "high"]] = [2, 1, 3]
-    text = comparison.summary_sentence(table, study[1], study[2])
+    text = comparison.beside_sentence(table, study[1], study[2])
     assert (
         "On nli and copa, +2.0 points [1.0, 3.0] at base and +2.0 points [1.0, 3.0] at large"
         in text
@@ -129,7 +129,7 @@ def test_the_transfer_is_tested_by_what_a_task_does_to_the_gap(study, table):
     assert scale == pytest.approx(both[1] - both[0])
     assert 0 < value(table, "gap_scale_effect", "large - base", "qa", "copa", column="p") <= 1
     more = table.assign(low=-3.0, high=-1.0)
-    texts = [comparison.summary_sentence(each, *study[1:]) for each in (table, more)]
+    texts = [comparison.beside_sentence(each, *study[1:]) for each in (table, more)]
     assert ["not seen to gain more than English" in text for text in texts] == [True, False]
 
 

@@ -23,4 +23,5 @@ from comparison.reading import missing_runs as missing_runs
 from comparison.reading import read_crossed as read_crossed
 from comparison.reading import read_study as read_study
 from comparison.sensitivity import sensitivity as sensitivity
+from comparison.sentence import beside_sentence as beside_sentence
 from comparison.sentence import summary_sentence as summary_sentence

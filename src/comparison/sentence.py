@@ -16,8 +16,7 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     The headline is one number, over all intermediate tasks and targets, with all runs: from three
     sizes on, what a doubling in size adds to the zero-shot gain; of two, what the larger one adds;
     of one, its gain. It is called a difference only if its interval leaves out zero, there are two
-    seeds or more, and it is found without collapsed runs too. Then come gains elsewhere that are
-    not seen to exceed those in English, and what is left of the gains beside controls.
+    seeds or more, and it is found without collapsed runs too.
     """
     plan = plan or Plan.of(runs)
     rows = effects[headline(effects, plan)].dropna(subset=["estimate"]).set_index("analysis")
@@ -30,8 +29,7 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
         return f"The study has no zero-shot gain: that takes {needs} that it was not trained in."
     row = rows.loc[ANALYSES[0]]
     without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
-    place = ["target", "language", "analysis"]
-    here = effects[(effects[place] == rows.reset_index()[place].iloc[0]).all(axis=1)]
+    here = _where_the_headline_is(effects, plan)
     alike = here[here["intermediate"] == row["intermediate"]]
     collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
     first = len(runs) - int(runs["repeats"].notna().sum() if "repeats" in runs else 0)
@@ -40,9 +38,26 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     notes = [_without_collapsed(collapsed, first, without), _bend(alike), own, unfinished]
     notes = "; ".join(note for note in notes if note)
     sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
-    sentences += _beside(here.dropna(subset=["estimate"]), plan)
     sentences += [notes[0].upper() + notes[1:]] if notes else []
     return " ".join(f"{sentence}." for sentence in sentences)
+
+
+def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None = None) -> str:
+    """What is left of the gains beside those in English and beside those of controls.
+
+    It says where gains elsewhere are not seen to exceed those in English, and what gains are over
+    each control. Empty if there is nothing to say.
+    """
+    plan = plan or Plan.of(runs)
+    here = _where_the_headline_is(effects, plan).dropna(subset=["estimate"])
+    return " ".join(f"{sentence}." for sentence in _beside(here, plan))
+
+
+def _where_the_headline_is(effects: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """All rows of the headline's target and language, with all runs."""
+    place = ["target", "language", "analysis"]
+    rows = effects.loc[headline(effects, plan), place]
+    return effects[(effects[place] == rows.iloc[0]).all(axis=1)] if len(rows) else effects.head(0)
 
 
 def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
@@ -109,7 +124,6 @@ def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: 
 
 
 def _beside(effects: pd.DataFrame, plan: Plan) -> list[str]:
-    """What is left of the gains beside those in English and beside those of controls."""
     is_english = all(target.trained_in == ("en",) for target in plan.targets.values())
     home = "English" if is_english else "those of training"
     controls = [name for name, task in plan.controls.items() if task is None]
