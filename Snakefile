@@ -1,6 +1,6 @@
 # What runs after what: the table of contents of a study. `make study` starts it (tools/study.py), names the notebooks that
 # it wants, and has read the data and written every settings.json. A notebook is made again when its settings are newer than
-# it; what it builds on is `ancient`, for what depends on that has other settings too. The seeds' results are no outputs
+# it. What it builds on is `ancient`: if that changes, its own settings change too. The seeds' results are no outputs
 # here, since Snakemake removes those of a job that failed, and checkpoints with them.
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""What nobody could test without a GPU, in five minutes on any: ``python benchmarks/check_gpu.py``.
+"""Check a GPU in five minutes: ``python benchmarks/check_gpu.py``. We had none to test on.
 
 Trains two layers of the demo's encoder in float32 and bf16 and compares the losses of all steps
 with the processor's; trains XLM-R's shapes and compares rate and memory with the plan's.

@@ -24,7 +24,8 @@ def condition(load) -> Condition:
     recipe |= {"evaluations": 5, "train_embeddings": False}
     targets = [{"task": "pairs", "train_on": ["choices", "pairs"]}]
     phases = {"intermediate": recipe, "target": recipe}
-    study = load(targets=targets, phases=phases, checkpoint_minutes=1000, precision="fp32")
+    changes = {"checkpoint_minutes": 1000, "precision": "fp32", "compare_selections": True}
+    study = load(targets=targets, phases=phases, **changes)
     return prepare(study).condition("base", "none", "pairs")
 
 
@@ -50,7 +51,9 @@ def signal_after(monkeypatch):
 
 
 def check_same(one, other, where) -> None:
-    """Two trainings gave the same weights to the bit, and the same scores."""
+    """Two trainings gave the same best, last and mean weights to the bit, and the same scores."""
+    for name, kept in one.others.items():
+        assert all(torch.equal(weight, other.others[name][n]) for n, weight in kept.items()), where
     weights, others = one.model.state_dict(), other.model.state_dict()
     assert all(torch.equal(weight, others[name]) for name, weight in weights.items()), where
     logs = [[line for line in some.log if "validation_score" in line] for some in (one, other)]

@@ -6,12 +6,14 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TASKS, write_study
-from running import prepare, run
+import torch
+from conftest import TASKS, change_task, write_study
+from running import prepare, run, train
 
 from helpers import encoders, evaluation, formats, training
 from helpers.study import Study, StudyError, Task
 from helpers.study.files import read_json
+from helpers.training.examples import Examples
 
 RECIPE = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 3}
 ASKED = ["none", "choices", {"placebo": "choices"}, "longer"]
@@ -21,10 +23,13 @@ ASKED = ["none", "choices", {"placebo": "choices"}, "longer"]
 def study(sources, tmp_path):
     """Makes a study of one size, with its encoder."""
 
-    def make(**changes) -> Study:
+    def make(entries: dict | None = None, **changes) -> Study:
         phases = {"intermediate": {**RECIPE, "steps": 4}, "target": RECIPE}
         changes = {"intermediate": ASKED, "phases": phases, "seeds": [1, 2], **changes}
-        made = Study.load(write_study(tmp_path / "p", sources, **changes), tmp_path / "outputs")
+        path = write_study(tmp_path / "p", sources, **changes)
+        for name, entry in (entries or {}).items():
+            change_task(path, name, **entry)
+        made = Study.load(path, tmp_path / "outputs")
         prepare(made)
         return made
 
@@ -89,11 +94,8 @@ def test_a_placebo_is_selected_on_true_labels_and_never_counts_as_collapsed(stud
 
 
 def test_longer_adds_the_mean_steps_of_the_intermediate_trainings_to_the_target(study):
-    override = {
-        "phase": "intermediate",
-        "task": "pairs",
-        "set": {"epochs": 2},
-    }  # 24 pairs: 12 steps
+    twelve = {"epochs": 2}  # 24 pairs in batches of four
+    override = {"phase": "intermediate", "task": "pairs", "set": twelve}
     made = study(intermediate=[*ASKED, "pairs"], overrides=[override])
     longer, none = (made.condition("base", name, "pairs") for name in ("longer", "none"))
     assert none.steps() == [6]
@@ -104,23 +106,29 @@ def test_longer_adds_the_mean_steps_of_the_intermediate_trainings_to_the_target(
     assert max(line["step"] for line in log) == 14
 
 
-def test_longer_is_not_asked_for_where_the_target_is_not_trained(study, sources, tmp_path):
-    found = {
-        "format": "retrieval",
-        "files": "pairs/{language}.{split}.tsv",
-        "languages": ["en", "de"],
-    }
-    columns = {"id": "pair", "source": "a", "target": "b"}
-    TASKS["found"] = {**TASKS["pairs"], **found, "columns": columns, "train_on": [], "labels": []}
-    try:
-        made = study(targets=["pairs", "found"])
-    finally:
-        del TASKS["found"]
+FOUND = {"format": "retrieval", "languages": ["en", "de"], "train_on": [], "labels": []}
+FOUND |= {"columns": {"id": "pair", "source": "a", "target": "b"}}
+
+
+def test_longer_is_not_asked_for_where_the_target_is_not_trained(study):
+    made = study({"found": {**TASKS["pairs"], **FOUND}}, targets=["pairs", "found"])
     asked = {run[1:3] for run in made.runs()}
     assert ("longer", "pairs") in asked and ("longer", "found") not in asked
     assert ("placebo-choices", "found") in asked
     with pytest.raises(StudyError, match="found is not trained; 'longer' does not apply"):
         made.condition("base", "longer", "found")
+
+
+def test_retrieval_at_the_layer_that_is_read_is_the_targets_score(study):
+    made = study({"found": {**TASKS["pairs"], **FOUND}}, targets=["found"])
+    for size, depth in (("base", 1), ("large", 2)):
+        condition = made.condition(size, "none", "found")
+        run(condition, [1])
+        scores = read_json(condition.seed_folder(1) / "scores.json")
+        table = pd.DataFrame(scores["layers"]).set_index(["language", "layer", "centred"])
+        assert len(table) == 2 * (depth + 1) * 2
+        for code, row in scores["languages"].items():
+            assert table.loc[(code, depth, False), "accuracy"] == pytest.approx(row["score"])
 
 
 def test_the_catalogue_tells_which_cells_are_the_same_data_again(study):
@@ -160,20 +168,30 @@ def test_crossed_seeds_vary_one_thing_at_a_time(study):
     pd.testing.assert_frame_equal(tables[list(attempts).index((1, 1, 1))], own)
 
 
-def test_last_and_averaged_weights_are_evaluated_beside_the_best(study):
-    made = study(compare_selections=True)
-    condition = made.condition("base", "none", "pairs")
+def test_last_and_averaged_weights_are_evaluated_beside_the_best(study, monkeypatch):
+    """The average is that of the weights at every validation."""
+    seen, score = [], Examples.score
+
+    def noting(self, model):
+        seen.append({name: w.clone() for name, w in model.state_dict().items()})
+        return score(self, model)
+
+    monkeypatch.setattr(Examples, "score", noting)
+    condition = study(compare_selections=True).condition("base", "none", "pairs")
+    trained = train(condition)
+    assert len(seen) == RECIPE["evaluations"]
+    for name, last in trained.others["last"].items():
+        assert torch.equal(last, seen[-1][name])
+        mean = torch.stack([weights[name] for weights in seen]).mean(0)
+        assert torch.allclose(trained.others["average"][name], mean, atol=1e-6)
+    items = evaluation.items(condition, trained.tokenizer)
+    before, others = evaluation.predict(trained, items), evaluation.predict_others(trained, items)
+    pd.testing.assert_frame_equal(evaluation.predict(trained, items), before)  # the best again
     run(condition, [1])
-    names = ["", "-last", "-average"]
-    tables = [pd.read_parquet(condition.seed_folder(1) / f"predictions{n}.parquet") for n in names]
-    assert all(list(table["id"]) == list(tables[0]["id"]) for table in tables)
-    probabilities = [np.concatenate(table["probabilities"].to_list()) for table in tables]
-    assert not np.allclose(probabilities[1], probabilities[2])
-    plain = study()
-    run(plain.condition("base", "none", "pairs"), [2])
-    assert not (
-        plain.condition("base", "none", "pairs").seed_folder(2) / "predictions-last.parquet"
-    ).exists()
+    for name, table in others.items():
+        kept = pd.read_parquet(condition.seed_folder(1) / f"predictions-{name}.parquet")
+        assert np.allclose(*(np.stack(t["probabilities"]) for t in (kept, table)))
+    assert train(study().condition("base", "none", "pairs")).others == {}
 
 
 def test_means_removed_bring_back_translations_that_a_language_moved_away_from():

@@ -13,7 +13,7 @@ from conftest import batch, make_encoder, make_size, pair_rows, refused, write_r
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
-from helpers import encoders
+from helpers import data, encoders
 from helpers.encoders import families
 from helpers.study import Study
 
@@ -74,6 +74,9 @@ def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(load):
     assert record["settings"] == study.encoder_settings("base")
     embeddings = (len(tokenizer) + 70 + 1) * 16  # of tokens, positions and one type
     saved = sum(p.numel() for p in encoders.load(folder)[0].parameters())
+    rows = data.examples(study.data, study.tasks["pairs"], "test", "de")
+    tokens = [len(tokenizer.tokenize(row[text])) for row in rows for text in ("text_a", "text_b")]
+    assert record["fertility"]["pairs"]["de"] == pytest.approx(np.mean(tokens))
     assert record["parameters_all"] == saved
     assert record["parameters_all"] - record["parameters_without_embeddings"] == embeddings
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]

@@ -124,8 +124,12 @@ def main() -> int:
     parser.add_argument("--gpus", type=int, default=0, help="0: it needs none of the batch's GPUs")
     parser.add_argument("--report", action="store_true", help="write report.html beside OUTPUT")
     arguments = parser.parse_args()
-    typed = ("seeds", "join", "again")
-    parameters = {name: json.loads(v) if name in typed else v for name, v in arguments.p}
+    parameters = dict(arguments.p)
+    for name in parameters.keys() & {"seeds", "join", "again"}:
+        try:
+            parameters[name] = json.loads(parameters[name])
+        except ValueError:
+            parser.error(f"-p {name}: found {parameters[name]}, expected [1, 2], true or false")
     try:
         reserved = reserve_gpu() if arguments.gpus and GPUS in os.environ else None
         reason = execute(arguments.notebook, arguments.output, parameters, arguments.report)

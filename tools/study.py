@@ -110,6 +110,7 @@ def compare(study: Study, log: IO[str]) -> int:
     """Show the answer of the results that are there, of a report made anew if it is older."""
     compared = study.folder / "4_compare.ipynb"
     files = [*study.folder.glob("*/*/*/seed-*/**/scores.json"), study.folder / "study.json"]
+    files += study.folder.glob("*/*/*/crossed/*/scores.json")
     if len(files) < 2 or log.closed:  # nothing is there, or Snakemake was killed
         return 0
     status, newest = 0, max(file.stat().st_mtime for file in files)

@@ -72,7 +72,7 @@ def at_home(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Gain in English, gain elsewhere, and what a task does to the transfer gap (points)."""
     places = {("gain", "en"): "in English", ("gain", ZERO_SHOT): "in the other languages"}
     places["gap_change", ZERO_SHOT] = "change of the transfer gap"
-    text = "95 % intervals; the gap widens, right of zero, where English gains more than the others"
+    text = "95 % intervals; last panel, right of zero: English gains more, so the gap widens"
     return _side_by_side(effects, plan, "at_home", places, "Gain in English and elsewhere", text)
 
 
@@ -195,8 +195,10 @@ def layers(gains: pd.DataFrame, plan: Plan) -> Chart:
     x = alt.X("layer:Q").axis(tickMinStep=1)
     chart = _curves(plan.compared, x, "gain (points)", [])
     chart = _panels(chart, "layers", "panel", dict.fromkeys(frame["panel"]))
-    text = "accuracy − accuracy of none, 95 % intervals over seeds; what vanishes where each "
-    text += "language's mean vector is removed is where languages lie, and no meaning"
+    text = (
+        "accuracy − accuracy of none, 95 % intervals over seeds; a gain that vanishes without the "
+    )
+    text += "languages' mean vectors comes from languages that moved as a whole"
     return _finish(chart, plan, frame, "Retrieval at every layer", text, [])
 
 

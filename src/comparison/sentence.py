@@ -140,10 +140,10 @@ def _beside(effects: pd.DataFrame, plan: Plan) -> list[str]:
             text = f"Other languages are not seen to gain more than {home}{at}"
             sentences.append(f"{text} ({home} minus others: {at_sizes})")
         elif (quantity, task) == ("gain_over_longer", plan.gained[0]):
-            text = f"{where}, {at_sizes} are not had by more steps on the target"
+            text = f"{where}, {at_sizes} remain over more steps on the target alone"
             sentences.append(text + unseen)
         elif quantity == "gain_over_placebo":
-            text = f"Over its own texts with shuffled labels, {task} gains {at_sizes}"
+            text = f"Over its placebo (the same texts, labels shuffled), {task} gains {at_sizes}"
             sentences.append(text + unseen)
     return sentences
 

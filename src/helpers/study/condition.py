@@ -61,18 +61,21 @@ class Stage:
 
     def steps(self, values: Hyperparameters, summary: dict) -> int:
         """Optimiser steps on the examples that ``summary`` (data/summary.json) counts."""
-        counts: dict[str, int] = {}
+        drawn, text = dict.fromkeys(self.tasks, 0), 0
         for task, split, language in self.cells:
-            if split == "train":
-                rows = summary["cells"][f"{task.name}/{split}/{language}"]["rows"]
-                counts[task.name] = counts.get(task.name, 0) + rows
-        most = values.train_examples
-        drawn = {n: min(c, most or c) if n in self.tasks else c for n, c in counts.items()}
-        lines = sum(summary["texts"][file]["lines"] for file in self.mlm.files) if self.mlm else 0
-        text = lines + sum(count for name, count in drawn.items() if name not in self.tasks)
-        amounts = [*(drawn[name] for name in self.tasks), text]
-        cap = self.mixture.cap if self.mixture else max(amounts)
-        return values.total_steps(sum(min(amount, cap) for amount in amounts))
+            rows = summary["cells"][f"{task.name}/{split}/{language}"]["rows"]
+            if split == "train" and task.name in drawn:
+                drawn[task.name] += rows
+            elif split == "train":
+                text += rows
+        for file in self.mlm.files if self.mlm else []:
+            text += summary["texts"][file]["lines"]
+        if values.train_examples:
+            drawn = {name: min(count, values.train_examples) for name, count in drawn.items()}
+        amounts = [*drawn.values(), text]
+        if self.mixture:
+            amounts = [min(amount, self.mixture.cap) for amount in amounts]
+        return values.total_steps(sum(amounts))
 
 
 @dataclass(frozen=True)
