@@ -2,9 +2,10 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from comparison.plan import NONE
+from comparison.variance import welch
 
 PLACE = ["size", "target", "layer", "centred"]
 COLUMNS = [*PLACE, "intermediate", "baseline", "estimate", "low", "high", "seeds"]
@@ -24,9 +25,13 @@ def layer_gains(layers: pd.DataFrame) -> pd.DataFrame:
         none = by_task.pop(NONE, np.array([]))
         for task, runs in by_task.items() if len(none) else ():
             seeds, ends = min(len(runs), len(none)), (np.nan, np.nan)
+            gain = runs.mean() - none.mean()
             if seeds > 1:
-                ends = stats.ttest_ind(runs, none, equal_var=False).confidence_interval()
-            rows.append((*place, task, none.mean(), runs.mean() - none.mean(), *ends, seeds))
+                parts = np.array([[side.var(ddof=1) / len(side) for side in (runs, none)]])
+                total, freedom = welch(parts, np.array([len(runs), len(none)]) - 1)
+                half = float(stdtrit(freedom, 0.975)[0] * np.sqrt(total[0]))
+                ends = (gain - half, gain + half)
+            rows.append((*place, task, none.mean(), gain, *ends, seeds))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
