@@ -1,7 +1,8 @@
 """Write the results of a finished study as a page for docs.
 
 Usage: ``python docs/write_results.py params/STUDY.yaml [OUTPUTS]``, or ``make results``. Writes
-docs/results/NAME.md and, in docs/results/NAME/, its tables as CSV and its charts as SVG.
+docs/results/NAME.md and, in docs/results/NAME/, its tables as CSV and its charts as SVG. What
+somebody wrote about the study, in docs/results/NAME/notes.md, stands at the page's end.
 """
 
 import json
@@ -22,6 +23,7 @@ from helpers.study.files import write_text
 RESULTS = Path(__file__).parent / "results"
 MARK = "<!-- Written by docs/write_results.py; run `make results` anew instead of editing. -->"
 SELECTIONS = ("last", "average", "oracle")
+ENDS = ["estimate", "low", "high"]
 CHARTS = {
     "gains": charts.gains,
     "controls": charts.controls,
@@ -64,6 +66,9 @@ def write(folder: Path, results_folder: Path = RESULTS) -> Path:
             write_text(results_folder / plan.name / f"{name}.svg", svg)
             pictures.append(f"![{name.replace('_', ' ')}]({plan.name}/{name}.svg)")
     parts = [*page(effects, runs, plan), *further(tables), "## Charts", *pictures]
+    notes = results_folder / plan.name / "notes.md"
+    if notes.exists():
+        parts.append(notes.read_text(encoding="utf-8").strip())
     write_text(path, "\n\n".join(parts) + "\n")
     return path
 
@@ -95,11 +100,13 @@ def page(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
 def further(tables: dict[str, pd.DataFrame]) -> list[str]:
     """What the answer depends on, controls, retrieval by layer, and where the noise comes from."""
     effects, parts = tables["effects"], []
-    kinds = effects["quantity"].isin(["gain_over_placebo", "gain_over_longer"])
-    rows = effects[kinds & (effects["language"] == ZERO_SHOT) & (effects["analysis"] == "all runs")]
-    names = ["quantity", "size", "intermediate", "target", "estimate", "low", "high", "note"]
+    over = {"gain_over_placebo": "its placebo", "gain_over_longer": "longer"}
+    rows = effects[effects["quantity"].isin(over) & (effects["analysis"] == "all runs")]
+    rows = rows[rows["language"] == ZERO_SHOT].dropna(subset=["estimate"])
+    rows = rows.assign(over=rows["quantity"].map(over))
+    controls = rows[["over", "size", "intermediate", "target", *ENDS, "note"]]
     for title, table in (
-        ("What is left of a gain beside the controls", rows[names].dropna(subset=["estimate"])),
+        ("What is left of a gain beside the controls", controls),
         ("What the answer depends on", tables["sensitivity"]),
         ("Where the noise comes from", tables["noise"]),
     ):
@@ -111,11 +118,21 @@ def further(tables: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    """A table with its numbers rounded to two digits."""
-    cells = [[*table.columns], ["---"] * len(table.columns)]
-    cells += [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row] for row in table.values]
-    text = "\n".join(f"| {' | '.join(row)} |" for row in cells)
-    return text.replace("| nan", "| –").replace(" -", " −")
+    """A table with its numbers rounded, an estimate and its interval in one column."""
+    if set(ENDS) <= set(table):
+        intervals = [_interval(row, "+") for _, row in table.iterrows()]
+        table = table.assign(estimate=intervals).drop(columns=["low", "high"])
+    lines = [[*table.columns], ["---"] * len(table.columns)]
+    for row in table.fillna("").to_numpy():
+        lines.append([f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _interval(row: pd.Series, sign: str) -> str:
+    """An estimate with its interval, if it has one."""
+    digits = 2 if row.get("unit") == "log odds" else 1
+    ends = "" if pd.isna(row["low"]) else f" [{row['low']:z.{digits}f}, {row['high']:z.{digits}f}]"
+    return (f"{row['estimate']:{sign}z.{digits}f}" + ends).replace("-", "−")
 
 
 def _table(rows: pd.DataFrame, plan: Plan, tasks: list[str]) -> str:
@@ -141,12 +158,10 @@ def _cell(rows: pd.DataFrame, quantity: str, size: str, task: str) -> str:
     row = chosen.iloc[0]
     if pd.isna(row["estimate"]):
         return row["status"]
-    sign = "" if quantity == "score" else "+"
-    text = f"{row['estimate']:{sign}z.1f} [{row['low']:z.1f}, {row['high']:z.1f}]"
     star = " *" if row["p_corrected"] < 0.05 else ""
     cross = " ×" if row["status"] == "with a collapsed run" else ""
     same = " =" if row["note"] == "same data" else ""
-    return text.replace("-", "−") + star + cross + same
+    return _interval(row, "" if quantity == "score" else "+") + star + cross + same
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ def test_the_page_says_what_the_tables_say(tmp_path):
     assert "not finished" in text and "There is no answer yet" in text
     assert (tmp_path / "docs/mine/gains.svg").is_file() and "(mine/gains.svg)" in text
     assert write_results.write(folder, tmp_path / "docs").read_text(encoding="utf-8") == text
+    (tmp_path / "docs/mine/notes.md").write_text("## By hand\n", encoding="utf-8")
+    path = write_results.write(folder, tmp_path / "docs")
+    assert path.read_text(encoding="utf-8") == text + "\n## By hand\n"
 
 
 def test_a_study_without_results_and_a_page_by_hand_are_left_alone(tmp_path):
