@@ -63,14 +63,10 @@ def main() -> None:
     memory = hardware.peak_memory()
     test = features(tokenizer, options.folder / "test.json")
     seconds = {n: predicting(model, test * n, tokenizer) for n in (1, COPIES)}
-    with tempfile.TemporaryDirectory() as scratch:
-        encoders.save(model.encoder, tokenizer, Path(scratch) / "encoder", None)
-        saved = sum(f.stat().st_size for f in Path(scratch).rglob("*.safetensors"))
     measures = {
         "training examples/s": options.steps * BATCH / (twice - once),
         "prediction examples/s": len(test) * (COPIES - 1) / (seconds[COPIES] - seconds[1]),
         "peak training memory": memory,
-        "checkpoint": saved,
     }
     print(json.dumps(measures))
 

@@ -8,9 +8,9 @@ batches for prediction, and bf16 where asked); and this project. Both get the sa
 pairs. Each recipe trains and predicts two counts of examples, and the difference counts: what a
 process does once is in neither figure.
 
-Rounds are added to those in the folder ``--out``. Texts are pairs of SICK and SNLI (``nli``), or
-half SICK and half Cosmos QA (``mixed``), where HUB_MIRROR and DATA_DIR are set, else of the mini
-benchmark. The weights of XLM-R base's shape are random: what they say does not matter.
+Rounds are added to those in the folder ``--out``. Texts are pairs of SICK and SNLI where HUB_MIRROR
+and DATA_DIR are set, else of the mini benchmark. The weights of XLM-R's shapes are random: what
+they say does not matter.
 """
 
 import argparse
@@ -34,7 +34,12 @@ from helpers.encoders import hardware
 from helpers.study.catalogue import load
 
 PAIRS, PREDICTED, BATCH = 96, 64, 32
-ENCODERS = {"base": "XLM-R base's shape", "small": "12 layers of 384"}
+ENCODERS = {
+    "base": "XLM-R base's shape",
+    "small": "12 layers of 384",
+    "large": "XLM-R large's shape",
+}
+SHAPES = {"base": (12, 768), "large": (24, 1024)}
 BF16 = {"bf16": "True", "bf16_full_eval": "True"}
 PEERS = {"default": {}, "flags fp32": example.BEST, "flags bf16": {**example.BEST, **BF16}}
 RECIPES = [*PEERS, "ours fp32", "ours bf16"]
@@ -42,7 +47,6 @@ UNITS = {
     "training examples/s": "examples/s",
     "prediction examples/s": "examples/s",
     "peak training memory": "bytes",
-    "checkpoint": "bytes",
 }
 
 
@@ -50,8 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("outputs/bench"))
-    parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=[*ENCODERS])
-    parser.add_argument("--texts", nargs="+", choices=["nli", "mixed"], default=["nli", "mixed"])
+    parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=["base", "small"])
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     options = parser.parse_args()
     script = example.located()
@@ -62,11 +65,11 @@ def main() -> None:
     kept = options.out / "rounds.csv"
     rows = pd.read_csv(kept).to_dict("records") if kept.exists() else []
     with tempfile.TemporaryDirectory() as scratch:
-        for number, size, texts in product(range(options.rounds), options.encoders, options.texts):
-            folder = prepare(Path(scratch) / f"{size}-{texts}", size, texts)
+        for number, size in product(range(options.rounds), options.encoders):
+            folder = prepare(Path(scratch) / size, size)
             turn = number % len(options.recipes)
             order = options.recipes[turn:] + options.recipes[:turn]
-            named = {"encoder": ENCODERS[size], "texts": texts, "round": number + 1}
+            named = {"encoder": ENCODERS[size], "round": number + 1}
             for measured in round_of(script, folder, order, named):
                 rows += measured
                 pd.DataFrame(rows).to_csv(kept, index=False)
@@ -77,38 +80,29 @@ def main() -> None:
     print(table.to_string(index=False))
 
 
-def pairs(texts: str) -> list[dict]:
-    """Labelled sentence pairs of two sources, in turns."""
+def pairs() -> list[dict]:
+    """Labelled sentence pairs of two sources in turns, or of the mini benchmark."""
     tasks, folder = load(Path("params/tasks.yaml")), os.environ.get("DATA_DIR")
     real = bool(folder and os.environ.get("HUB_MIRROR"))
-    second = {"nli": "snli_small", "mixed": "cosmos_qa"}[texts]
-    names = ("sick", second) if real else ("mini_nli", "mini_stories")
-    both = []
+    names = ("sick", "snli_small") if real else ("mini_nli",)
+    sources = []
     for name in names:
         source = Path(folder if real else "demo/data")
         rows = data.reading.read(tasks[name], "train", "en", source).examples
-        both.append([as_pair(row, n) for n, row in enumerate(rows[: PAIRS // 2])])
-    return list(chain.from_iterable(zip(*both, strict=True)))
+        sources.append(rows[: PAIRS // len(names)])
+    rows = chain.from_iterable(zip(*sources, strict=True))
+    return [{key: row[key] for key in ("text_a", "text_b", "label")} for row in rows]
 
 
-def as_pair(row: dict, number: int) -> dict:
-    """A sentence pair as it is; of a question, what is asked about and the first answer."""
-    if "choices" not in row:
-        return {key: row[key] for key in ("text_a", "text_b", "label")}
-    context = f"{row['context']} {row['question']}".strip()
-    return {"text_a": context, "text_b": row["choices"][0], "label": number % 3}
-
-
-def prepare(folder: Path, size: str, texts: str) -> Path:
+def prepare(folder: Path, size: str) -> Path:
     """An encoder, whole and trimmed to the pairs' tokens as phase 1 leaves it, and the pairs."""
     if folder.exists():
         return folder
-    rows = pairs(texts)
+    rows = pairs()
     model, tokenizer = encoders.load("demo/encoder")  # its tokenizer is XLM-R's
-    if size == "base":
+    if size in SHAPES:
         torch.manual_seed(0)
-        config = XLMRobertaConfig(len(tokenizer), max_position_embeddings=514, type_vocab_size=1)
-        model = XLMRobertaModel(config, add_pooling_layer=False)
+        model = XLMRobertaModel(shape(size, len(tokenizer)), add_pooling_layer=False)
     encoders.save(model, tokenizer, folder / "full", None)
     used = {i for row in rows for i in tokenizer(row["text_a"], row["text_b"])["input_ids"]}
     model, tokenizer, _ = encoders.trim(model, tokenizer, used)
@@ -119,12 +113,26 @@ def prepare(folder: Path, size: str, texts: str) -> Path:
     return folder
 
 
+def shape(size: str, tokens: int) -> XLMRobertaConfig:
+    """The configuration of XLM-R base or large, with so many tokens."""
+    layers, hidden = SHAPES[size]
+    return XLMRobertaConfig(
+        vocab_size=tokens,
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_attention_heads=hidden // 64,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+    )
+
+
 def round_of(script: Path, folder: Path, order: list[str], named: dict) -> Iterator[list[dict]]:
     """One measurement of every recipe."""
     for recipe in order:
         kind = recipe.split()[-1]
         measures = peer(script, folder, recipe) if recipe in PEERS else ours(folder, kind)
-        print(f"{named['encoder']}, {named['texts']}, {recipe}: {measures}", flush=True)
+        print(f"{named['encoder']}, {recipe}: {measures}", flush=True)
         named = {**named, "recipe": recipe}
         yield [{**named, "measure": m, "value": v, "unit": UNITS[m]} for m, v in measures.items()]
 
@@ -140,7 +148,7 @@ def peer(script: Path, folder: Path, recipe: str) -> dict[str, float]:
     return {
         "training examples/s": steps * BATCH / (twice["train"] - once["train"]),
         "prediction examples/s": PREDICTED / (twice["predict"] - once["predict"]),
-        **{name: twice[name] for name in ("peak training memory", "checkpoint")},
+        "peak training memory": twice["peak training memory"],
     }
 
 
@@ -156,12 +164,8 @@ def profiles(scratch: Path, options: argparse.Namespace, precision: str) -> list
     """What this project's training time goes to."""
     out = []
     for size in options.encoders:
-        folder = prepare(scratch / f"{size}-{options.texts[0]}", size, options.texts[0])
-        named = {
-            "encoder": ENCODERS[size],
-            "texts": options.texts[0],
-            "recipe": f"ours {precision}",
-        }
+        folder = prepare(scratch / size, size)
+        named = {"encoder": ENCODERS[size], "recipe": f"ours {precision}"}
         for what, share in ours(folder, precision, "--profile").items():
             row = {"measure": f"share of training time: {what}", "value": share, "unit": "share"}
             out.append({**named, **row})
@@ -170,11 +174,11 @@ def profiles(scratch: Path, options: argparse.Namespace, precision: str) -> list
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Median, minimum and maximum of every measure over the rounds; ours over others in a round."""
-    names = ["encoder", "texts", "recipe", "measure"]
+    names = ["encoder", "recipe", "measure"]
     rows = rows.fillna({"round": 0})
     tables, ours = [rows], rows[rows["recipe"].str.startswith("ours")]
     for other in PEERS:
-        shared = ["encoder", "texts", "measure", "round"]
+        shared = ["encoder", "measure", "round"]
         both = ours.merge(rows[rows["recipe"] == other], on=shared, suffixes=("", "_other"))
         both["measure"] += f", x {other}"
         tables.append(both.assign(value=both["value"] / both["value_other"], unit="x"))
