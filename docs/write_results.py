@@ -2,7 +2,8 @@
 
 Usage: ``python docs/write_results.py params/STUDY.yaml [OUTPUTS]``, or ``make results``. Writes
 docs/results/NAME.md and, in docs/results/NAME/, its tables as CSV and its charts as SVG. What
-somebody wrote about the study, in docs/results/NAME/notes.md, stands at the page's end.
+somebody wrote about the study stands on the page too: docs/results/NAME/in-short.md before the
+tables, notes.md at the end.
 """
 
 import json
@@ -65,44 +66,56 @@ def write(folder: Path, results_folder: Path = RESULTS) -> Path:
             svg = vl_convert.vegalite_to_svg(json.dumps(chart.to_dict()))
             write_text(results_folder / plan.name / f"{name}.svg", svg)
             pictures.append(f"![{name.replace('_', ' ')}]({plan.name}/{name}.svg)")
-    parts = [*page(effects, runs, plan), *further(tables), "## Charts", *pictures]
-    notes = results_folder / plan.name / "notes.md"
-    if notes.exists():
-        parts.append(notes.read_text(encoding="utf-8").strip())
+    in_short, notes = (written(path.with_suffix("") / n) for n in ("in-short.md", "notes.md"))
+    parts = [*opening(effects, runs, plan), in_short, *cells(effects, plan), *further(tables, plan)]
+    parts = [part for part in [*parts, "## Charts", *pictures, notes] if part]
     write_text(path, "\n\n".join(parts) + "\n")
     return path
 
 
-def page(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
-    """Paragraphs and tables of the page; every figure is one of ``effects``."""
-    rows = effects[(effects["analysis"] == "all runs") & (effects["language"] == ZERO_SHOT)]
+def written(path: Path) -> str:
+    """What somebody wrote for the page, if anybody did."""
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def opening(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
+    """The answer, and what it comes from."""
     sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
     finished = len(plan.runs) - len(comparison.missing_runs(plan, runs))
-    parts = [MARK, f"# {plan.name}", f"**{comparison.summary_sentence(effects, runs, plan)}**"]
-    parts += [comparison.beside_sentence(effects, runs, plan), plan.description]
     made = runs[MADE_ON].drop_duplicates().dropna(axis=1)
     made = "; ".join(", ".join(f"{k} {v}" for k, v in one.items()) for _, one in made.iterrows())
-    parts.append(
-        f"{finished} of {len(plan.runs)} runs are finished. Encoders: {sizes}. Made with {made}."
-    )
-    parts.append(
+    return [
+        MARK,
+        f"# {plan.name}",
+        f"**{comparison.summary_sentence(effects, runs, plan)}**",
+        comparison.beside_sentence(effects, runs, plan),
+        f"*{plan.description}*",
+        f"{finished} of {len(plan.runs)} runs are finished. Encoders: {sizes}. Made with {made}.",
+    ]
+
+
+def cells(effects: pd.DataFrame, plan: Plan) -> list[str]:
+    """A table of scores and gains for each target; every figure is one of ``effects``."""
+    rows = effects[(effects["analysis"] == "all runs") & (effects["language"] == ZERO_SHOT)]
+    parts = [
         "Zero-shot scores in percent and gains in points with 95 % intervals; * p < 0.05 after "
         "correction for all comparisons of its kind; × a collapsed run enters; = the target's own "
         "data, which is no transfer and in no mean over tasks."
-    )
+    ]
     for target in plan.judged:
         name = "Mean of all targets" if target == ALL else target
         tasks = plan.gained if target == ALL else plan.compared  # not every target has each control
         parts += [f"## {name}", _table(rows[rows["target"] == target], plan, tasks)]
-    return [part for part in parts if part]
+    return parts
 
 
-def further(tables: dict[str, pd.DataFrame]) -> list[str]:
+def further(tables: dict[str, pd.DataFrame], plan: Plan) -> list[str]:
     """What the answer depends on, controls, retrieval by layer, and where the noise comes from."""
     effects, parts = tables["effects"], []
     over = {"gain_over_placebo": "its placebo", "gain_over_longer": "longer"}
     rows = effects[effects["quantity"].isin(over) & (effects["analysis"] == "all runs")]
-    rows = rows[rows["language"] == ZERO_SHOT].dropna(subset=["estimate"])
+    rows = rows[(rows["language"] == ZERO_SHOT) & rows["target"].isin([*plan.targets])]
+    rows = rows.dropna(subset=["estimate"])
     rows = rows.assign(over=rows["quantity"].map(over))
     controls = rows[["over", "size", "intermediate", "target", *ENDS, "note"]]
     for title, table in (
@@ -122,6 +135,7 @@ def _markdown(table: pd.DataFrame) -> str:
     if set(ENDS) <= set(table):
         intervals = [_interval(row, "+") for _, row in table.iterrows()]
         table = table.assign(estimate=intervals).drop(columns=["low", "high"])
+        table = table.rename(columns={"estimate": "estimate and 95 % interval"})
     lines = [[*table.columns], ["---"] * len(table.columns)]
     for row in table.fillna("").to_numpy():
         lines.append([f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row])
