@@ -242,15 +242,9 @@ class Study(Strict):
                     before = own
         values = self.hyperparameters(phase, size, target or intermediate)
         tasks = self.train_on(target) if target else [intermediate]
-        pools = self.tasks[target].candidates if target else []
-        longer = intermediate == LONGER
-        crossed, names = self.crossed, (size, intermediate, target)
-        is_crossed = crossed and (crossed.size, crossed.intermediate, crossed.target) == names
         return Condition(
-            study=str(self.path),
+            study=self,
             size=size,
-            encoder=self.sizes[size],
-            trim=self.trim,
             intermediate=intermediate,
             target=target,
             seeds=self.seeds_of(intermediate),
@@ -258,20 +252,11 @@ class Study(Strict):
             stages=[self._stage(size, task, values) for task in tasks],
             evaluated=self.labelled(target) if target else None,
             languages=self.languages(target) if target else [],
-            candidates=[self.tasks[pool] for pool in pools],
             trained_in=self.trained_in(target) if target else [],
             folder=root / size / intermediate / (target or ""),
             home=home,
             before=before,
-            longer_by=[self.condition(size, i) for i in self.intermediate_tasks if longer],
-            crossed=crossed.seeds if is_crossed and join else None,
-            data=self.data,
-            data_dir=self.files_folder,
-            precision=self.precision,
-            checkpoint_minutes=self.checkpoint_minutes,
-            retry_collapsed=self.retry_collapsed,
-            keep_models=self.keep_models,
-            compare_selections=self.compare_selections,
+            joins=join,
         )
 
     def _stage(self, size: str, intermediate: str, values: Hyperparameters) -> Stage:
@@ -309,7 +294,7 @@ class Study(Strict):
             "encoder": self.sizes[size].model_dump(mode="json", exclude={"title"}),
             "trim": self.trim,
             "frozen_layers": min(values.frozen_layers for values in used),
-            "texts": digests(self.path, self.data, cells),
+            "texts": digests(self, cells),
         }
 
     def record(self) -> dict:
