@@ -25,17 +25,11 @@ Row = dict | ValueError
 """A row's values by column, or the error that says why the row cannot be read."""
 
 
-def read(
-    task: Task, split: str, language: str, folder: Path | None
-) -> tuple[list[Row], list[Path]]:
+def read(task: Task, split: str, language: str, folder: Path) -> tuple[list[Row], list[Path]]:
     """Every row of a (task, split, language), and the files that hold them.
 
-    Own files are relative to ``folder``. If the hub itself is read, no files are returned.
-
-    Raises
-    ------
-    StudyError
-        The source has no such split, or is not there, or cannot be read.
+    Own files are relative to ``folder``. If the hub itself is read, no files are returned. Raises
+    StudyError if the source has no such split, is not there, or cannot be read.
     """
     where, source = f"task {task.name}", task.source(language)
     if split not in source.splits:
@@ -43,12 +37,10 @@ def read(
         raise StudyError(f"{where}: splits: no '{split}'; expected one of {known}")
     code, named = task.codes.get(language, language), source.splits[split]
     if source.files:
-        name = source.files.format(language=code, split=named)
-        hint = f"expected its {split} split in '{language}'{task.obtain and ': ' + task.obtain}"
-        if folder is None:
-            wrong = f"files: '{name}' is relative to data_dir, which the study does not give"
-            raise StudyError(f"{where}: {wrong}; {hint}")
-        if not (path := folder / name).is_file():
+        path = folder / source.files.format(language=code, split=named)
+        if not path.is_file():
+            hint = f"expected its {split} split in '{language}' in the study's data_dir"
+            hint += f": {task.obtain}" if task.obtain else ""
             raise StudyError(f"{where}: no such file {path}; {hint}")
         rows, files = _file(where, path), [path]
     else:
@@ -59,13 +51,7 @@ def read(
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank.
-
-    Raises
-    ------
-    StudyError
-        There is no such file, or it is not UTF-8.
-    """
+    """The lines of a text file that are not blank; a StudyError if it is missing or not UTF-8."""
     if not path.is_file():
         raise StudyError(f"no such file {path}; expected one text per line")
     return [line.strip() for line in _lines(path) if line.strip()]

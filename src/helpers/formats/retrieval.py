@@ -77,12 +77,6 @@ def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
     return 0.0, float(len(examples))
 
 
-def counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    if task.metric == "map_20":
-        return {side: sum(bool(e[side]) for e in examples) for side in ("source", "target")}
-    return {"pair": len(_translated(examples))}
-
-
 def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:
     if task.metric == "map_20":
         return _ranked(examples, logits)

@@ -139,11 +139,6 @@ class Source(Strict):
     files: str | None = None
     splits: dict[Split, str] = {}
 
-    @property
-    def origin(self) -> str:
-        """The source in a few words, for messages."""
-        return f"hub {self.hub}" if self.hub else f"files {self.files}"
-
 
 class Task(Source):
     """One entry of the catalogue; its examples are its own, or those of its ``parts`` together."""

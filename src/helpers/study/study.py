@@ -96,10 +96,9 @@ class Study(Strict):
         return self.folder / "data"
 
     @property
-    def files_folder(self) -> Path | None:
+    def files_folder(self) -> Path:
         """What own files are relative to: the key data_dir, or the environment's DATA_DIR."""
-        folder = self.data_dir or os.environ.get("DATA_DIR")
-        return Path(folder).expanduser() if folder else None
+        return Path(self.data_dir or os.environ.get("DATA_DIR", "")).expanduser()
 
     def target(self, name: str) -> params.Target:
         """The study's use of the target task ``name``."""
@@ -275,7 +274,11 @@ class Study(Strict):
         task = self.tasks[name]
         if not task.unseen_label:
             return task
-        return task.model_copy(update={"labels": read_json(self.data / name / "labels.json") or []})
+        return task.model_copy(update={"labels": read_json(self.labels_file(name)) or []})
+
+    def labels_file(self, name: str) -> Path:
+        """Where the labels of a task with ``unseen_label`` are kept."""
+        return self.data / name / "labels.json"
 
     def encoder_folder(self, size: str, join: bool = True) -> Path:
         """The pretrained encoder of a size, as phase 1 prepared it.

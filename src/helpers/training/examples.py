@@ -6,7 +6,6 @@ training that was stopped goes on with the batch that would have come next.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,7 +160,7 @@ def _texts(condition: Condition, stage: Stage, tokenizer) -> list[dict]:
     for cell in stage.cells:
         rows += data.examples(condition.data, *cell) if cell[0] is stage.text else []
     for file in stage.mlm.files if stage.mlm else []:
-        rows += [{"text": line} for line in data.lines((condition.study.files_folder or Path()) / file)]
+        rows += [{"text": line} for line in data.lines(condition.study.files_folder / file)]
     return rows
 
 
