@@ -72,14 +72,14 @@ def _kind(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix
 
 
-def _file(where: str, path: Path, separator: str = ",") -> list[Row]:
-    """The rows of one file, read as its suffix says; ``separator`` is that of a ``.csv``."""
+def _file(where: str, path: Path) -> list[Row]:
+    """The rows of one file, read as its suffix says."""
     kind = _kind(path)
     if kind not in _READERS:
         expected = f"expected one of {', '.join(_READERS)}"
         raise StudyError(f"{where}: {path} ends in '{path.suffix}'; {expected}")
     try:
-        return _table(path, separator) if kind == ".csv" else _READERS[kind](path)
+        return _READERS[kind](path)
     except StudyError as error:
         raise StudyError(f"{where}: {error}") from None
     except (OSError, EOFError, ValueError) as error:
@@ -97,10 +97,10 @@ def _lines(path: Path) -> list[str]:
         raise StudyError(f"{path}: found {wrong}, expected text in UTF-8") from None
 
 
-def _table(path: Path, separator: str = "\t") -> list[Row]:
+def _table(path: Path) -> list[Row]:
     """Rows under a header; blank lines do not count."""
-    lines = _lines(path)
-    table = _fields(lines, separator, quoted=separator != "\t" or _is_quoted(lines))
+    lines, is_csv = _lines(path), _kind(path) == ".csv"
+    table = _fields(lines, "," if is_csv else "\t", is_csv or _is_quoted(lines))
     names = table[0] if table else []
     for name in names:
         if names.count(name) > 1:
@@ -117,9 +117,8 @@ def _table(path: Path, separator: str = "\t") -> list[Row]:
 
 def _fields(lines: list[str], separator: str, quoted: bool) -> list[list[str]]:
     """The fields of every line that is not blank; if ``quoted``, read by RFC 4180."""
-    reader = csv.reader(lines, delimiter=separator, strict=quoted)
-    if not quoted:
-        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
     try:
         return [fields for fields in reader if fields]
     except csv.Error as error:
@@ -240,10 +239,11 @@ def _named(rows: list[Row], features: dict | None) -> list[Row]:
     for column, feature in (features or {}).items():
         names: list[str] = getattr(getattr(feature, "feature", feature), "names", None) or []
         numbers = dict(enumerate(names))
-        for row in rows if names else ():
-            if isinstance(row, dict) and isinstance(value := row.get(column), int):
+        for row in (row for row in rows if isinstance(row, dict) and names):
+            value = row.get(column)
+            if isinstance(value, int):
                 row[column] = numbers.get(value, value)  # -1 is no label
-            elif isinstance(row, dict) and isinstance(value, list):
+            elif isinstance(value, list):
                 row[column] = [numbers.get(one, one) for one in value]
     return rows
 
@@ -259,8 +259,6 @@ def _hub(where: str, source: Source, split: str, code: str) -> tuple[list[Row], 
     if mirror and not folder.is_dir():
         expected = f"a copy of hub data set {source.hub}"
         raise StudyError(f"{where}: no such mirror folder {folder}; expected {expected}")
-    if mirror and "[" in str(folder):
-        raise StudyError(f"{where}: {MIRROR}: found [ in {folder}, expected a name without it")
     try:
         if mirror:
             return _mirror(where, folder, config, split)
@@ -296,8 +294,7 @@ def _mirror(
                 str(folder), config, split=split, cache_dir=scratch, keep_in_memory=True
             )
             return _named(rows.to_list(), rows.features), files
-    separator = getattr(builder.config, "sep", ",")
-    rows = {name: [r for f in held[name] for r in _file(where, f, separator)] for name in names}
+    rows = {name: [row for file in held[name] for row in _file(where, file)] for name in names}
     counts = {name: len(some) for name, some in rows.items()}
     chosen: list[Row] = []
     for part in datasets.ReadInstruction.from_spec(split).to_absolute(counts):

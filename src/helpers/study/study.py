@@ -74,9 +74,11 @@ class Study(Strict):
         raw |= {"path": path, "outputs": Path(str(outputs)).expanduser(), "tasks": {}}
         study = validate(cls, raw, path)
         tasks = catalogue.load(path.parent / study.catalogue)
-        for wrong in rules.variants(study.variants, tasks):
-            raise StudyError(f"{path}: {wrong}")
         for name, origin in study.variants.items():
+            if name in tasks:
+                raise StudyError(f"{path}: variants: '{name}' is a task's name; expected another")
+            if origin not in tasks:
+                raise StudyError(f"{path}: variants.{name}: {unknown('task', origin, tasks)}")
             tasks[name] = tasks[origin].model_copy(update={"name": name})
         # Masked language modelling predicts the whole vocabulary, so none of it can be trimmed.
         used = {task_of(name) for name in study.intermediate}
