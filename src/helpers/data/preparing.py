@@ -79,15 +79,11 @@ def _settings(study: Study) -> dict:
     cells = study.needed()
     names = {name for task, *_ in cells for name in (task, *study.tasks[task].parts)}
     prose = {"licence", "citation", "obtain"}
-    tasks = {n: study.tasks[n].model_dump(mode="json", exclude=prose) for n in sorted(names)}
-    return {
+    return study.model_dump(include={"check_sizes", "on_bad_row", "on_leak"}) | {
         "cells": ["/".join(cell) for cell in cells],
-        "tasks": tasks,
+        "tasks": {n: study.tasks[n].model_dump(mode="json", exclude=prose) for n in sorted(names)},
         "data_dir": str(study.files_folder),
         "mirror": os.environ.get(MIRROR),
-        "check_sizes": study.check_sizes,
-        "on_bad_row": study.on_bad_row,
-        "on_leak": study.on_leak,
         "targets": [[target.task, *study.languages(target.task)] for target in study.targets],
     }
 

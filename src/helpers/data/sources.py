@@ -190,7 +190,7 @@ def _sentences(name: str, passages: list[dict]) -> list[Row]:
         context = passage["context"]
         for at, (low, high) in enumerate(passage.get("sentence_breaks", [])):
             asked = [q for q in passage["qas"] if low <= q["answers"][0]["answer_start"] < high]
-            ids, text = [q["id"] for q in asked], [context[low:high], context]
+            ids, text = [q["id"] for q in asked], f"{context[low:high]} {context}"
             for q in asked:
                 question = {"id": q["id"], "text": q["question"], "answers": [q["id"]]}
                 out.append({"kind": "question", "passage": number, **question})

@@ -44,12 +44,8 @@ def written(value: Any) -> str:
 def check_match(trained: Task, evaluated: Task) -> None:
     """Check that a model trained on ``trained`` can be evaluated on ``evaluated``.
 
-    Labels are matched by name (:func:`reorder`): their order may differ, the names may not.
-
-    Raises
-    ------
-    StudyError
-        The formats or the names of the labels differ.
+    Labels are matched by name (:func:`reorder`): their order may differ. Raises StudyError if the
+    names or the formats differ.
     """
     where = f"task {evaluated.name}: trained on {trained.name}"
     if trained.format != evaluated.format:

@@ -33,9 +33,7 @@ _ROWS = 1024
 def normalise(task: Task, row: dict) -> dict:
     pair = {name: row.get(name, "") for name in ("source", "target")}
     for name, text in pair.items():
-        if isinstance(text, list) and all(isinstance(part, str) for part in text):
-            pair[name] = " ".join(text)
-        elif not isinstance(text, str):
+        if not isinstance(text, str):
             raise ValueError(f"{name} is {text!r}; expected a text")
     filled = [bool(text.strip()) for text in pair.values()]
     if not (all(filled) if task.metric == "accuracy" else any(filled)):

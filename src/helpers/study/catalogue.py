@@ -231,13 +231,7 @@ class _Entries(Strict):
 
 
 def load(path: Path) -> Catalogue:
-    """Read a catalogue file.
-
-    Raises
-    ------
-    StudyError
-        The file is missing or is no YAML, or an entry does not fit :class:`Task`.
-    """
+    """Read a catalogue; a StudyError if there is none, or if an entry does not fit `Task`."""
     tasks, expected = Catalogue(), "a catalogue of tasks, which the study's key catalogue names"
     for name, entry in validate(_Entries, read_yaml(path, expected), path).tasks.items():
         tasks[name] = validate(Task, {"name": name, **entry}, path, name)

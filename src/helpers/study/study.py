@@ -130,8 +130,7 @@ class Study(Strict):
     @property
     def intermediate_tasks(self) -> list[str]:
         """The intermediate tasks and mixtures, without the baseline and the controls."""
-        others = (NONE, LONGER)
-        return [i for i in self.intermediate if i not in others and i == task_of(i)]
+        return [i for i in self.intermediate if i not in (NONE, LONGER) and i == task_of(i)]
 
     def same_data(self, target: str) -> list[str]:
         """Intermediate tasks that train on the target's own English training data, or some of it.
@@ -334,8 +333,7 @@ class Study(Strict):
         }
 
     def _target_record(self, name: str) -> dict:
-        recipes = {size: self.hyperparameters("target", size, name) for size in self.sizes}
-        amounts = {size: recipe.train_examples for size, recipe in recipes.items()}
+        amounts = {s: self.hyperparameters("target", s, name).train_examples for s in self.sizes}
         task = self.tasks[name]
         return {
             "format": task.format,
@@ -356,9 +354,8 @@ class Study(Strict):
 
     def check_layout(self) -> None:
         """Refuse outputs of another layout with a :class:`StudyError`."""
-        encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
-        is_old = any(record and "settings" not in record for record in encoders)
-        if is_old or read_json(self.folder / "study.json").get("layout", LAYOUT) != LAYOUT:
+        record = read_json(self.folder / "study.json")
+        if record and record.get("layout") != LAYOUT:
             expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
 
