@@ -218,8 +218,7 @@ def _parquet(path: Path) -> list[Row]:
     import datasets  # here, since it takes a second to import
     import pyarrow.parquet as pq
 
-    with path.open("rb") as file:
-        table = pq.read_table(file)
+    table = pq.ParquetFile(path).read()
     return _named(table.to_pylist(), datasets.Features.from_arrow_schema(table.schema))
 
 

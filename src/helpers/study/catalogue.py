@@ -99,17 +99,15 @@ def validate(model: type[T], raw: dict, path: Path, key: str = "") -> T:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        errors = [([*_keys(raw, one["loc"])], one) for one in error.errors()]
-    # If a value may be of several types, each gives an error: the deepest one is shown.
-    alike = [(place, one) for place, one in errors if place[:1] == errors[0][0][:1]]
-    place, first = max(alike, key=lambda error: len(error[0]))
+        first = error.errors()[0]
     wrong = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         known = ", ".join(sorted(model.model_fields))
         wrong = f"unknown key; expected one of {known}" if len(first["loc"]) == 1 else "unknown key"
     elif first["type"] not in ("missing", "value_error"):
         wrong += f" (found {str(first['input'])[:80]!r})"
-    where = ".".join(" ".join(str(part).split()) for part in (key, *place))
+    place = (key, *_keys(raw, first["loc"]))
+    where = ".".join(" ".join(str(part).split()) for part in place)
     raise StudyError(f"{path}: {where.lstrip('.')}: {wrong}")
 
 
@@ -182,8 +180,8 @@ class Task(Source):
             raise ValueError("expected exactly one of the keys hub, files and parts")
         if self.metric not in (known := _METRICS[self.format]):
             raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {known}")
-        for language in self.trained_in if "trained_in" in self.model_fields_set else ():
-            if language not in self.languages:
+        for language in self.trained_in:
+            if language not in (ENGLISH, *self.languages):
                 raise ValueError(f"trained_in: {unknown('language', language, self.languages)}")
         for key in ("config", "files"):
             try:
