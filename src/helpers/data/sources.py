@@ -117,8 +117,9 @@ def _table(path: Path) -> list[Row]:
 
 def _fields(lines: list[str], separator: str, quoted: bool) -> list[list[str]]:
     """The fields of every line that is not blank; if ``quoted``, read by RFC 4180."""
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
+    reader = csv.reader(lines, delimiter=separator, strict=quoted)
+    if not quoted:
+        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_NONE)
     try:
         return [fields for fields in reader if fields]
     except csv.Error as error:

@@ -68,8 +68,9 @@ class Stage:
         for task, split, language in self.cells:
             if split == "train":
                 drawn[task.name] += summary["cells"][f"{task.name}/{split}/{language}"]["rows"]
-        for name in self.tasks if values.train_examples else []:
-            drawn[name] = min(drawn[name], values.train_examples)
+        if most := values.train_examples:
+            for name in self.tasks:
+                drawn[name] = min(drawn[name], most)
         for file in self.mlm.files if self.mlm else []:
             drawn[self.name] += summary["texts"][file]["lines"]
         if self.mixture:
