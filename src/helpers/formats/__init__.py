@@ -31,8 +31,7 @@ import numpy as np
 from helpers.formats.labels import check_match, reorder, written
 from helpers.study import StudyError, Task
 
-__all__ = ["check_match", "key", "majority", "normalise", "of", "reorder", "score"]
-__all__ += ["shuffled"]
+__all__ = ["check_match", "key", "majority", "normalise", "of", "reorder", "score", "shuffled"]
 
 
 def of(task: Task) -> ModuleType:

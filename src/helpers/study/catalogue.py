@@ -25,8 +25,6 @@ Format = Literal[
 NONE = "none"
 """The baseline: no intermediate task."""
 ENGLISH = "en"
-ZERO_SHOT = "zero-shot"
-"""In the place of a language: the mean over all but English."""
 _METRICS = {
     "sentence_pair": ["accuracy"],
     "multiple_choice": ["accuracy"],

@@ -262,10 +262,9 @@ class Study(Strict):
     def _stage(self, size: str, intermediate: str, values: Hyperparameters) -> Stage:
         name = task_of(intermediate)
         mixture, shuffled = self.mixtures.get(name), name != intermediate
+        tasks = {task: self.labelled(task) for task in self.components(name)}
         if mixture is None:
-            lengths = {name: values.max_length}
-            return Stage(name, {name: self.labelled(name)}, lengths, shuffled=shuffled)
-        tasks = {task: self.labelled(task) for task in mixture.tasks}
+            return Stage(name, tasks, {name: values.max_length}, shuffled=shuffled)
         lengths = {t: self.hyperparameters("intermediate", size, t).max_length for t in tasks}
         text = self.tasks[mixture.mlm.task] if mixture.mlm and mixture.mlm.task else None
         return Stage(name, tasks, lengths, mixture, text, shuffled)
@@ -312,18 +311,14 @@ class Study(Strict):
                 folder = attempt.folder.relative_to(self.folder).as_posix()
                 run = (condition.size, condition.intermediate, condition.target, *seeds, folder)
                 crossed.append(dict(zip(CROSSED, run, strict=True)))
+        own = {"name", "description", "margin", "intermediate"}
+        own |= {"same_data_in_headline", "compare_selections"}
         kept = {"title", "encoder", "layers"}
-        return {
+        return self.model_dump(include=own) | {
             "layout": LAYOUT,
-            "name": self.name,
-            "description": self.description,
-            "margin": self.margin,
             "params": str(self.path),
             "sizes": {n: s.model_dump(mode="json", include=kept) for n, s in self.sizes.items()},
-            "intermediate": self.intermediate,
             "controls": self.controls,
-            "same_data_in_headline": self.same_data_in_headline,
-            "compare_selections": self.compare_selections,
             "targets": {target.task: self._target_record(target.task) for target in self.targets},
             "runs": [run._asdict() for run in self.runs()],
             "crossed": crossed,
@@ -334,15 +329,11 @@ class Study(Strict):
 
     def _target_record(self, name: str) -> dict:
         amounts = {s: self.hyperparameters("target", s, name).train_examples for s in self.sizes}
-        task = self.tasks[name]
-        return {
-            "format": task.format,
-            "metric": task.metric,
+        return self.tasks[name].model_dump(include={"format", "metric", "labels"}) | {
             "languages": self.languages(name),
             "trained_in": self.trained_in(name),
             "variant_of": self.variants.get(name),
             "train_examples": amounts if any(amounts.values()) else None,
-            "labels": task.labels,
             "same_data": self.same_data(name),
         }
 
