@@ -51,8 +51,7 @@ def prepare(study: Study) -> dict:
 
 def _cells(study: Study) -> dict[str, dict]:
     """Read, compare and keep every cell; returns the entry of each in summary.json."""
-    cells: dict[str, dict] = {}
-    counts: dict[Name, int] = {}
+    cells, counts = {}, {}
     for name in study.needed():
         cell = _read(study, *name)
         counts[name] = cell.rows
@@ -153,13 +152,14 @@ def _check_parallel(study: Study, task: Task, counts: dict[Name, int]) -> None:
     names = [name for name in counts if name[:2] == (task.name, task.evaluate)]
     items = {name[2]: examples(study.data, task, *name[1:]) for name in names}
     rows = {name[2]: counts[name] for name in names}
-    for wrong in (*_unlike_ids(task, items, rows), *_unlike_items(task, items)):
+    for wrong in _unlike(task, items, rows):
         where = f"{study.path}: task {task.name}, {task.evaluate}"
         hint = "(parallel: false in the catalogue if the languages have items of their own)"
         raise StudyError(f"{where}: {wrong} {hint}")
 
 
-def _unlike_ids(task: Task, items: dict[str, list[dict]], rows: dict[str, int]) -> Iterator[str]:
+def _unlike(task: Task, items: dict[str, list[dict]], rows: dict[str, int]) -> Iterator[str]:
+    """Where languages have other ids, and where an id has another label or question."""
     first = max(rows, key=lambda language: rows[language])  # it is complete
     known = {item["id"] for item in items[first]}
     for language, some in items.items():
@@ -170,9 +170,6 @@ def _unlike_ids(task: Task, items: dict[str, list[dict]], rows: dict[str, int]) 
         if lacking and len(some) in (len(lacking), len(known)):
             expected = f"expected those of {first}, such as {items[first][0]['id']!r}"
             yield f"found id {lacking[0]!r} in {language}; {expected}"
-
-
-def _unlike_items(task: Task, items: dict[str, list[dict]]) -> Iterator[str]:
     # A question counts where the task words it; elsewhere it is translated.
     for name in ("label", "question") if "question" in task.values else ("label",):
         seen: dict[str, tuple] = {}
