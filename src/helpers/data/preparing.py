@@ -51,10 +51,9 @@ def prepare(study: Study) -> dict:
 
 def _cells(study: Study) -> dict[str, dict]:
     """Read, compare and keep every cell; returns the entry of each in summary.json."""
-    cells, counts = {}, {}
+    cells: dict[str, dict] = {}
     for name in study.needed():
         cell = _read(study, *name)
-        counts[name] = cell.rows
         cells["/".join(name)] = _keep(study, name, cell.examples) | {
             "source": _source_digest(cell.files),
             "files": [str(file) for file in cell.files],
@@ -62,7 +61,7 @@ def _cells(study: Study) -> dict[str, dict]:
         }
     for task in (study.tasks[target.task] for target in study.targets):
         if task.parallel:
-            _check_parallel(study, task, counts)
+            _check_parallel(study, task, cells)
     for name, keys in _leaks(study).items():
         task = study.tasks[name[0]]
         rows = examples(study.data, task, *name[1:])
@@ -111,7 +110,7 @@ def _read(study: Study, name: str, split: str, language: str) -> Cell:
     task, skip = study.labelled(name), study.on_bad_row == "skip"
     if not task.parts:
         return read(task, split, language, study.files_folder, study.check_sizes, skip)
-    pooled = Cell([], [], 0, [])
+    pooled = Cell([], [], [])
     for part in task.parts:
         cell = _read(study, part, split, language)
         rows = [row | {"id": f"{part}/{row['id']}"} for row in cell.examples]
@@ -144,14 +143,16 @@ def _texts(study: Study) -> dict[str, dict]:
     return texts
 
 
-def _check_parallel(study: Study, task: Task, counts: dict[Name, int]) -> None:
-    """Check that the same id is the same item in every language; ``counts``: rows of the sources.
+def _check_parallel(study: Study, task: Task, cells: dict[str, dict]) -> None:
+    """Check that the same id is the same item in every language; ``cells`` are summary.json's.
 
     Raises StudyError that names the item and both languages.
     """
-    names = [name for name in counts if name[:2] == (task.name, task.evaluate)]
-    items = {name[2]: examples(study.data, task, *name[1:]) for name in names}
-    rows = {name[2]: counts[name] for name in names}
+    items, rows = {}, {}
+    for code in study.languages(task.name):
+        items[code] = examples(study.data, task, task.evaluate, code)
+        skipped = cells[f"{task.name}/{task.evaluate}/{code}"]["skipped"]
+        rows[code] = len(items[code]) + len(skipped)
     for wrong in _unlike(task, items, rows):
         where = f"{study.path}: task {task.name}, {task.evaluate}"
         hint = "(parallel: false in the catalogue if the languages have items of their own)"
