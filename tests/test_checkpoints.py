@@ -80,7 +80,8 @@ def test_stopped_at_any_step_resumes_to_the_same_bits(condition, signal_after, n
 def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothing(
     condition, signal_after
 ):
-    again = replace(condition, retry_collapsed=True)
+    study = condition.study.model_copy(update={"retry_collapsed": True})
+    again = replace(condition, study=study)
     folder = again.seed_folder(1)
     (attempt,) = again.attempts()
     trained = train(again)

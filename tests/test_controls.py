@@ -207,7 +207,7 @@ def test_means_removed_bring_back_translations_that_a_language_moved_away_from()
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"intermediate": ["none", {"placebo": "none"}]}, "a placebo needs a task"),
+        ({"intermediate": ["none", {"placebo": "none"}]}, "unknown task 'none'; expected"),
         ({"intermediate": ["none", {"placebo": "x"}]}, "unknown task 'x'"),
         ({"intermediate": ["none", "longer"]}, "found longer and no task"),
         ({"mixtures": {"longer": {"tasks": ["pairs"]}}}, "'longer' is the name of a control"),

@@ -36,13 +36,12 @@ def change_study(study_file: Path, **changes) -> None:
 
 
 def test_own_files_and_the_mirror_give_the_formats_columns(tiny_study, tmp_path):
-    study, cells = read(tiny_study, tmp_path)
+    study, _ = read(tiny_study, tmp_path)
     texts = {"text_a": "ndege analala 201", "text_b": "ndege analala 201"}
     assert rows(study, "pairs", "test", "sw")[1] == {"id": "201", **texts, "label": 0}
     choice = rows(study, "choices", "train")[0]
     assert choice["question"] == "What happened as a result?"
     assert choice["choices"] == ["dog runs", "dog is not there"] and choice["label"] == 0
-    assert cells["pairs/train/en"]["labels"] == dict.fromkeys(LABELS, 8)
     english, german = (rows(study, "pairs", "test", language) for language in ("en", "de"))
     assert [row["id"] for row in english] == [row["id"] for row in german]
     table = data.evaluated(study.data, study.tasks["pairs"], ["en", "sw"])
@@ -147,7 +146,7 @@ def test_an_evaluated_item_can_be_dropped_from_training(leaking, tmp_path):
     path = write_study(tmp_path / "leak", leaking, targets=["choices", "pairs"], on_leak="drop")
     study, cells = read(path, tmp_path)
     cell = cells["choices/train/en"]
-    assert (cell["dropped"], cell["rows"], sum(cell["labels"].values())) == (1, 12, 12)
+    assert (cell["dropped"], cell["rows"]) == (1, 12)
     left = rows(study, "choices", "train")
     assert len(left) == 12 and all(row["id"] != "12" for row in left)
 

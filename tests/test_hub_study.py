@@ -105,8 +105,6 @@ def test_the_study_of_record_runs_on_every_task(tmp_path):
     cells = read_json(study.data / "summary.json")["cells"]
     # SNLI's rows without a label are left out by declaration; ANLI's three rounds are one task.
     assert cells["anli_plus/train/en"]["rows"] == 5 * hub.COUNTS["train"] - 1
-    assert cells["squad_v2/train/en"]["labels"] == {"answer": 6, "no answer": 2}
-    assert cells["ccg/validation/en"]["labels"]["<unseen>"] == 0
 
     results = {}
     for condition in chosen(study):

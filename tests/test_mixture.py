@@ -137,14 +137,14 @@ def test_translated_data_is_a_task_that_is_trained_in_another_language(sources, 
 @pytest.mark.parametrize(
     ("mixture", "line"),
     [
-        ({"tasks": ["pairs", "nothing"]}, "mixtures: unknown task 'nothing'"),
-        ({"tasks": ["wiki"]}, "mixtures: unknown task 'wiki'"),
+        ({"tasks": ["pairs", "nothing"]}, "mixtures.pair.tasks: unknown task 'nothing'"),
+        ({"tasks": ["wiki"]}, "mixtures.pair.tasks: unknown task 'wiki'"),
         ({"tasks": []}, "mixtures.pair.tasks"),
         ({"temperature": 0}, "mixtures.pair.temperature"),
         ({"mlm": {}}, "mlm: expected exactly one of the keys files and task"),
         (
             {"mlm": {"task": "pairs"}},
-            "mixtures.mlm.task: unknown text 'pairs'; expected one of wiki",
+            "mixtures.pair.mlm.task: unknown text 'pairs'; expected one of wiki",
         ),
         (
             {"mlm": {"task": "wiki", "languages": ["fr"]}},

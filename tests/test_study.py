@@ -74,7 +74,7 @@ def test_the_record_of_a_study_holds_the_settings_of_every_condition(load):
         ({"targets": None}, "targets: Input should be a valid list"),
         ({"variants": {"few": "pairz"}}, "variants.few: unknown task 'pairz'; expected one of"),
         ({"variants": {"pairs": "choices"}}, "variants: 'pairs' is a task's name"),
-        ({"variants": {"none": "choices"}}, "variants: 'none' is a task's name"),
+        ({"variants": {"none": "choices"}}, "'none' is the name of a control or of the baseline"),
         ({"on_leak": "ignore"}, "on_leak: Input should be 'error' or 'drop'"),
         ({"intermediate": ["none", "mnlii"]}, "intermediate: unknown task 'mnlii'"),
         ({"targets": ["xnlii"]}, "targets: unknown task 'xnlii'"),

@@ -4,8 +4,7 @@ network.
 """
 
 from helpers.data.preparing import prepare
-from helpers.data.reading import evaluated, examples, labelled, read, sample, table, trained_on
+from helpers.data.reading import evaluated, examples, read, sample, table, trained_on
 from helpers.data.sources import lines
 
-__all__ = ["evaluated", "examples", "labelled", "lines", "prepare", "read"]
-__all__ += ["sample", "table", "trained_on"]
+__all__ = ["evaluated", "examples", "lines", "prepare", "read", "sample", "table", "trained_on"]

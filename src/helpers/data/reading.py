@@ -11,7 +11,6 @@ from helpers import formats
 from helpers.data import sources
 from helpers.study import ENGLISH, StudyError, Task
 from helpers.study.catalogue import unknown
-from helpers.study.files import read_json
 
 UNSEEN = "<unseen>"
 """Stands for all labels that the training data lacks; to predict it is never right."""
@@ -23,8 +22,6 @@ class Cell(NamedTuple):
     examples: list[dict]
     skipped: list[str]
     """What is wrong with the rows that were left out."""
-    rows: int
-    """Rows of the source, good or bad."""
     files: list[Path]
     """The files that were read; empty if the hub itself was read."""
 
@@ -37,12 +34,12 @@ def path(folder: Path, task: str, split: str, language: str) -> Path:
 def examples(folder: Path, task: Task, split: str, language: str = ENGLISH) -> list[dict]:
     """The checked examples of one (task, split, language) that a study keeps in ``folder``.
 
-    Raises
-    ------
-    StudyError
-        They have not been read yet.
+    Raises StudyError if they have not been read yet.
     """
-    return pq.read_table(_kept(path(folder, task.name, split, language))).to_pylist()
+    file = path(folder, task.name, split, language)
+    if not file.is_file():
+        raise StudyError(f"no such file {file}; run notebook 1_encoder or `make study` first")
+    return pq.read_table(file).to_pylist()
 
 
 def trained_on(folder: Path, task: Task, split: str) -> list[dict]:
@@ -59,33 +56,14 @@ def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
     return [rows[i] for i in np.sort(chosen)]
 
 
-def labelled(folder: Path, task: Task) -> Task:
-    """A task with its labels; with ``unseen_label`` they come from its training data."""
-    if not task.unseen_label:
-        return task
-    return task.model_copy(update={"labels": read_json(_kept(labels_file(folder, task)))})
-
-
-def _kept(file: Path) -> Path:
-    if not file.is_file():
-        raise StudyError(f"no such file {file}; run notebook 1_encoder or `make study` first")
-    return file
-
-
-def labels_file(folder: Path, task: Task) -> Path:
-    """Where the labels of a task with ``unseen_label`` are kept."""
-    return folder / task.name / "labels.json"
-
-
-def read_labels(task: Task, data_dir: Path | None) -> list[str]:
+def read_labels(task: Task, data_dir: Path) -> list[str]:
     """The labels of a task with ``unseen_label``: those of its training data, and one more."""
     names: set[str] = set()
-    column = task.columns.get("labels", "labels")
     for language in task.trained_in:
         rows, _ = sources.read(task, "train", language, data_dir)
-        for row in rows:
-            if isinstance(row, dict):
-                names.update(tag for tag in row.get(column) or [] if isinstance(tag, str))
+        for row in (row for row in rows if isinstance(row, dict)):
+            tags = row.get(task.columns.get("labels", "labels")) or []
+            names.update(tag for tag in tags if isinstance(tag, str))
     return [*sorted(names), UNSEEN]
 
 
@@ -93,23 +71,21 @@ def read(
     task: Task,
     split: str,
     language: str,
-    data_dir: Path | None = None,
+    data_dir: Path = Path(),
     check_sizes: bool = False,
     skip: bool = False,
 ) -> Cell:
     """Read and check one (task, split, language) at its source.
 
-    With ``skip`` bad rows are left out, and a line of output says how many.
-
-    Raises
-    ------
-    StudyError
-        Unknown language or split, a missing mirror folder or file, a missing column, or a bad row;
-        the message names the source, the key or row, what was found and what was expected.
+    With ``skip`` bad rows are left out, and a line of output says how many. Raises StudyError where
+    a language, split, file or column is missing, or a row is bad; the message names the source, the
+    key or row, what was found and what was expected.
     """
     if language not in task.languages:
         raise StudyError(f"task {task.name}: {unknown('language', language, task.languages)}")
-    where = f"{task.name} ({task.source(language).origin}), {language} {split}"
+    source = task.source(language)
+    origin = f"hub {source.hub}" if source.hub else f"files {source.files}"
+    where = f"{task.name} ({origin}), {language} {split}"
     rows, files = sources.read(task, split, language, data_dir)
     expected = task.sizes.get(split, len(rows))
     if check_sizes and len(rows) != expected:
@@ -117,11 +93,15 @@ def read(
             f"{where}: found {len(rows)} rows, expected {expected}: the data changed, "
             "or is a part of it (then set check_sizes: false in the study)"
         )
-    skipped: list[str] = []
-    good = formats.normalise(task, rows, where, skipped if skip else None)
-    if skipped:
-        print(f"{where}: skipped {len(skipped)} of {len(rows)} rows; {skipped[0]}", flush=True)
-    return Cell(good, skipped, len(rows), files)
+    good, bad = formats.normalise(task, rows, where)
+    if bad and not skip:
+        raise StudyError(f"{where}: {bad[0]}")
+    if not good:
+        first = f" that are good; the first: {bad[0]}" if bad else ""
+        raise StudyError(f"{where}: found no rows{first}")
+    if bad:
+        print(f"{where}: skipped {len(bad)} of {len(rows)} rows; {bad[0]}", flush=True)
+    return Cell(good, bad, files)
 
 
 def table(rows: list[dict], task: Task) -> pd.DataFrame:
@@ -137,7 +117,7 @@ def table(rows: list[dict], task: Task) -> pd.DataFrame:
 
 def evaluated(folder: Path, task: Task, languages: list[str]) -> pd.DataFrame:
     """All evaluated items of a target as a table to read, with predictions' language and id."""
-    task, tables = labelled(folder, task), []
+    tables = []
     for language in languages:
         items = table(examples(folder, task, task.evaluate, language), task)
         items["id"] = items["id"] if task.parallel else f"{language}/" + items["id"]

@@ -25,17 +25,11 @@ Row = dict | ValueError
 """A row's values by column, or the error that says why the row cannot be read."""
 
 
-def read(
-    task: Task, split: str, language: str, folder: Path | None
-) -> tuple[list[Row], list[Path]]:
+def read(task: Task, split: str, language: str, folder: Path) -> tuple[list[Row], list[Path]]:
     """Every row of a (task, split, language), and the files that hold them.
 
-    Own files are relative to ``folder``. If the hub itself is read, no files are returned.
-
-    Raises
-    ------
-    StudyError
-        The source has no such split, or is not there, or cannot be read.
+    Own files are relative to ``folder``. If the hub itself is read, no files are returned. Raises
+    StudyError if the source has no such split, is not there, or cannot be read.
     """
     where, source = f"task {task.name}", task.source(language)
     if split not in source.splits:
@@ -43,12 +37,10 @@ def read(
         raise StudyError(f"{where}: splits: no '{split}'; expected one of {known}")
     code, named = task.codes.get(language, language), source.splits[split]
     if source.files:
-        name = source.files.format(language=code, split=named)
-        hint = f"expected its {split} split in '{language}'{task.obtain and ': ' + task.obtain}"
-        if folder is None:
-            wrong = f"files: '{name}' is relative to data_dir, which the study does not give"
-            raise StudyError(f"{where}: {wrong}; {hint}")
-        if not (path := folder / name).is_file():
+        path = folder / source.files.format(language=code, split=named)
+        if not path.is_file():
+            hint = f"expected its {split} split in '{language}' in the study's data_dir"
+            hint += f": {task.obtain}" if task.obtain else ""
             raise StudyError(f"{where}: no such file {path}; {hint}")
         rows, files = _file(where, path), [path]
     else:
@@ -59,13 +51,7 @@ def read(
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank.
-
-    Raises
-    ------
-    StudyError
-        There is no such file, or it is not UTF-8.
-    """
+    """The lines of a text file that are not blank; a StudyError if it is missing or not UTF-8."""
     if not path.is_file():
         raise StudyError(f"no such file {path}; expected one text per line")
     return [line.strip() for line in _lines(path) if line.strip()]
@@ -86,14 +72,14 @@ def _kind(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix
 
 
-def _file(where: str, path: Path, separator: str = ",") -> list[Row]:
-    """The rows of one file, read as its suffix says; ``separator`` is that of a ``.csv``."""
+def _file(where: str, path: Path) -> list[Row]:
+    """The rows of one file, read as its suffix says."""
     kind = _kind(path)
     if kind not in _READERS:
         expected = f"expected one of {', '.join(_READERS)}"
         raise StudyError(f"{where}: {path} ends in '{path.suffix}'; {expected}")
     try:
-        return _table(path, separator) if kind == ".csv" else _READERS[kind](path)
+        return _READERS[kind](path)
     except StudyError as error:
         raise StudyError(f"{where}: {error}") from None
     except (OSError, EOFError, ValueError) as error:
@@ -111,10 +97,10 @@ def _lines(path: Path) -> list[str]:
         raise StudyError(f"{path}: found {wrong}, expected text in UTF-8") from None
 
 
-def _table(path: Path, separator: str = "\t") -> list[Row]:
+def _table(path: Path) -> list[Row]:
     """Rows under a header; blank lines do not count."""
-    lines = _lines(path)
-    table = _fields(lines, separator, quoted=separator != "\t" or _is_quoted(lines))
+    lines, is_csv = _lines(path), _kind(path) == ".csv"
+    table = _fields(lines, "," if is_csv else "\t", is_csv or _is_quoted(lines))
     names = table[0] if table else []
     for name in names:
         if names.count(name) > 1:
@@ -205,7 +191,7 @@ def _sentences(name: str, passages: list[dict]) -> list[Row]:
         context = passage["context"]
         for at, (low, high) in enumerate(passage.get("sentence_breaks", [])):
             asked = [q for q in passage["qas"] if low <= q["answers"][0]["answer_start"] < high]
-            ids, text = [q["id"] for q in asked], [context[low:high], context]
+            ids, text = [q["id"] for q in asked], f"{context[low:high]} {context}"
             for q in asked:
                 question = {"id": q["id"], "text": q["question"], "answers": [q["id"]]}
                 out.append({"kind": "question", "passage": number, **question})
@@ -233,8 +219,7 @@ def _parquet(path: Path) -> list[Row]:
     import datasets  # here, since it takes a second to import
     import pyarrow.parquet as pq
 
-    with path.open("rb") as file:
-        table = pq.read_table(file)
+    table = pq.ParquetFile(path).read()
     return _named(table.to_pylist(), datasets.Features.from_arrow_schema(table.schema))
 
 
@@ -254,10 +239,11 @@ def _named(rows: list[Row], features: dict | None) -> list[Row]:
     for column, feature in (features or {}).items():
         names: list[str] = getattr(getattr(feature, "feature", feature), "names", None) or []
         numbers = dict(enumerate(names))
-        for row in rows if names else ():
-            if isinstance(row, dict) and isinstance(value := row.get(column), int):
+        for row in (row for row in rows if isinstance(row, dict) and names):
+            value = row.get(column)
+            if isinstance(value, int):
                 row[column] = numbers.get(value, value)  # -1 is no label
-            elif isinstance(row, dict) and isinstance(value, list):
+            elif isinstance(value, list):
                 row[column] = [numbers.get(one, one) for one in value]
     return rows
 
@@ -273,8 +259,6 @@ def _hub(where: str, source: Source, split: str, code: str) -> tuple[list[Row], 
     if mirror and not folder.is_dir():
         expected = f"a copy of hub data set {source.hub}"
         raise StudyError(f"{where}: no such mirror folder {folder}; expected {expected}")
-    if mirror and "[" in str(folder):
-        raise StudyError(f"{where}: {MIRROR}: found [ in {folder}, expected a name without it")
     try:
         if mirror:
             return _mirror(where, folder, config, split)
@@ -310,8 +294,7 @@ def _mirror(
                 str(folder), config, split=split, cache_dir=scratch, keep_in_memory=True
             )
             return _named(rows.to_list(), rows.features), files
-    separator = getattr(builder.config, "sep", ",")
-    rows = {name: [r for f in held[name] for r in _file(where, f, separator)] for name in names}
+    rows = {name: [row for file in held[name] for row in _file(where, file)] for name in names}
     counts = {name: len(some) for name, some in rows.items()}
     chosen: list[Row] = []
     for part in datasets.ReadInstruction.from_spec(split).to_absolute(counts):

@@ -18,7 +18,6 @@ A format module offers
                                 else the format records; logits are padded, as long as a batch's
                                 longest sequence
 ``constant(task, examples)``    (credit, out of) of the best answer that looks at nothing
-``counts(task, examples)``      how many examples, or words, carry each label
 """
 
 import hashlib
@@ -32,8 +31,7 @@ import numpy as np
 from helpers.formats.labels import check_match, reorder, written
 from helpers.study import StudyError, Task
 
-__all__ = ["check_match", "key", "majority", "normalise", "of", "reorder", "score"]
-__all__ += ["shuffled"]
+__all__ = ["check_match", "key", "majority", "normalise", "of", "reorder", "score", "shuffled"]
 
 
 def of(task: Task) -> ModuleType:
@@ -42,23 +40,17 @@ def of(task: Task) -> ModuleType:
 
 
 def normalise(
-    task: Task, rows: Sequence[dict | ValueError], where: str, skipped: list[str] | None = None
-) -> list[dict]:
-    """Rows of a source as the format's examples, each checked.
+    task: Task, rows: Sequence[dict | ValueError], where: str
+) -> tuple[list[dict], list[str]]:
+    """Rows of a source as the format's examples, each checked, and what is wrong with the others.
 
-    A bad row is an error; with a list ``skipped`` it is left out, and the reason is added to the
-    list. Rows with a label of ``task.skip_labels`` are left out, and so are exact copies of other
-    rows. A column ``tag`` is kept.
-
-    Raises
-    ------
-    StudyError
-        A column is missing, a row is bad, or no row is left; names ``where``, the row and the
-        cause.
+    Rows with a label of ``task.skip_labels`` are left out, and so are exact copies of other rows. A
+    column ``tag`` is kept. Raises StudyError if the task's ``columns`` lack one that its format
+    needs.
     """
-    bad = [] if skipped is None else skipped
     known = set().union(*(row for row in rows if isinstance(row, dict)))
     examples: dict[str, dict] = {}
+    bad = []
     for index, row in enumerate(rows):
         try:
             if isinstance(row, ValueError):
@@ -73,12 +65,7 @@ def normalise(
             bad.append(f"row {index}: {error}")
         except KeyError as error:
             raise StudyError(f"{where}: columns: no {error}; {task.format} needs it") from None
-        if bad and skipped is None:
-            raise StudyError(f"{where}: {bad[0]}")
-    if not examples:
-        first = f" that are good; the first: {bad[0]}" if bad else ""
-        raise StudyError(f"{where}: found no rows{first}")
-    return list(examples.values())
+    return list(examples.values()), bad
 
 
 def _fields(task: Task, row: dict, index: int, known: set[str]) -> dict:

@@ -44,12 +44,8 @@ def written(value: Any) -> str:
 def check_match(trained: Task, evaluated: Task) -> None:
     """Check that a model trained on ``trained`` can be evaluated on ``evaluated``.
 
-    Labels are matched by name (:func:`reorder`): their order may differ, the names may not.
-
-    Raises
-    ------
-    StudyError
-        The formats or the names of the labels differ.
+    Labels are matched by name (:func:`reorder`): their order may differ. Raises StudyError if the
+    names or the formats differ.
     """
     where = f"task {evaluated.name}: trained on {trained.name}"
     if trained.format != evaluated.format:
@@ -72,15 +68,9 @@ def reorder(trained: Task, evaluated: Task, logits: list[np.ndarray]) -> list[np
     return [scores[..., order] for scores in logits]
 
 
-def counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    """How many examples, or words, carry each label."""
-    carried = Counter(i for e in examples for i in e.get("labels") or [e["label"]])
-    return {label: carried[i] for i, label in enumerate(task.labels)}
-
-
 def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
     """(credit, out of) of always naming the most frequent label."""
-    return float(max(counts(task, examples).values())), float(len(examples))
+    return float(max(Counter(e["label"] for e in examples).values())), float(len(examples))
 
 
 def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":

@@ -9,8 +9,7 @@ from helpers.formats.texts import features as cut
 from helpers.formats.texts import items, text
 from helpers.study import Task
 
-constant, counts = labels.constant, labels.counts
-loss, decode = labels.loss, labels.decode
+constant, loss, decode = labels.constant, labels.loss, labels.decode
 
 
 def normalise(task: Task, row: dict) -> dict:

@@ -13,7 +13,3 @@ def normalise(task: Task, row: dict) -> dict:
 
 def texts(example: dict) -> list[str]:
     return [example["text"]]
-
-
-def counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    return {"text": len(examples)}

@@ -33,9 +33,7 @@ _ROWS = 1024
 def normalise(task: Task, row: dict) -> dict:
     pair = {name: row.get(name, "") for name in ("source", "target")}
     for name, text in pair.items():
-        if isinstance(text, list) and all(isinstance(part, str) for part in text):
-            pair[name] = " ".join(text)
-        elif not isinstance(text, str):
+        if not isinstance(text, str):
             raise ValueError(f"{name} is {text!r}; expected a text")
     filled = [bool(text.strip()) for text in pair.values()]
     if not (all(filled) if task.metric == "accuracy" else any(filled)):
@@ -75,12 +73,6 @@ def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
 
 def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
     return 0.0, float(len(examples))
-
-
-def counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    if task.metric == "map_20":
-        return {side: sum(bool(e[side]) for e in examples) for side in ("source", "target")}
-    return {"pair": len(_translated(examples))}
 
 
 def decode(task: Task, examples: list[dict], features: list[dict], logits: list) -> list[dict]:

@@ -117,12 +117,6 @@ def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
     return float(sum(not e["answers"]["text"] for e in examples)), float(len(examples))
 
 
-def counts(task: Task, examples: list[dict]) -> dict[str, int]:
-    answered = sum(bool(e["answers"]["text"]) for e in examples)
-    without = {"no answer": len(examples) - answered} if task.unanswerable else {}
-    return {"answer": answered, **without}
-
-
 def _tokens(tokenizer, texts: list[str]) -> list[tuple]:
     """Token ids (tokens) and character offsets (tokens, 2) of each text."""
     encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)

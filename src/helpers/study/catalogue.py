@@ -25,8 +25,6 @@ Format = Literal[
 NONE = "none"
 """The baseline: no intermediate task."""
 ENGLISH = "en"
-ZERO_SHOT = "zero-shot"
-"""In the place of a language: the mean over all but English."""
 _METRICS = {
     "sentence_pair": ["accuracy"],
     "multiple_choice": ["accuracy"],
@@ -99,17 +97,15 @@ def validate(model: type[T], raw: dict, path: Path, key: str = "") -> T:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        errors = [([*_keys(raw, one["loc"])], one) for one in error.errors()]
-    # If a value may be of several types, each gives an error: the deepest one is shown.
-    alike = [(place, one) for place, one in errors if place[:1] == errors[0][0][:1]]
-    place, first = max(alike, key=lambda error: len(error[0]))
+        first = error.errors()[0]
     wrong = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         known = ", ".join(sorted(model.model_fields))
         wrong = f"unknown key; expected one of {known}" if len(first["loc"]) == 1 else "unknown key"
     elif first["type"] not in ("missing", "value_error"):
         wrong += f" (found {str(first['input'])[:80]!r})"
-    where = ".".join(" ".join(str(part).split()) for part in (key, *place))
+    place = (key, *_keys(raw, first["loc"]))
+    where = ".".join(" ".join(str(part).split()) for part in place)
     raise StudyError(f"{path}: {where.lstrip('.')}: {wrong}")
 
 
@@ -138,11 +134,6 @@ class Source(Strict):
     revision: str | None = None
     files: str | None = None
     splits: dict[Split, str] = {}
-
-    @property
-    def origin(self) -> str:
-        """The source in a few words, for messages."""
-        return f"hub {self.hub}" if self.hub else f"files {self.files}"
 
 
 class Task(Source):
@@ -187,8 +178,8 @@ class Task(Source):
             raise ValueError("expected exactly one of the keys hub, files and parts")
         if self.metric not in (known := _METRICS[self.format]):
             raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {known}")
-        for language in self.trained_in if "trained_in" in self.model_fields_set else ():
-            if language not in self.languages:
+        for language in self.trained_in:
+            if language not in (ENGLISH, *self.languages):
                 raise ValueError(f"trained_in: {unknown('language', language, self.languages)}")
         for key in ("config", "files"):
             try:
@@ -236,13 +227,7 @@ class _Entries(Strict):
 
 
 def load(path: Path) -> Catalogue:
-    """Read a catalogue file.
-
-    Raises
-    ------
-    StudyError
-        The file is missing or is no YAML, or an entry does not fit :class:`Task`.
-    """
+    """Read a catalogue; a StudyError if there is none, or if an entry does not fit `Task`."""
     tasks, expected = Catalogue(), "a catalogue of tasks, which the study's key catalogue names"
     for name, entry in validate(_Entries, read_yaml(path, expected), path).tasks.items():
         tasks[name] = validate(Task, {"name": name, **entry}, path, name)

@@ -1,19 +1,22 @@
-"""A condition: what one notebook trains, with all that its steps need, as one explicit record.
+"""A condition: what one notebook trains, and where its results lie.
 
 Notebook 2 makes the condition (size, intermediate), notebook 3 (size, intermediate, target).
-Training and evaluation get a condition and never ask the study.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helpers.study.catalogue import StudyError, Task, unknown
 from helpers.study.files import read_json
-from helpers.study.params import CrossedSeeds, Hyperparameters, Mixture, PlainText, Size
+from helpers.study.params import LONGER, Hyperparameters, Mixture, PlainText, Size
+
+if TYPE_CHECKING:
+    from helpers.study.study import Study
 
 AGAIN = 1_000_000
 """What is added to a seed to repeat its collapsed training: no study has seeds as large."""
@@ -61,21 +64,18 @@ class Stage:
 
     def steps(self, values: Hyperparameters, summary: dict) -> int:
         """Optimiser steps on the examples that ``summary`` (data/summary.json) counts."""
-        drawn, text = dict.fromkeys(self.tasks, 0), 0
+        drawn: Counter[str] = Counter()
         for task, split, language in self.cells:
-            rows = summary["cells"][f"{task.name}/{split}/{language}"]["rows"]
-            if split == "train" and task.name in drawn:
-                drawn[task.name] += rows
-            elif split == "train":
-                text += rows
+            if split == "train":
+                drawn[task.name] += summary["cells"][f"{task.name}/{split}/{language}"]["rows"]
+        if most := values.train_examples:
+            for name in self.tasks:
+                drawn[name] = min(drawn[name], most)
         for file in self.mlm.files if self.mlm else []:
-            text += summary["texts"][file]["lines"]
-        if values.train_examples:
-            drawn = {name: min(count, values.train_examples) for name, count in drawn.items()}
-        amounts = [*drawn.values(), text]
+            drawn[self.name] += summary["texts"][file]["lines"]
         if self.mixture:
-            amounts = [min(amount, self.mixture.cap) for amount in amounts]
-        return values.total_steps(sum(amounts))
+            return values.total_steps(sum(min(n, self.mixture.cap) for n in drawn.values()))
+        return values.total_steps(drawn.total())
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,8 @@ class Attempt:
 class Condition:
     """An encoder after an intermediate task (no ``target``), or after it and a target."""
 
-    study: str
-    """The params file, for messages."""
+    study: "Study"
     size: str
-    encoder: Size
-    trim: bool
     intermediate: str
     target: str | None
     seeds: list[int]
@@ -112,8 +109,6 @@ class Condition:
     evaluated: Task | None
     languages: list[str]
     """What it is evaluated in."""
-    candidates: list[Task]
-    """Retrieval only: catalogue entries whose texts are searched."""
     trained_in: list[str]
     """Languages of its training data; the zero-shot mean leaves them out."""
     folder: Path
@@ -122,18 +117,18 @@ class Condition:
     """The size's pretrained encoder."""
     before: "Condition | None"
     """The condition that this one starts from; None: the pretrained encoder."""
-    longer_by: "list[Condition]"
-    """The intermediate trainings whose mean number of steps is added to its own (``longer``)."""
-    crossed: CrossedSeeds | None
-    data: Path
-    """The study's examples."""
-    data_dir: Path | None
-    """What own text files of a mixture are relative to."""
-    precision: str
-    checkpoint_minutes: float
-    retry_collapsed: bool
-    keep_models: bool
-    compare_selections: bool
+    joins: bool
+    """Whether its results join those of `make study`."""
+
+    @property
+    def encoder(self) -> Size:
+        """The size's pretrained encoder, as the study describes it."""
+        return self.study.sizes[self.size]
+
+    @property
+    def data(self) -> Path:
+        """The study's examples."""
+        return self.study.data
 
     @property
     def title(self) -> str:
@@ -151,11 +146,11 @@ class Condition:
     def evaluated_cells(self) -> list[Cell]:
         """What it is evaluated on; for retrieval also the candidates."""
         task, cells = self.evaluated, []
-        if task is None:
+        if task is None or not self.languages:
             return []
         for language in self.languages:
             cells += [(task, split, language) for split in (task.threshold, task.evaluate) if split]
-        for pool in self.candidates:
+        for pool in (self.study.tasks[name] for name in task.candidates):
             cells += product([pool], [pool.evaluate], pool.languages)
         return cells
 
@@ -170,15 +165,15 @@ class Condition:
         else:
             other = {"title", "tuning", "lora", "gradient_checkpointing"}
             encoder = self.encoder.model_dump(mode="json", exclude=other)
-            settings = {"encoder": encoder, "trim": self.trim}
-            if self.precision != "auto":  # what auto has measured is kept with the study
-                settings["precision"] = self.precision
+            settings = {"encoder": encoder, "trim": self.study.trim}
+            if self.study.precision != "auto":  # what auto has measured is kept with the study
+                settings["precision"] = self.study.precision
         if self.evaluated is None:
             return settings | {"intermediate": self._trained()}
         return settings | {
             "target": self._trained(),
             "evaluated": _scored(self.evaluated),
-            "examples": digests(self.study, self.data, self.evaluated_cells),
+            "examples": digests(self.study, self.evaluated_cells),
             "languages": self.languages,
         }
 
@@ -186,8 +181,11 @@ class Condition:
         """Optimiser steps of each stage; those that ``longer`` adds are shared in proportion."""
         summary = read_json(self.data / "summary.json")
         own = [stage.steps(self.hyperparameters, summary) for stage in self.stages]
-        more = [sum(condition.steps()) for condition in self.longer_by]
-        factor = 1 + sum(more) / len(more) / sum(own) if more else 1
+        if self.intermediate != LONGER:
+            return own
+        tasks = self.study.intermediate_tasks
+        more = [sum(self.study.condition(self.size, task).steps()) for task in tasks]
+        factor = 1 + sum(more) / len(more) / sum(own)
         return [round(steps * factor) for steps in own]
 
     def _trained(self) -> dict:
@@ -206,10 +204,10 @@ class Condition:
                 settings["files"] = {file: texts[file]["digest"] for file in files}
         if self.encoder.tuning == "lora":
             settings["lora"] = self.encoder.lora.model_dump(mode="json")
-        settings["examples"] = digests(self.study, self.data, self.trained_cells)
+        settings["examples"] = digests(self.study, self.trained_cells)
         if any(stage.shuffled for stage in self.stages):
             settings["labels"] = "shuffled"
-        if self.longer_by:
+        if self.intermediate == LONGER:
             settings["steps"] = self.steps()
         if self.compares:
             settings["compare_selections"] = True
@@ -248,12 +246,12 @@ class Condition:
     @property
     def compares(self) -> bool:
         """Whether a run is also evaluated with its last weights and with their average."""
-        return self.compare_selections and bool(self.languages and self.stages)
+        return self.study.compare_selections and bool(self.languages and self.stages)
 
     @property
     def keeps_model(self) -> bool:
         """Whether the model of a run is kept; retrieval may train none."""
-        return self.keep_models and self.target is not None and bool(self.stages)
+        return self.study.keep_models and self.target is not None and bool(self.stages)
 
     def chosen(self, seeds: int | list[int] | None) -> list[int]:
         """The seeds that a notebook's parameter names, or all; an unknown one is a StudyError."""
@@ -262,7 +260,7 @@ class Condition:
         chosen = [seeds] if isinstance(seeds, int) else list(seeds)
         for seed in chosen:
             if seed not in self.seeds:
-                raise StudyError(f"{self.study}: {unknown('seed', seed, self.seeds)}")
+                raise StudyError(f"{self.study.path}: {unknown('seed', seed, self.seeds)}")
         return chosen
 
     def attempts(
@@ -288,11 +286,14 @@ class Condition:
 
     def crossed_attempts(self) -> dict[tuple[int, int, int], Attempt]:
         """The trainings whose seeds are crossed, by intermediate seed, target seed and draw."""
-        attempts, crossed = {}, self.crossed
-        for seeds in product(crossed.intermediate, crossed.target, crossed.draw) if crossed else ():
-            before, seed, draw = seeds
+        crossed = self.study.crossed if self.joins else None
+        names = (self.size, self.intermediate, self.target)
+        if not crossed or (crossed.size, crossed.intermediate, crossed.target) != names:
+            return {}
+        attempts, seeds = {}, crossed.seeds
+        for before, seed, draw in product(seeds.intermediate, seeds.target, seeds.draw):
             folder = self.folder / f"crossed/intermediate-{before}-target-{seed}-draw-{draw}"
-            attempts[seeds] = Attempt(seed, folder, self.start(before), draw=draw)
+            attempts[before, seed, draw] = Attempt(seed, folder, self.start(before), draw=draw)
         return attempts
 
     def _to_repeat(self, folder: Path) -> bool:
@@ -302,7 +303,7 @@ class Condition:
         first one's selection. The repetition of a target run lies beside it.
         """
         scores = read_json(folder / "scores.json")
-        if not self.retry_collapsed or not scores.get("selection", {}).get("collapsed"):
+        if not self.study.retry_collapsed or not scores.get("selection", {}).get("collapsed"):
             return False
         if self.target is None:
             return "repeats" not in scores
@@ -314,13 +315,13 @@ def _scored(task: Task) -> dict:
     return task.model_dump(mode="json", include=keys, exclude_defaults=True)
 
 
-def digests(study: str | Path, data: Path, cells: Iterable[Cell]) -> dict[str, str]:
-    """The digest of each cell's examples in ``data``; a StudyError if they have not been read."""
-    file = data / "summary.json"
+def digests(study: "Study", cells: Iterable[Cell]) -> dict[str, str]:
+    """The digest of each cell's examples; a StudyError if they have not been read."""
+    file = study.data / "summary.json"
     known = read_json(file).get("cells", {})
     names = [f"{task.name}/{split}/{language}" for task, split, language in cells]
     for name in names:
         if name not in known:
-            first = f"run notebook 1_encoder or `make study STUDY={study}` first"
+            first = f"run notebook 1_encoder or `make study STUDY={study.path}` first"
             raise StudyError(f"{file}: no {name}; expected all examples to be read: {first}")
     return {name: known[name]["digest"] for name in names}

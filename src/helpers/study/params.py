@@ -57,9 +57,7 @@ class Seeds(Strict):
 
 
 class CrossedSeeds(Strict):
-    """Seeds that are all combined: of the encoder's intermediate training, of the target's training
-    and of the draw of its examples.
-    """
+    """Seeds that are all combined: of the trainings, and of the draw of the target's examples."""
 
     intermediate: Annotated[list[Seed], Field(min_length=2), once]
     target: Annotated[list[Seed], Field(min_length=2), once]

@@ -74,9 +74,11 @@ class Study(Strict):
         raw |= {"path": path, "outputs": Path(str(outputs)).expanduser(), "tasks": {}}
         study = validate(cls, raw, path)
         tasks = catalogue.load(path.parent / study.catalogue)
-        for wrong in rules.variants(study.variants, tasks):
-            raise StudyError(f"{path}: {wrong}")
         for name, origin in study.variants.items():
+            if name in tasks:
+                raise StudyError(f"{path}: variants: '{name}' is a task's name; expected another")
+            if origin not in tasks:
+                raise StudyError(f"{path}: variants.{name}: {unknown('task', origin, tasks)}")
             tasks[name] = tasks[origin].model_copy(update={"name": name})
         # Masked language modelling predicts the whole vocabulary, so none of it can be trimmed.
         used = {task_of(name) for name in study.intermediate}
@@ -96,10 +98,9 @@ class Study(Strict):
         return self.folder / "data"
 
     @property
-    def files_folder(self) -> Path | None:
+    def files_folder(self) -> Path:
         """What own files are relative to: the key data_dir, or the environment's DATA_DIR."""
-        folder = self.data_dir or os.environ.get("DATA_DIR")
-        return Path(folder).expanduser() if folder else None
+        return Path(self.data_dir or os.environ.get("DATA_DIR", "")).expanduser()
 
     def target(self, name: str) -> params.Target:
         """The study's use of the target task ``name``."""
@@ -129,8 +130,7 @@ class Study(Strict):
     @property
     def intermediate_tasks(self) -> list[str]:
         """The intermediate tasks and mixtures, without the baseline and the controls."""
-        others = (NONE, LONGER)
-        return [i for i in self.intermediate if i not in others and i == task_of(i)]
+        return [i for i in self.intermediate if i not in (NONE, LONGER) and i == task_of(i)]
 
     def same_data(self, target: str) -> list[str]:
         """Intermediate tasks that train on the target's own English training data, or some of it.
@@ -242,15 +242,9 @@ class Study(Strict):
                     before = own
         values = self.hyperparameters(phase, size, target or intermediate)
         tasks = self.train_on(target) if target else [intermediate]
-        pools = self.tasks[target].candidates if target else []
-        longer = intermediate == LONGER
-        crossed, names = self.crossed, (size, intermediate, target)
-        is_crossed = crossed and (crossed.size, crossed.intermediate, crossed.target) == names
         return Condition(
-            study=str(self.path),
+            study=self,
             size=size,
-            encoder=self.sizes[size],
-            trim=self.trim,
             intermediate=intermediate,
             target=target,
             seeds=self.seeds_of(intermediate),
@@ -258,29 +252,19 @@ class Study(Strict):
             stages=[self._stage(size, task, values) for task in tasks],
             evaluated=self.labelled(target) if target else None,
             languages=self.languages(target) if target else [],
-            candidates=[self.tasks[pool] for pool in pools],
             trained_in=self.trained_in(target) if target else [],
             folder=root / size / intermediate / (target or ""),
             home=home,
             before=before,
-            longer_by=[self.condition(size, i) for i in self.intermediate_tasks if longer],
-            crossed=crossed.seeds if is_crossed and join else None,
-            data=self.data,
-            data_dir=self.files_folder,
-            precision=self.precision,
-            checkpoint_minutes=self.checkpoint_minutes,
-            retry_collapsed=self.retry_collapsed,
-            keep_models=self.keep_models,
-            compare_selections=self.compare_selections,
+            joins=join,
         )
 
     def _stage(self, size: str, intermediate: str, values: Hyperparameters) -> Stage:
         name = task_of(intermediate)
         mixture, shuffled = self.mixtures.get(name), name != intermediate
+        tasks = {task: self.labelled(task) for task in self.components(name)}
         if mixture is None:
-            lengths = {name: values.max_length}
-            return Stage(name, {name: self.labelled(name)}, lengths, shuffled=shuffled)
-        tasks = {task: self.labelled(task) for task in mixture.tasks}
+            return Stage(name, tasks, {name: values.max_length}, shuffled=shuffled)
         lengths = {t: self.hyperparameters("intermediate", size, t).max_length for t in tasks}
         text = self.tasks[mixture.mlm.task] if mixture.mlm and mixture.mlm.task else None
         return Stage(name, tasks, lengths, mixture, text, shuffled)
@@ -290,7 +274,11 @@ class Study(Strict):
         task = self.tasks[name]
         if not task.unseen_label:
             return task
-        return task.model_copy(update={"labels": read_json(self.data / name / "labels.json") or []})
+        return task.model_copy(update={"labels": read_json(self.labels_file(name)) or []})
+
+    def labels_file(self, name: str) -> Path:
+        """Where the labels of a task with ``unseen_label`` are kept."""
+        return self.data / name / "labels.json"
 
     def encoder_folder(self, size: str, join: bool = True) -> Path:
         """The pretrained encoder of a size, as phase 1 prepared it.
@@ -309,7 +297,7 @@ class Study(Strict):
             "encoder": self.sizes[size].model_dump(mode="json", exclude={"title"}),
             "trim": self.trim,
             "frozen_layers": min(values.frozen_layers for values in used),
-            "texts": digests(self.path, self.data, cells),
+            "texts": digests(self, cells),
         }
 
     def record(self) -> dict:
@@ -323,18 +311,14 @@ class Study(Strict):
                 folder = attempt.folder.relative_to(self.folder).as_posix()
                 run = (condition.size, condition.intermediate, condition.target, *seeds, folder)
                 crossed.append(dict(zip(CROSSED, run, strict=True)))
+        own = {"name", "description", "margin", "intermediate"}
+        own |= {"same_data_in_headline", "compare_selections"}
         kept = {"title", "encoder", "layers"}
-        return {
+        return self.model_dump(include=own) | {
             "layout": LAYOUT,
-            "name": self.name,
-            "description": self.description,
-            "margin": self.margin,
             "params": str(self.path),
             "sizes": {n: s.model_dump(mode="json", include=kept) for n, s in self.sizes.items()},
-            "intermediate": self.intermediate,
             "controls": self.controls,
-            "same_data_in_headline": self.same_data_in_headline,
-            "compare_selections": self.compare_selections,
             "targets": {target.task: self._target_record(target.task) for target in self.targets},
             "runs": [run._asdict() for run in self.runs()],
             "crossed": crossed,
@@ -344,17 +328,12 @@ class Study(Strict):
         }
 
     def _target_record(self, name: str) -> dict:
-        recipes = {size: self.hyperparameters("target", size, name) for size in self.sizes}
-        amounts = {size: recipe.train_examples for size, recipe in recipes.items()}
-        task = self.tasks[name]
-        return {
-            "format": task.format,
-            "metric": task.metric,
+        amounts = {s: self.hyperparameters("target", s, name).train_examples for s in self.sizes}
+        return self.tasks[name].model_dump(include={"format", "metric", "labels"}) | {
             "languages": self.languages(name),
             "trained_in": self.trained_in(name),
             "variant_of": self.variants.get(name),
             "train_examples": amounts if any(amounts.values()) else None,
-            "labels": task.labels,
             "same_data": self.same_data(name),
         }
 
@@ -366,9 +345,8 @@ class Study(Strict):
 
     def check_layout(self) -> None:
         """Refuse outputs of another layout with a :class:`StudyError`."""
-        encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
-        is_old = any(record and "settings" not in record for record in encoders)
-        if is_old or read_json(self.folder / "study.json").get("layout", LAYOUT) != LAYOUT:
+        record = read_json(self.folder / "study.json")
+        if record and record.get("layout") != LAYOUT:
             expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
 

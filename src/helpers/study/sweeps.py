@@ -26,13 +26,13 @@ def file(study, size: str) -> Path:
 def trials(study, size: str, join: bool = True) -> list[Condition]:
     """The trainings that the sweep makes for one size: a condition for each rate and target."""
     tried, conditions = _tried(study, size), []
+    study = study.model_copy(update={"retry_collapsed": False, "keep_models": False})
     for rate, target in product(tried["learning_rates"], tried["targets"]):
         condition = study.condition(size, NONE, target, join)
         folder = condition.folder.parents[1] / "sweep" / f"{rate:g}" / target
         values = condition.hyperparameters.model_copy(update={"learning_rate": rate})
         trial = replace(condition, folder=folder, hyperparameters=values, seeds=tried["seeds"])
-        not_evaluated = replace(trial, languages=[], candidates=[])
-        conditions.append(replace(not_evaluated, retry_collapsed=False, keep_models=False))
+        conditions.append(replace(trial, languages=[]))  # nothing is evaluated
     return conditions
 
 

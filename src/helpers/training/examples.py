@@ -6,7 +6,6 @@ training that was stopped goes on with the batch that would have come next.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,12 +155,12 @@ def _texts(condition: Condition, stage: Stage, tokenizer) -> list[dict]:
     """The plain text that a mixture models."""
     if tokenizer.mask_token_id is None:
         wrong = "the tokenizer has no mask; expected one for masked language models"
-        raise StudyError(f"{condition.study}: mixtures.{stage.name}.mlm: {wrong}")
+        raise StudyError(f"{condition.study.path}: mixtures.{stage.name}.mlm: {wrong}")
     rows: list[dict] = []
     for cell in stage.cells:
         rows += data.examples(condition.data, *cell) if cell[0] is stage.text else []
     for file in stage.mlm.files if stage.mlm else []:
-        rows += [{"text": line} for line in data.lines((condition.data_dir or Path()) / file)]
+        rows += [{"text": line} for line in data.lines(condition.study.files_folder / file)]
     return rows
 
 

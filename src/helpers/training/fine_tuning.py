@@ -52,7 +52,7 @@ def fine_tune(
     Raises StudyError where no learning rate has been chosen yet, Stopped after a signal.
     """
     values, settings = condition.hyperparameters, {**condition.settings, "seed": attempt.seed}
-    compared, minutes = condition.compares, condition.checkpoint_minutes
+    compared, minutes = condition.compares, condition.study.checkpoint_minutes
     checkpoints = Checkpoints(attempt.folder, settings, minutes, averages=compared)
     if not examples:
         reader = untrained(condition, encoder)
@@ -61,7 +61,7 @@ def fine_tune(
         return Training(reader, tokenizer, {**UNSELECTED}, [], record, checkpoints)
     if values.learning_rate is None:
         wrong = "no learning rate yet; expected the sweep to run first (notebook sweep)"
-        raise StudyError(f"{condition.study}: {condition.title}: {wrong}")
+        raise StudyError(f"{condition.study.path}: {condition.title}: {wrong}")
     states = encoders.frozen_states(condition.home, encoder, values.frozen_layers)
     model: Any = None
     for number, part in enumerate(examples):
@@ -100,7 +100,7 @@ def build(
     shapes: dict[str, tuple[str, int]]
     shapes = {name: formats.of(task).head(task) for name, task in stage.tasks.items()}
     if before is None:
-        precision = hardware.precision(condition.precision, condition.data.parent)
+        precision = hardware.precision(condition.study.precision, condition.study.folder)
         encoders.adapt(encoder, condition.encoder, precision)
     elif not stage.mixture and before.shape == shapes[stage.name]:
         labels = stage.tasks[stage.name].labels
@@ -127,7 +127,7 @@ def untrained(condition: Condition, encoder: PreTrainedModel) -> EncoderModel:
     assert task is not None
     depth = len(families.layers(encoder))
     layer = encoders.retrieval_layer(depth, size.retrieval_layer, task.layer)
-    precision = hardware.precision(condition.precision, condition.data.parent)
+    precision = hardware.precision(condition.study.precision, condition.study.folder)
     encoders.adapt(encoder, size, precision, train=False)
     above = layer if layer < depth else None  # nothing follows: the model's own output
     model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, above)
