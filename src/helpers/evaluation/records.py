@@ -84,7 +84,7 @@ def _record(
 ) -> dict:
     """What is needed to trust and repeat a training."""
     wall, cpu = checkpoints.seconds()
-    record = {
+    return {
         "settings": condition.settings,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "commit": _commit(),
@@ -94,8 +94,8 @@ def _record(
         "cpu_seconds": cpu,
         **trained.record,
         "log": trained.log,
+        "repeats": attempt.repeats,
     }
-    return record if attempt.repeats is None else record | {"repeats": attempt.repeats}
 
 
 def _commit() -> str | None:

@@ -9,7 +9,6 @@ with ``weights_only=True``: tensors, never code.
 import json
 import shutil
 import signal
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,10 +122,8 @@ class Checkpoints(TrainerCallback):
     @contextmanager
     def signals(self):
         """Note SIGINT and SIGTERM, to stop at the end of the running step."""
-        handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handlers[number] = signal.signal(number, self._note)
+        both = (signal.SIGINT, signal.SIGTERM)
+        handlers = {number: signal.signal(number, self._note) for number in both}
         try:
             yield
         finally:
