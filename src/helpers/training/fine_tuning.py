@@ -51,9 +51,9 @@ def fine_tune(
 
     Raises StudyError where no learning rate has been chosen yet, Stopped after a signal.
     """
-    values, compared = condition.hyperparameters, condition.compares
-    settings, minutes = {**condition.settings, "seed": attempt.seed}, condition.checkpoint_minutes
-    checkpoints = Checkpoints(attempt.folder, settings, minutes, averages=compared)
+    values, settings = condition.hyperparameters, {**condition.settings, "seed": attempt.seed}
+    minutes = condition.checkpoint_minutes
+    checkpoints = Checkpoints(attempt.folder, settings, minutes, averages=condition.compares)
     if not examples:
         reader = untrained(condition, encoder)
         layer = reader.layer or len(families.layers(encoder))
@@ -73,8 +73,8 @@ def fine_tune(
         trainer = StageTrainer(model, part, values, attempt.seed, checkpoints)
         with checkpoints.signals():
             trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-        others = {"last": copy(model), "average": checkpoints.average} if compared else {}
-        model.load_state_dict(checkpoints.weights, strict=False)
+        weights = {"last": copy(model), **checkpoints.weights}
+        model.load_state_dict(weights.pop("best"), strict=False)
         history = trainer.state.log_history
         checkpoints.log = checkpoints.log + log_lines(part.stage.name, history)
     scores = [line["eval_score"] for line in history if "eval_score" in line]
@@ -85,6 +85,7 @@ def fine_tune(
     seen = sum(len(numbers) for part in examples for _, numbers in part.plan)
     record = {"seed": attempt.seed, "precision": model.precision}
     record |= {"train_seconds": wall, "examples_per_second": seen / wall}
+    others = weights if condition.compares else {}
     return Training(model, tokenizer, selection, checkpoints.log, record, checkpoints, others)
 
 
