@@ -1,6 +1,5 @@
 """An encoder with a head, and its predictions: what every format trains and evaluates."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from helpers.encoders import families
@@ -169,34 +169,27 @@ def retrieval_layer(depth: int, size: int | None = None, task: int | None = None
     return size or min(task or depth // 2 + 2, depth)
 
 
-def predict(
-    model: EncoderModel,
-    features: list[dict],
-    pad: int,
-    advance: Callable[[int], object] | None = None,
-) -> list[np.ndarray]:
+def predict(model: EncoderModel, features: list[dict], pad: int) -> list[np.ndarray]:
     """Logits of every feature, in the order given.
 
     Each is (sequences, width) or (sequences, tokens, width), padded to the longest of its batch.
-    ``advance`` is called with the number of sequences that are done.
     """
     is_vector = getattr(model.head, "level", None) == "vector"
     if is_vector and any(len(f["input_ids"]) > 1 for f in features):
         single = [one for feature in features for one in single_sequences(feature)]
-        rows = iter(predict(model, single, pad, advance))  # each is read alone
+        rows = iter(predict(model, single, pad))  # each is read alone
         return [np.concatenate([next(rows) for _ in f["input_ids"]]) for f in features]
     device, training = next(model.parameters()).device, model.training
     by_index: dict[int, np.ndarray] = {}
     model.eval()
     with torch.inference_mode(), model.autocast():  # one context: weights are rounded once
-        for batch in batches(features, TOKEN_BUDGET[device.type]):
+        parted = list(batches(features, TOKEN_BUDGET[device.type]))
+        for batch in tqdm(parted, desc="predicting", leave=False, delay=2):
             inputs = collate([features[i] for i in batch], pad)
             logits = model(**{name: value.to(device) for name, value in inputs.items()})
             counts = [len(features[i]["input_ids"]) for i in batch]
             parts = logits.float().cpu().split(counts)
             by_index |= {i: part.numpy() for i, part in zip(batch, parts, strict=True)}
-            if advance:
-                advance(sum(counts))
     model.train(training)
     return [by_index[i] for i in range(len(features))]
 

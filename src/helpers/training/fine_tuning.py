@@ -103,23 +103,21 @@ def build(
     condition: Condition, stage: Stage, encoder: PreTrainedModel, before: Any = None
 ) -> EncoderModel:
     """A model for a stage: that of the stage ``before`` if its outputs mean the same."""
-    values = condition.hyperparameters
-    shapes = {name: formats.of(task).head(task) for name, task in stage.tasks.items()}
-    labels = None if stage.mixture else stage.tasks[stage.name].labels
+    values, task = condition.hyperparameters, stage.tasks.get(stage.name)  # None: a mixture
     if before is None:
         precision = hardware.precision(condition.precision, condition.data.parent)
         encoders.adapt(encoder, condition.encoder, precision)
-    else:  # of a target's tasks, which are no mixtures
-        same = (before.head.level, before.head.width) == shapes[stage.name]
-        if same and (before.labels == labels or before.head.width < 3):  # outputs without names
+    elif task and (before.head.level, before.head.width) == formats.of(task).head(task):
+        if before.labels == task.labels or before.head.width < 3:  # of choices and spans
             return before
     heads: dict[str, Any] = {}
-    for name, shape in shapes.items():
-        heads[name] = Head(encoder, *shape, condition.encoder.pooling, values.dropout)
+    for name, part in stage.tasks.items():
+        level, width = formats.of(part).head(part)
+        heads[name] = Head(encoder, level, width, condition.encoder.pooling, values.dropout)
     if stage.mlm:
         heads[MLM] = MaskedHead(encoder)
-    model: Any = EncoderModel(encoder, Heads(heads) if stage.mixture else heads[stage.name])
-    model.labels = labels
+    model: Any = EncoderModel(encoder, heads[stage.name] if task else Heads(heads))
+    model.labels = task.labels if task else None
     encoder.get_input_embeddings().weight.requires_grad_(values.train_embeddings)
     model.freeze(values.frozen_layers)
     return model
