@@ -107,9 +107,12 @@ def build(
     if before is None:
         precision = hardware.precision(condition.precision, condition.data.parent)
         encoders.adapt(encoder, condition.encoder, precision)
-    elif task and (before.head.level, before.head.width) == formats.of(task).head(task):
-        if before.labels == task.labels or before.head.width < 3:  # of choices and spans
-            return before
+    elif (
+        task
+        and (before.head.level, before.head.width) == formats.of(task).head(task)
+        and (before.labels == task.labels or before.head.width < 3)  # choices and spans have none
+    ):
+        return before
     heads: dict[str, Any] = {}
     for name, part in stage.tasks.items():
         level, width = formats.of(part).head(part)
