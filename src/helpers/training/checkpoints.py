@@ -73,14 +73,10 @@ class Checkpoints(TrainerCallback):
         """Wall and processor time, in seconds, including the time before a stop."""
         return time.monotonic() - self.began[0], time.process_time() - self.began[1]
 
-    @property
-    def output_dir(self) -> Path:
-        """Where the library writes the checkpoints of the stage."""
-        return self.folder / f"stage-{self.stage}"
-
     def begin(self, stage: int) -> Path | None:
         """Begin a stage; returns the checkpoint that it goes on from, if there is one."""
         self.stage, self.signal, self.last_save = stage, None, time.monotonic()
+        self.output_dir = self.folder / f"stage-{stage}"  # where the library writes
         resumed = self.saved if self.saved and self.saved.parent == self.output_dir else None
         self.weights: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.names}
         if resumed:

@@ -152,7 +152,8 @@ def _texts(condition: Condition, stage: Stage, tokenizer) -> list[dict]:
         raise StudyError(f"{condition.study}: mixtures.{stage.name}.mlm: {wrong}")
     rows: list[dict] = []
     for cell in stage.cells:
-        rows += data.examples(condition.data, *cell) if cell[0] is stage.text else []
+        if cell[0] is stage.text:
+            rows += data.examples(condition.data, *cell)
     for file in stage.mlm.files if stage.mlm else []:
         rows += [{"text": line} for line in data.lines((condition.data_dir or Path()) / file)]
     return rows

@@ -75,10 +75,9 @@ class StageTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         """The score on English validation data, for the log and for the best weights."""
-        metrics = {f"{metric_key_prefix}_score": self.examples.score(self.model)}
+        metrics, callbacks = {"eval_score": self.examples.score(self.model)}, self.callback_handler
         self.log(metrics)
-        after = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self.control = after
+        self.control = callbacks.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def save_model(self, output_dir=None, _internal_call=False):
