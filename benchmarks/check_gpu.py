@@ -78,8 +78,8 @@ def train(path: Path, outputs: Path, steps: int = FEW) -> dict:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     trained = training.fine_tune(condition, attempt, encoder, tokenizer, examples)
-    items = examples[0].batches.items[TASK]
-    drawn = [items[number] for _, numbers in examples[0].batches.plan for number in numbers]
+    items = examples[0].items[TASK]
+    drawn = [items[number] for _, numbers in examples[0].plan for number in numbers]
     return {
         "losses": [line["loss"] for line in trained.log if "loss" in line],
         "seconds": trained.record["train_seconds"],

@@ -21,10 +21,10 @@ from transformers import set_seed
 
 from helpers import encoders, formats
 from helpers.encoders import hardware
-from helpers.encoders.model import EncoderWithHead, predict
+from helpers.encoders.model import EncoderModel, Head, predict
 from helpers.study import Hyperparameters, Stage, Task
 from helpers.training.checkpoints import Checkpoints
-from helpers.training.examples import Batches, Examples, Validation
+from helpers.training.examples import Examples, Validation
 from helpers.training.trainer import StageTrainer
 
 BATCH, MAX_LENGTH, SEED, COPIES = 32, 128, 1, 5
@@ -52,7 +52,7 @@ def main() -> None:
     set_seed(SEED)
     encoder, tokenizer = encoders.load(options.folder / "trimmed")
     encoder.precision = options.precision
-    model = EncoderWithHead(encoder, "sequence", 3, "cls", 0.1)
+    model = EncoderModel(encoder, Head(encoder, "sequence", 3, "cls", 0.1))
     if options.profile:
         with profile(activities=[ProfilerActivity.CPU]) as recorded:
             training_seconds(model, tokenizer, options.folder, options.steps)
@@ -77,7 +77,7 @@ def features(tokenizer, file: Path) -> list[dict]:
     return formats.of(PAIRS).features(PAIRS, pairs, tokenizer, MAX_LENGTH)
 
 
-def training_seconds(model: EncoderWithHead, tokenizer, folder: Path, steps: int) -> float:
+def training_seconds(model: EncoderModel, tokenizer, folder: Path, steps: int) -> float:
     """Seconds of a training on the training pairs, with the example's own hyperparameters."""
     items = features(tokenizer, folder / "train.json")
     values = Hyperparameters(
@@ -89,8 +89,7 @@ def training_seconds(model: EncoderWithHead, tokenizer, folder: Path, steps: int
     stage = Stage("pairs", {"pairs": PAIRS}, {"pairs": MAX_LENGTH})
     few = json.loads((folder / "train.json").read_text(encoding="utf-8"))[:2]
     validation = {"pairs": Validation(PAIRS, few, tokenizer, MAX_LENGTH)}
-    batches = Batches(plan, {"pairs": items}, tokenizer, SEED)
-    examples = Examples(stage, batches, validation, tokenizer.pad_token_id, steps)
+    examples = Examples(stage, plan, {"pairs": items}, validation, tokenizer, SEED, steps)
     with tempfile.TemporaryDirectory() as scratch:
         checkpoints = Checkpoints(Path(scratch), {}, minutes=60)
         checkpoints.begin(0)
@@ -99,7 +98,7 @@ def training_seconds(model: EncoderWithHead, tokenizer, folder: Path, steps: int
         return time.perf_counter() - begin
 
 
-def predicting(model: EncoderWithHead, items: list[dict], tokenizer) -> float:
+def predicting(model: EncoderModel, items: list[dict], tokenizer) -> float:
     """Seconds of a prediction."""
     begin = time.perf_counter()
     predict(model, items, tokenizer.pad_token_id)

@@ -65,7 +65,7 @@ def test_stopped_at_any_step_resumes_to_the_same_bits(condition, signal_after, n
     """Within an epoch, in two different ones, between the tasks, in the second task, at the end."""
     folder = condition.seed_folder(1) / checkpoints.FOLDER
     whole = train(condition)
-    assert not folder.exists()
+    assert not list(folder.glob("*/*"))  # a short training writes no checkpoint
     for stops in ([4], [5, 9], [STEPS], [STEPS + 1, 12], [2 * STEPS]):
         for step in stops:
             signal_after(step, number)

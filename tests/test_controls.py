@@ -79,7 +79,7 @@ def test_a_placebo_is_selected_on_true_labels_and_never_counts_as_collapsed(stud
     (one,), (other,) = (training.english(c, tokenizer, 1) for c in (real, placebo))
     assert one.validation["choices"].rows == other.validation["choices"].rows
     texts, labels = (
-        [[item[key] for item in part.batches.items["choices"]] for part in (one, other)]
+        [[item[key] for item in part.items["choices"]] for part in (one, other)]
         for key in ("input_ids", "labels")
     )
     assert all(
@@ -155,7 +155,7 @@ def test_crossed_seeds_vary_one_thing_at_a_time(study):
 
     def drawn(seed, draw):
         (part,) = training.english(condition, tokenizer, seed, draw)
-        return sorted(tuple(map(tuple, item["input_ids"])) for item in part.batches.items["pairs"])
+        return sorted(tuple(map(tuple, item["input_ids"])) for item in part.items["pairs"])
 
     assert drawn(1, 1) == drawn(3, 1) != drawn(1, 2)
     run(condition)

@@ -106,7 +106,7 @@ def test_phase_1_and_a_training_from_its_folder(load, folder, tmp_path):
     assert len(tokenizer) < report["tokens before"] == len(AutoTokenizer.from_pretrained(folder))
     before = {name: p.clone() for name, p in encoder.named_parameters()}
     lower = families.lower_parameters(encoder, 1)
-    model = encoders.EncoderWithHead(encoder, "sequence", 3, "mean", 0.0)
+    model = encoders.EncoderModel(encoder, encoders.Head(encoder, "sequence", 3, "mean", 0.0))
     model.cached_states = encoders.frozen_states(home, encoder, 1)
     model.freeze(1)
     apart = families.family(encoder.config).apart and SEGMENTS not in tokenizer.model_input_names
@@ -138,7 +138,7 @@ def test_kept_states_give_what_computed_ones_do(load, folder, depth):
     if states is None:
         pytest.skip("this family's are not kept")
     torch.manual_seed(0)
-    model = encoders.EncoderWithHead(encoder, "sequence", 3, "mean", 0.0)
+    model = encoders.EncoderModel(encoder, encoders.Head(encoder, "sequence", 3, "mean", 0.0))
     task = study.tasks["pairs"]
     rows = [r for code in ("en", "de") for r in data.examples(study.data, task, "test", code)]
     texts = formats.of(task).features(task, rows, tokenizer, 32)
@@ -158,7 +158,7 @@ def test_a_layer_below_the_last_is_read_as_the_model_gives_it(loaded):
     encoder, _, inputs = loaded
     expected = encoder(**inputs, output_hidden_states=True).hidden_states
     for depth in (1, 2):
-        model = encoders.EncoderModel(encoder, depth).eval()
+        model = encoders.EncoderModel(encoder, layer=depth).eval()
         assert torch.allclose(model(**inputs), expected[depth], atol=1e-5)
 
 
@@ -207,7 +207,7 @@ def test_segments_of_pairs_reach_the_models_that_know_them(loaded):
 
 def test_masked_words_are_learned_where_embeddings_are_narrower_than_states_too(loaded):
     encoder, _, inputs = loaded
-    model = encoders.EncoderWithHeads(encoder, {"mlm": encoders.MaskedHead(encoder)})
+    model = encoders.EncoderModel(encoder, encoders.MaskedHead(encoder))
     chosen = inputs["attention_mask"] == 1
     logits = model(**inputs, chosen=chosen)
     assert logits.shape == (int(chosen.sum()), len(families.words(encoder)))
@@ -222,7 +222,7 @@ def test_a_studys_dropout_replaces_the_models_own_and_frozen_layers_have_none(fo
     train, evaluate = (encoder.train(mode)(**inputs).last_hidden_state for mode in (True, False))
     assert torch.allclose(train, evaluate, atol=1e-6)
     encoder, _ = encoders.load(folder, dropout=0.5)
-    whole, frozen = encoders.EncoderModel(encoder), encoders.EncoderModel(encoder, 2)
+    whole, frozen = encoders.EncoderModel(encoder), encoders.EncoderModel(encoder, layer=2)
     for model in (whole, frozen):
         model.freeze(2)
         model.train()

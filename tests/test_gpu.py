@@ -24,7 +24,7 @@ ITEMS = {
 }
 
 
-class Embedded(encoders.EncoderWithHead):
+class Embedded(encoders.EncoderModel):
     """Its states are the embeddings: the library's masks look at values, which meta has not."""
 
     def states(self, inputs):
@@ -39,7 +39,8 @@ def test_a_training_step_brings_nothing_but_its_batch_to_the_gpu(tiny_sources, n
     inputs = {key: value.to("meta") for key, value in collate(items, 1).items()}
     labels, format_module = collate_labels(items), formats.of(task)
     encoder, _ = encoders.load(tiny_sources / "encoder")
-    model = Embedded(encoder, *format_module.head(task), "mean", 0.1).to("meta")
+    head = encoders.Head(encoder, *format_module.head(task), "mean", 0.1)
+    model = Embedded(encoder, head).to("meta")
     loss = format_module.loss(model(**inputs), labels.to("meta"))
     loss.backward()
     assert loss.device.type == "meta"
@@ -92,7 +93,8 @@ def test_a_gpu_learns_and_predicts_what_the_processor_does(tiny_sources, tuning,
         encoder, _ = encoders.load(path, dropout=0.0)
         torch.manual_seed(0)
         encoders.adapt(encoder, make_size(path, tuning=tuning), precision)
-        model = encoders.EncoderWithHead(encoder, "sequence", 3, "mean", 0.0).to(device)
+        head = encoders.Head(encoder, "sequence", 3, "mean", 0.0)
+        model = encoders.EncoderModel(encoder, head).to(device)
         inputs = {key: value.to(device) for key, value in collate(texts, 1).items()}
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
         model.train()(**inputs).logsumexp(1).sum().backward()

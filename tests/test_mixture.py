@@ -60,7 +60,7 @@ def examples(study: Study, **values) -> training.Examples:
 
 def test_an_update_mixes_tasks_and_a_batch_does_not(study):
     made = prepare(study())
-    drawn = examples(made, steps=50).batches
+    drawn = examples(made, steps=50)
     components = [batch["component"] for batch in drawn]
     assert len(components) == 50 * 4
     share = components.count("pairs") / len(components)
@@ -68,7 +68,7 @@ def test_an_update_mixes_tasks_and_a_batch_does_not(study):
     updates = [set(components[at : at + 4]) for at in range(0, len(components), 4)]
     assert sum(len(tasks) == 2 for tasks in updates) > 30
     assert all(len(batch["batch"]) <= 4 for batch in drawn)
-    again = examples(made, steps=50).batches
+    again = examples(made, steps=50)
     assert [batch["component"] for batch in again] == components
     assert repr(again[7]) == repr(drawn[7])
 
@@ -79,7 +79,7 @@ def test_every_head_and_the_one_encoder_learn(study):
     trained = train(condition)
     after = trained.model.encoder.state_dict()
     assert any(not torch.equal(before[key], after[key]) for key in before if "layer" in key)
-    assert set(trained.model.names) == {"pairs", "choices"}
+    assert set(trained.model.head.names) == {"pairs", "choices"}
     assert trained.selection["task"] == "both" and trained.selection["n"] == 24 + 12
     run(condition)
     handed, _ = encoders.start(condition.home, condition.encoder_folder(1), 0.0)
@@ -100,7 +100,7 @@ def test_text_beside_the_tasks_may_be_a_catalogue_entry_in_some_languages(
     assert cells == [("wiki", "train", "sw"), ("wiki", "train", "de")]
     prepare(made)
     shutil.rmtree(sources / "files/text")  # later phases read what was kept
-    components = [batch["component"] for batch in examples(made, steps=50).batches]
+    components = [batch["component"] for batch in examples(made, steps=50)]
     assert components.count(MLM) / len(components) == pytest.approx(1 / 3, abs=0.1)
     assert "wiki/train/sw" in made.condition("base", "both").settings["intermediate"]["examples"]
 
@@ -109,10 +109,10 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary_and_hides_fifteen_perc
     made = prepare(study(**MLM_FILES))
     assert not made.trim and study().trim
     trained = train(made.condition("base", "both"))
-    assert MLM in trained.model.names and trained.log
+    assert MLM in trained.model.head.names and trained.log
     tokenizer = encoders.load(made.encoder_folder("base"))[1]
     found = examples(made, steps=200)
-    batches = [batch["batch"] for batch in found.batches if batch["component"] == MLM]
+    batches = [batch["batch"] for batch in found if batch["component"] == MLM]
     masked = [item for batch in batches for item in batch]
     labels = np.concatenate([item["labels"][0] for item in masked])
     ids = np.concatenate([item["input_ids"][0] for item in masked])

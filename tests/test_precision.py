@@ -39,7 +39,8 @@ def test_bf16_differs_from_fp32_by_no_more_than_its_rounding(tiny_sources):
         encoder, _ = encoders.load(path)
         encoders.adapt(encoder, make_size(path), precision, train)
         torch.manual_seed(0)
-        model = encoders.EncoderWithHead(encoder, "sequence", 3, "mean", 0.0).eval()
+        head = encoders.Head(encoder, "sequence", 3, "mean", 0.0)
+        model = encoders.EncoderModel(encoder, head).eval()
         with torch.inference_mode():
             logits.append(model(**batch).numpy())
     exact, rounded, kept = logits

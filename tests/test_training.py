@@ -14,7 +14,7 @@ from running import predict, prepare, run, run_notebook, train
 
 from helpers import data, encoders, evaluation, training
 from helpers.data import reading
-from helpers.encoders import EncoderWithHead
+from helpers.encoders import EncoderModel
 from helpers.encoders import batches as batching
 from helpers.study import Attempt, Condition, Study
 from helpers.study.condition import AGAIN
@@ -161,7 +161,7 @@ def test_where_memory_runs_out_the_step_is_done_again_in_smaller_parts(study, mo
     """The error is made up: more than one item at once, or any without gradient checkpointing."""
     condition = changed(study.condition("large", "choices"), batch_size=8, dropout=0.0)
     whole, most = train(condition), 2  # an item has two choices
-    forward = EncoderWithHead.forward
+    forward = EncoderModel.forward
 
     def limited(self, input_ids, attention_mask, **more):
         is_whole = not self.encoder.is_gradient_checkpointing
@@ -169,7 +169,7 @@ def test_where_memory_runs_out_the_step_is_done_again_in_smaller_parts(study, mo
             raise torch.OutOfMemoryError("made up")
         return forward(self, input_ids, attention_mask, **more)
 
-    monkeypatch.setattr(EncoderWithHead, "forward", limited)
+    monkeypatch.setattr(EncoderModel, "forward", limited)
     small = train(condition)
     assert losses(whole) == pytest.approx(losses(small), abs=1e-5)
     most = 0

@@ -14,7 +14,7 @@ GPUS, ENCODERS, TOKENS = _KNOWN["gpus"], _KNOWN["encoders"], _KNOWN["tokens"]
 OF_PUBLISHED, OF_MEASURED = 0.4, 0.6
 """Share that a training reaches: of the published rate, assumed; of matrix products as measured, as
 on two processors (docs/cost.md)."""
-AT_ONCE = {True: 65_536, False: 512}
+AT_ONCE = {True: 65_536, False: 1024}
 """The most tokens that a training sends through the model at once, on a GPU and without one."""
 TRAINING, PREDICTION, START = 6, 3, 60.0
 """FLOP per token and parameter of the layers. Weights that are not trained need 2 less, layers

@@ -9,16 +9,15 @@ from helpers.encoders.frozen import frozen_states
 from helpers.encoders.loading import kept_ids, load, prepare, pretrained, save, start
 from helpers.encoders.model import (
     EncoderModel,
-    EncoderWithHead,
-    EncoderWithHeads,
     Head,
+    Heads,
     MaskedHead,
     embed,
     predict,
     retrieval_layer,
 )
-from helpers.encoders.trimming import fertility, trim
+from helpers.encoders.trimming import trim
 
-__all__ = ["EncoderModel", "EncoderWithHead", "EncoderWithHeads", "Head", "MaskedHead", "adapt"]
-__all__ += ["embed", "fertility", "frozen_states", "hardware", "kept_ids", "load", "predict"]
+__all__ = ["EncoderModel", "Head", "Heads", "MaskedHead", "adapt"]
+__all__ += ["embed", "frozen_states", "hardware", "kept_ids", "load", "predict"]
 __all__ += ["prepare", "pretrained", "retrieval_layer", "save", "start", "trim"]

@@ -10,13 +10,13 @@ from helpers.formats.labels import IGNORED
 TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384}
 """The most tokens, padding included, in a batch of predictions: they fit into a core's share of the
 cache, or keep a GPU busy."""
-TRAINING_BUDGET = {"cpu": 512, "cuda": 65536}
+TRAINING_BUDGET = {"cpu": 1024, "cuda": 65536}
 """The most tokens, padding included, that go through the model at once in training. A larger batch
 is split into micro-batches, which stay in the cache; their gradients add up (docs/cost.md)."""
 SEGMENTS = "token_type_ids"
 """The feature of models that tell the two texts of a pair apart by segments (BERT)."""
 READ = ("input_ids", SEGMENTS, "labels")
-"""What a model or its loss reads of a feature."""
+"""What a model or its loss reads of a feature; a format may add more."""
 
 
 def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
@@ -47,20 +47,17 @@ def _padded(rows: list, fill: int) -> torch.Tensor:
 
 def single_sequences(feature: dict) -> list[dict]:
     """A feature for each sequence of a feature, with that sequence's labels."""
-    lists = {name: value for name, value in feature.items() if name in READ}
-    lists = {name: value for name, value in lists.items() if isinstance(value, list)}
+    names = [name for name in READ if isinstance(feature.get(name), list)]
     count = len(feature["input_ids"])
-    return [{name: [value[i]] for name, value in lists.items()} for i in range(count)]
+    return [{name: [feature[name][i]] for name in names} for i in range(count)]
 
 
 def training_items(features: list[dict]) -> list[dict]:
     """Features as training draws them: each sequence with labels of its own is one item."""
     items = []
     for feature in features:
-        if isinstance(feature["labels"], list):
-            items += single_sequences(feature)
-        else:
-            items.append({name: value for name, value in feature.items() if name in READ})
+        has_lists = isinstance(feature["labels"], list)
+        items += single_sequences(feature) if has_lists else [feature]
     return items
 
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pad_sequence
@@ -14,10 +13,10 @@ from helpers.encoders.adapters import adapt
 from helpers.encoders.batches import SEGMENTS
 from helpers.encoders.model import EncoderModel, predict
 from helpers.study import Study, Task
+from helpers.study.files import read_json
 
 FILE = "frozen.safetensors"
-"""Beside a pretrained encoder: ``pieces`` (all tokens), ``ends`` (of the sequences) and ``states``
-(all tokens, hidden) after ``depth`` layers."""
+"""Beside a pretrained encoder: by a text's tokens their states (tokens, hidden)."""
 LIMIT = 2**31
 """Bytes that the states of a size's texts may take; a run maps them into memory."""
 
@@ -25,17 +24,13 @@ LIMIT = 2**31
 class States:
     """States after an encoder's lowest ``depth`` layers, looked up by a text's tokens."""
 
-    def __init__(self, file: Path):
-        kept = load_file(file)
-        texts, rows = (kept[name].tensor_split(kept["ends"][:-1]) for name in ("pieces", "states"))
-        pairs = zip(texts, rows, strict=True)
-        self.depth = int(kept["depth"])
-        self._states = {tuple(text.tolist()): some for text, some in pairs}
+    def __init__(self, file: Path, depth: int):
+        self.depth, self._states = depth, load_file(file)
 
     def find(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor | None:
         """States (sequences, tokens, hidden) of a padded batch; None unless all are there."""
         pairs = zip(input_ids.tolist(), attention_mask.sum(1).tolist(), strict=True)
-        texts = [tuple(ids[:length]) for ids, length in pairs]
+        texts = [_name(ids[:length]) for ids, length in pairs]
         if not all(text in self._states for text in texts):
             return None
         rows = [self._states[text] for text in texts]
@@ -57,14 +52,9 @@ def write(study: Study, name: str, encoder: PreTrainedModel, tokenizer, folder: 
     depth = study.encoder_settings(name)["frozen_layers"]
     adapt(encoder, study.sizes[name], hardware.precision(study.precision, study.folder), False)
     features = [{"input_ids": [text]} for text in texts]
-    states = predict(EncoderModel(encoder, depth), features, tokenizer.pad_token_id)
-    states = [rows[0, : len(text)] for rows, text in zip(states, texts, strict=True)]
-    tables = {
-        "depth": torch.tensor(depth),
-        "pieces": torch.tensor(np.concatenate(texts), dtype=torch.int32),
-        "ends": torch.tensor(np.cumsum([len(text) for text in texts])),
-        "states": torch.tensor(np.concatenate(states)),
-    }
+    states = predict(EncoderModel(encoder, layer=depth), features, tokenizer.pad_token_id)
+    pairs = zip(texts, states, strict=True)
+    tables = {_name(text): torch.tensor(rows[0, : len(text)]) for text, rows in pairs}
     save_file(tables, folder / FILE)
     return True
 
@@ -76,26 +66,31 @@ def frozen_states(home: Path, encoder: PreTrainedModel, frozen_layers: int) -> S
     None if nothing is saved, if a layer below the states would be trained, or if a weight there
     differs from the pretrained one.
     """
-    if not frozen_layers or not (home / FILE).is_file():
+    if not (home / FILE).is_file():
         return None
-    states = States(home / FILE)
-    if states.depth > frozen_layers:
+    depth = read_json(home / "run.json")["settings"]["frozen_layers"]
+    if depth > frozen_layers:
         return None
-    lower = families.lower_parameters(encoder, states.depth)
+    lower = families.lower_parameters(encoder, depth)
     for file in home.glob("model*.safetensors"):
         for name, weight in load_file(file).items():
             if name in lower and not torch.equal(lower[name].cpu(), weight):
                 return None
-    return states
+    return States(home / FILE, depth)
 
 
-def _texts(study: Study, name: str, tokenizer) -> list[tuple]:
+def _name(text: list[int]) -> str:
+    """A text's tokens as the name of its states."""
+    return " ".join(map(str, text))
+
+
+def _texts(study: Study, name: str, tokenizer) -> list[list[int]]:
     """Every sequence of tokens that a size's runs read, once; of training sets what is drawn."""
     cells: dict[tuple, Task] = {}
-    for condition in study.conditions():
+    for condition in study.conditions(name):
         scored, values = condition.evaluated, condition.hyperparameters
-        if condition.size != name or (scored and scored.format == "retrieval"):
-            continue  # retrieval reads a layer of its own
+        if scored and scored.format == "retrieval":
+            continue  # it reads a layer of its own
         drawn = [("train", values.train_examples, seed) for seed in condition.seeds]
         drawn.append(("validation", values.validation_examples, 0))
         for stage in condition.stages:
@@ -106,12 +101,13 @@ def _texts(study: Study, name: str, tokenizer) -> list[tuple]:
         if scored:
             for code in condition.languages:
                 cells[scored.name, scored.evaluate, code, None, 0, values.max_length] = scored
-    texts: dict[tuple, None] = {}
+    texts = {}
     for (_, split, language, most, seed, length), task in cells.items():
         if language is None:
             rows = data.sample(data.trained_on(study.data, task, split), most, seed)
         else:
             rows = data.examples(study.data, task, split, language)
         for feature in formats.of(task).features(task, rows, tokenizer, length):
-            texts.update((tuple(np.asarray(ids).tolist()), None) for ids in feature["input_ids"])
-    return list(texts)
+            for text in map(list, feature["input_ids"]):
+                texts[_name(text)] = text
+    return list(texts.values())

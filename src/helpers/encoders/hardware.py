@@ -15,7 +15,7 @@ from helpers.study.files import read_json, write_json
 # A training uses one GPU. Of several, transformers' Trainer would give each a whole batch.
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
-TOKENS, INPUTS, OUTPUTS = 256, 768, 3072
+INPUTS, OUTPUTS = 768, 3072
 """The product that is timed: a feed-forward layer of XLM-R base."""
 MARGIN = 1.2
 """bf16 must be this many times as fast: autocast also converts weights, which is not timed."""
@@ -43,7 +43,7 @@ def precision(asked: str, folder: Path) -> str:
     return read_json(file)["precision"]
 
 
-def product_rates(seconds: float = 0.2, tokens: int = TOKENS) -> dict[str, float]:
+def product_rates(seconds: float = 0.2, tokens: int = 256) -> dict[str, float]:
     """GFLOP/s of a linear layer in float32 and in bf16 on this device; the fastest call counts."""
     rates = {}
     for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):

@@ -1,7 +1,6 @@
 """Phase 1: get an encoder, keep its lower layers, trim its vocabulary, save it as a folder."""
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 from helpers import data, formats
 from helpers.encoders import adapters, families, frozen, hardware
 from helpers.encoders.batches import SEGMENTS
-from helpers.encoders.trimming import fertility, trim
+from helpers.encoders.trimming import trim
 from helpers.study import Size, Study, StudyError
 from helpers.study.architectures import MIRROR, local_folder
 from helpers.study.files import read_json, write_json, write_whole
@@ -57,20 +56,7 @@ def pretrained(size: Size) -> Loaded:
             raise StudyError(f"encoder {name}: has {there} layers, the study asks for {asked}")
     if size.layers is not None:
         families.keep_lower(model, size.layers)
-    if _lowers_capitals(tokenizer):
-        rule = "tokenizer_config.json with do_lower_case: false would keep them"
-        message = f"encoder {name}: tokens have capitals, but texts are lower-cased; {rule}"
-        warnings.warn(message, stacklevel=2)
     return model, tokenizer
-
-
-def _lowers_capitals(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether the tokenizer lower-cases texts although its vocabulary has capitals."""
-    normalizer = tokenizer.backend_tokenizer.normalizer
-    if normalizer is None or normalizer.normalize_str("A") != "a":
-        return False
-    words = tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()
-    return any(word != word.lower() for word in words if not word.startswith("["))
 
 
 def prepare(study: Study, name: str, folder: Path) -> dict:
@@ -86,7 +72,8 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
         values = study.hyperparameters(phase, name, task)
         families.check(model, values, f"{study.path}: {phase} {task}, size {name}")
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
-    texts, kept = _texts(study), None
+    cells, kept = _texts(study), None
+    texts = [text for cell in cells.values() for text in cell]
     cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
     used = np.unique(np.concatenate(cut).astype(int))
     report |= {"tokens before": len(tokenizer), "tokens in the texts": len(used)}
@@ -99,56 +86,51 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
         except StudyError as error:
             report["notes"].append(f"{error}: the vocabulary stays whole")
     report |= {"tokens": len(tokenizer), "parameters": parameters(model)}
-    report["precision"] = hardware.precision(study.precision, study.folder)
     tables = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding)]
-    total = report["parameters"]["total"]
-    report["fertility"] = _fertility(study, tokenizer)
-    record = {"settings": settings, "made": report, "parameters_all": total}
-    record["parameters_without_embeddings"] = total - sum(tables)
-    record["fertility"] = report["fertility"]
+    report["parameters_without_embeddings"] = report["parameters"]["total"] - sum(tables)
+    report["precision"] = hardware.precision(study.precision, study.folder)
+    report["fertility"] = _fertility(study, cells, tokenizer)
 
     def write(beside: Path) -> None:
         save(model, tokenizer, beside, kept)
         if settings["frozen_layers"] and not frozen.write(study, name, model, tokenizer, beside):
             report["notes"].append("every run computes the states of the frozen layers anew")
-        write_json(beside / "run.json", record)
+        write_json(beside / "run.json", {"settings": settings, **report})
 
     write_whole(folder, write)
     return report
 
 
-def _texts(study: Study) -> list[str]:
-    """Every text of the study, training and evaluation, every language, and its prefixes."""
-    texts = [size.retrieval_prefix for size in study.sizes.values() if size.retrieval_prefix]
+def _texts(study: Study) -> dict[tuple, list[str]]:
+    """Every text of the study by task, split and language, and the prefixes of its sizes."""
+    prefixes = [size.retrieval_prefix for size in study.sizes.values() if size.retrieval_prefix]
+    cells: dict[tuple, list[str]] = {("prefixes",): prefixes}
     for name, split, language in study.needed():
         task = study.tasks[name]
         rows = data.examples(study.data, task, split, language)
-        texts += [text for row in rows for text in formats.of(task).texts(row)]
-    return texts
+        cells[name, split, language] = [t for row in rows for t in formats.of(task).texts(row)]
+    return cells
 
 
-def _fertility(study: Study, tokenizer) -> dict[str, dict[str, float]]:
+def _fertility(study: Study, cells: dict[tuple, list[str]], tokenizer) -> dict[str, dict]:
     """Mean number of tokens of a target's evaluated texts, by target and language."""
-    tokens: dict[str, dict[str, float]] = {}
-    for task in (study.labelled(target.task) for target in study.targets):
+    means: dict[str, dict[str, float]] = {}
+    for target in study.targets:
+        task = study.tasks[target.task]
         for code in study.languages(task.name):
-            rows = data.examples(study.data, task, task.evaluate, code)
-            texts = [text for row in rows for text in formats.of(task).texts(row)]
-            tokens.setdefault(task.name, {})[code] = fertility(tokenizer, texts)
-    return tokens
+            texts = cells[task.name, task.evaluate, code]
+            cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
+            means.setdefault(task.name, {})[code] = sum(map(len, cut)) / len(texts)
+    return means
 
 
 def load(folder: str | Path, dropout: float | None = None) -> Loaded:
     """An encoder without pooler and its tokenizer from a model folder or the hub, in float32.
 
-    If the folder holds an adapter, it is added to the encoder that it was trained for. ``dropout``
-    replaces the probabilities in the model's configuration.
+    ``dropout`` replaces the probabilities in the model's configuration.
 
     Raises :class:`StudyError` if nothing can be loaded, or the architecture is not known.
     """
-    if adapter := read_json(Path(folder) / adapters.CONFIG):
-        base, tokenizer = load(adapter["base_model_name_or_path"], dropout)
-        return adapters.merge(base, Path(folder)), tokenizer
     try:
         config = AutoConfig.from_pretrained(folder)
         options: dict[str, Any] = {"attn_implementation": "eager", "dtype": torch.float32}

@@ -1,6 +1,5 @@
 """An encoder with a head, and its predictions: what every format trains and evaluates."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from helpers.encoders import families
@@ -21,10 +21,12 @@ class Head(nn.Module):
     gives the pooled state itself.
     """
 
-    def __init__(self, config, level: str, width: int, pooling: str, dropout: float):
+    def __init__(
+        self, encoder: PreTrainedModel, level: str, width: int, pooling: str, dropout: float
+    ):
         super().__init__()
-        hidden = config.hidden_size
-        self.level, self.pooling = level, pooling
+        config, hidden = encoder.config, encoder.config.hidden_size
+        self.level, self.width, self.pooling = level, width, pooling
         if level == "vector":
             return
         dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.Tanh())
@@ -70,28 +72,38 @@ class MaskedHead(nn.Module):
         return functional.linear(states, self.words, self.bias)
 
 
-class EncoderModel(nn.Module):
-    """An encoder whose lowest layers may be frozen; gives its states, or those after ``layer``.
+class Heads(nn.Module):
+    """The heads of a mixture's components; ``component`` says which one is in use."""
 
-    ``precision`` is the one that the encoder was adapted to. ``shape`` is the level and width of
-    the head, by a format's ``head``. ``cached_states`` are saved states of frozen layers, if there
-    are any.
+    def __init__(self, heads: dict[str, nn.Module]):
+        super().__init__()
+        self.names, self.heads = list(heads), nn.ModuleList(heads.values())
+        self.component = self.names[0]
+
+    def forward(self, states: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """The logits of the head in use."""
+        return self.heads[self.names.index(self.component)](states, chosen)
+
+
+class EncoderModel(nn.Module):
+    """An encoder, whose lowest layers may be frozen, and a head that reads its states.
+
+    Without a ``head`` it gives the states, or with ``layer`` those after so many layers.
+    ``precision`` is the one that the encoder was adapted to. ``cached_states`` are saved states of
+    frozen layers, if there are any.
     """
 
     _keys_to_ignore_on_save = None
     """The Trainer asks its model for this when a checkpoint lacks weights (those not trained)."""
 
-    def __init__(self, encoder: PreTrainedModel, layer: int | None = None):
+    def __init__(
+        self, encoder: PreTrainedModel, head: nn.Module | None = None, layer: int | None = None
+    ):
         super().__init__()
-        self.encoder, self.layer = encoder, layer
+        self.encoder, self.head, self.layer = encoder, head, layer
         self.precision = getattr(encoder, "precision", "fp32")
         self.cached_states: Any = None
-        self.shape: tuple[str, int] | None = None
         self.frozen_layers = 0
-
-    def in_use(self) -> nn.Module | None:
-        """The head that reads the states, if there is one."""
-        return None
 
     def freeze(self, layers: int) -> None:
         """Freeze the embeddings and the lowest ``layers``, and switch off their dropout."""
@@ -134,34 +146,10 @@ class EncoderModel(nn.Module):
             inputs[SEGMENTS] = token_type_ids
         families.choose_attention(self.encoder, input_ids.shape[1], self.precision == "bf16")
         with self.autocast():
-            states, head = self.states(inputs), self.in_use()
-            if head is not None:
-                states = head(states, attention_mask if chosen is None else chosen)
+            states = self.states(inputs)
+            if self.head is not None:
+                states = self.head(states, attention_mask if chosen is None else chosen)
         return states.float()
-
-
-class EncoderWithHead(EncoderModel):
-    """An encoder and one head over its states."""
-
-    def __init__(self, encoder, level: str, width: int, pooling: str, dropout: float, layer=None):
-        super().__init__(encoder, layer)
-        self.head = Head(encoder.config, level, width, pooling, dropout)
-        self.shape = (level, width)
-
-    def in_use(self) -> nn.Module:
-        return self.head
-
-
-class EncoderWithHeads(EncoderModel):
-    """An encoder and a head per component of a mixture; ``component`` says which one is in use."""
-
-    def __init__(self, encoder: PreTrainedModel, heads: dict[str, nn.Module]):
-        super().__init__(encoder)
-        self.names, self.heads = list(heads), nn.ModuleList(heads.values())
-        self.component = self.names[0]
-
-    def in_use(self) -> nn.Module:
-        return self.heads[self.names.index(self.component)]
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -181,33 +169,27 @@ def retrieval_layer(depth: int, size: int | None = None, task: int | None = None
     return size or min(task or depth // 2 + 2, depth)
 
 
-def predict(
-    model: EncoderModel,
-    features: list[dict],
-    pad: int,
-    advance: Callable[[int], object] | None = None,
-) -> list[np.ndarray]:
+def predict(model: EncoderModel, features: list[dict], pad: int) -> list[np.ndarray]:
     """Logits of every feature, in the order given.
 
     Each is (sequences, width) or (sequences, tokens, width), padded to the longest of its batch.
-    ``advance`` is called with the number of sequences that are done.
     """
-    if model.shape == ("vector", 0) and any(len(f["input_ids"]) > 1 for f in features):
+    is_vector = getattr(model.head, "level", None) == "vector"
+    if is_vector and any(len(f["input_ids"]) > 1 for f in features):
         single = [one for feature in features for one in single_sequences(feature)]
-        rows = iter(predict(model, single, pad, advance))  # each is read alone
+        rows = iter(predict(model, single, pad))  # each is read alone
         return [np.concatenate([next(rows) for _ in f["input_ids"]]) for f in features]
     device, training = next(model.parameters()).device, model.training
     by_index: dict[int, np.ndarray] = {}
     model.eval()
     with torch.inference_mode(), model.autocast():  # one context: weights are rounded once
-        for batch in batches(features, TOKEN_BUDGET[device.type]):
+        parted = list(batches(features, TOKEN_BUDGET[device.type]))
+        for batch in tqdm(parted, desc="predicting", leave=False, delay=2):
             inputs = collate([features[i] for i in batch], pad)
             logits = model(**{name: value.to(device) for name, value in inputs.items()})
             counts = [len(features[i]["input_ids"]) for i in batch]
             parts = logits.float().cpu().split(counts)
             by_index |= {i: part.numpy() for i, part in zip(batch, parts, strict=True)}
-            if advance:
-                advance(sum(counts))
     model.train(training)
     return [by_index[i] for i in range(len(features))]
 

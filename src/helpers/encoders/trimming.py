@@ -55,20 +55,19 @@ def _trimmed(
     if model["type"] not in _KINDS:
         wrong = f"found a {model['type']} tokenizer, expected one of {', '.join(_KINDS)}"
         raise StudyError(f"trim: {wrong}")
-    unigram = model["type"] == "Unigram"
-    tokens = [t for t, _ in model["vocab"]] if unigram else list(model["vocab"])
-    ids = range(len(tokens)) if unigram else model["vocab"].values()
-    number = dict(zip(tokens, ids, strict=True))
+    number, unigram = model["vocab"], model["type"] == "Unigram"
+    if unigram:  # a list of tokens and scores
+        number = {token: i for i, (token, _) in enumerate(model["vocab"])}
     kept = {*map(int, used), *tokenizer.all_special_ids}
     kept |= {token["id"] for token in state["added_tokens"]}
-    kept |= {number[token] for token in tokens if _SINGLE.fullmatch(token)}
+    kept |= {i for token, i in number.items() if _SINGLE.fullmatch(token)}
     if unigram:
-        kept.add(min(range(len(tokens)), key=lambda i: model["vocab"][i][1]))
+        kept.add(min(range(len(model["vocab"])), key=lambda i: model["vocab"][i][1]))
     if model["type"] == "BPE":
         kept, model["merges"] = _merges(model["merges"], number, kept)
     new = {old: i for i, old in enumerate(sorted(kept))}
     if unigram:
-        model["vocab"] = [model["vocab"][i] for i in sorted(kept) if i < len(tokens)]
+        model["vocab"] = [model["vocab"][i] for i in sorted(kept) if i < len(model["vocab"])]
         model["unk_id"] = new[model["unk_id"]]
     else:
         model["vocab"] = {token: new[i] for token, i in number.items() if i in kept}
@@ -86,14 +85,13 @@ def _trimmed(
 
 def _merges(merges: list, number: dict[str, int], kept: set[int]) -> tuple[set[int], list]:
     """The kept ids with all tokens that they are merged from, and the merges that lead to them."""
-    pairs = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in merges]
     before = 0
     while len(kept) > before:
         before = len(kept)
-        for pair in reversed(pairs):  # a token is mostly merged after its parts
+        for pair in reversed(merges):  # a token is mostly merged after its parts
             if number["".join(pair)] in kept:
                 kept.update(number[part] for part in pair)
-    return kept, [pair for pair in pairs if number["".join(pair)] in kept]
+    return kept, [pair for pair in merges if number["".join(pair)] in kept]
 
 
 def _renumbered(processor, new: dict[int, int]):
@@ -108,9 +106,3 @@ def _renumbered(processor, new: dict[int, int]):
             return [processor[0], new[processor[1]]]
         return [_renumbered(part, new) for part in processor]
     return processor
-
-
-def fertility(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> float:
-    """Mean number of tokens of a text."""
-    cut = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return sum(map(len, cut)) / len(texts)

@@ -67,10 +67,9 @@ def by_layer(condition: Condition, trained: Training) -> pd.DataFrame:
         pairs = [row for row in rows if row["source"] and row["target"]][:PAIRS]
         prefix = condition.encoder.retrieval_prefix
         sides = [[prefix + row[side] for row in pairs] for side in ("source", "target")]
-        source, target = (
-            embed(trained.model.encoder, trained.tokenizer, texts, task.pooling) for texts in sides
-        )
-        tables.append(nearest(source, target).assign(language=language))
+        encoder, tokenizer = trained.model.encoder, trained.tokenizer
+        vectors = [embed(encoder, tokenizer, texts, task.pooling) for texts in sides]
+        tables.append(nearest(*vectors).assign(language=language))
     return pd.concat(tables)
 
 

@@ -53,13 +53,13 @@ def write(
         scores["zero_shot"] = sum(abroad) / len(abroad) if abroad else math.nan
         if condition.evaluated.format == "retrieval" and condition.evaluated.metric != "map_20":
             scores["layers"] = by_layer(condition, trained).to_dict("records")
-        _write_predictions(condition, folder, trained, {"": predictions, **(others or {})})
+        tables = {f"predictions-{name}": table for name, table in (others or {}).items()}
+        _write_predictions(condition, folder, trained, {"predictions": predictions, **tables})
     elif condition.target is None:
         if attempt.repeats is not None:
             scores["repeats"] = read_json(folder / "scores.json")["selection"]
-        save = partial(encoders.save, trained.model.encoder, trained.tokenizer)
-        kept = encoders.kept_ids(condition.home)
-        write_whole(folder / "encoder", lambda beside: save(beside, kept))
+        parts, kept = (trained.model.encoder, trained.tokenizer), encoders.kept_ids(condition.home)
+        write_whole(folder / "encoder", lambda beside: encoders.save(*parts, beside, kept))
     (folder / "scores.json").unlink(missing_ok=True)  # of other settings than the new run.json
     write_json(folder / "run.json", _record(condition, attempt, trained, checkpoints))
     write_json(folder / "scores.json", scores)
@@ -72,8 +72,7 @@ def _write_predictions(
 ) -> None:
     shutil.rmtree(folder / REPETITION, ignore_errors=True)  # of an earlier training that collapsed
     for name, table in tables.items():
-        file = folder / f"predictions{'-' if name else ''}{name}.parquet"
-        write_whole(file, partial(table.to_parquet, index=False))
+        write_whole(folder / f"{name}.parquet", partial(table.to_parquet, index=False))
     (folder / MODEL).unlink(missing_ok=True)
     if condition.keeps_model:
         write_whole(folder / MODEL, partial(save_file, trained_weights(trained.model)))
@@ -84,7 +83,7 @@ def _record(
 ) -> dict:
     """What is needed to trust and repeat a training."""
     wall, cpu = checkpoints.seconds()
-    record = {
+    return {
         "settings": condition.settings,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "commit": _commit(),
@@ -94,8 +93,8 @@ def _record(
         "cpu_seconds": cpu,
         **trained.record,
         "log": trained.log,
+        "repeats": attempt.repeats,
     }
-    return record if attempt.repeats is None else record | {"repeats": attempt.repeats}
 
 
 def _commit() -> str | None:

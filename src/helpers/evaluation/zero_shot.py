@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from helpers import data, formats
 from helpers.encoders.model import predict as predict_logits
@@ -51,10 +50,8 @@ def predict_others(trained: Training, evaluated: Items) -> dict[str, pd.DataFram
 def predict(trained: Training, evaluated: Items) -> pd.DataFrame:
     """Predictions for every evaluated item and language, with predictions.parquet's columns."""
     task, examples = evaluated.task, evaluated.examples
-    count = sum(len(feature["input_ids"]) for feature in evaluated.features)
-    with tqdm(total=count, desc=f"predicting {task.name}", leave=False, mininterval=1) as bar:
-        pad = trained.tokenizer.pad_token_id
-        logits = predict_logits(trained.model, evaluated.features, pad, bar.update)
+    pad = trained.tokenizer.pad_token_id
+    logits = predict_logits(trained.model, evaluated.features, pad)
     logits = formats.reorder(evaluated.trained_on, task, logits)
     table = pd.DataFrame(formats.of(task).decode(task, examples, evaluated.features, logits))
     ids = [row["id"] if task.parallel else f"{row['language']}/{row['id']}" for row in examples]

@@ -9,14 +9,13 @@ with ``weights_only=True``: tensors, never code.
 import json
 import shutil
 import signal
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import safetensors.torch
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
 
@@ -24,7 +23,7 @@ from helpers.study.files import read_json, write_json
 
 FOLDER = ".checkpoint"
 """Beside a run's results while it is trained; gone when the run is finished."""
-_PROGRESS, _BEST, _AVERAGE = "progress.json", "best.safetensors", "average.safetensors"
+_PROGRESS = "progress.json"
 
 
 class Stopped(KeyboardInterrupt):
@@ -56,7 +55,8 @@ class Checkpoints(TrainerCallback):
 
     def __init__(self, run: Path, settings: dict, minutes: float, averages: bool = False):
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        self.folder, self.seconds_between, self.averages = run / FOLDER, 60 * minutes, averages
+        self.folder, self.seconds_between = run / FOLDER, 60 * minutes
+        self.names = ["best", "average"] if averages else ["best"]
         self.settings = json.loads(json.dumps({**settings, "versions": versions}))
         self.saved: Path | None = None
         progress = {}
@@ -73,19 +73,14 @@ class Checkpoints(TrainerCallback):
         """Wall and processor time, in seconds, including the time before a stop."""
         return time.monotonic() - self.began[0], time.process_time() - self.began[1]
 
-    @property
-    def output_dir(self) -> Path:
-        """Where the library writes the checkpoints of the stage."""
-        return self.folder / f"stage-{self.stage}"
-
     def begin(self, stage: int) -> Path | None:
         """Begin a stage; returns the checkpoint that it goes on from, if there is one."""
         self.stage, self.signal, self.last_save = stage, None, time.monotonic()
+        self.output_dir = self.folder / f"stage-{stage}"  # where the library writes
         resumed = self.saved if self.saved and self.saved.parent == self.output_dir else None
-        self.weights = safetensors.torch.load_file(resumed / _BEST) if resumed else {}
-        self.average: dict[str, torch.Tensor] = {}
-        if resumed and self.averages:
-            self.average = safetensors.torch.load_file(resumed / _AVERAGE)
+        self.weights: dict[str, dict[str, torch.Tensor]] = {name: {} for name in self.names}
+        if resumed:
+            self.weights = {name: load_file(resumed / f"{name}.safetensors") for name in self.names}
         return resumed
 
     def on_step_end(self, args, state, control, **_):
@@ -98,20 +93,19 @@ class Checkpoints(TrainerCallback):
         scores = [line["eval_score"] for line in state.log_history if "eval_score" in line]
         weights = copy(model)
         if scores[-1] > max(scores[:-1], default=-1.0):  # the first if equal
-            self.weights = weights
-        if self.averages:
+            self.weights["best"] = weights
+        if "average" in self.weights:
+            mean = self.weights["average"]
             for name, weight in weights.items():
-                mean = self.average.get(name, weight)
-                self.average[name] = torch.lerp(mean, weight, 1 / len(scores))
+                mean[name] = torch.lerp(mean.get(name, weight), weight, 1 / len(scores))
         control.should_save = bool(control.should_save or self.signal)
 
     def on_save(self, args, state, control, **_):
         """Complete what the library wrote; remove the checkpoints before it."""
         path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (path / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-        safetensors.torch.save_file(self.weights, path / _BEST)
-        if self.averages:
-            safetensors.torch.save_file(self.average, path / _AVERAGE)
+        for name, weights in self.weights.items():
+            save_file(weights, path / f"{name}.safetensors")
         progress = {"settings": self.settings, "stage": self.stage, "log": self.log}
         write_json(path / _PROGRESS, progress | {"seconds": self.seconds()})
         for other in set(self.folder.glob("stage-*/checkpoint-*")) - {path}:
@@ -123,10 +117,8 @@ class Checkpoints(TrainerCallback):
     @contextmanager
     def signals(self):
         """Note SIGINT and SIGTERM, to stop at the end of the running step."""
-        handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handlers[number] = signal.signal(number, self._note)
+        both = (signal.SIGINT, signal.SIGTERM)
+        handlers = {number: signal.signal(number, self._note) for number in both}
         try:
             yield
         finally:

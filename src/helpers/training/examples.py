@@ -41,13 +41,21 @@ class Validation:
 
 
 @dataclass
-class Batches:
-    """Batches in the order that a training takes them: (component, item numbers) each."""
+class Examples:
+    """A stage's batches in the order that its training takes them, and what scores it."""
 
+    stage: Stage
     plan: list[tuple[str, np.ndarray]]
+    """Component and item numbers of each batch: as many as steps, times the batches that a step
+    accumulates."""
     items: dict[str, list[dict]]
+    """The features of each component."""
+    validation: dict[str, Validation]
+    """By task; a mixture has several."""
     tokenizer: PreTrainedTokenizerFast
     seed: int
+    steps: int
+    """Optimiser steps."""
 
     def __len__(self):
         return len(self.plan)
@@ -59,20 +67,6 @@ class Batches:
             generator = np.random.default_rng([self.seed, index])
             batch = [_mask(item, self.tokenizer, generator) for item in batch]
         return {"component": component, "batch": batch}
-
-
-@dataclass
-class Examples:
-    """What one stage draws from and is scored by."""
-
-    stage: Stage
-    batches: Batches
-    """As many as steps, times the batches that a step accumulates."""
-    validation: dict[str, Validation]
-    """By task; a mixture has several."""
-    pad: int
-    steps: int
-    """Optimiser steps."""
 
     @property
     def selection(self) -> dict[str, Any]:
@@ -92,7 +86,7 @@ class Examples:
         """The mean of the tasks' scores: every task counts the same, whatever its size."""
         scores = []
         for name, validation in self.validation.items():
-            model.component = name
+            model.head.component = name
             scores.append(validation.score(model))
         return float(np.mean(scores))
 
@@ -147,8 +141,7 @@ def _stage(
             items[component] = training_items(features)
     streams = {c: _stream(some, values.batch_size, generator) for c, some in items.items()}
     plan = [(str(component), next(streams[component])) for component in order]
-    batches = Batches(plan, items, tokenizer, seed)
-    return Examples(stage, batches, validation, tokenizer.pad_token_id, steps)
+    return Examples(stage, plan, items, validation, tokenizer, seed, steps)
 
 
 def _texts(condition: Condition, stage: Stage, tokenizer) -> list[dict]:
@@ -158,7 +151,8 @@ def _texts(condition: Condition, stage: Stage, tokenizer) -> list[dict]:
         raise StudyError(f"{condition.study.path}: mixtures.{stage.name}.mlm: {wrong}")
     rows: list[dict] = []
     for cell in stage.cells:
-        rows += data.examples(condition.data, *cell) if cell[0] is stage.text else []
+        if cell[0] is stage.text:
+            rows += data.examples(condition.data, *cell)
     for file in stage.mlm.files if stage.mlm else []:
         rows += [{"text": line} for line in data.lines(condition.study.files_folder / file)]
     return rows

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
 from helpers import encoders, formats
 from helpers.encoders import families, hardware
-from helpers.encoders.model import EncoderModel, EncoderWithHead, EncoderWithHeads, Head, MaskedHead
+from helpers.encoders.model import EncoderModel, Head, Heads, MaskedHead
 from helpers.study import Attempt, Condition, Stage, StudyError
 from helpers.training.checkpoints import Checkpoints, copy
 from helpers.training.examples import MLM, Examples
@@ -52,8 +52,8 @@ def fine_tune(
     Raises StudyError where no learning rate has been chosen yet, Stopped after a signal.
     """
     values, settings = condition.hyperparameters, {**condition.settings, "seed": attempt.seed}
-    compared, minutes = condition.compares, condition.study.checkpoint_minutes
-    checkpoints = Checkpoints(attempt.folder, settings, minutes, averages=compared)
+    minutes = condition.study.checkpoint_minutes
+    checkpoints = Checkpoints(attempt.folder, settings, minutes, averages=condition.compares)
     if not examples:
         reader = untrained(condition, encoder)
         layer = reader.layer or len(families.layers(encoder))
@@ -73,49 +73,54 @@ def fine_tune(
         trainer = StageTrainer(model, part, values, attempt.seed, checkpoints)
         with checkpoints.signals():
             trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-        if checkpoints.saved is None:
-            checkpoints.remove()  # an empty folder, which the library made
-        others = {"last": copy(model), "average": checkpoints.average} if compared else {}
-        model.load_state_dict(checkpoints.weights, strict=False)
-        lines = log_lines(part.stage.name, trainer.state.log_history)
-        checkpoints.log = checkpoints.log + lines
-    wall, _ = checkpoints.seconds()
-    scored = [line for line in lines if "validation_score" in line]
-    best = max(scored, key=lambda line: line["validation_score"])  # the first if equal
-    score, last = best["validation_score"], scored[-1]["validation_score"]
-    selection = examples[-1].selection | {"score": score, "last_score": last}
-    learned = not is_collapsed((score + last) / 2, selection["majority"])
+        weights = {"last": copy(model), **checkpoints.weights}
+        model.load_state_dict(weights.pop("best"), strict=False)
+        history = trainer.state.log_history
+        checkpoints.log = checkpoints.log + log_lines(part.stage.name, history)
+    scores = [line["eval_score"] for line in history if "eval_score" in line]
+    selection = examples[-1].selection | {"score": max(scores), "last_score": scores[-1]}
+    learned = not is_collapsed((max(scores) + scores[-1]) / 2, selection["majority"])
     selection["collapsed"] = not (learned or examples[-1].stage.shuffled)  # cannot be learned
-    seen = sum(len(numbers) for part in examples for _, numbers in part.batches.plan)
-    record = {"seed": attempt.seed, "precision": model.precision, "best_step": best["step"]}
+    wall, _ = checkpoints.seconds()
+    seen = sum(len(numbers) for part in examples for _, numbers in part.plan)
+    record = {"seed": attempt.seed, "precision": model.precision}
     record |= {"train_seconds": wall, "examples_per_second": seen / wall}
+    others = weights if condition.compares else {}
     return Training(model, tokenizer, selection, checkpoints.log, record, checkpoints, others)
+
+
+def log_lines(task: str, history: list[dict]) -> list[dict]:
+    """Steps of a task with their loss, or score on validation data, from the library's log."""
+    lines = []
+    for line in history:
+        for key, name in (("loss", "loss"), ("eval_score", "validation_score")):
+            if key in line:
+                lines.append({"task": task, "step": line["step"], name: line[key]})
+    return lines
 
 
 def build(
     condition: Condition, stage: Stage, encoder: PreTrainedModel, before: Any = None
 ) -> EncoderModel:
     """A model for a stage: that of the stage ``before`` if its outputs mean the same."""
-    values, pooling = condition.hyperparameters, condition.encoder.pooling
-    shapes: dict[str, tuple[str, int]]
-    shapes = {name: formats.of(task).head(task) for name, task in stage.tasks.items()}
+    values, task = condition.hyperparameters, stage.tasks.get(stage.name)  # None: a mixture
     if before is None:
         precision = hardware.precision(condition.study.precision, condition.study.folder)
         encoders.adapt(encoder, condition.encoder, precision)
-    elif not stage.mixture and before.shape == shapes[stage.name]:
-        labels = stage.tasks[stage.name].labels
-        if before.labels == labels or before.shape[1] < 3:  # of choices and spans without names
-            return before
-    if stage.mixture:
-        heads: dict[str, Any] = {}
-        for name, shape in shapes.items():
-            heads[name] = Head(encoder.config, *shape, pooling, values.dropout)
-        if stage.mlm:
-            heads[MLM] = MaskedHead(encoder)
-        model: Any = EncoderWithHeads(encoder, heads)
-    else:
-        model = EncoderWithHead(encoder, *shapes[stage.name], pooling, values.dropout)
-        model.labels = stage.tasks[stage.name].labels
+    elif (
+        task
+        and (before.head.level, before.head.width) == formats.of(task).head(task)
+        and (before.labels == task.labels or before.head.width < 3)  # choices and spans have none
+    ):
+        return before
+    heads: dict[str, Any] = {}
+    for name, part in stage.tasks.items():
+        level, width = formats.of(part).head(part)
+        heads[name] = Head(encoder, level, width, condition.encoder.pooling, values.dropout)
+    if stage.mlm:
+        heads[MLM] = MaskedHead(encoder)
+    model: Any = EncoderModel(encoder, heads[stage.name] if task else Heads(heads))
+    model.labels = task.labels if task else None
     encoder.get_input_embeddings().weight.requires_grad_(values.train_embeddings)
     model.freeze(values.frozen_layers)
     return model
@@ -130,18 +135,8 @@ def untrained(condition: Condition, encoder: PreTrainedModel) -> EncoderModel:
     precision = hardware.precision(condition.study.precision, condition.study.folder)
     encoders.adapt(encoder, size, precision, train=False)
     above = layer if layer < depth else None  # nothing follows: the model's own output
-    model = EncoderWithHead(encoder, "vector", 0, task.pooling, 0.0, above)
-    return model.to(hardware.device())
-
-
-def log_lines(task: str, history: list[dict]) -> list[dict]:
-    """Steps of a task with their loss, or score on validation data, from the library's log."""
-    lines = []
-    for line in history:
-        for key, name in (("loss", "loss"), ("eval_score", "validation_score")):
-            if key in line:
-                lines.append({"task": task, "step": line["step"], name: line[key]})
-    return lines
+    head = Head(encoder, "vector", 0, task.pooling, 0.0)
+    return EncoderModel(encoder, head, above).to(hardware.device())
 
 
 def is_collapsed(score: float, majority: float) -> bool:

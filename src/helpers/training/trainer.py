@@ -33,10 +33,10 @@ class StageTrainer(Trainer):
         super().__init__(
             model=model,
             args=arguments(values, examples.steps, seed, saving.output_dir),
-            train_dataset=examples.batches,
-            eval_dataset=examples.batches,  # required; `evaluate` takes the validation data
+            train_dataset=examples,
+            eval_dataset=examples,  # required; `evaluate` takes the validation data
             data_collator=list,
-            callbacks=[saving, Progress(examples.stage.name)],
+            callbacks=[saving, Progress()],
         )
         self.remove_callback(PrinterCallback)
         self.budget = TRAINING_BUDGET[self.args.device.type]
@@ -68,17 +68,16 @@ class StageTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """A micro-batch's part of the batch's loss, in nats."""
-        model.component = inputs["component"]
+        model.head.component = inputs["component"]
         task = self.examples.stage.tasks.get(inputs["component"])
         loss = formats.of(task).loss if task else labels.loss  # of hidden tokens: cross entropy
         return loss(model(**inputs["inputs"]), inputs["labels"]) * inputs["share"]
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         """The score on English validation data, for the log and for the best weights."""
-        metrics = {f"{metric_key_prefix}_score": self.examples.score(self.model)}
+        metrics, callbacks = {"eval_score": self.examples.score(self.model)}, self.callback_handler
         self.log(metrics)
-        after = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self.control = after
+        self.control = callbacks.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def save_model(self, output_dir=None, _internal_call=False):
@@ -94,6 +93,7 @@ def training_parts(examples: Examples, drawn: dict, budget: int | None = None) -
     batch's labels; one without labels is left out.
     """
     component, items = drawn["component"], drawn["batch"]
+    pad = examples.tokenizer.pad_token_id
     task = examples.stage.tasks.get(component)
     together = task and formats.of(task).head(task)[0] == "vector"
     parts = [items]
@@ -103,7 +103,7 @@ def training_parts(examples: Examples, drawn: dict, budget: int | None = None) -
         parts = [items]  # in the order in which they were drawn
     made = []
     for part in parts:
-        inputs, targets = collate(part, examples.pad), collate_labels(part)
+        inputs, targets = collate(part, pad), collate_labels(part)
         if component == MLM:  # its head reads the hidden tokens only
             inputs["chosen"] = targets != IGNORED
             targets = targets[inputs["chosen"]]
@@ -144,13 +144,10 @@ def arguments(values: Hyperparameters, steps: int, seed: int, folder: Path) -> T
 class Progress(ProgressCallback):
     """One line that shows how far the training is; it is cleared at the end."""
 
-    def __init__(self, name: str):
-        super().__init__()
-        self.name = f"training on {name}"
-
     def on_train_begin(self, args, state, control, **_):
-        options = {"total": state.max_steps, "unit": "step", "leave": False, "mininterval": 1}
-        self.training_bar, self.current_step = tqdm(desc=self.name, **options), 0
+        options = {"unit": "step", "leave": False, "mininterval": 1}
+        self.training_bar = tqdm(desc="training", total=state.max_steps, **options)
+        self.current_step = 0
 
     def on_log(self, args, state, control, **_):
         """The library would write the log here."""
