@@ -158,9 +158,9 @@ def test_what_cannot_begin_is_one_line(root, tmp_path):
     (root / "bad.yaml").write_text(text.replace("pairs", "nothing"))
     assert "unknown task 'nothing'" in one_line(root, "bad.yaml", "none")
     assert not (root / "none").exists()
-    old = root / "old/tiny/study.json"
+    old = root / "old/tiny/base/encoder/run.json"
     old.parent.mkdir(parents=True)
-    old.write_text('{"name": "tiny"}')
+    old.write_text('{"parameters": {}}')
     assert "another version" in one_line(root, outputs="old")
     (root / "file").write_text("")
     assert "file" in one_line(root, outputs="file")

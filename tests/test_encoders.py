@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import batch, make_encoder, make_size, pair_rows, refused, write_rows
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from helpers import data, encoders
@@ -182,6 +182,8 @@ def test_what_an_encoders_files_lack_is_found_when_the_study_is_checked(sources,
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     padding = settings.pop("pad_token")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with refused("sizes.base.encoder: ", "found no pad_token; expected the padding token"):
+        load()
     with refused("its tokenizer has no padding token; expected one"):
         encoders.load(folder)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": padding}))
@@ -208,3 +210,11 @@ def test_a_sentencepiece_model_alone_names_the_packages_that_read_it(sources, lo
     packages = "pip install sentencepiece protobuf"
     with refused("found no tokenizer.json but sentencepiece.bpe.model", packages):
         load()
+
+
+def test_a_cased_vocabulary_that_would_be_lower_cased_is_warned_of(sources):
+    tokenizer = wordpiece("dog Dog ##s")
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.save_pretrained(sources / "encoder")
+    with pytest.warns(UserWarning, match="have capitals, but texts are lower-cased"):
+        encoders.pretrained(make_size(sources / "encoder"))

@@ -1,6 +1,7 @@
 """Phase 1: get an encoder, keep its lower layers, trim its vocabulary, save it as a folder."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,20 @@ def pretrained(size: Size) -> Loaded:
             raise StudyError(f"encoder {name}: has {there} layers, the study asks for {asked}")
     if size.layers is not None:
         families.keep_lower(model, size.layers)
+    if _lowers_capitals(tokenizer):
+        rule = "tokenizer_config.json with do_lower_case: false would keep them"
+        message = f"encoder {name}: tokens have capitals, but texts are lower-cased; {rule}"
+        warnings.warn(message, stacklevel=2)
     return model, tokenizer
+
+
+def _lowers_capitals(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether the tokenizer lower-cases texts although its vocabulary has capitals."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    if normalizer is None or normalizer.normalize_str("A") != "a":
+        return False
+    words = tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()
+    return any(word != word.lower() for word in words if not word.startswith("["))
 
 
 def prepare(study: Study, name: str, folder: Path) -> dict:

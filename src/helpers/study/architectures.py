@@ -13,6 +13,8 @@ MIRROR = "HUB_MIRROR"
 """Environment variable: a folder laid out like the hub, read instead of it."""
 _SENTENCEPIECE = ["sentencepiece.bpe.model", "spiece.model", "spm.model"]
 _TOKENIZERS = ["tokenizer.json", *_SENTENCEPIECE, "vocab.txt", "vocab.json"]
+_GENERIC = ["PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend"]
+"""Classes of tokenizers that have no padding token unless their files name one."""
 
 
 class Family(NamedTuple):
@@ -56,13 +58,18 @@ def faults(encoder: str) -> Iterator[str]:
         return
     kind = read_json(folder / "config.json").get("model_type", "none")
     if kind not in FAMILIES:
-        yield f"{folder}: {unknown('architecture', kind, FAMILIES)}"
+        wrong = unknown("architecture", kind, FAMILIES)
+        yield f"{folder}: {wrong}"
     tokenizers = [name for name in _TOKENIZERS if (folder / name).is_file()]
     if not tokenizers:
         yield f"{folder}: found no tokenizer; expected one of {', '.join(_TOKENIZERS)}"
     elif tokenizers[0] in _SENTENCEPIECE and not _installed("sentencepiece", "protobuf"):
         needs = "reading it needs two packages: pip install sentencepiece protobuf"
         yield f"{folder}: found no tokenizer.json but {tokenizers[0]}; {needs}"
+    settings = read_json(folder / "tokenizer_config.json")
+    names = settings | read_json(folder / "special_tokens_map.json")
+    if settings.get("tokenizer_class") in _GENERIC and not names.get("pad_token"):
+        yield f"{folder}/tokenizer_config.json: found no pad_token; expected the padding token"
 
 
 def _installed(*packages: str) -> bool:

@@ -271,7 +271,8 @@ class Condition:
         A training that turns out to have collapsed is followed by its repetition, if the study
         says so (``retry_collapsed``).
         """
-        crossed = self.crossed_attempts().values() if seeds is None else ()
+        asks_for_all = set(self.chosen(seeds)) == set(self.seeds)
+        crossed = self.crossed_attempts().values() if asks_for_all else ()
         yield from (one for one in crossed if again or not self.is_finished(one.folder))
         for seed in self.chosen(seeds):
             folder, start = self.seed_folder(seed), self.start(seed)

@@ -346,7 +346,9 @@ class Study(Strict):
     def check_layout(self) -> None:
         """Refuse outputs of another layout with a :class:`StudyError`."""
         record = read_json(self.folder / "study.json")
-        if record and record.get("layout") != LAYOUT:
+        encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
+        is_old = any(encoder and "settings" not in encoder for encoder in encoders)  # of 0.2
+        if is_old or (record and record.get("layout") != LAYOUT):
             expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
 
