@@ -11,6 +11,9 @@ from helpers.study import LONGER, NONE, Study
 study = Study.load(config["study"], config["outputs"])
 folder = study.folder.as_posix()
 names = lambda values: "|".join(map(re.escape, values))
+encoder = [f"{folder}/{{size}}/notebook.ipynb"]
+if study.sweep:  # it chooses the learning rate of all other trainings
+    encoder.append(f"{folder}/{{size}}/sweep/notebook.ipynb")
 
 
 def notebook(name, **parameters):
@@ -23,30 +26,23 @@ def notebook(name, **parameters):
     return f"exec {begin} {{output[0]:q}} --gpus {{resources.gpu}} {end} -p join true {names}"
 
 
-def seeds(wildcards):
-    return len(study.seeds_of(wildcards.intermediate))
-
-
-def needs(phase, trainings=lambda wildcards: 1):
-    """What a job asks of a cluster: so much memory, and minutes for each of its trainings."""
+def needs(phase):
+    """What a job asks of a cluster: so much memory, and minutes for each of its seeds."""
     asked = study.needs(phase)
-    return {
-        "gpu": asked.gpus,
-        "mem_mb": lambda wildcards, attempt: round(1000 * attempt * asked.memory_gb),
-        "runtime": lambda wildcards, attempt: attempt * asked.minutes * trainings(wildcards),
-    }
+
+    def minutes(wildcards, attempt):
+        is_trained = "intermediate" in wildcards.keys()
+        seeds = len(study.seeds_of(wildcards.intermediate)) if is_trained else 1
+        return attempt * asked.minutes * seeds
+
+    memory = lambda wildcards, attempt: round(1000 * attempt * asked.memory_gb)
+    return {"gpu": asked.gpus, "mem_mb": memory, "runtime": minutes}
 
 
-def encoder(wildcards):
-    """The pretrained encoder and, where the study sweeps, the choice of its learning rate."""
-    size = f"{folder}/{wildcards.size}"
-    return ancient([f"{size}/notebook.ipynb", *[f"{size}/sweep/notebook.ipynb"] * bool(study.sweep)])
-
-
-def start(wildcards):
-    """What a target's training starts from."""
+def before(wildcards):
+    """The intermediate training that a target's training goes on from."""
     if wildcards.intermediate in (NONE, LONGER):
-        return encoder(wildcards)
+        return []
     return ancient(f"{folder}/{wildcards.size}/{wildcards.intermediate}/notebook.ipynb")
 
 
@@ -65,31 +61,29 @@ rule all:  # as targets of their own, notebooks that are missing are not all mad
 
 rule encoder:
     input: f"{folder}/{{size}}/settings.json"
-    output: f"{folder}/{{size}}/notebook.ipynb"
+    output: encoder[0]
     priority: 2  # others wait for it
     resources: **needs("encoder")
     shell: notebook("1_encoder", size="size")
 
 
 rule sweep:
-    input:
-        f"{folder}/{{size}}/sweep/settings.json",
-        ancient(rules.encoder.output),
+    input: f"{folder}/{{size}}/sweep/settings.json", ancient(encoder[0])
     output: f"{folder}/{{size}}/sweep/notebook.ipynb"
     resources: **needs("target")
     shell: notebook("sweep", size="size")
 
 
 rule intermediate:
-    input: f"{folder}/{{size}}/{{intermediate}}/settings.json", encoder
+    input: f"{folder}/{{size}}/{{intermediate}}/settings.json", ancient(encoder)
     output: f"{folder}/{{size}}/{{intermediate}}/notebook.ipynb"
     priority: 1
-    resources: **needs("intermediate", seeds)
+    resources: **needs("intermediate")
     shell: notebook("2_intermediate", size="size", task="intermediate")
 
 
 rule target:
-    input: f"{folder}/{{size}}/{{intermediate}}/{{target}}/settings.json", start
+    input: f"{folder}/{{size}}/{{intermediate}}/{{target}}/settings.json", ancient(encoder), before
     output: f"{folder}/{{size}}/{{intermediate}}/{{target}}/notebook.ipynb"
-    resources: **needs("target", seeds)
+    resources: **needs("target")
     shell: notebook("3_target", size="size", intermediate="intermediate", target="target")
