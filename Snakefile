@@ -3,7 +3,6 @@
 # it. What it builds on is `ancient`: if that changes, its own settings change too. The seeds' results are no outputs
 # here, since Snakemake removes those of a job that failed, and checkpoints with them.
 import re
-import shlex
 import sys
 
 from helpers.study import LONGER, NONE, Study
@@ -14,16 +13,12 @@ names = lambda values: "|".join(map(re.escape, values))
 encoder = [f"{folder}/{{size}}/notebook.ipynb"]
 if study.sweep:  # it chooses the learning rate of all other trainings
     encoder.append(f"{folder}/{{size}}/sweep/notebook.ipynb")
-
-
-def notebook(name, **parameters):
-    """The command that executes notebooks/NAME.ipynb; ``exec``, so that Snakemake is its parent."""
-    source = f"{workflow.basedir}/notebooks/{name}.ipynb"
-    program = [sys.executable, f"{workflow.basedir}/tools/run_notebook.py", source]
-    places = ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
-    begin, end = (re.sub("([{}])", r"\1\1", shlex.join(words)) for words in (program, places))
-    names = " ".join(f"-p {name} {{wildcards.{value}}}" for name, value in parameters.items())
-    return f"exec {begin} {{output[0]:q}} --gpus {{resources.gpu}} {end} -p join true {names}"
+# `exec`, so that Snakemake is the parent
+run = "exec {sys.executable:q} {workflow.basedir:q}/tools/run_notebook.py {workflow.basedir:q}/notebooks/"
+into = (
+    " {output[0]:q} --gpus {resources.gpu} -p study {config[study]:q} -p outputs {config[outputs]:q}"
+    " -p join true -p size {wildcards.size}"
+)
 
 
 def needs(phase):
@@ -64,14 +59,14 @@ rule encoder:
     output: encoder[0]
     priority: 2  # others wait for it
     resources: **needs("encoder")
-    shell: notebook("1_encoder", size="size")
+    shell: run + "1_encoder.ipynb" + into
 
 
 rule sweep:
     input: f"{folder}/{{size}}/sweep/settings.json", ancient(encoder[0])
     output: f"{folder}/{{size}}/sweep/notebook.ipynb"
     resources: **needs("target")
-    shell: notebook("sweep", size="size")
+    shell: run + "sweep.ipynb" + into
 
 
 rule intermediate:
@@ -79,11 +74,11 @@ rule intermediate:
     output: f"{folder}/{{size}}/{{intermediate}}/notebook.ipynb"
     priority: 1
     resources: **needs("intermediate")
-    shell: notebook("2_intermediate", size="size", task="intermediate")
+    shell: run + "2_intermediate.ipynb" + into + " -p task {wildcards.intermediate}"
 
 
 rule target:
     input: f"{folder}/{{size}}/{{intermediate}}/{{target}}/settings.json", ancient(encoder), before
     output: f"{folder}/{{size}}/{{intermediate}}/{{target}}/notebook.ipynb"
     resources: **needs("target")
-    shell: notebook("3_target", size="size", intermediate="intermediate", target="target")
+    shell: run + "3_target.ipynb" + into + " -p intermediate {wildcards.intermediate} -p target {wildcards.target}"

@@ -5,7 +5,7 @@ machine. NAME is a GPU of figures.py, or `here` for this machine. Nothing is dow
 """
 
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from statistics import mean
 
@@ -24,16 +24,13 @@ def counts(study: Study) -> dict[str, dict]:
     """What data/summary.json says or will say: rows of every task, split and language as they were
     read or, before that, as the catalogue has them.
     """
-    known = read_json(study.data / "summary.json")
-    cells, texts = {}, {}
+    known, cells = read_json(study.data / "summary.json"), {}
     for name, split, language in study.needed():
         sizes = [study.tasks[part].sizes.get(split) for part in study.tasks[name].parts or [name]]
         rows = figures.ROWS if None in sizes else sum(sizes)
         cells[f"{name}/{split}/{language}"] = {"rows": rows, "is_assumed": None in sizes}
-    for mixture in study.mixtures.values():
-        for file in mixture.mlm.files if mixture.mlm else []:
-            texts[file] = {"lines": figures.ROWS}
-    return {"cells": cells | known.get("cells", {}), "texts": texts | known.get("texts", {})}
+    texts = defaultdict(lambda: {"lines": figures.ROWS}, known.get("texts", {}))
+    return {"cells": cells | known.get("cells", {}), "texts": texts}
 
 
 def steps(part: Condition, known: dict) -> int:

@@ -51,10 +51,8 @@ def main() -> int:
             study.encoder_folder(size)  # an unknown one is an error
         with locked_log(study) as log:
             return batch(study, log, arguments, more)
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         print(error, file=sys.stderr)
-    except OSError as error:
-        print(f"{error.filename or arguments.outputs}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped; give the same command again to continue", file=sys.stderr)
         return 130
