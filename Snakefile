@@ -16,7 +16,7 @@ if study.sweep:  # it chooses the learning rate of all other trainings
 # `exec`, so that Snakemake is the parent
 run = "exec {sys.executable:q} {workflow.basedir:q}/tools/run_notebook.py {workflow.basedir:q}/notebooks/"
 into = (
-    " {output[0]:q} --gpus {resources.gpu} -p study {config[study]:q} -p outputs {config[outputs]:q}"
+    " {output[0]:q} -p study {config[study]:q} -p outputs {config[outputs]:q}"
     " -p join true -p size {wildcards.size}"
 )
 

@@ -36,22 +36,21 @@ METRICS = {"accuracy": "acc", "entity_f1": "f1", "mining_f1": "f1"}
 
 
 def export(study: Study) -> list[Path]:
-    """Write every finished run of the study; returns what was written: results.json, and a folder
-    for each size, intermediate task and seed. Raises StudyError if no run is finished, or if two
-    targets are one of XTREME's tasks.
+    """Write every finished run of the study; returns the file and the folder that were written.
+    Raises StudyError if no run is finished, or if two targets are one of XTREME's tasks.
     """
     names = [FOLDERS.get(target.task, target.task) for target in study.targets]
     if twice := {name for name in names if names.count(name) > 1}:
         wrong = f"several are XTREME's '{min(twice)}'; expected one, as they would share a folder"
         raise StudyError(f"{study.path}: targets: {wrong}")
-    written, results = [study.folder / "results.json"], defaultdict(dict)
+    file, home, results = study.folder / "results.json", study.folder / "xtreme", defaultdict(dict)
     for run in study.runs():
         condition = study.condition(run.size, run.intermediate, run.target)
         folder = condition.seed_folder(run.seed)
         if not condition.is_finished(folder):
             continue
-        home = study.folder / "xtreme" / run.size / run.intermediate / f"seed-{run.seed}"
-        target = home / FOLDERS.get(run.target, run.target)
+        place = f"{run.size}/{run.intermediate}/seed-{run.seed}"
+        target = home / place / FOLDERS.get(run.target, run.target)
         shutil.rmtree(target, ignore_errors=True)
         predictions = pd.read_parquet(folder / "predictions.parquet")
         tables = {str(code): rows for code, rows in predictions.groupby("language", sort=False)}
@@ -59,12 +58,11 @@ def export(study: Study) -> list[Path]:
             suffix, text = page(study.tasks[run.target], language, rows)
             write_text(target / f"test-{language}.{suffix}", text)
         add(results, study, run, folder, tables)
-        written.append(home)
     if not results:
         wrong = f"no run is finished; expected predictions in {study.folder}"
         raise StudyError(f"{study.path}: {wrong}")
-    write_json(written[0], results)
-    return list(dict.fromkeys(written))
+    write_json(file, results)
+    return [file, home]
 
 
 def page(task: Task, language: str, rows: pd.DataFrame) -> tuple[str, str]:

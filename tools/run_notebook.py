@@ -48,7 +48,7 @@ def reserve_gpu() -> FileLock:
 
     Returns the lock: the GPU is free again when it is released, or its process ends.
     """
-    for gpu in cycle(os.environ[GPUS].split(",")):  # Snakemake starts no more jobs than GPUs
+    for gpu in cycle(os.environ[GPUS].split(",")):  # Snakemake starts no more notebooks than GPUs
         lock = FileLock(Path(tempfile.gettempdir(), f"study-{os.getuid()}-gpu-{gpu}.lock"))
         with suppress(Timeout):
             lock.acquire(timeout=0.1)
@@ -118,7 +118,6 @@ def main() -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--gpus", type=int, default=0, help="0: it needs none of the batch's GPUs")
     parser.add_argument("--report", action="store_true", help="write report.html beside OUTPUT")
     arguments = parser.parse_args()
     parameters = dict(arguments.p)
@@ -128,7 +127,7 @@ def main() -> int:
         except ValueError:
             parser.error(f"-p {name}: found {parameters[name]}, expected [1, 2], true or false")
     try:
-        reserved = reserve_gpu() if arguments.gpus and GPUS in os.environ else None
+        reserved = reserve_gpu() if GPUS in os.environ else None
         reason = execute(arguments.notebook, arguments.output, parameters, arguments.report)
     except KeyboardInterrupt:
         print(f"STOPPED {arguments.output}", file=sys.stderr)

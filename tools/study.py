@@ -147,7 +147,7 @@ def snakemake(
     else:
         gpus = visible_gpus()
         at_once = min(len(gpus) or arguments.cores, arguments.cores)
-        command += ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
+        command += ["--cores", str(at_once)]
         if len(gpus) > 1:
             environment[GPUS] = ",".join(gpus)
     return run(command, log, environment | os.environ)
