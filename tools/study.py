@@ -226,7 +226,7 @@ def follow(process: subprocess.Popen, log: Path, begin: int) -> None:
                     if os.strerror(errno.ENOSPC) in line:
                         full = "the disk is full; make room and give the same command again"
                         raise StudyError(f"{log.parent}: {full}")
-            time.sleep(0.1)
+            time.sleep(0.2)
 
 
 def reason(notebook: Path) -> str:
