@@ -3,7 +3,6 @@
 # it. What it builds on is `ancient`: if that changes, its own settings change too. The seeds' results are no outputs
 # here, since Snakemake removes those of a job that failed, and checkpoints with them.
 import re
-import shlex
 import sys
 
 from helpers.study import LONGER, NONE, Study
@@ -11,42 +10,34 @@ from helpers.study import LONGER, NONE, Study
 study = Study.load(config["study"], config["outputs"])
 folder = study.folder.as_posix()
 names = lambda values: "|".join(map(re.escape, values))
+encoder = [f"{folder}/{{size}}/notebook.ipynb"]
+if study.sweep:  # it chooses the learning rate of all other trainings
+    encoder.append(f"{folder}/{{size}}/sweep/notebook.ipynb")
+# `exec`, so that Snakemake is the parent
+run = "exec {sys.executable:q} {workflow.basedir:q}/tools/run_notebook.py {workflow.basedir:q}/notebooks/"
+into = (
+    " {output[0]:q} -p study {config[study]:q} -p outputs {config[outputs]:q}"
+    " -p join true -p size {wildcards.size}"
+)
 
 
-def notebook(name, **parameters):
-    """The command that executes notebooks/NAME.ipynb; ``exec``, so that Snakemake is its parent."""
-    source = f"{workflow.basedir}/notebooks/{name}.ipynb"
-    program = [sys.executable, f"{workflow.basedir}/tools/run_notebook.py", source]
-    places = ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
-    begin, end = (re.sub("([{}])", r"\1\1", shlex.join(words)) for words in (program, places))
-    names = " ".join(f"-p {name} {{wildcards.{value}}}" for name, value in parameters.items())
-    return f"exec {begin} {{output[0]:q}} --gpus {{resources.gpu}} {end} -p join true {names}"
-
-
-def seeds(wildcards):
-    return len(study.seeds_of(wildcards.intermediate))
-
-
-def needs(phase, trainings=lambda wildcards: 1):
-    """What a job asks of a cluster: so much memory, and minutes for each of its trainings."""
+def needs(phase):
+    """What a job asks of a cluster: so much memory, and minutes for each of its seeds."""
     asked = study.needs(phase)
-    return {
-        "gpu": asked.gpus,
-        "mem_mb": lambda wildcards, attempt: round(1000 * attempt * asked.memory_gb),
-        "runtime": lambda wildcards, attempt: attempt * asked.minutes * trainings(wildcards),
-    }
+
+    def minutes(wildcards, attempt):
+        is_trained = "intermediate" in wildcards.keys()
+        seeds = len(study.seeds_of(wildcards.intermediate)) if is_trained else 1
+        return attempt * asked.minutes * seeds
+
+    memory = lambda wildcards, attempt: round(1000 * attempt * asked.memory_gb)
+    return {"gpu": asked.gpus, "mem_mb": memory, "runtime": minutes}
 
 
-def encoder(wildcards):
-    """The pretrained encoder and, where the study sweeps, the choice of its learning rate."""
-    size = f"{folder}/{wildcards.size}"
-    return ancient([f"{size}/notebook.ipynb", *[f"{size}/sweep/notebook.ipynb"] * bool(study.sweep)])
-
-
-def start(wildcards):
-    """What a target's training starts from."""
+def before(wildcards):
+    """The intermediate training that a target's training goes on from."""
     if wildcards.intermediate in (NONE, LONGER):
-        return encoder(wildcards)
+        return []
     return ancient(f"{folder}/{wildcards.size}/{wildcards.intermediate}/notebook.ipynb")
 
 
@@ -65,31 +56,29 @@ rule all:  # as targets of their own, notebooks that are missing are not all mad
 
 rule encoder:
     input: f"{folder}/{{size}}/settings.json"
-    output: f"{folder}/{{size}}/notebook.ipynb"
+    output: encoder[0]
     priority: 2  # others wait for it
     resources: **needs("encoder")
-    shell: notebook("1_encoder", size="size")
+    shell: run + "1_encoder.ipynb" + into
 
 
 rule sweep:
-    input:
-        f"{folder}/{{size}}/sweep/settings.json",
-        ancient(rules.encoder.output),
+    input: f"{folder}/{{size}}/sweep/settings.json", ancient(encoder[0])
     output: f"{folder}/{{size}}/sweep/notebook.ipynb"
     resources: **needs("target")
-    shell: notebook("sweep", size="size")
+    shell: run + "sweep.ipynb" + into
 
 
 rule intermediate:
-    input: f"{folder}/{{size}}/{{intermediate}}/settings.json", encoder
+    input: f"{folder}/{{size}}/{{intermediate}}/settings.json", ancient(encoder)
     output: f"{folder}/{{size}}/{{intermediate}}/notebook.ipynb"
     priority: 1
-    resources: **needs("intermediate", seeds)
-    shell: notebook("2_intermediate", size="size", task="intermediate")
+    resources: **needs("intermediate")
+    shell: run + "2_intermediate.ipynb" + into + " -p task {wildcards.intermediate}"
 
 
 rule target:
-    input: f"{folder}/{{size}}/{{intermediate}}/{{target}}/settings.json", start
+    input: f"{folder}/{{size}}/{{intermediate}}/{{target}}/settings.json", ancient(encoder), before
     output: f"{folder}/{{size}}/{{intermediate}}/{{target}}/notebook.ipynb"
-    resources: **needs("target", seeds)
-    shell: notebook("3_target", size="size", intermediate="intermediate", target="target")
+    resources: **needs("target")
+    shell: run + "3_target.ipynb" + into + " -p intermediate {wildcards.intermediate} -p target {wildcards.target}"

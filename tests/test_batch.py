@@ -191,12 +191,12 @@ def test_notebooks_side_by_side_see_one_gpu_each_and_no_two_the_same(monkeypatch
     monkeypatch.setenv(run_notebook.GPUS, f"{os.getpid()},GPU-{os.getpid()}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     first, second = f"{os.getpid()}", f"GPU-{os.getpid()}"
-    file = run_notebook.reserve_gpu()
+    lock = run_notebook.reserve_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == first
     other = run_notebook.reserve_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == second
-    file.close()
+    lock.release()
     again = run_notebook.reserve_gpu()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == first
-    other.close()
-    again.close()
+    other.release()
+    again.release()

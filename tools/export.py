@@ -12,6 +12,7 @@ them (lm_eval/result_schema.py at 4e7e0d4): as shares, with standard errors.
 
 import json
 import shutil
+from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,28 +33,24 @@ LABELS = {"paws_x": {"different": "0", "paraphrase": "1"}}
 """XTREME's names of labels where they differ from the catalogue's."""
 METRICS = {"accuracy": "acc", "entity_f1": "f1", "mining_f1": "f1"}
 """The harness's names of metrics where they differ from the catalogue's."""
-BY_TASK = ["results", "groups", "group_subtasks", "configs", "versions", "n-shot", "n-samples"]
-BY_TASK += ["higher_is_better", "task_hashes"]
-"""The parts of the harness's results that have an entry for each task."""
 
 
 def export(study: Study) -> list[Path]:
-    """Write every finished run of the study; returns what was written: results.json, and a folder
-    for each size, intermediate task and seed. Raises StudyError if no run is finished, or if two
-    targets are one of XTREME's tasks.
+    """Write every finished run of the study; returns the file and the folder that were written.
+    Raises StudyError if no run is finished, or if two targets are one of XTREME's tasks.
     """
     names = [FOLDERS.get(target.task, target.task) for target in study.targets]
     if twice := {name for name in names if names.count(name) > 1}:
         wrong = f"several are XTREME's '{min(twice)}'; expected one, as they would share a folder"
         raise StudyError(f"{study.path}: targets: {wrong}")
-    written, results = [study.folder / "results.json"], {name: {} for name in BY_TASK}
+    file, home, results = study.folder / "results.json", study.folder / "xtreme", defaultdict(dict)
     for run in study.runs():
         condition = study.condition(run.size, run.intermediate, run.target)
         folder = condition.seed_folder(run.seed)
         if not condition.is_finished(folder):
             continue
-        home = study.folder / "xtreme" / run.size / run.intermediate / f"seed-{run.seed}"
-        target = home / FOLDERS.get(run.target, run.target)
+        place = f"{run.size}/{run.intermediate}/seed-{run.seed}"
+        target = home / place / FOLDERS.get(run.target, run.target)
         shutil.rmtree(target, ignore_errors=True)
         predictions = pd.read_parquet(folder / "predictions.parquet")
         tables = {str(code): rows for code, rows in predictions.groupby("language", sort=False)}
@@ -61,12 +58,11 @@ def export(study: Study) -> list[Path]:
             suffix, text = page(study.tasks[run.target], language, rows)
             write_text(target / f"test-{language}.{suffix}", text)
         add(results, study, run, folder, tables)
-        written.append(home)
-    if not results["results"]:
+    if not results:
         wrong = f"no run is finished; expected predictions in {study.folder}"
         raise StudyError(f"{study.path}: {wrong}")
-    write_json(written[0], results | {"model_name": study.name})
-    return list(dict.fromkeys(written))
+    write_json(file, results)
+    return [file, home]
 
 
 def page(task: Task, language: str, rows: pd.DataFrame) -> tuple[str, str]:
@@ -95,33 +91,21 @@ def add(results: dict[str, Any], study: Study, run: Run, folder: Path, tables: d
     task, record = study.tasks[run.target], read_json(folder / "run.json")
     metric = METRICS.get(task.metric, task.metric)
     group = f"{run.target}/{run.size}/{run.intermediate}/seed-{run.seed}"
-    names = {language: f"{group}/{language}" for language in tables}
-    mean = {"name": group, "alias": group, f"{metric}_stderr,none": "N/A"}
-    mean[f"{metric},none"] = read_json(folder / "scores.json")["zero_shot"] / 100
-    results["groups"][group] = results["results"][group] = mean
-    results["group_subtasks"][group] = list(names.values())
-    metadata = {"run": run._asdict(), "settings": record["settings"]}
-    for language, name in names.items():
-        rows, source = tables[language], task.source(language)
-        config = (source.config or "").format(language=task.codes.get(language, language))
-        scores = {"name": name, "alias": name, "sample_len": len(rows), **scored(metric, rows)}
-        results["results"][name] = scores
-        results["configs"][name] = {
-            "task": name,
-            "dataset_path": source.hub or source.files,
-            "dataset_name": config or None,
-            "test_split": source.splits.get(task.evaluate, task.evaluate),
-            "metadata": metadata,
-        }
+    mean = read_json(folder / "scores.json")["zero_shot"] / 100
+    results["groups"][group] = {"name": group, "alias": group, f"{metric},none": mean}
+    results["results"][group] = results["groups"][group]
+    for language, rows in tables.items():
+        name, source = f"{group}/{language}", task.source(language)
+        about = {"name": name, "alias": name, "sample_len": len(rows)}
+        results["results"][name] = about | scored(metric, rows)
+        path = {"task": name, "dataset_path": source.hub or source.files}
+        results["configs"][name] = path | {"metadata": record["settings"]}
         results["versions"][name] = version("intermediate-task-transfer")
-        results["n-shot"][name] = 0
         results["n-samples"][name] = {"original": len(rows), "effective": len(rows)}
         results["higher_is_better"][name] = {metric: True}
-        digests = record["settings"]["examples"]
-        results["task_hashes"][name] = digests[f"{run.target}/{task.evaluate}/{language}"]
-    results["config"] = {"model": study.name, "model_args": None}
+        digest = record["settings"]["examples"][f"{run.target}/{task.evaluate}/{language}"]
+        results["task_hashes"][name] = digest
     results["git_hash"], results["date"] = record["commit"], (folder / "run.json").stat().st_mtime
-    results["transformers_version"] = record["versions"]["transformers"]
 
 
 def scored(metric: str, rows: pd.DataFrame) -> dict[str, float | str]:

@@ -19,8 +19,8 @@ AT_ONCE = {True: 65_536, False: 1024}
 TRAINING, PREDICTION, START = 6, 3, 60.0
 """FLOP per token and parameter of the layers. Weights that are not trained need 2 less, layers
 whose states are computed twice 2 more. Seconds that a training takes to start, load and write."""
-ITEMS = 5_000
-"""Assumed number of evaluated items in a language, if the catalogue does not say."""
+ROWS, ROW = 5_000, 200
+"""Assumed rows of a split in a language, if the catalogue does not say; bytes of a prediction."""
 BASE = (12, 768, 12)
 WHOLE, TRIMMED, PIECES = 250_002, 150_000, 3
 """Rows of XLM-R's vocabulary; of a trimmed one at most, and for each example read (assumed)."""
@@ -31,7 +31,7 @@ USABLE = 0.9
 
 
 class Machine(NamedTuple):
-    """What trains: FLOP/s that a training reaches, GB, and what the rate is a share of."""
+    """What trains: FLOP/s that a training reaches, GB, and where the rate comes from."""
 
     name: str
     rate: float
@@ -41,31 +41,28 @@ class Machine(NamedTuple):
 
 
 def machine(name: str) -> Machine:
-    """A GPU of the table by its name, or ``here``. Raises StudyError where it is neither."""
-    if name == "here":
-        return this_machine()
+    """A GPU of the table by its name. ``here`` is this machine's GPU or, without one, its
+    processor, measured in two seconds. Raises StudyError where it is neither.
+    """
     for known, (rate, memory) in GPUS.items():
         if known.casefold() == name.casefold():
-            share = f"{100 * OF_PUBLISHED:.0f} % of the published rate"
+            share = f"{100 * OF_PUBLISHED:.0f} % of the published rate of {known}"
             return Machine(known, OF_PUBLISHED * rate * 1e12, memory, share)
-    raise StudyError(f"GPU: found {name!r}, expected one of: here, {', '.join(GPUS)}")
-
-
-def this_machine() -> Machine:
-    """This machine's GPU, or its processor without one, measured in two seconds."""
+    if name != "here":
+        raise StudyError(f"GPU: found {name!r}, expected one of: here, {', '.join(GPUS)}")
     import torch
 
     from helpers.encoders import hardware
 
-    is_gpu = torch.cuda.is_available()
     torch.set_num_threads(os.cpu_count() or 1)
-    rates = hardware.product_rates(2.0, tokens=16_384 if is_gpu else 256)  # few do not fill a GPU
-    share = f"{100 * OF_MEASURED:.0f} % of matrix products"
-    name = hardware.describe()["processor"]
+    about, is_gpu = hardware.describe(), torch.cuda.is_available()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if is_gpu:
-        name, memory = torch.cuda.get_device_name(), torch.cuda.mem_get_info()[1]
-    return Machine(name, OF_MEASURED * 1e9 * max(rates.values()), memory / 1e9, share, is_gpu)
+        memory = torch.cuda.mem_get_info()[1]
+    rates = hardware.product_rates(2.0, tokens=16_384 if is_gpu else 256)  # few do not fill a GPU
+    rate, name = OF_MEASURED * 1e9 * max(rates.values()), about["gpu"] or about["processor"]
+    share = f"{100 * OF_MEASURED:.0f} % of matrix products of {name}"
+    return Machine(name, rate, memory / 1e9, share, is_gpu)
 
 
 def shape(size: Size) -> tuple[int, int, float] | None:
@@ -92,10 +89,19 @@ def tokens_of(task: Task, max_length: float) -> int:
 def parameters(study: Study, size: Size) -> tuple[int, int, int]:
     """Parameters of a size's layers, of its word embeddings, and of adapters in all its layers."""
     layers, hidden, multiple = shape(size) or BASE
-    read = sum(cell["rows"] for cell in cells(study).values())
+    cells = read_json(study.data / "summary.json").get("cells", {})
+    read = sum(cell["rows"] for cell in cells.values())
     words = min(TRIMMED, PIECES * read or TRIMMED) if study.trim else WHOLE
     inner = layers * hidden * int(multiple * hidden + 13)
     return inner, hidden * words, layers * 18 * hidden * size.lora.rank
+
+
+def fixed_memory(study: Study, size: Size) -> int:
+    """Bytes of a training's weights, gradients and Adam's two moments."""
+    inner, words, adapters = parameters(study, size)
+    if size.tuning == "lora":
+        return 2 * inner + 4 * words + 16 * adapters
+    return 18 * inner + 16 * words  # 4 weight, 12 gradient and moments, 2 autocast's copy
 
 
 def flops_per_token(study: Study, name: str) -> int:
@@ -103,8 +109,3 @@ def flops_per_token(study: Study, name: str) -> int:
     size = study.sizes[name]
     flops = TRAINING - 2 * (size.tuning == "lora") + 2 * size.gradient_checkpointing
     return flops * parameters(study, size)[0]
-
-
-def cells(study: Study) -> dict[str, dict]:
-    """What is known of the study's data once it has been read."""
-    return read_json(study.data / "summary.json").get("cells", {})

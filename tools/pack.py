@@ -10,10 +10,11 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
-from itertools import product
+from functools import partial
 from pathlib import Path
 
 import command
+import pandas as pd
 from study import locked_log, write_settings
 
 from helpers import data
@@ -22,8 +23,10 @@ from helpers.study.catalogue import reason
 from helpers.study.condition import REPETITION
 from helpers.study.files import read_json, write_whole
 
-RESULTS = ["predictions*.parquet", "run.json", "sweep.json", "scores.json"]
+RESULTS = ["predictions*.parquet", "run.json", "scores.json"]
 """What a training leaves, in the order of copying: a run that has scores.json is finished."""
+OTHERS = ["*/encoder/run.json", "*/sweep/sweep.json", "precision.*.json"]
+NOTEBOOKS = "**/notebook.ipynb"
 
 
 def carry(study: Study, unpack: str) -> Iterator[str]:
@@ -36,10 +39,7 @@ def carry(study: Study, unpack: str) -> Iterator[str]:
     else:
         data.prepare(study)
         with locked_log(study), tempfile.TemporaryDirectory(dir=study.outputs) as scratch:
-            try:
-                yield add(study, Path(unpack).expanduser(), Path(scratch))
-            except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-                raise StudyError(f"{unpack}: cannot be unpacked: {reason(error)}") from None
+            yield add(study, Path(unpack).expanduser(), Path(scratch))
 
 
 def pack(study: Study) -> str:
@@ -48,11 +48,8 @@ def pack(study: Study) -> str:
     if not made:
         wrong = f"found no finished run, expected results in {study.folder}"
         raise StudyError(f"{study.path}: {wrong}")
-    homes = {home for place in made for home in place.parents if study.folder in home.parents}
-    encoders = [study.encoder_folder(size) for size in study.sizes]
-    places = product([*made, *homes, *encoders], [*RESULTS, "notebook.ipynb"])
-    files = [file for folder, name in places for file in folder.glob(name)]
-    files += study.folder.glob("precision.*.json")
+    files = [file for place in made for name in RESULTS for file in place.glob(name)]
+    files += [file for name in [*OTHERS, NOTEBOOKS] for file in study.folder.glob(name)]
     archive = study.folder.with_name(f"{study.name}.tar.gz")
 
     def write(beside: Path) -> None:
@@ -79,68 +76,60 @@ def trainings(study: Study) -> Iterator[tuple[Condition, Path]]:
 
 def add(study: Study, archive: Path, scratch: Path) -> str:
     """Check all results of an archive, then copy those that are not here; returns a line."""
-    with tarfile.open(archive, "r:gz") as tar:
-        tar.extractall(scratch, filter="data")  # nothing outside of scratch, no devices
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            tar.extractall(scratch, filter="data")  # nothing outside of scratch, no devices
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise StudyError(f"{archive}: cannot be unpacked: {reason(error)}") from None
     theirs = study.model_copy(update={"outputs": scratch})
     if not theirs.folder.is_dir():
         names = ", ".join(path.name for path in scratch.iterdir()) or "none"
         raise StudyError(f"{archive}: found study {names}, expected {study.name} ({study.path})")
-    for file in study.data.rglob("*.json"):  # settings name the examples: those that are here
-        copy(file, theirs.data / file.relative_to(study.data))
-    try:
-        files = list(checked(study, theirs))
-    except StudyError as error:
-        raise StudyError(f"{archive}: {error}; nothing was unpacked") from None
-    new = [file for file in files if not (study.folder / file).exists()]
-    for file in new:
-        copy(theirs.folder / file, study.folder / file)
+    theirs.data.symlink_to(study.data.absolute())  # settings name the examples: those that are here
+    for wrong in misfits(study, theirs):
+        raise StudyError(f"{archive}: {wrong}; nothing was unpacked")
+    made = [place for _, place in trainings(theirs) if (place / "scores.json").exists()]
+    here = [study.folder / place.relative_to(theirs.folder) / "scores.json" for place in made]
+    new = sum(not file.exists() for file in here)
+    copy(study, theirs, *OTHERS, *(f"**/{name}" for name in RESULTS))
     write_settings(study)
-    for home in {home for file in new for home in file.parents}:  # newer than their settings
-        if (theirs.folder / home / "notebook.ipynb").is_file():
-            copy(theirs.folder / home / "notebook.ipynb", study.folder / home / "notebook.ipynb")
-    made, added = (sum(f.name == "scores.json" for f in some) for some in (files, new))
-    return f"{archive}: {made} trainings, {added} of them new; make study goes on with the rest"
+    copy(study, theirs, NOTEBOOKS)  # newer than their settings
+    return f"{archive}: {len(made)} trainings, {new} of them new; make study goes on with the rest"
 
 
-def checked(study: Study, theirs: Study) -> Iterator[Path]:
-    """The archive's files with results of the study, relative to its folder; a StudyError where
-    they were made in another way, or where other results lie here.
-    """
-    measured = {read_json(f)["precision"] for f in study.folder.glob("precision.*.json")}
-    folders = [(part.settings, place) for part, place in trainings(theirs)]
-    folders += [(study.encoder_settings(s), theirs.encoder_folder(s)) for s in study.sizes]
-    folders += [(None, theirs.folder / size / "sweep") for size in study.sizes]
-    for settings, folder in folders:
-        record, home = read_json(folder / "run.json"), folder.relative_to(theirs.folder)
-        if record and (wrong := difference(record.get("settings"), settings)):
-            raise StudyError(f"{home}: {wrong}")
-        precision = record.get("precision")
-        if study.precision == "auto" and precision and measured - {precision}:
-            expected = f"expected {min(measured)} as in the runs here; set it in the study's file"
-            raise StudyError(f"{home}: precision: found {precision}, {expected}")
-        for there in (file for name in RESULTS for file in folder.glob(name)):
-            file = home / there.name
-            here = study.folder / file
-            is_same = not here.exists() or here.read_bytes() == there.read_bytes()
-            if not is_same and home.name != "encoder":  # the same encoder, made twice, is no result
-                wrong = "found another result here, expected none or the same"
-                raise StudyError(f"{file}: {wrong}")
-            yield file
-    yield from (file.relative_to(theirs.folder) for file in theirs.folder.glob("precision.*.json"))
+def copy(study: Study, theirs: Study, *names: str) -> None:
+    """Copy the files of theirs with these names that are not here."""
+    for file in (file for name in names for file in theirs.folder.glob(name)):
+        here = study.folder / file.relative_to(theirs.folder)
+        if not here.exists():
+            write_whole(here, partial(shutil.copyfile, file))
 
 
-def difference(found, expected, key: str = "settings") -> str:
+def misfits(study: Study, theirs: Study) -> Iterator[str]:
+    """What in an archive was made in another way than here, or has another result here."""
+    here, there = (
+        {read_json(file)["precision"] for file in one.folder.glob("precision.*.json")}
+        for one in (study, theirs)
+    )
+    if study.precision == "auto" and here and there - here:
+        expected = f"expected {min(here)} as in the runs here; set it in the study's file"
+        yield f"precision: found {min(there - here)}, {expected}"
+    for part, place in trainings(theirs):
+        home, record = place.relative_to(theirs.folder), read_json(place / "run.json")
+        if record and (wrong := difference(record["settings"], part.settings)):
+            yield f"{home}: {wrong}"
+        scores = [one.folder / home / "scores.json" for one in (study, theirs)]
+        if len({file.read_bytes() for file in scores if file.exists()}) > 1:
+            yield f"{home}/scores.json: found another result here, expected none or the same"
+
+
+def difference(found: dict, expected: dict) -> str:
     """The first key in which a run's settings differ from the study's; empty if none does."""
-    if found == expected:
-        return ""
-    if not (isinstance(found, dict) and isinstance(expected, dict)):
-        return f"{key}: found {str(found)[:80]}, expected {str(expected)[:80]}"
-    name = next(name for name in found | expected if found.get(name) != expected.get(name))
-    return difference(found.get(name), expected.get(name), f"{key}.{name}")
-
-
-def copy(source: Path, target: Path) -> None:
-    write_whole(target, lambda beside: shutil.copyfile(source, beside))
+    one, other = (pd.json_normalize({"settings": s}).iloc[0].to_dict() for s in (found, expected))
+    for key in one | other:
+        if one.get(key) != other.get(key):
+            return f"{key}: found {one.get(key)!s:.80}, expected {other.get(key)!s:.80}"
+    return ""
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ text, except ``seeds`` (``-p seeds "[1, 2]"``), ``join`` and ``again`` (true or 
 """
 
 import argparse
-import fcntl
 import json
 import os
 import signal
@@ -16,9 +15,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 GPUS = "STUDY_GPUS"
 """Environment variable: the GPUs that a batch's notebooks divide among them, as ``0,1,2``."""
@@ -42,22 +43,18 @@ def on_parents_end(interrupt: Callable[[], None]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def reserve_gpu() -> IO:
+def reserve_gpu() -> FileLock:
     """Let CUDA see one of the batch's GPUs that no other notebook has reserved.
 
-    Returns a locked file: the GPU is free again when it is closed, or its process ends.
+    Returns the lock: the GPU is free again when it is released, or its process ends.
     """
-    for gpu in cycle(os.environ[GPUS].split(",")):  # Snakemake starts no more jobs than GPUs
-        path = Path(tempfile.gettempdir(), f"study-{os.getuid()}-gpu-{gpu}.lock")
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for gpu in cycle(os.environ[GPUS].split(",")):  # Snakemake starts no more notebooks than GPUs
+        lock = FileLock(Path(tempfile.gettempdir(), f"study-{os.getuid()}-gpu-{gpu}.lock"))
+        with suppress(Timeout):
+            lock.acquire(timeout=0.1)
             break
-        except BlockingIOError:
-            file.close()
-            time.sleep(0.1)
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    return file
+    return lock
 
 
 def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str | None:
@@ -121,7 +118,6 @@ def main() -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--gpus", type=int, default=0, help="0: it needs none of the batch's GPUs")
     parser.add_argument("--report", action="store_true", help="write report.html beside OUTPUT")
     arguments = parser.parse_args()
     parameters = dict(arguments.p)
@@ -131,13 +127,13 @@ def main() -> int:
         except ValueError:
             parser.error(f"-p {name}: found {parameters[name]}, expected [1, 2], true or false")
     try:
-        reserved = reserve_gpu() if arguments.gpus and GPUS in os.environ else None
+        reserved = reserve_gpu() if GPUS in os.environ else None
         reason = execute(arguments.notebook, arguments.output, parameters, arguments.report)
     except KeyboardInterrupt:
         print(f"STOPPED {arguments.output}", file=sys.stderr)
         return 130
     if reserved:
-        reserved.close()
+        reserved.release()
     if reason:
         print(f"FAILED {arguments.output}: {' '.join(reason.split())[:600]}", file=sys.stderr)
     return int(reason is not None)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -50,10 +51,8 @@ def main() -> int:
             study.encoder_folder(size)  # an unknown one is an error
         with locked_log(study) as log:
             return batch(study, log, arguments, more)
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         print(error, file=sys.stderr)
-    except OSError as error:
-        print(f"{error.filename or arguments.outputs}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped; give the same command again to continue", file=sys.stderr)
         return 130
@@ -90,122 +89,94 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
         raise StudyError(full)
     sizes, status = arguments.sizes or [*study.sizes], 0
     if study.sweep:  # it chooses learning rates, which the settings of all else name
-        study.write_record()
         write_settings(study, trained=False)
         swept = [study.folder / size / "sweep" for size in sizes]
         status = snakemake(study, swept, log, arguments, more)
     if status == 0:
-        study.write_record()
         write_settings(study)
-        check_encoders(study, sizes)
-        folders = [study.folder / size for size in sizes]
-        folders += [condition.folder for condition in study.conditions(*sizes)]
+        folders = [condition.folder for condition in study.conditions(*sizes)]
         status = snakemake(study, folders, log, arguments, more)
     if status:
         print(f"{study.name} is not complete; {log.name} says why", file=sys.stderr)
     return max(status, compare(study, log))
 
 
+def write_settings(study: Study, trained: bool = True) -> None:
+    """Write study.json and the settings of every notebook; without ``trained`` only those of the
+    encoders and the sweep.
+    """
+    study.write_record()
+    for size in study.sizes:
+        encoder, settings = study.encoder_folder(size), study.encoder_settings(size)
+        is_made = read_json(encoder / "run.json").get("settings") == settings
+        is_there = (encoder / "config.json").exists()  # not if it came from another machine
+        settle(study.folder / size, settings, [], is_made and is_there)
+        if study.sweep:
+            trials = {trial.title: trial.settings for trial in sweeps.trials(study, size)}
+            is_swept = sweeps.chosen(study, size) is not None
+            settle(study.folder / size / "sweep", trials, study.sweep.seeds, is_swept)
+    for part in study.conditions() if trained else []:
+        settle(part.folder, part.settings, part.seeds, part.is_whole())
+
+
+def settle(folder: Path, settings: dict, seeds: list[int], is_complete: bool) -> None:
+    """Write a notebook's settings.json if it changed; remove the notebook without its results."""
+    if not is_complete:
+        (folder / "notebook.ipynb").unlink(missing_ok=True)
+    content = json.loads(json.dumps({"settings": settings, "seeds": seeds}))
+    if read_json(folder / "settings.json") != content:
+        write_json(folder / "settings.json", content)
+
+
+def snakemake(
+    study: Study, folders: list[Path], log: IO[str], arguments: argparse.Namespace, more: list[str]
+) -> int:
+    """Have Snakemake make the notebooks of folders; its exit status.
+
+    On this machine each notebook gets a GPU or, without any, one processor core.
+    """
+    environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **MEMORY}
+    goals = [f"{folder}/notebook.ipynb" for folder in folders]
+    content = {"study": str(study.path), "outputs": str(study.outputs), "notebooks": goals}
+    write_json(study.folder / "snakemake.json", content)  # --config would read 2024_06 as a number
+    command = ["run_snakemake.py", "all", *more, "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--configfile", str(study.folder / "snakemake.json"), "--keep-going", "--nolock"]
+    command += ["--rerun-incomplete", "--rerun-triggers", "mtime", "--scheduler", "greedy"]
+    if arguments.profile:
+        command += ["--profile", str(arguments.profile)]
+    else:
+        gpus = visible_gpus()
+        at_once = min(len(gpus) or arguments.cores, arguments.cores)
+        command += ["--cores", str(at_once)]
+        if len(gpus) > 1:
+            environment[GPUS] = ",".join(gpus)
+    return run(command, log, environment | os.environ)
+
+
 def compare(study: Study, log: IO[str]) -> int:
-    """Show the answer of the results that are there, of a report made anew if it is older."""
-    compared = study.folder / "4_compare.ipynb"
-    files = [*study.folder.glob("*/*/*/seed-*/**/scores.json"), study.folder / "study.json"]
-    files += study.folder.glob("*/*/*/crossed/*/scores.json")
-    if len(files) < 2 or log.closed:  # nothing is there, or Snakemake was killed
-        return 0
-    status, newest = 0, max(file.stat().st_mtime for file in files)
+    """Make the report anew if a result is newer, and print the answer; returns the exit status."""
+    compared, status = study.folder / "4_compare.ipynb", 0
+    files = [study.folder / "study.json", *study.folder.glob("*/*/*/**/scores.json")]
+    newest = max(file.stat().st_mtime for file in files)
     if not compared.exists() or compared.stat().st_mtime < newest:
-        command = [sys.executable, str(ROOT / "tools/run_notebook.py"), "--report"]
-        command += [str(ROOT / "notebooks/4_compare.ipynb"), str(compared)]
-        command += ["-p", "study", str(study.path), "-p", "outputs", str(study.outputs)]
-        done = subprocess.run(command, stdout=log, stderr=subprocess.PIPE, text=True)
-        for line in filter(re.compile("FAILED ").match, done.stderr.splitlines()):
-            print(line, file=sys.stderr)
-        status = done.returncode
+        command = ["run_notebook.py", "--report", str(ROOT / "notebooks/4_compare.ipynb")]
+        command += [str(compared), "-p", "study", str(study.path)]
+        status = run([*command, "-p", "outputs", str(study.outputs)], log, os.environ)
     if compared.exists():
         print(sentence(compared))
         print(f"report: {compared.with_name('report.html').resolve()}")
     return status
 
 
-def write_settings(study: Study, trained: bool = True) -> None:
-    """Write every condition's settings.json; remove notebooks without their results.
-
-    Without ``trained`` those of the encoders and of the sweep only. Of an encoder that came without
-    weights from another machine the notebook stays while nothing is to be trained from it.
+def run(command: list[str], log: IO[str], environment: Mapping[str, str]) -> int:
+    """Run one of these tools in a process group of its own, with the log as its output; returns its
+    exit status. When this process is to stop, the group stops.
     """
-    conditions, plans = study.conditions() if trained else [], []
-    to_train = [part for part in conditions if not part.is_whole()]
-    for size in study.sizes:
-        folder, encoder = study.folder / size, study.encoder_folder(size)
-        settings, is_swept = study.encoder_settings(size), not study.sweep
-        if study.sweep:
-            trials = {trial.title: trial.settings for trial in sweeps.trials(study, size)}
-            is_swept = sweeps.chosen(study, size) is not None
-            plans.append((folder / "sweep", trials, study.sweep.seeds, is_swept))
-        is_needed = not is_swept or any(part.size == size for part in to_train)
-        is_there = (encoder / "config.json").exists() or not is_needed
-        is_made = read_json(encoder / "run.json").get("settings") == settings
-        plans.append((folder, settings, [], is_made and is_there))
-    for part in conditions:
-        plans.append((part.folder, part.settings, part.seeds, part not in to_train))
-    for folder, settings, seeds, is_complete in plans:
-        if not is_complete:
-            (folder / "notebook.ipynb").unlink(missing_ok=True)
-        write_changed(folder / "settings.json", {"settings": settings, "seeds": seeds})
-
-
-def check_encoders(study: Study, sizes: list[str]) -> None:
-    """Stop where a run would start from an encoder whose weights stayed on another machine."""
-    for part in study.conditions(*sizes):
-        for seed in part.seeds if part.before else []:
-            start = part.before.seed_folder(seed)
-            is_kept = part.before.is_finished(start) and not (start / "encoder").exists()
-            if is_kept and not part.is_complete(seed):
-                wrong = f"found results without the encoder, which {part.title}, seed {seed} needs"
-                raise StudyError(f"{start}: {wrong}; remove the folder to train it here")
-
-
-def write_changed(path: Path, content: dict) -> None:
-    """Write JSON where the file has other content, so that its time says when that changed."""
-    if read_json(path) != json.loads(json.dumps(content)):
-        write_json(path, content)
-
-
-def snakemake(
-    study: Study, folders: list[Path], log: IO[str], arguments: argparse.Namespace, more: list[str]
-) -> int:
-    """Make the notebooks of folders, by a Snakemake in a process group of its own; its exit status.
-
-    On this machine each notebook gets a GPU or, without any, one processor core.
-    """
-    threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment = threads | MEMORY | os.environ
-    places = study.folder / "snakemake.json"  # --config would read 2024_06 as a number
-    goals = [f"{folder}/notebook.ipynb" for folder in folders]
-    content = {"study": str(study.path), "outputs": str(study.outputs), "notebooks": goals}
-    write_changed(places, content)
-    command = [sys.executable, str(ROOT / "tools/run_snakemake.py"), "all", *more]
-    command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(places)]
-    command += ["--keep-going", "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
-    command += ["--scheduler", "greedy"]
-    if arguments.profile:
-        command += ["--profile", str(arguments.profile)]
-    else:
-        gpus = visible_gpus()
-        at_once = min(len(gpus) or arguments.cores, arguments.cores)
-        command += ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
-        if len(gpus) > 1:
-            environment[GPUS] = ",".join(gpus)
     begin = os.fstat(log.fileno()).st_size
+    command = [sys.executable, str(ROOT / "tools" / command[0]), *command[1:]]
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, process_group=0)
     try:
         follow(process, Path(log.name), begin)
-        if process.returncode >= 0:
-            return process.returncode
-        print("Snakemake was killed; its notebooks save checkpoints and end", file=sys.stderr)
-        wait_for_all(log)
-        return 1
     except (KeyboardInterrupt, StudyError):
         print("stopping after a checkpoint (a second signal stops at once)", file=sys.stderr)
         with suppress(ProcessLookupError):  # it has just ended
@@ -216,6 +187,10 @@ def snakemake(
             except KeyboardInterrupt:
                 os.killpg(process.pid, signal.SIGKILL)
         raise
+    if process.returncode < 0:
+        wait_for_all(log)
+        raise StudyError(f"{command[1]} was killed; give the same command again to continue")
+    return process.returncode
 
 
 def wait_for_all(log: IO[str]) -> None:
@@ -230,30 +205,28 @@ def follow(process: subprocess.Popen, log: Path, begin: int) -> None:
 
     Raises StudyError when the disk is full: whatever else is trained could not be written either.
     """
-    told, in_error, rest, has_ended = set(), False, "", False
+    told, in_error, is_running = set(), False, True
     with log.open(encoding="utf-8", errors="replace") as file:
         file.seek(begin)
-        while not has_ended:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.2)
-                has_ended = True
-            *lines, rest = (rest + file.read()).split("\n")
-            for line in lines:
+        while is_running:
+            is_running = process.poll() is None  # first: what it wrote at last is read, too
+            for line in file:
                 step = re.match(r"(\d+) of (\d+) steps", line)
                 if step and int(step[1]) < int(step[2]):  # the last is the rule `all`
                     done = f"{step[1]} of {int(step[2]) - 1} notebooks done"
                     print(f"{time.strftime('%H:%M:%S')}  {done}")
                 in_error = in_error or line.startswith("Error in ")
-                output = re.match(r" +output: ([^,]*)", line) if in_error else None
+                output = re.match(r" +output: ([^,\n]*)", line) if in_error else None
                 if output:
-                    in_error, line = False, f"FAILED {output[1]}: {reason(Path(output[1]))}"
+                    in_error, line = False, f"FAILED {output[1]}: {reason(Path(output[1]))}\n"
                 notebook = line.split(": ")[0]
                 if line.startswith("FAILED ") and notebook not in told:
                     told.add(notebook)
-                    print(line, file=sys.stderr)
+                    print(line, end="", file=sys.stderr)
                     if os.strerror(errno.ENOSPC) in line:
                         full = "the disk is full; make room and give the same command again"
                         raise StudyError(f"{log.parent}: {full}")
+            time.sleep(0.2)
 
 
 def reason(notebook: Path) -> str:
