@@ -7,7 +7,6 @@ machine. NAME is a GPU of figures.py, or `here` for this machine. Nothing is dow
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from statistics import mean
 
 import command
 import fetch
@@ -33,16 +32,11 @@ def counts(study: Study) -> dict[str, dict]:
     return {"cells": cells | known.get("cells", {}), "texts": texts}
 
 
-def steps(part: Condition, known: dict) -> int:
-    """Optimiser steps of one training, its stages one after the other."""
-    return sum(stage.steps(part.hyperparameters, known) for stage in part.stages)
-
-
 def trained(study: Study, part: Condition, known: dict) -> tuple[int, int]:
     """Examples and tokens that one training sees."""
     values, seen, tokens = part.hyperparameters, 0, 0.0
-    for stage in part.stages:
-        drawn = stage.steps(values, known) * values.batch_size * values.gradient_accumulation
+    for stage, steps in zip(part.stages, part.steps(known), strict=True):
+        drawn = steps * values.batch_size * values.gradient_accumulation
         rows: Counter[str] = Counter()
         for task, split, language in stage.cells:
             if split == "train":
@@ -52,9 +46,7 @@ def trained(study: Study, part: Condition, known: dict) -> tuple[int, int]:
         for name, share in shares.items():
             length = stage.max_lengths.get(name, values.max_length)
             tokens += drawn * share * figures.tokens_of(study.tasks[name], length)
-    more = [steps(other, known) for other in part.longer_by]
-    factor = 1 + mean(more) / steps(part, known) if more else 1
-    return round(factor * seen), round(factor * tokens)
+    return seen, round(tokens)
 
 
 def trainings(study: Study) -> pd.DataFrame:

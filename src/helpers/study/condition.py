@@ -177,14 +177,17 @@ class Condition:
             "languages": self.languages,
         }
 
-    def steps(self) -> list[int]:
-        """Optimiser steps of each stage; those that ``longer`` adds are shared in proportion."""
-        summary = read_json(self.data / "summary.json")
+    def steps(self, summary: dict | None = None) -> list[int]:
+        """Optimiser steps of each stage; those that ``longer`` adds are shared in proportion.
+
+        ``summary`` is data/summary.json if it is not given.
+        """
+        summary = summary or read_json(self.data / "summary.json")
         own = [stage.steps(self.hyperparameters, summary) for stage in self.stages]
         if self.intermediate != LONGER:
             return own
         tasks = self.study.intermediate_tasks
-        more = [sum(self.study.condition(self.size, task).steps()) for task in tasks]
+        more = [sum(self.study.condition(self.size, task).steps(summary)) for task in tasks]
         factor = 1 + sum(more) / len(more) / sum(own)
         return [round(steps * factor) for steps in own]
 
