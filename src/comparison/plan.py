@@ -46,7 +46,7 @@ class Target:
     languages: tuple[str, ...] = ()
     trained_in: tuple[str, ...] = ("en",)
     variant_of: str | None = None
-    train_examples: Mapping[str, int] | None = None  # by size
+    train_examples: Mapping[str, int | None] | None = None  # by size
     same_data: tuple[str, ...] = ()
 
 
