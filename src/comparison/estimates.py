@@ -135,49 +135,41 @@ def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, s
 def _status(contrast: Contrast, shares: dict[str, dict], states: dict[tuple, str]) -> str:
     """The worst of what a contrast needs."""
     pairs = product(contrast.weights, shares.items())
-    needed = [(*cell, target) for cell, (target, share) in pairs if share[cell[1]]]
+    needed = [(*cell, target) for cell, (target, share) in pairs if share.get(cell[1], 1)]
     worst_first = [UNASKED, UNFINISHED, FALLEN, CROSSED, COMPLETE]
     worst = min((states.get(name, UNASKED) for name in needed), key=worst_first.index, default=None)
     return worst or (UNASKED if contrast.quantity in CONTROLLED else OWN)
-
-
-def _needed(contrast: Contrast, shares: dict[str, dict]) -> set[contrasts.Condition]:
-    """The conditions of a contrast that count at some target."""
-    return {c for c in contrast.weights if any(share[c[1]] for share in shares.values())}
 
 
 def _note(contrast: Contrast, shares: dict[str, dict], plan: Plan) -> str:
     """Whether a contrast is of a control, or a cell enters that is the target's own data."""
     if contrast.intermediate in plan.controls:
         return CONTROL
-    same = [share.get(task) for t, share in shares.items() for task in plan.targets[t].same_data]
-    return SAME_DATA if any(same) else ""
+    tasks = {task for _, task in contrast.weights}
+    same = [(t, task) for t in shares for task in tasks.intersection(plan.targets[t].same_data)]
+    return SAME_DATA if any(shares[t].get(task, 1) for t, task in same) else ""
 
 
 def _rows(table: pd.DataFrame, asked: list[tuple], language: str, samples: dict) -> pd.DataFrame:
     """All quantities of one target and language; `asked` are contrasts with their shares."""
     table = table.assign(seeds=0, n=0, **dict.fromkeys(ENDS, np.nan))
-    gaps, at_home = table["quantity"].isin(["transfer_gap", *GAPS.values()]), []
-    groups: dict[tuple, list[int]] = {}
-    for i, (_, shares) in enumerate(asked):
-        plain = {share for each in shares.values() for share in each.values()} <= {1.0}
-        groups.setdefault((gaps[i], *shares, "" if plain else str(shares)), []).append(i)
-    for (is_gap, *_), group in groups.items():
-        shares, estimand = asked[group[0]][1], ("gap" if is_gap else "score", language)
-        every = [samples[target] for target in shares]
-        evaluated = all(estimand in each for each in every)
-        if is_gap and language != ZERO_SHOT and not evaluated:
-            at_home += group  # no gap between a language and itself
-        elif every and evaluated:
-            sample = mean_over_targets([each[estimand] for each in every], [*shares.values()])
+    is_gap = table["quantity"].isin(["transfer_gap", *GAPS.values()])
+    is_finished, at_home = table["status"].isin([COMPLETE, CROSSED]), []
+    alike = [is_gap, pd.Series([str(shares) for _, shares in asked])]
+    for (gap, _), group in table.groupby(alike).groups.items():
+        shares, estimand = asked[group[0]][1], ("gap" if gap else "score", language)
+        known = [i for i in group if is_finished[i]]
+        is_evaluated = all(estimand in samples[target] for target in shares)
+        if gap and language != ZERO_SHOT and not is_evaluated:
+            at_home += [*group]  # no gap between a language and itself
+        elif not is_evaluated:
+            table.loc[known, "status"] = UNEVALUATED
+        elif shares:
+            every = [samples[target][estimand] for target in shares]
+            sample = mean_over_targets(every, [*shares.values()])
             table.loc[group, "n"] = sample.items
-            conditions = set(sample.conditions)
-            known = [i for i in group if _needed(*asked[i]) <= conditions]
             sums = sample.sums(aligned([asked[i][0] for i in known], sample.conditions))
             table.loc[known, [*ENDS, "seeds"]] = np.stack([sums[e] for e in [*ENDS, "seeds"]], 1)
-        elif all(every):
-            there = table.index.isin(group) & table["status"].isin([COMPLETE, CROSSED])
-            table.loc[there, "status"] = UNEVALUATED
     table.loc[~table["quantity"].isin(TESTED), "p"] = np.nan
     score = table["quantity"] == "score"
     table.loc[score, ENDS[1:5]] = table.loc[score, ENDS[1:5]].clip(0, 100)
@@ -194,11 +186,9 @@ def _corrected(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     family = rows["quantity"] + np.where(rows["language"] == ZERO_SHOT, " averages", " languages")
     family += np.where(rows["note"] == CONTROL, " of controls", "")
     family[headline(rows, plan)] = "headline"
-    rows = rows.assign(p_corrected=np.nan, comparisons=0)
-    for _, index in rows[rows["p"].notna()].groupby(family).groups.items():
-        rows.loc[index, "p_corrected"] = false_discovery_control(rows.loc[index, "p"])
-        rows.loc[index, "comparisons"] = len(index)
-    return rows
+    tests = rows["p"].dropna().groupby(family)
+    counts = tests.transform("size").reindex(rows.index, fill_value=0)
+    return rows.assign(p_corrected=tests.transform(false_discovery_control), comparisons=counts)
 
 
 def headline(effects: pd.DataFrame, plan: Plan) -> pd.Series:

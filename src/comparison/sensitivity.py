@@ -16,7 +16,7 @@ from comparison.variance import Sample, mean_over_targets
 
 COLUMNS = ["check", "detail", "estimate", "low", "high", "unit"]
 SELECTED = {"last": "selection: last weights", "average": "selection: average of the weights"}
-ORACLE = "oracle, description only"
+SELECTED["oracle"] = "oracle, description only"
 _INSIDE = (0.1, 99.9)
 """Points between which a score is held, for its logit and its headroom to be finite."""
 
@@ -52,12 +52,11 @@ def sensitivity(
             rows.append((check, detail, *_ask(changed, targets, kept), "points"))
     rows += _as_samples(plan, targets)
     wanted = pd.MultiIndex.from_frame(runs[RUN])
-    for name, check in (SELECTED | {"oracle": ORACLE}).items():
-        table = (selections or {}).get(name, predictions.head(0))
+    for name, table in (selections or {}).items():
         if wanted.isin(pd.MultiIndex.from_frame(table[RUN].drop_duplicates())).all():
-            ends = _ask(plan, _arranged(table, runs, plan))
-            ends = ends if name in SELECTED else [ends[0], np.nan, np.nan]
-            rows.append((check, "", *ends, "points"))
+            estimate, *ends = _ask(plan, _arranged(table, runs, plan))
+            ends = [np.nan, np.nan] if name == "oracle" else ends
+            rows.append((SELECTED[name], "", estimate, *ends, "points"))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -71,23 +70,23 @@ def _arranged(predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> dict
     return targets
 
 
-def _sample(plan: Plan, targets: dict, kept: set[str] | None = None, scale=None, apart=False):
-    """The zero-shot mean over the languages kept, if not all; `apart`, less the mean over all."""
+def _ask(plan: Plan, targets: dict, kept=None, scale=None, apart=False) -> list[float]:
+    """The headline's estimate, low and high, of the zero-shot mean over the languages kept.
+
+    All if none are named; `apart`, less the mean over all. `scale` changes a target's sample, by
+    the tasks that count there.
+    """
+    headline, samples = contrasts.headline(plan), []
     chosen = {n: others & kept if kept else others for n, (_, others) in targets.items()}
     having = [name for name in plan.targets if chosen[name] and plan.transfer(name)]
-    shares, samples = contrasts.shares(contrasts.headline(plan), plan, having), []
+    shares = contrasts.shares(headline, plan, having)
     for name, share in shares.items():
         scores, others = targets[name]
         weights = scores.mean_of(chosen[name]) - apart * scores.mean_of(others)
-        sample = variance.sample(scores, weights)
-        samples.append(scale(sample, share) if scale else sample)
-    return mean_over_targets(samples, list(shares.values()))
-
-
-def _ask(plan: Plan, targets: dict, kept=None, scale=None, apart=False) -> list[float]:
-    """The headline's estimate, low and high, asked of `_sample`."""
-    sample = _sample(plan, targets, kept, scale, apart)
-    sums = sample.sums(aligned([contrasts.headline(plan)], sample.conditions))
+        sample, tasks = variance.sample(scores, weights), [t for t in plan.tasks if share.get(t, 1)]
+        samples.append(scale(sample, tasks) if scale else sample)
+    sample = mean_over_targets(samples, list(shares.values()))
+    sums = sample.sums(aligned([headline], sample.conditions))
     return [float(sums[end][0]) for end in ("estimate", "low", "high")]
 
 
@@ -97,12 +96,12 @@ def _logits(sample: Sample, _) -> Sample:
     return sample.scaled(logit(scores / 100), logit(by_run / 100), slope)
 
 
-def _headroom(sample: Sample, share: dict[str, float]) -> Sample:
+def _headroom(sample: Sample, tasks: list[str]) -> Sample:
     """Gains in % of what the baseline leaves to 100, in the place of scores."""
     room = dict(zip(sample.conditions, 100 - np.clip(sample.scores, *_INSIDE), strict=True))
     slope, shares = {}, {}
     for size, task in room:
-        baseline, tasks = room[size, NONE], [t for t in share if t != NONE and share[t]]
+        baseline = room[size, NONE]
         after = np.mean([room[size, t] for t in tasks]) if task == NONE else baseline
         slope[size, task] = 100 * after / baseline**2
         shares[size, task] = 100 * (1 - room[size, task] / baseline)
