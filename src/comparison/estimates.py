@@ -217,8 +217,13 @@ def checked(
     for size, intermediate, target, seed in runs.loc[runs.duplicated(RUN), RUN].to_numpy():
         run = f"{size}/{intermediate}/{target}/seed-{seed}"
         raise ComparisonError(f"runs: {run} is there twice; expected once")
-    optional = {"metric": "score", "collapsed": False, "repeats": np.nan}
-    runs = pd.DataFrame(optional, runs.index).assign(**runs).astype({"collapsed": bool})
+    runs = completed(runs)
     plan = plan or Plan.of(runs[runs["repeats"].isna()])
     asked = {run[:3] for run in plan.runs}
     return runs[pd.MultiIndex.from_frame(runs[RUN[:3]]).isin(asked)], plan
+
+
+def completed(runs: pd.DataFrame) -> pd.DataFrame:
+    """A table of runs with the optional columns that it lacks."""
+    optional = {"metric": "score", "collapsed": False, "collapsed_in": "", "repeats": np.nan}
+    return pd.DataFrame(optional, runs.index).assign(**runs).astype({"collapsed": bool})
