@@ -42,7 +42,6 @@ class Target:
     `same_data` are intermediate tasks whose English training data is the target's own or a part.
     """
 
-    metric: str = "score"
     languages: tuple[str, ...] = ()
     trained_in: tuple[str, ...] = ("en",)
     variant_of: str | None = None

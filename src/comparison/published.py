@@ -69,12 +69,9 @@ def beside_published(
     beside = theirs.merge(ours, on=_SAME, how="left")
     asked = {(names[run[0]], *run[1:3]) for run in plan.runs if run[0] in names}
     finished = set(ours[_SAME[:3]].itertuples(index=False, name=None))
-
-    def status(row: pd.Series) -> str:
-        condition = tuple(row[_SAME[:3]])
-        if condition not in asked:
-            return UNASKED
-        return "evaluated in other languages" if condition in finished else UNFINISHED
-
-    beside["status"] = beside.apply(status, axis=1) if len(beside) else ""
-    return beside.assign(status=beside["status"].where(beside["ours"].isna(), ""))
+    status = []
+    for condition in beside[_SAME[:3]].itertuples(index=False, name=None):
+        unlike = "evaluated in other languages" if condition in finished else UNFINISHED
+        status.append(unlike if condition in asked else UNASKED)
+    status = pd.Series(status, beside.index, dtype=str)
+    return beside.assign(status=status.where(beside["ours"].isna(), ""))
