@@ -105,11 +105,9 @@ def analysed(
 
 def _estimands(predictions, runs, plan: Plan, target: str) -> dict[Estimand, Sample]:
     """What one target's finished runs say of every language; nothing without runs."""
-    runs = runs[runs["target"] == target]
-    if runs.empty:
+    if target not in set(runs["target"]):
         return {}
-    answers = predictions[predictions["target"] == target]
-    scores = items.arrange(target, answers, runs, (NONE, *plan.controls))
+    scores = items.arrange(target, predictions, runs, (NONE, *plan.controls))
     estimands = scores.estimands(plan.targets[target].trained_in)
     return {name: variance.sample(scores, weights) for name, weights in estimands.items()}
 

@@ -19,16 +19,20 @@ def layer_gains(layers: pd.DataFrame) -> pd.DataFrame:
     nan where a side has a single seed.
     """
     by_seed = layers.groupby([*PLACE, "intermediate", "seed"])["accuracy"].mean()
-    runs = by_seed.groupby([*PLACE, "intermediate"])
-    table = runs.agg(mean="mean", var="var", seeds="count").reset_index()
-    is_none = table["intermediate"] == NONE
-    none = table[is_none].drop(columns="intermediate")
-    table = table[~is_none].merge(none, on=PLACE, suffixes=("", " of none"))
-    seeds = table[["seeds", "seeds of none"]].to_numpy()
-    total, freedom = welch(table[["var", "var of none"]].to_numpy() / seeds, seeds - 1)
-    half, gain = stdtrit(freedom, 0.975) * np.sqrt(total), table["mean"] - table["mean of none"]
-    ends = {"estimate": gain, "low": gain - half, "high": gain + half}
-    return table.assign(baseline=table["mean of none"], seeds=seeds.min(1), **ends)[COLUMNS]
+    rows = []
+    for place, cell in by_seed.groupby(PLACE):
+        by_task = {task: runs.to_numpy() for task, runs in cell.groupby("intermediate")}
+        none = by_task.pop(NONE, np.array([]))
+        for task, runs in by_task.items() if len(none) else ():
+            seeds, ends = min(len(runs), len(none)), (np.nan, np.nan)
+            gain = runs.mean() - none.mean()
+            if seeds > 1:
+                parts = np.array([[side.var(ddof=1) / len(side) for side in (runs, none)]])
+                total, freedom = welch(parts, np.array([len(runs), len(none)]) - 1)
+                half = float(stdtrit(freedom, 0.975)[0] * np.sqrt(total[0]))
+                ends = (gain - half, gain + half)
+            rows.append((*place, task, none.mean(), gain, *ends, seeds))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def layers_sentence(gains: pd.DataFrame) -> str:

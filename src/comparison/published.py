@@ -41,24 +41,22 @@ def beside_published(
 ) -> pd.DataFrame:
     """Published scores of this study's encoders and targets beside its mean over seeds.
 
-    Sizes whose encoder was cut have none. Columns of `published` and size, ours, seeds, collapsed
-    (how many of the seeds). `ours` is missing where a mean is over other languages: another number,
-    or without those of training (unless the target has none: English is no language of Tatoeba).
-    `status` says why it is missing.
+    Sizes whose encoder was cut have none. Columns of `published` and size, ours, seeds, status.
+    `ours` is missing where a mean is over other languages: another number, or without those of
+    training (unless the target has none: English is no language of Tatoeba). `status` says why it
+    is missing.
     """
     single = results[results["language"] != ZERO_SHOT]
     single = single.assign(languages=1, home=at_home(single, plan))
     sums = {"score": ("score", "mean"), "languages": ("language", "size"), "home": ("home", "any")}
-    run = [*RUN, "collapsed"]
-    every = single.groupby(run, as_index=False).agg(**sums).assign(language=EVERY)
+    every = single.groupby(RUN, as_index=False).agg(**sums).assign(language=EVERY)
     targets = plan.targets.items()
     abroad = [name for name, t in targets if t.languages and not {*t.languages} & {*t.trained_in}]
     every = every[every["home"] | every["target"].isin(abroad)]
-    others = single[~single["home"]].groupby(run, as_index=False).agg(**sums)
+    others = single[~single["home"]].groupby(RUN, as_index=False).agg(**sums)
     both = pd.concat([single, every, others.assign(language=ZERO_SHOT)])
-    ours = both.groupby([*RUN[:3], "language", "languages"], as_index=False).agg(
-        ours=("score", "mean"), seeds=("seed", "nunique"), collapsed=("collapsed", "sum")
-    )
+    ours = both.groupby([*RUN[:3], "language", "languages"], as_index=False)
+    ours = ours.agg(ours=("score", "mean"), seeds=("seed", "nunique"))
     whole = {name: size.encoder for name, size in plan.sizes.items() if size.layers is None}
     names = {name: encoder.rstrip("/").split("/")[-1] for name, encoder in whole.items()}
     ours["encoder"] = [names.get(size, "") for size in ours["size"]]

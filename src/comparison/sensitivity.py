@@ -64,8 +64,7 @@ def _arranged(predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> dict
     """Each target's scores, and the languages that it was not trained in."""
     targets = {}
     for name in [name for name in plan.targets if name in set(runs["target"])]:
-        answers, own = (table[table["target"] == name] for table in (predictions, runs))
-        scores = items.arrange(name, answers, own, (NONE, *plan.controls))
+        scores = items.arrange(name, predictions, runs, (NONE, *plan.controls))
         targets[name] = scores, set(scores.languages) - {*plan.targets[name].trained_in}
     return targets
 
