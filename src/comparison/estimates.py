@@ -12,9 +12,8 @@ import pandas as pd
 
 from comparison import contrasts, items, variance
 from comparison.contrasts import CONTROLLED, GAPS, TESTED, Contrast, aligned
-from comparison.items import Estimand
 from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, ComparisonError, Plan
-from comparison.variance import Sample, mean_over_targets
+from comparison.variance import mean_over_targets
 
 ANALYSES = ("all runs", "without collapsed")
 NAMES = ["quantity", "size", "intermediate", "target", "language"]
@@ -73,7 +72,11 @@ def effects(
     asked, tables = contrasts.of(plan), []
     for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
         kept, predicted = analysed(analysis, predictions, runs)
-        samples = {name: _estimands(predicted, kept, plan, name) for name in plan.targets}
+        samples = {
+            (name, *estimand): variance.sample(scores, weights)
+            for name, scores in arranged(predicted, kept, plan).items()
+            for estimand, weights in scores.estimands(plan.targets[name].trained_in).items()
+        }
         rows, states = [], _states(plan, runs, kept)
         for target in plan.judged:
             targets = list(plan.targets) if target == ALL else [target]
@@ -103,13 +106,12 @@ def analysed(
     return tuple(tables)
 
 
-def _estimands(predictions, runs, plan: Plan, target: str) -> dict[Estimand, Sample]:
-    """What one target's finished runs say of every language; nothing without runs."""
-    if target not in set(runs["target"]):
-        return {}
-    scores = items.arrange(target, predictions, runs, (NONE, *plan.controls))
-    estimands = scores.estimands(plan.targets[target].trained_in)
-    return {name: variance.sample(scores, weights) for name, weights in estimands.items()}
+def arranged(
+    predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan
+) -> dict[str, items.ItemScores]:
+    """What the runs of each target scored on every item; targets without a run are left out."""
+    names = [name for name in plan.targets if name in set(runs["target"])]
+    return {name: items.arrange(name, predictions, runs, (NONE, *plan.controls)) for name in names}
 
 
 def _languages(predictions: pd.DataFrame, plan: Plan, target: str) -> list[str]:
@@ -155,16 +157,15 @@ def _rows(table: pd.DataFrame, asked: list[tuple], language: str, samples: dict)
     is_finished, at_home = table["status"].isin([COMPLETE, CROSSED]), []
     alike = [is_gap, pd.Series([str(shares) for _, shares in asked])]
     for (gap, _), group in table.groupby(alike).groups.items():
-        shares, estimand = asked[group[0]][1], ("gap" if gap else "score", language)
-        known = [i for i in group if is_finished[i]]
-        is_evaluated = all(estimand in samples[target] for target in shares)
+        shares, known = asked[group[0]][1], [i for i in group if is_finished[i]]
+        wanted = [(target, "gap" if gap else "score", language) for target in shares]
+        is_evaluated = all(each in samples for each in wanted)
         if gap and language != ZERO_SHOT and not is_evaluated:
             at_home += [*group]  # no gap between a language and itself
         elif not is_evaluated:
             table.loc[known, "status"] = UNEVALUATED
         elif shares:
-            every = [samples[target][estimand] for target in shares]
-            sample = mean_over_targets(every, [*shares.values()])
+            sample = mean_over_targets([samples[each] for each in wanted], [*shares.values()])
             table.loc[group, "n"] = sample.items
             sums = sample.sums(aligned([asked[i][0] for i in known], sample.conditions))
             table.loc[known, [*ENDS, "seeds"]] = np.stack([sums[e] for e in [*ENDS, "seeds"]], 1)

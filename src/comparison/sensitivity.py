@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit, ndtri, stdtrit
 
-from comparison import contrasts, items, variance
+from comparison import contrasts, variance
 from comparison.contrasts import aligned
-from comparison.estimates import ANALYSES, analysed, checked
+from comparison.estimates import ANALYSES, analysed, arranged, checked
+from comparison.items import ItemScores
 from comparison.plan import NONE, RUN, Plan
 from comparison.variance import Sample, mean_over_targets
 
@@ -40,10 +41,10 @@ def sensitivity(
     runs, plan = checked(predictions, runs, plan)
     runs, predictions = analysed(ANALYSES[0], predictions, runs)
     there = set(runs[RUN[:3]].itertuples(index=False, name=None))
-    headline, targets = contrasts.headline(plan), _arranged(predictions, runs, plan)
+    headline, targets = contrasts.headline(plan), arranged(predictions, runs, plan)
     needed = product(headline.weights if headline else [], plan.targets)
     is_whole = headline and all((*cell, target) in there for cell, target in needed)
-    if not is_whole or not all(others for _, others in targets.values()):
+    if not is_whole or not all(_abroad(plan, targets).values()):
         return pd.DataFrame(columns=COLUMNS)
     rows = [("logit scale", "", *_ask(plan, targets, scale=_logits), "log odds")]
     rows += [("share of the headroom", "", *_ask(plan, targets, scale=_headroom), "%")]
@@ -54,19 +55,15 @@ def sensitivity(
     wanted = pd.MultiIndex.from_frame(runs[RUN])
     for name, table in (selections or {}).items():
         if wanted.isin(pd.MultiIndex.from_frame(table[RUN].drop_duplicates())).all():
-            estimate, *ends = _ask(plan, _arranged(table, runs, plan))
+            estimate, *ends = _ask(plan, arranged(table, runs, plan))
             ends = [np.nan, np.nan] if name == "oracle" else ends
             rows.append((SELECTED[name], "", estimate, *ends, "points"))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _arranged(predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> dict[str, tuple]:
-    """Each target's scores, and the languages that it was not trained in."""
-    targets = {}
-    for name in [name for name in plan.targets if name in set(runs["target"])]:
-        scores = items.arrange(name, predictions, runs, (NONE, *plan.controls))
-        targets[name] = scores, set(scores.languages) - {*plan.targets[name].trained_in}
-    return targets
+def _abroad(plan: Plan, targets: dict[str, ItemScores]) -> dict[str, set[str]]:
+    """The languages that each target was not trained in."""
+    return {n: {*targets[n].languages} - {*target.trained_in} for n, target in plan.targets.items()}
 
 
 def _ask(plan: Plan, targets: dict, kept=None, scale=None, apart=False) -> list[float]:
@@ -75,13 +72,13 @@ def _ask(plan: Plan, targets: dict, kept=None, scale=None, apart=False) -> list[
     All if none are named; `apart`, less the mean over all. `scale` changes a target's sample, by
     the tasks that count there.
     """
-    headline, samples = contrasts.headline(plan), []
-    chosen = {n: others & kept if kept else others for n, (_, others) in targets.items()}
+    headline, others, samples = contrasts.headline(plan), _abroad(plan, targets), []
+    chosen = {name: codes & kept if kept else codes for name, codes in others.items()}
     having = [name for name in plan.targets if chosen[name] and plan.transfer(name)]
     shares = contrasts.shares(headline, plan, having)
     for name, share in shares.items():
-        scores, others = targets[name]
-        weights = scores.mean_of(chosen[name]) - apart * scores.mean_of(others)
+        scores = targets[name]
+        weights = scores.mean_of(chosen[name]) - apart * scores.mean_of(others[name])
         sample, tasks = variance.sample(scores, weights), [t for t in plan.tasks if share.get(t, 1)]
         samples.append(scale(sample, tasks) if scale else sample)
     sample = mean_over_targets(samples, list(shares.values()))
@@ -125,7 +122,7 @@ def _changed(plan: Plan, targets: dict) -> Iterator[tuple[str, str, Plan, set[st
 
 
 def _languages(plan: Plan, targets: dict) -> set[str]:
-    return set.union(*(others for n, (_, others) in targets.items() if plan.transfer(n)))
+    return set.union(*(o for name, o in _abroad(plan, targets).items() if plan.transfer(name)))
 
 
 def _as_samples(plan: Plan, targets: dict) -> list[tuple]:
