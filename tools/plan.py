@@ -129,13 +129,11 @@ def effects(study: Study) -> pd.DataFrame:
         sizes[name] = Measured(size.title, parameters=count)
     runs = [tuple(run) for run in study.runs()]
     planned = Plan(sizes, study.intermediate, targets, runs, controls=study.controls)
-    file = study.folder / "results.parquet"
-    earlier = pd.read_parquet(file) if file.exists() else None
     columns = {}
     seeds = len(study.seeds.none), len(study.seeds.others)
     for none, others in dict.fromkeys([seeds, (5, 3), (5, 5), (10, 5)]):
         numbers = {NONE: none, "others": others}
-        columns[f"{none} / {others}"] = detectable(planned, numbers, items, parallel, earlier)
+        columns[f"{none} / {others}"] = detectable(planned, numbers, items, parallel)
     return pd.DataFrame(columns).rename_axis(columns="seeds of none / of the others")
 
 

@@ -13,12 +13,14 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from comparison import rows
+from comparison.estimates import CROSSED, SAME_DATA
 from comparison.languages import language_label
-from comparison.plan import NONE, ZERO_SHOT, Plan
+from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, Plan
 from comparison.theme import FAINT, INK, WARNING, by_size, by_task
 from comparison.theme import enable as enable
 
+COLUMNS = ["size", "intermediate", "target", "language", "analysis", "estimate", "low", "high"]
+COLUMNS += ["p_corrected", "seeds", "n", "status", "note"]
 CAPTION = 105
 """Letters of a caption's line in a notebook; a page wraps it to its own width."""
 KNOWN, GAP = "isValid(datum.estimate)", "!isValid(datum.estimate)"
@@ -33,39 +35,39 @@ Chart = alt.TopLevelMixin | None
 def gains(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Gain of every intermediate task, sizes beside each other, a panel per target (points)."""
     text = "score(intermediate) − score(none), 95 % intervals; right of zero, the task helps"
-    frame, words = rows.of(effects, "gain"), ("Gain from an intermediate task", text)
-    return _by_task(frame, plan, "gains", "target", plan.judged, ["language", "analysis"], *words)
+    words, params = ("gains", "Gain from an intermediate task", text), ["language", "analysis"]
+    return _by_task(plan, _of(effects, "gain"), params, words, "target", plan.judged)
 
 
 def transfer_gap(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Score where trained minus zero-shot score, by intermediate task, a panel per target."""
-    frame = rows.of(effects, "transfer_gap").query("language == @ZERO_SHOT")
+    frame = _of(effects, "transfer_gap").query("language == @ZERO_SHOT")
     text = "score in the language of training − mean score in the others, 95 % intervals"
-    words = ("Transfer gap", text)
-    return _by_task(frame, plan, "transfer_gap", "target", plan.judged, ["analysis"], *words)
+    words = ("transfer_gap", "Transfer gap", text)
+    return _by_task(plan, frame, ["analysis"], words, "target", plan.judged)
 
 
 def scores(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Score in every language, sizes beside each other, a panel per task (percent)."""
-    frame, params = rows.of(effects, "score"), ["target", "analysis"]
+    frame, params = _of(effects, "score"), ["target", "analysis"]
     chart = _by_size(plan, "score (%)", _languages(frame), params, step=13, zero=False)
-    chart = _panels(chart, "scores", "intermediate", plan.intermediate)
     text = "95 % intervals; zero-shot: the mean of the languages that the target was not trained in"
-    return _finish(chart, plan, frame, "Scores in every language", text, params)
+    words = ("scores", "Scores in every language", text)
+    return _finish(chart, plan, frame, params, words, "intermediate", plan.intermediate)
 
 
 def scale_effects(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Forest plot of what size does to the gain, per language, a panel per task (points)."""
-    frame, params = rows.of(effects, "scale_effect", "slope"), ["change", "target", "analysis"]
-    frame = frame.assign(change=frame["size"])
+    frame = pd.concat([_of(effects, "slope"), _of(effects, "scale_effect")])
+    frame, params = frame.assign(change=frame["size"]), ["change", "target", "analysis"]
     base = _selected(params).encode(_languages(frame, grid=True), tooltip=TOOLTIP)
     fill = alt.when(HOLDS).then(alt.value(INK)).otherwise(alt.value("white"))
     looks = {"fill": fill, "stroke": alt.value(INK)}
     chart = _intervals(base, "change of the gain (points)", alt.value(INK), looks)
-    chart = _panels(chart, "scale_effects", "intermediate", plan.compared)
     text = "change of the gain from one size to another, or per doubling of the parameters; 95 % "
     text += "intervals; filled: p < 0.05 after correction; left of zero, the smaller gains more"
-    return _finish(chart, plan, frame, "Does the larger size gain more?", text, params)
+    words = ("scale_effects", "Does the larger size gain more?", text)
+    return _finish(chart, plan, frame, params, words, "intermediate", plan.compared)
 
 
 def at_home(effects: pd.DataFrame, plan: Plan) -> Chart:
@@ -73,7 +75,7 @@ def at_home(effects: pd.DataFrame, plan: Plan) -> Chart:
     places = {("gain", "en"): "in English", ("gain", ZERO_SHOT): "in the other languages"}
     places["gap_change", ZERO_SHOT] = "change of the transfer gap"
     text = "95 % intervals; last panel, right of zero: English gains more, so the gap widens"
-    return _side_by_side(effects, plan, "at_home", places, "Gain in English and elsewhere", text)
+    return _side_by_side(plan, effects, places, ("at_home", "Gain in English and elsewhere", text))
 
 
 def controls(effects: pd.DataFrame, plan: Plan) -> Chart:
@@ -81,12 +83,12 @@ def controls(effects: pd.DataFrame, plan: Plan) -> Chart:
     over = {"gain": NONE, "gain_over_placebo": "its placebo", "gain_over_longer": "longer"}
     places = {(name, ZERO_SHOT): f"over {baseline}" for name, baseline in over.items()}
     text = "95 % intervals; placebo: the same texts, labels shuffled; longer: more target steps"
-    return _side_by_side(effects, plan, "controls", places, "Gains beside controls", text)
+    return _side_by_side(plan, effects, places, ("controls", "Gains beside controls", text))
 
 
 def heat_map(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Gain by language and intermediate task as coloured numbers (points)."""
-    frame, params = rows.of(effects, "gain"), ["size", "target", "analysis"]
+    frame, params = _of(effects, "gain"), ["size", "target", "analysis"]
     if frame.empty:
         return None
     number = frame["estimate"].map("{:+.1f}".format).str.replace("-", "−")
@@ -104,11 +106,10 @@ def heat_map(effects: pd.DataFrame, plan: Plan) -> Chart:
     dark = alt.when(f"abs(datum.estimate) > {0.6 * top:.3f}").then(alt.value("white"))
     ink = dark.when(GAP).then(alt.value(FAINT)).otherwise(alt.value(INK))
     boxes = base.transform_filter(KNOWN).mark_rect().encode(colour)
-    words = base.mark_text(fontSize=11).encode(alt.Text("number:N"), color=ink)
-    chart = alt.layer(boxes, words, width=alt.Step(104), height=alt.Step(25))
-    chart.data = alt.NamedData("heat_map")
-    text = "points; * p < 0.05 after correction"
-    return _finish(chart, plan, frame, "Gain by language", text, params)
+    numbers = base.mark_text(fontSize=11).encode(alt.Text("number:N"), color=ink)
+    chart = alt.layer(boxes, numbers, width=alt.Step(104), height=alt.Step(25))
+    words = ("heat_map", "Gain by language", "points; * p < 0.05 after correction")
+    return _finish(chart, plan, frame, params, words)
 
 
 def scaling(effects: pd.DataFrame, plan: Plan) -> Chart:
@@ -116,16 +117,17 @@ def scaling(effects: pd.DataFrame, plan: Plan) -> Chart:
     if len(plan.parameters) < 2:
         return None
     kinds, params = ["gain", "score", "transfer_gap"], ["show", "language", "analysis"]
-    frame = pd.concat([rows.of(effects, k).assign(show=k.replace("_", " ")) for k in kinds])
+    frame = pd.concat([_of(effects, k).assign(show=k.replace("_", " ")) for k in kinds])
     none = frame[(frame["show"] == "score") & (frame["intermediate"] == NONE)]
     no_gain = {"show": "gain", "estimate": 0 * none["estimate"], "low": np.nan, "high": np.nan}
     frame = pd.concat([frame, none.assign(**no_gain)])
     frame = frame.assign(x=frame["size"].map(plan.parameters)).dropna(subset=["x"])
     x = _log("parameters without embeddings (log scale)", plan.parameters.values(), ".2~s")
     names = list(dict.fromkeys([*plan.compared, *plan.intermediate]))
-    chart = _panels(_curves(names, x, "points", params), "scaling", "target", plan.judged)
     text = "95 % intervals; where a line rises, larger encoders gain more; none is the zero line"
-    return _finish(chart, plan, frame, "The scaling curve", text, params)
+    words = ("scaling", "The scaling curve", text)
+    chart = _curves(names, x, "points", params)
+    return _finish(chart, plan, frame, params, words, "target", plan.judged)
 
 
 def learning(effects: pd.DataFrame, plan: Plan) -> Chart:
@@ -136,18 +138,18 @@ def learning(effects: pd.DataFrame, plan: Plan) -> Chart:
     """
     params = ["language", "analysis"]
     variants = {name: t for name, t in plan.targets.items() if t.variant_of and t.train_examples}
-    frame = rows.of(effects, "score").query("target in @variants")
+    frame = _of(effects, "score").query("target in @variants")
     pairs = zip(frame["size"], frame["target"], strict=True)
     amounts = [variants[target].train_examples.get(size) for size, target in pairs]
     frame = frame.assign(x=amounts).dropna(subset=["x"])
     if frame["x"].nunique() < 2:
         return None
     x = _log("training examples (log scale)", set(frame["x"]), ",")
-    chart = _curves(plan.intermediate, x, "score (%)", params)
-    chart = _panels(chart, "learning", "size", plan.sizes)
     origins = ", ".join(dict.fromkeys(target.variant_of for target in variants.values()))
     text = "95 % intervals; where the lines meet, the target's own examples are enough"
-    return _finish(chart, plan, frame, f"The learning curve of {origins}", text, params)
+    words = ("learning", f"The learning curve of {origins}", text)
+    chart = _curves(plan.intermediate, x, "score (%)", params)
+    return _finish(chart, plan, frame, params, words, "size", plan.sizes)
 
 
 def trainings(curves: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> Chart:
@@ -158,7 +160,19 @@ def trainings(curves: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> Chart:
     """
     if curves.empty:
         return None
-    frame, params = rows.trainings(curves, runs), ["measure", "target"]
+    frame = curves.merge(runs[[*RUN, "collapsed"]], on=RUN)
+    is_target = frame["phase"] == "target"
+    frame["mark"] = np.where(frame["collapsed"] & is_target, "×", "")
+    frame["target"] = frame["target"].where(is_target, "")  # several targets share a training
+    after = frame["intermediate"] + " → " + frame["target"]
+    frame["panel"] = after.where(is_target, "intermediate: " + frame["intermediate"])
+    frame["line"] = frame["size"] + " " + frame["panel"] + " " + frame["seed"].astype(str)
+    keys, values = [*RUN, "phase", "step", "panel", "line", "mark"], ["loss", "validation_score"]
+    frame = frame.melt(keys, values, var_name="measure").dropna().drop_duplicates()
+    frame["measure"] = frame["measure"].str.replace("_", " ")
+    frame["last"] = ~frame.duplicated(["line", "measure"], keep="last")
+    frame = frame.sort_values("phase", kind="stable")  # intermediate trainings first
+
     y = alt.Y("value:Q").title(None).scale(zero=False).axis(labelFlush=True, tickCount=4)
     base = alt.Chart().encode(alt.X("step:Q").title("step").axis(tickCount=4, format="~s"), y)
     color, shape, dash = by_size(plan)
@@ -167,24 +181,35 @@ def trainings(curves: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> Chart:
     tips = [alt.Tooltip(f"{name}:N") for name in ("size", "panel", "seed", "value", "mark")]
     point = last.mark_point(filled=True, size=28, opacity=1).encode(color, shape, tooltip=tips)
     chart = alt.layer(line, point, _marks(last), width=205, height=130)
-    chart = _panels(chart, "trainings", "panel", dict.fromkeys(frame["panel"]))
+    text = "a line per training and seed; scores (%) are on validation data, which choose a model"
+    words, params = ("trainings", "Every training", text), ["measure", "target"]
+    chart = _finish(chart, plan, frame, params, words, "panel", dict.fromkeys(frame["panel"]))
     phase = "datum.phase == 'intermediate' || target == 'all' || datum.target == target"
     chart = chart.transform_filter(f"datum.measure == measure && ({phase})")
-    chart = chart.resolve_scale(x="independent", y="independent")
-    text = "a line per training and seed; scores (%) are on validation data, which choose a model"
-    return _finish(chart, plan, frame, "Every training", text, params)
+    return chart.resolve_scale(x="independent", y="independent")
 
 
 def cost(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> Chart:
-    """Zero-shot score against what one run cost, the intermediate training included."""
-    frame, params = rows.costs(effects, runs), ["measure", "target", "analysis"]
+    """Zero-shot score against what one run cost, the intermediate training included.
+
+    Runs that say nothing of a time have no point.
+    """
+    condition, params = ["size", "intermediate", "target"], ["measure", "target", "analysis"]
+    times = {"cpu_seconds": "processor minutes", "wall_seconds": "minutes of wall-clock time"}
+    spent = runs.reindex(columns=[*condition, *times]).rename(columns=times)
+    spent = spent.melt(condition, var_name="measure", value_name="cost").query("cost > 0")
+    spent["cost"] /= 60
+    each = spent.groupby([*condition, "measure"], as_index=False, sort=False)["cost"].mean()
+    every = each.groupby([*condition[:2], "measure"], as_index=False, sort=False)["cost"].mean()
+    frame = _of(effects, "score").query("language == @ZERO_SHOT").dropna(subset=["estimate"])
+    frame = frame.merge(pd.concat([each, every.assign(target=ALL)]), on=condition)
     x = alt.X("cost:Q").title("cost of one run (log scale)").scale(type="log", padding=30)
     x = x.axis(tickCount=4, format=".2~g", labelOverlap="greedy")
-    chart = _curves(plan.intermediate, x, "zero-shot score (%)", params, joined=False)
-    chart = _panels(chart, "cost", "size", plan.sizes)
     text = "95 % intervals; the cost of a run includes its intermediate training; "
     text += "processor time is measured, over all cores"
-    return _finish(chart, plan, frame, "What a gain costs", text, params)
+    chart = _curves(plan.intermediate, x, "zero-shot score (%)", params, joined=False)
+    words = ("cost", "What a gain costs", text)
+    return _finish(chart, plan, frame, params, words, "size", plan.sizes)
 
 
 def layers(gains: pd.DataFrame, plan: Plan) -> Chart:
@@ -192,14 +217,18 @@ def layers(gains: pd.DataFrame, plan: Plan) -> Chart:
     means = np.where(gains["centred"], "means removed", "as they are")
     panel = gains["target"] + ", " + gains["size"] + ": " + means
     frame = gains.assign(panel=panel, mark="").sort_values(["target", "centred"], kind="stable")
-    x = alt.X("layer:Q").axis(tickMinStep=1)
-    chart = _curves(plan.compared, x, "gain (points)", [])
-    chart = _panels(chart, "layers", "panel", dict.fromkeys(frame["panel"]))
-    text = (
-        "accuracy − accuracy of none, 95 % intervals over seeds; a gain that vanishes without the "
-    )
-    text += "languages' mean vectors comes from languages that moved as a whole"
-    return _finish(chart, plan, frame, "Retrieval at every layer", text, [])
+    text = "accuracy − accuracy of none, 95 % intervals over seeds; a gain that vanishes without "
+    text += "the languages' mean vectors comes from languages that moved as a whole"
+    words = ("layers", "Retrieval at every layer", text)
+    chart = _curves(plan.compared, alt.X("layer:Q").axis(tickMinStep=1), "gain (points)", [])
+    return _finish(chart, plan, frame, [], words, "panel", dict.fromkeys(frame["panel"]))
+
+
+def _of(effects: pd.DataFrame, *quantities: str) -> pd.DataFrame:
+    """The rows of some quantities, with a column `mark`: what is drawn beside an estimate."""
+    rows = effects.loc[effects["quantity"].isin(quantities), ["quantity", *COLUMNS]]
+    crosses = np.where(rows["status"] == CROSSED, "×", "")
+    return rows.assign(mark=crosses + np.where(rows["note"] == SAME_DATA, "=", ""))
 
 
 def _selected(params: list[str]) -> alt.Chart:
@@ -209,8 +238,10 @@ def _selected(params: list[str]) -> alt.Chart:
 
 
 def _languages(frame: pd.DataFrame, **axis) -> alt.Y:
+    """Languages, their mean first, then by falling estimate: fixed, whatever is selected."""
+    means = frame.groupby("language")["estimate"].mean().sort_values(ascending=False)
     names = json.dumps({code: language_label(code) for code in frame["language"].unique()})
-    y = alt.Y("language:N").title(None).sort(rows.languages(frame))
+    y = alt.Y("language:N").title(None).sort(list(dict.fromkeys([ZERO_SHOT, *means.index])))
     return y.axis(alt.Axis(labelExpr=f"{names}[datum.value]", **axis))
 
 
@@ -224,22 +255,21 @@ def _marks(base: alt.Chart) -> alt.Chart:
     return marked.mark_text(dx=12, fontSize=18, color=WARNING).encode(alt.Text("mark:N"))
 
 
-def _side_by_side(effects, plan: Plan, name: str, places: dict, title: str, text: str) -> Chart:
+def _side_by_side(plan: Plan, effects: pd.DataFrame, places: dict, words: tuple) -> Chart:
     """Estimates by task, a panel for each (quantity, language); None if there is only one."""
-    frame = rows.of(effects, *(quantity for quantity, _ in places))
+    frame = _of(effects, *(quantity for quantity, _ in places))
     pairs = zip(frame["quantity"], frame["language"], strict=True)
     frame = frame.assign(panel=[places.get(pair) for pair in pairs]).dropna(subset=["panel"])
-    order, params = [p for p in places.values() if p in set(frame["panel"])], ["target", "analysis"]
+    order = [panel for panel in places.values() if panel in set(frame["panel"])]
     if len(order) < 2:
         return None
-    return _by_task(frame, plan, name, "panel", order, params, title, text)
+    return _by_task(plan, frame, ["target", "analysis"], words, "panel", order)
 
 
-def _by_task(frame, plan: Plan, name: str, panel: str, order, params, title, text) -> Chart:
+def _by_task(plan: Plan, frame, params, words: tuple, panel: str, order) -> Chart:
     """Estimates by intermediate task, sizes beside each other, in panels."""
     y = alt.Y("intermediate:N").sort([NONE, *plan.compared])
-    chart = _panels(_by_size(plan, "points", y, params), name, panel, order)
-    return _finish(chart, plan, frame, title, text, params)
+    return _finish(_by_size(plan, "points", y, params), plan, frame, params, words, panel, order)
 
 
 def _by_size(plan: Plan, title: str, y: alt.Y, params, step=20, zero=True) -> alt.LayerChart:
@@ -288,30 +318,62 @@ def _curves(names: list[str], x: alt.X, title: str, params, joined=True) -> alt.
     return alt.layer(*layers, point, _marks(base), height=240)
 
 
-def _panels(chart: alt.LayerChart, name: str, field: str, order) -> alt.FacetChart:
-    """The chart over the table `name`, a panel per value of `field`, at most three in a row."""
-    columns = 2 if len(order) == 4 else max(1, min(len(order), 3))  # none alone in its row
-    if chart.width is alt.Undefined:
-        chart.width = min(680, 735 // columns)
-    chart.data = alt.NamedData(name)
-    return chart.facet(alt.Facet(f"{field}:N").sort(list(order)).title(None), columns=columns)
+def _finish(chart, plan: Plan, frame, params, words: tuple, panel: str = "", order=()) -> Chart:
+    """The chart over its data with title, caption and shared parameters; None without a row.
 
-
-def _finish(chart, plan: Plan, frame: pd.DataFrame, title: str, text: str, params) -> Chart:
-    """Title with what is selected, caption, shared parameters; None without a row."""
+    `words` are its name, title and text. A panel per value of the column `panel`, at most three in
+    a row.
+    """
     if frame.empty:
         return None
-    name, options, words, chart.params = chart.data.name, rows.options(plan, frame), [], []
+    name, title, text = words
+    chart.data, caption = alt.NamedData(name), _caption(text, plan, frame)
+    if panel:
+        columns = 2 if len(order) == 4 else max(1, min(len(order), 3))  # none alone in its row
+        if chart.width is alt.Undefined:
+            chart.width = min(680, 735 // columns)
+        facet = alt.Facet(f"{panel}:N").sort(list(order)).title(None)
+        chart = chart.facet(facet, columns=columns)
+    shown, chart.params = [], []
     for key in params:
-        values, labels = list(options[key]), list(options[key].values())
+        options = _options(key, plan, frame)
+        values, labels = list(options), list(options.values())
         bind = alt.binding_select(options=values, labels=labels, name=f"{key} ")
         chart.params.append(alt.param(key, value=values[0], bind=bind).param)
         if len(values) > 1:
-            words.append(f"{json.dumps(options[key])}[{key}]")
-    shown = [json.dumps(title), *([" + ' · ' + ".join(words)] if words else [])]
-    caption = rows.caption(text, plan, frame)
+            shown.append(f"{json.dumps(options)}[{key}]")
     lines = [part for line in caption for part in textwrap.wrap(line, CAPTION)]
-    chart.title = alt.TitleParams(text=alt.ExprRef(f"[{', '.join(shown)}]"), subtitle=lines)
+    heading = ", ".join(filter(None, [json.dumps(title), " + ' · ' + ".join(shown)]))
+    chart.title = alt.TitleParams(text=alt.ExprRef(f"[{heading}]"), subtitle=lines)
     chart.description, chart.usermeta = f"{title}: {text}", {"chart": name, "caption": caption}
     chart.datasets = {name: json.loads(frame.to_json(orient="records", double_precision=4))}
     return chart
+
+
+def _options(key: str, plan: Plan, frame: pd.DataFrame) -> dict[str, str]:
+    """The values that a parameter can have, with their labels; the default is the first."""
+    if key == "language":
+        codes = sorted({*frame["language"]} - {ZERO_SHOT}, key=language_label)
+        return {code: language_label(code) for code in [ZERO_SHOT, *codes]}
+    # A single target is the default: few languages or none are shared by all.
+    planned = {"target": [*plan.targets, *plan.judged], "size": reversed(plan.sizes)}
+    return {value: value for value in planned.get(key, frame.get(key, []))}
+
+
+def _caption(text: str, plan: Plan, frame: pd.DataFrame) -> list[str]:
+    """Lines under a title: what is drawn; seeds and sizes; what marks mean, and which controls."""
+    none = {seed for _, task, _, seed in plan.runs if task == NONE}
+    others = {seed for _, task, _, seed in plan.runs if task != NONE}
+    count = f"seeds: {len(others or none)}"
+    if none and others and len(none) != len(others):
+        count += f" ({len(none)} of {NONE})"
+    sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
+    lines = [text, f"{count}; {sizes}"]
+    if frame["mark"].str.contains("×").any():
+        lines.append("×: with a collapsed run")
+    if frame["mark"].str.contains("=").any():
+        lines.append("=: the intermediate task has the target's own data, which is no transfer")
+    drawn = [name for name in plan.controls if name in set(frame["intermediate"])]
+    if drawn:
+        lines.append(f"controls, in no mean over tasks: {', '.join(drawn)}")
+    return lines

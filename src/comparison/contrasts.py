@@ -57,23 +57,23 @@ def _against(baseline: str, sizes: dict[str, float], tasks: list[str]) -> dict[C
 
 
 def shares(contrast: Contrast, plan: Plan, targets: list[str]) -> dict[str, dict[str, float]]:
-    """What each intermediate condition of a contrast counts at a target, 1 as a rule.
+    """The targets that a contrast is formed of, and what tasks count there if that is not 1.
 
     In a mean over tasks, one that is the target's own data counts 0 and the others make up for it.
     A mean over targets leaves out those where nothing but such tasks or no control is left.
     """
-    names = list(dict.fromkeys(task for _, task in contrast.weights))
     if contrast.quantity in ("score", "transfer_gap"):
-        return {target: dict.fromkeys(names, 1.0) for target in targets}
-    tasks, found = [name for name in names if name in plan.tasks], {}
+        return {target: {} for target in targets}
+    names, found = {task for _, task in contrast.weights}, {}
+    tasks = [name for name in plan.tasks if name in names]
     for target in targets:
         left = [task for task in tasks if task in plan.transfer(target)]
         if len(targets) == len(tasks) == 1:
             left = tasks
-        asked = all(plan.asks(name, target) for name in names if name in plan.controls)
+        asked = all(plan.asks(name, target) for name in names.intersection(plan.controls))
         if (left or not tasks) and (asked or len(targets) == 1):
             counts = {task: len(tasks) / len(left) * (task in left) for task in tasks}
-            found[target] = dict.fromkeys(names, 1.0) | counts
+            found[target] = {} if left == tasks else counts
     return found
 
 

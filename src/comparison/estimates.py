@@ -12,9 +12,8 @@ import pandas as pd
 
 from comparison import contrasts, items, variance
 from comparison.contrasts import CONTROLLED, GAPS, TESTED, Contrast, aligned
-from comparison.items import Estimand
 from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, ComparisonError, Plan
-from comparison.variance import Sample, mean_over_targets
+from comparison.variance import mean_over_targets
 
 ANALYSES = ("all runs", "without collapsed")
 NAMES = ["quantity", "size", "intermediate", "target", "language"]
@@ -73,7 +72,11 @@ def effects(
     asked, tables = contrasts.of(plan), []
     for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
         kept, predicted = analysed(analysis, predictions, runs)
-        samples = {name: _estimands(predicted, kept, plan, name) for name in plan.targets}
+        samples = {
+            (name, *estimand): variance.sample(scores, weights)
+            for name, scores in arranged(predicted, kept, plan).items()
+            for estimand, weights in scores.estimands(plan.targets[name].trained_in).items()
+        }
         rows, states = [], _states(plan, runs, kept)
         for target in plan.judged:
             targets = list(plan.targets) if target == ALL else [target]
@@ -103,15 +106,12 @@ def analysed(
     return tuple(tables)
 
 
-def _estimands(predictions, runs, plan: Plan, target: str) -> dict[Estimand, Sample]:
-    """What one target's finished runs say of every language; nothing without runs."""
-    runs = runs[runs["target"] == target]
-    if runs.empty:
-        return {}
-    answers = predictions[predictions["target"] == target]
-    scores = items.arrange(target, answers, runs, (NONE, *plan.controls))
-    estimands = scores.estimands(plan.targets[target].trained_in)
-    return {name: variance.sample(scores, weights) for name, weights in estimands.items()}
+def arranged(
+    predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan
+) -> dict[str, items.ItemScores]:
+    """What the runs of each target scored on every item; targets without a run are left out."""
+    names = [name for name in plan.targets if name in set(runs["target"])]
+    return {name: items.arrange(name, predictions, runs, (NONE, *plan.controls)) for name in names}
 
 
 def _languages(predictions: pd.DataFrame, plan: Plan, target: str) -> list[str]:
@@ -135,49 +135,40 @@ def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, s
 def _status(contrast: Contrast, shares: dict[str, dict], states: dict[tuple, str]) -> str:
     """The worst of what a contrast needs."""
     pairs = product(contrast.weights, shares.items())
-    needed = [(*cell, target) for cell, (target, share) in pairs if share[cell[1]]]
+    needed = [(*cell, target) for cell, (target, share) in pairs if share.get(cell[1], 1)]
     worst_first = [UNASKED, UNFINISHED, FALLEN, CROSSED, COMPLETE]
     worst = min((states.get(name, UNASKED) for name in needed), key=worst_first.index, default=None)
     return worst or (UNASKED if contrast.quantity in CONTROLLED else OWN)
-
-
-def _needed(contrast: Contrast, shares: dict[str, dict]) -> set[contrasts.Condition]:
-    """The conditions of a contrast that count at some target."""
-    return {c for c in contrast.weights if any(share[c[1]] for share in shares.values())}
 
 
 def _note(contrast: Contrast, shares: dict[str, dict], plan: Plan) -> str:
     """Whether a contrast is of a control, or a cell enters that is the target's own data."""
     if contrast.intermediate in plan.controls:
         return CONTROL
-    same = [share.get(task) for t, share in shares.items() for task in plan.targets[t].same_data]
-    return SAME_DATA if any(same) else ""
+    tasks = {task for _, task in contrast.weights}
+    same = [(t, task) for t in shares for task in tasks.intersection(plan.targets[t].same_data)]
+    return SAME_DATA if any(shares[t].get(task, 1) for t, task in same) else ""
 
 
 def _rows(table: pd.DataFrame, asked: list[tuple], language: str, samples: dict) -> pd.DataFrame:
     """All quantities of one target and language; `asked` are contrasts with their shares."""
     table = table.assign(seeds=0, n=0, **dict.fromkeys(ENDS, np.nan))
-    gaps, at_home = table["quantity"].isin(["transfer_gap", *GAPS.values()]), []
-    groups: dict[tuple, list[int]] = {}
-    for i, (_, shares) in enumerate(asked):
-        plain = {share for each in shares.values() for share in each.values()} <= {1.0}
-        groups.setdefault((gaps[i], *shares, "" if plain else str(shares)), []).append(i)
-    for (is_gap, *_), group in groups.items():
-        shares, estimand = asked[group[0]][1], ("gap" if is_gap else "score", language)
-        every = [samples[target] for target in shares]
-        evaluated = all(estimand in each for each in every)
-        if is_gap and language != ZERO_SHOT and not evaluated:
-            at_home += group  # no gap between a language and itself
-        elif every and evaluated:
-            sample = mean_over_targets([each[estimand] for each in every], [*shares.values()])
+    is_gap = table["quantity"].isin(["transfer_gap", *GAPS.values()])
+    is_finished, at_home = table["status"].isin([COMPLETE, CROSSED]), []
+    alike = [is_gap, pd.Series([str(shares) for _, shares in asked])]
+    for (gap, _), group in table.groupby(alike).groups.items():
+        shares, known = asked[group[0]][1], [i for i in group if is_finished[i]]
+        wanted = [(target, "gap" if gap else "score", language) for target in shares]
+        is_evaluated = all(each in samples for each in wanted)
+        if gap and language != ZERO_SHOT and not is_evaluated:
+            at_home += [*group]  # no gap between a language and itself
+        elif not is_evaluated:
+            table.loc[known, "status"] = UNEVALUATED
+        elif shares:
+            sample = mean_over_targets([samples[each] for each in wanted], [*shares.values()])
             table.loc[group, "n"] = sample.items
-            conditions = set(sample.conditions)
-            known = [i for i in group if _needed(*asked[i]) <= conditions]
             sums = sample.sums(aligned([asked[i][0] for i in known], sample.conditions))
             table.loc[known, [*ENDS, "seeds"]] = np.stack([sums[e] for e in [*ENDS, "seeds"]], 1)
-        elif all(every):
-            there = table.index.isin(group) & table["status"].isin([COMPLETE, CROSSED])
-            table.loc[there, "status"] = UNEVALUATED
     table.loc[~table["quantity"].isin(TESTED), "p"] = np.nan
     score = table["quantity"] == "score"
     table.loc[score, ENDS[1:5]] = table.loc[score, ENDS[1:5]].clip(0, 100)
@@ -194,11 +185,9 @@ def _corrected(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     family = rows["quantity"] + np.where(rows["language"] == ZERO_SHOT, " averages", " languages")
     family += np.where(rows["note"] == CONTROL, " of controls", "")
     family[headline(rows, plan)] = "headline"
-    rows = rows.assign(p_corrected=np.nan, comparisons=0)
-    for _, index in rows[rows["p"].notna()].groupby(family).groups.items():
-        rows.loc[index, "p_corrected"] = false_discovery_control(rows.loc[index, "p"])
-        rows.loc[index, "comparisons"] = len(index)
-    return rows
+    tests = rows["p"].dropna().groupby(family)
+    counts = tests.transform("size").reindex(rows.index, fill_value=0)
+    return rows.assign(p_corrected=tests.transform(false_discovery_control), comparisons=counts)
 
 
 def headline(effects: pd.DataFrame, plan: Plan) -> pd.Series:
@@ -227,8 +216,13 @@ def checked(
     for size, intermediate, target, seed in runs.loc[runs.duplicated(RUN), RUN].to_numpy():
         run = f"{size}/{intermediate}/{target}/seed-{seed}"
         raise ComparisonError(f"runs: {run} is there twice; expected once")
-    optional = {"metric": "score", "collapsed": False, "repeats": np.nan}
-    runs = pd.DataFrame(optional, runs.index).assign(**runs).astype({"collapsed": bool})
+    runs = completed(runs)
     plan = plan or Plan.of(runs[runs["repeats"].isna()])
     asked = {run[:3] for run in plan.runs}
     return runs[pd.MultiIndex.from_frame(runs[RUN[:3]]).isin(asked)], plan
+
+
+def completed(runs: pd.DataFrame) -> pd.DataFrame:
+    """A table of runs with the optional columns that it lacks."""
+    optional = {"metric": "score", "collapsed": False, "collapsed_in": "", "repeats": np.nan}
+    return pd.DataFrame(optional, runs.index).assign(**runs).astype({"collapsed": bool})

@@ -121,7 +121,7 @@ class ItemScores:
 def arrange(
     target: str, predictions: pd.DataFrame, runs: pd.DataFrame, apart: tuple[str, ...] = (NONE,)
 ) -> ItemScores:
-    """Arrange one target's predictions; those of runs that are not in `runs` are left out.
+    """Arrange one target's predictions, of those of its runs that are in `runs`.
 
     Items that have the same value in a column `group`, in any language, make one unit.
 
@@ -131,6 +131,7 @@ def arrange(
         A run whose items are not those of the target's first run: the comparison is paired.
     """
     key = ["size", "intermediate", "seed"]
+    predictions, runs = (table[table["target"] == target] for table in (predictions, runs))
     runs = pd.MultiIndex.from_frame(runs[key].sort_values(key))
     run = runs.get_indexer(pd.MultiIndex.from_frame(predictions[key]))
     predictions, run = predictions[run >= 0], run[run >= 0]

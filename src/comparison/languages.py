@@ -4,27 +4,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from comparison.plan import ALL, ZERO_SHOT, ComparisonError, Plan
+from comparison.plan import ALL, ZERO_SHOT, Plan
 
 LANGUAGES = Path(__file__).with_name("languages.csv")
 FEWEST_LANGUAGES = 5
-FIGURES = ["pretraining_gib", "syntactic_distance"]
+FIGURES = ["pretraining_gib", "syntactic_distance", "fertility"]
 KINDS = {"script": "Latin", "family": "Indo-European"}
 """What languages are grouped by, and what English is."""
 
 
-def languages(path: str | Path = LANGUAGES) -> pd.DataFrame:
+def languages() -> pd.DataFrame:
     """Per language: name, GiB of pretraining text, syntactic distance to English, script, family.
 
-    The shipped table: text of CC-100 (Conneau et al. 2020, arXiv 1911.02116, table 6) and one minus
-    the cosine of URIEL's syntactic features (Littell et al. 2017). docs/comparison.md says more.
+    Text of CC-100 (Conneau et al. 2020, arXiv 1911.02116, table 6) and one minus the cosine of
+    URIEL's syntactic features (Littell et al. 2017). docs/comparison.md says more.
     """
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    needed = ["language", *FIGURES, *KINDS]
-    lacking = ", ".join(column for column in needed if column not in table)
-    if lacking:
-        raise ComparisonError(f"{path}: found no column {lacking}; expected {', '.join(needed)}")
-    return table
+    return pd.read_csv(LANGUAGES, keep_default_na=False, na_values=[""])
 
 
 _NAMES = languages().set_index("language")["name"].to_dict()
@@ -53,7 +48,7 @@ def fertility(plan: Plan) -> pd.DataFrame:
 
 
 def explain_gains(
-    effects: pd.DataFrame, languages: pd.DataFrame, fertility: pd.DataFrame | None = None
+    effects: pd.DataFrame, languages: pd.DataFrame, fertility: pd.DataFrame
 ) -> pd.DataFrame:
     """Exploratory: Spearman correlation over languages of gains and scale effects with figures.
 
@@ -63,16 +58,11 @@ def explain_gains(
     """
     from scipy.stats import spearmanr  # here: half a second that charts do not need
 
-    rows = _single(effects, languages, ["gain", "scale_effect"])
-    figures = [*FIGURES]
-    if fertility is not None:
-        rows, figures = rows.merge(fertility, how="left"), [*figures, "fertility"]
-    for kind, of_english in KINDS.items():
-        rows[f"{of_english} {kind}"] = 1.0 * (rows[kind] == of_english)
-        figures.append(f"{of_english} {kind}")
+    rows = _single(effects, languages, ["gain", "scale_effect"]).merge(fertility, how="left")
+    shared = {f"{english} {kind}": 1.0 * (rows[kind] == english) for kind, english in KINDS.items()}
     keys, explained = ["quantity", "size", "intermediate", "target", "analysis"], []
-    for key, group in rows.groupby(keys, sort=False):
-        for figure in figures:
+    for key, group in rows.assign(**shared).groupby(keys, sort=False):
+        for figure in [*FIGURES, *shared]:
             both = group[["estimate", figure]].dropna()
             if len(both) >= FEWEST_LANGUAGES and both.nunique().min() > 1:
                 rho, p = spearmanr(both["estimate"], both[figure])

@@ -11,11 +11,11 @@ import json
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import vl_convert
 from IPython.display import HTML
 from nbconvert import HTMLExporter
-from pandas.api.types import is_float_dtype
 
 from comparison.plan import Plan
 from comparison.reading import MADE_ON
@@ -39,14 +39,14 @@ def statement(text: str) -> HTML:
 def overview(plan: Plan, runs: pd.DataFrame) -> HTML:
     """The study's title, what was compared, on which encoders, and how much of it is there."""
     sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
-    first = runs[runs["repeats"].isna()] if "repeats" in runs else runs
+    first = runs[runs["repeats"].isna()]
     lines = [f"Encoders: {sizes}", f"Runs: {len(first)} of {len(plan.runs)} finished"]
-    collapsed = int(first["collapsed"].astype(bool).sum())
+    collapsed = int(first["collapsed"].sum())
     if collapsed:
         early = int((first["collapsed_in"] == "intermediate").sum())
         lines.append(f"Collapsed: {collapsed}, of which {early} in the intermediate training")
     for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least
-        if name in runs and runs[name].nunique() > 1:
+        if runs[name].nunique() > 1:
             counts = runs[name].value_counts().items()
             lines.append(f"Runs differ in {name}: " + ", ".join(f"{n} on {x}" for x, n in counts))
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
@@ -61,29 +61,22 @@ def table(frame: pd.DataFrame, name: str, digits: int = 1) -> HTML | None:
     """
     if frame.empty:
         return None
-    shown = frame.head(ROWS)
-    text = pd.DataFrame({column: _text(shown[column], digits) for column in shown})
+
+    def number(x: float) -> str:
+        small = x != 0 and abs(x) < 10**-digits / 2  # what is not zero is not shown as zero
+        shown = f"{x:.2g}" if small or abs(x) >= 1e6 else f"{x:.{digits}f}"
+        return shown.replace("-", "−")
+
+    shown = frame.head(ROWS).fillna(np.nan)
+    rows = shown.to_html(index=False, border=0, justify="left", float_format=number, na_rep="–")
     packed = _compressed(frame.to_csv(index=False))
     first = f"first {ROWS} of " if len(frame) > ROWS else ""
     count = f"{first}{len(frame)} row{'' if len(frame) == 1 else 's'}"
     link = f'<a download="{name}.csv.gz" href="data:application/gzip;base64,{packed}">save</a>'
-    rows = text.to_html(index=False, border=0, justify="left", escape=True)
     return HTML(
         f'<div class="table"><div class="tools">{count} {link}</div>'
         f'<div class="scroll" style="overflow:auto;max-height:26rem">{rows}</div></div>'
     )
-
-
-def _text(column: pd.Series, digits: int) -> pd.Series:
-    """A column as text; what is not zero is not shown as zero."""
-
-    def number(x: float) -> str:
-        small = x != 0 and abs(x) < 10**-digits / 2
-        shown = f"{x:.2g}" if small or abs(x) >= 1e6 else f"{x:.{digits}f}"
-        return shown.replace("-", "−")
-
-    text = column.map(number if is_float_dtype(column) else str).astype(object)
-    return text.where(column.notna(), "–")
 
 
 def save(frame: pd.DataFrame, path: str | Path) -> None:

@@ -42,11 +42,10 @@ class Target:
     `same_data` are intermediate tasks whose English training data is the target's own or a part.
     """
 
-    metric: str = "score"
     languages: tuple[str, ...] = ()
     trained_in: tuple[str, ...] = ("en",)
     variant_of: str | None = None
-    train_examples: Mapping[str, int] | None = None  # by size
+    train_examples: Mapping[str, int | None] | None = None  # by size
     same_data: tuple[str, ...] = ()
 
 

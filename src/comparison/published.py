@@ -41,24 +41,22 @@ def beside_published(
 ) -> pd.DataFrame:
     """Published scores of this study's encoders and targets beside its mean over seeds.
 
-    Sizes whose encoder was cut have none. Columns of `published` and size, ours, seeds, collapsed
-    (how many of the seeds). `ours` is missing where a mean is over other languages: another number,
-    or without those of training (unless the target has none: English is no language of Tatoeba).
-    `status` says why it is missing.
+    Sizes whose encoder was cut have none. Columns of `published` and size, ours, seeds, status.
+    `ours` is missing where a mean is over other languages: another number, or without those of
+    training (unless the target has none: English is no language of Tatoeba). `status` says why it
+    is missing.
     """
     single = results[results["language"] != ZERO_SHOT]
     single = single.assign(languages=1, home=at_home(single, plan))
     sums = {"score": ("score", "mean"), "languages": ("language", "size"), "home": ("home", "any")}
-    run = [*RUN, "collapsed"]
-    every = single.groupby(run, as_index=False).agg(**sums).assign(language=EVERY)
+    every = single.groupby(RUN, as_index=False).agg(**sums).assign(language=EVERY)
     targets = plan.targets.items()
     abroad = [name for name, t in targets if t.languages and not {*t.languages} & {*t.trained_in}]
     every = every[every["home"] | every["target"].isin(abroad)]
-    others = single[~single["home"]].groupby(run, as_index=False).agg(**sums)
+    others = single[~single["home"]].groupby(RUN, as_index=False).agg(**sums)
     both = pd.concat([single, every, others.assign(language=ZERO_SHOT)])
-    ours = both.groupby([*RUN[:3], "language", "languages"], as_index=False).agg(
-        ours=("score", "mean"), seeds=("seed", "nunique"), collapsed=("collapsed", "sum")
-    )
+    ours = both.groupby([*RUN[:3], "language", "languages"], as_index=False)
+    ours = ours.agg(ours=("score", "mean"), seeds=("seed", "nunique"))
     whole = {name: size.encoder for name, size in plan.sizes.items() if size.layers is None}
     names = {name: encoder.rstrip("/").split("/")[-1] for name, encoder in whole.items()}
     ours["encoder"] = [names.get(size, "") for size in ours["size"]]
@@ -69,12 +67,9 @@ def beside_published(
     beside = theirs.merge(ours, on=_SAME, how="left")
     asked = {(names[run[0]], *run[1:3]) for run in plan.runs if run[0] in names}
     finished = set(ours[_SAME[:3]].itertuples(index=False, name=None))
-
-    def status(row: pd.Series) -> str:
-        condition = tuple(row[_SAME[:3]])
-        if condition not in asked:
-            return UNASKED
-        return "evaluated in other languages" if condition in finished else UNFINISHED
-
-    beside["status"] = beside.apply(status, axis=1) if len(beside) else ""
-    return beside.assign(status=beside["status"].where(beside["ours"].isna(), ""))
+    status = []
+    for condition in beside[_SAME[:3]].itertuples(index=False, name=None):
+        unlike = "evaluated in other languages" if condition in finished else UNFINISHED
+        status.append(unlike if condition in asked else UNASKED)
+    status = pd.Series(status, beside.index, dtype=str)
+    return beside.assign(status=status.where(beside["ours"].isna(), ""))

@@ -1,15 +1,15 @@
 """What a study has made so far: `study.json` and the results of its finished runs, as tables."""
 
 import json
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from pyarrow import parquet
+from pyarrow.parquet import ParquetFile
+from pydantic import TypeAdapter
 
-from comparison.plan import NONE, RUN, ComparisonError, Plan, Size, Target
+from comparison.plan import NONE, RUN, ComparisonError, Plan
 
 LAYOUT = "0.3"
 COSTS = ["wall_seconds", "cpu_seconds"]
@@ -61,33 +61,29 @@ def read_study(folder: str | Path, selection: str = "best") -> Results:
     if record.get("layout") != LAYOUT:
         seen = f"layout {record['layout']}" if "layout" in record else "no study.json with a layout"
         raise ComparisonError(f"{folder}: found {seen}; expected study.json with layout {LAYOUT}")
-    planned = record["runs"] if selection == "best" or record.get("compare_selections") else []
+
+    @cache  # an intermediate training serves several runs
+    def finished(condition: str, place: str) -> dict:
+        return _finished(folder / condition / place, record["settings"].get(condition))
+
     plan, rows, curves, layers = _plan(folder, record), [], [], []
     tables = [pd.DataFrame(columns=[*RUN, *PREDICTIONS])]
-
-    @cache
-    def result(condition: str, place: str) -> dict:
-        """What one training left, if it is whole and has the settings of its condition."""
-        made, scores = (_json(folder / condition / place / f) for f in ("run.json", "scores.json"))
-        same = made.get("settings") == record["settings"].get(condition)
-        return made | {"scores": scores} if same and scores else {}
-
-    for size, task, target, seed in [tuple(run[name] for name in RUN) for run in planned]:
-        taught = plan.controls.get(task, task) not in (NONE, None)
-        before = result(f"{size}/{task}", f"seed-{seed}") if taught else {}
-        if taught and not before:
+    planned = plan.runs if selection == "best" or record.get("compare_selections") else []
+    for size, task, target, seed in planned:
+        is_taught = plan.controls.get(task, task) not in (NONE, None)
+        before = finished(f"{size}/{task}", f"seed-{seed}") if is_taught else {}
+        if is_taught and not before:
             continue
-        condition = f"{size}/{task}/{target}"
+        condition, trained_in = f"{size}/{task}/{target}", plan.targets[target].trained_in
         for place, repeats in ((f"seed-{seed}", None), (f"seed-{seed}/retry", seed)):
-            made = result(condition, place)
-            trained_in, home = plan.targets[target].trained_in, folder / condition / place
-            predictions = _predictions(home, made, selection, trained_in)
+            made = finished(condition, place)
+            predictions = _predictions(folder / condition / place, made, selection, trained_in)
             if predictions is None:
                 break
             names = dict(zip(RUN, (size, task, target, made["seed"]), strict=True))
-            rows.append(names | _row(made, before) | {"repeats": repeats})
+            rows.append(_facts(made, before) | names | {"repeats": repeats})
             tables.append(predictions.assign(**names))
-            layers += [names | line for line in made["scores"].get("layers", [])]
+            layers += [names | line for line in made.get("layers", [])]
             for phase, training in (("intermediate", before), ("target", made)):
                 curves += [names | {"phase": phase} | line for line in training.get("log", [])]
     predictions = pd.concat(tables[1:] or tables, ignore_index=True)
@@ -106,12 +102,34 @@ def read_crossed(folder: str | Path) -> pd.DataFrame:
     tables = [pd.DataFrame(columns=[*names, *PREDICTIONS])]
     for run in record.get("crossed", []):
         home, condition = Path(folder) / run["folder"], "/".join(run[name] for name in RUN[:3])
-        made = _json(home / "run.json")
-        same = made and made.get("settings") == record["settings"].get(condition)
-        predictions = _predictions(home, made, "best") if same else None
+        made = _finished(home, record["settings"].get(condition))
+        predictions = _predictions(home, made, "best")
         if predictions is not None:
             tables.append(predictions.assign(**{name: run[name] for name in names}))
     return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def missing_runs(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
+    """Planned runs that are not finished under the present settings, by the names in `RUN`."""
+    finished = set(runs[RUN].itertuples(index=False, name=None))
+    return pd.DataFrame([run for run in plan.runs if run not in finished], columns=RUN)
+
+
+def _plan(folder: Path, record: dict) -> Plan:
+    """The plan that a study recorded, with what phase 1 found out about its encoders."""
+    sizes = {}
+    for name, size in record["sizes"].items():
+        made = _json(folder / name / "encoder/run.json")
+        parameters, fertility = made.get("parameters_without_embeddings"), made.get("fertility", {})
+        sizes[name] = size | {"parameters": parameters, "fertility": fertility}
+    runs = [tuple(run[name] for name in RUN) for run in record["runs"]]
+    return TypeAdapter(Plan).validate_python(record | {"sizes": sizes, "runs": runs})
+
+
+def _finished(home: Path, settings: dict | None) -> dict:
+    """run.json and scores.json of one training; empty if one is missing or has other settings."""
+    made, scores = (_json(home / name) for name in ("run.json", "scores.json"))
+    return made | scores if scores and made.get("settings") == settings else {}
 
 
 def _predictions(
@@ -124,7 +142,7 @@ def _predictions(
         return None
     tables = []
     for file in files:
-        with parquet.ParquetFile(file) as opened:
+        with ParquetFile(file) as opened:
             tables.append(opened.read(columns=PREDICTIONS).to_pandas(ignore_metadata=True))
 
     def zero_shot(table: pd.DataFrame) -> float:
@@ -135,43 +153,15 @@ def _predictions(
     return max(tables, key=zero_shot) if len(tables) > 1 else tables[0]
 
 
-def _plan(folder: Path, record: dict) -> Plan:
-    sizes = {}
-    for name, entry in record["sizes"].items():
-        made = _json(folder / name / "encoder/run.json")
-        count, fertility = made.get("parameters_without_embeddings"), made.get("fertility", {})
-        sizes[name] = Size(entry["title"], entry["encoder"], entry.get("layers"), count, fertility)
-    targets = {}
-    for name, entry in record["targets"].items():
-        known = {field.name: entry[field.name] for field in fields(Target) if field.name in entry}
-        lists = {key: tuple(values) for key, values in known.items() if isinstance(values, list)}
-        targets[name] = Target(**known | lists)
-    runs = [tuple(run[key] for key in RUN) for run in record["runs"]]
-    whole = {field.name: record[field.name] for field in fields(Plan) if field.name in record}
-    return Plan(**whole | {"sizes": sizes, "targets": targets, "runs": runs})
-
-
-def _row(made: dict, before: dict) -> dict:
-    """What the table of runs says of one, apart from its names."""
-    selection = made["scores"]["selection"]
-    collapsed_in = "target" if selection["collapsed"] else ""
-    if before and before["scores"]["selection"].get("collapsed"):
+def _facts(made: dict, before: dict) -> dict:
+    """What a run's files say of it and of the intermediate training `before`, if there was one."""
+    collapsed_in = "target" if made["selection"]["collapsed"] else ""
+    if before and before["selection"].get("collapsed"):
         collapsed_in = "intermediate"
-    facts = made | made.get("hardware", {}) | made.get("versions", {})
-    return {
-        "metric": made["scores"]["metric"],
-        "collapsed": collapsed_in != "",
-        "collapsed_in": collapsed_in,
-        "validation_score": selection["score"],
-        **{cost: (made.get(cost) or 0) + (before.get(cost) or 0) for cost in COSTS},
-        **{name: facts.get(name) for name in MADE_ON},
-    }
-
-
-def missing_runs(plan: Plan, runs: pd.DataFrame) -> pd.DataFrame:
-    """Planned runs that are not finished under the present settings, by the names in `RUN`."""
-    finished = set(runs[RUN].itertuples(index=False, name=None))
-    return pd.DataFrame([run for run in plan.runs if run not in finished], columns=RUN)
+    costs = {cost: (made.get(cost) or 0) + (before.get(cost) or 0) for cost in COSTS}
+    own = {"collapsed": collapsed_in != "", "collapsed_in": collapsed_in}
+    own |= {"validation_score": made["selection"]["score"]}
+    return made | made.get("hardware", {}) | made.get("versions", {}) | costs | own
 
 
 def _json(path: Path) -> dict:

@@ -8,15 +8,16 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit, ndtri, stdtrit
 
-from comparison import contrasts, items, variance
+from comparison import contrasts, variance
 from comparison.contrasts import aligned
-from comparison.estimates import ANALYSES, analysed, checked
+from comparison.estimates import ANALYSES, analysed, arranged, checked
+from comparison.items import ItemScores
 from comparison.plan import NONE, RUN, Plan
 from comparison.variance import Sample, mean_over_targets
 
 COLUMNS = ["check", "detail", "estimate", "low", "high", "unit"]
 SELECTED = {"last": "selection: last weights", "average": "selection: average of the weights"}
-ORACLE = "oracle, description only"
+SELECTED["oracle"] = "oracle, description only"
 _INSIDE = (0.1, 99.9)
 """Points between which a score is held, for its logit and its headroom to be finite."""
 
@@ -40,10 +41,10 @@ def sensitivity(
     runs, plan = checked(predictions, runs, plan)
     runs, predictions = analysed(ANALYSES[0], predictions, runs)
     there = set(runs[RUN[:3]].itertuples(index=False, name=None))
-    headline, targets = contrasts.headline(plan), _arranged(predictions, runs, plan)
+    headline, targets = contrasts.headline(plan), arranged(predictions, runs, plan)
     needed = product(headline.weights if headline else [], plan.targets)
     is_whole = headline and all((*cell, target) in there for cell, target in needed)
-    if not is_whole or not all(others for _, others in targets.values()):
+    if not is_whole or not all(_abroad(plan, targets).values()):
         return pd.DataFrame(columns=COLUMNS)
     rows = [("logit scale", "", *_ask(plan, targets, scale=_logits), "log odds")]
     rows += [("share of the headroom", "", *_ask(plan, targets, scale=_headroom), "%")]
@@ -52,42 +53,36 @@ def sensitivity(
             rows.append((check, detail, *_ask(changed, targets, kept), "points"))
     rows += _as_samples(plan, targets)
     wanted = pd.MultiIndex.from_frame(runs[RUN])
-    for name, check in (SELECTED | {"oracle": ORACLE}).items():
-        table = (selections or {}).get(name, predictions.head(0))
+    for name, table in (selections or {}).items():
         if wanted.isin(pd.MultiIndex.from_frame(table[RUN].drop_duplicates())).all():
-            ends = _ask(plan, _arranged(table, runs, plan))
-            ends = ends if name in SELECTED else [ends[0], np.nan, np.nan]
-            rows.append((check, "", *ends, "points"))
+            estimate, *ends = _ask(plan, arranged(table, runs, plan))
+            ends = [np.nan, np.nan] if name == "oracle" else ends
+            rows.append((SELECTED[name], "", estimate, *ends, "points"))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _arranged(predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> dict[str, tuple]:
-    """Each target's scores, and the languages that it was not trained in."""
-    targets = {}
-    for name in [name for name in plan.targets if name in set(runs["target"])]:
-        answers, own = (table[table["target"] == name] for table in (predictions, runs))
-        scores = items.arrange(name, answers, own, (NONE, *plan.controls))
-        targets[name] = scores, set(scores.languages) - {*plan.targets[name].trained_in}
-    return targets
-
-
-def _sample(plan: Plan, targets: dict, kept: set[str] | None = None, scale=None, apart=False):
-    """The zero-shot mean over the languages kept, if not all; `apart`, less the mean over all."""
-    chosen = {n: others & kept if kept else others for n, (_, others) in targets.items()}
-    having = [name for name in plan.targets if chosen[name] and plan.transfer(name)]
-    shares, samples = contrasts.shares(contrasts.headline(plan), plan, having), []
-    for name, share in shares.items():
-        scores, others = targets[name]
-        weights = scores.mean_of(chosen[name]) - apart * scores.mean_of(others)
-        sample = variance.sample(scores, weights)
-        samples.append(scale(sample, share) if scale else sample)
-    return mean_over_targets(samples, list(shares.values()))
+def _abroad(plan: Plan, targets: dict[str, ItemScores]) -> dict[str, set[str]]:
+    """The languages that each target was not trained in."""
+    return {n: {*targets[n].languages} - {*target.trained_in} for n, target in plan.targets.items()}
 
 
 def _ask(plan: Plan, targets: dict, kept=None, scale=None, apart=False) -> list[float]:
-    """The headline's estimate, low and high, asked of `_sample`."""
-    sample = _sample(plan, targets, kept, scale, apart)
-    sums = sample.sums(aligned([contrasts.headline(plan)], sample.conditions))
+    """The headline's estimate, low and high, of the zero-shot mean over the languages kept.
+
+    All if none are named; `apart`, less the mean over all. `scale` changes a target's sample, by
+    the tasks that count there.
+    """
+    headline, others, samples = contrasts.headline(plan), _abroad(plan, targets), []
+    chosen = {name: codes & kept if kept else codes for name, codes in others.items()}
+    having = [name for name in plan.targets if chosen[name] and plan.transfer(name)]
+    shares = contrasts.shares(headline, plan, having)
+    for name, share in shares.items():
+        scores = targets[name]
+        weights = scores.mean_of(chosen[name]) - apart * scores.mean_of(others[name])
+        sample, tasks = variance.sample(scores, weights), [t for t in plan.tasks if share.get(t, 1)]
+        samples.append(scale(sample, tasks) if scale else sample)
+    sample = mean_over_targets(samples, list(shares.values()))
+    sums = sample.sums(aligned([headline], sample.conditions))
     return [float(sums[end][0]) for end in ("estimate", "low", "high")]
 
 
@@ -97,12 +92,12 @@ def _logits(sample: Sample, _) -> Sample:
     return sample.scaled(logit(scores / 100), logit(by_run / 100), slope)
 
 
-def _headroom(sample: Sample, share: dict[str, float]) -> Sample:
+def _headroom(sample: Sample, tasks: list[str]) -> Sample:
     """Gains in % of what the baseline leaves to 100, in the place of scores."""
     room = dict(zip(sample.conditions, 100 - np.clip(sample.scores, *_INSIDE), strict=True))
     slope, shares = {}, {}
     for size, task in room:
-        baseline, tasks = room[size, NONE], [t for t in share if t != NONE and share[t]]
+        baseline = room[size, NONE]
         after = np.mean([room[size, t] for t in tasks]) if task == NONE else baseline
         slope[size, task] = 100 * after / baseline**2
         shares[size, task] = 100 * (1 - room[size, task] / baseline)
@@ -127,7 +122,7 @@ def _changed(plan: Plan, targets: dict) -> Iterator[tuple[str, str, Plan, set[st
 
 
 def _languages(plan: Plan, targets: dict) -> set[str]:
-    return set.union(*(others for n, (_, others) in targets.items() if plan.transfer(n)))
+    return set.union(*(o for name, o in _abroad(plan, targets).items() if plan.transfer(name)))
 
 
 def _as_samples(plan: Plan, targets: dict) -> list[tuple]:

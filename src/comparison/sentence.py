@@ -5,7 +5,7 @@ The rules behind them were fixed before any study ran; they stand in docs/statis
 
 import pandas as pd
 
-from comparison.estimates import ANALYSES, headline
+from comparison.estimates import ANALYSES, completed, headline
 from comparison.plan import ALL, NONE, Plan
 from comparison.reading import missing_runs
 
@@ -31,8 +31,8 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
     here = _where_the_headline_is(effects, plan)
     alike = here[here["intermediate"] == row["intermediate"]]
-    collapsed = runs[runs["collapsed"].astype(bool)] if "collapsed" in runs else runs.head(0)
-    first = len(runs) - int(runs["repeats"].notna().sum() if "repeats" in runs else 0)
+    runs = completed(runs)
+    collapsed, first = runs[runs["collapsed"]], runs["repeats"].isna().sum()
     own = "counted" if plan.same_data_in_headline else "left out"
     own = f"{own} as the target's own data: {', '.join(plan.same_data)}" if plan.same_data else ""
     notes = [_without_collapsed(collapsed, first, without), _bend(alike), own, unfinished]
@@ -50,7 +50,28 @@ def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
     """
     plan = plan or Plan.of(runs)
     here = _where_the_headline_is(effects, plan).dropna(subset=["estimate"])
-    return " ".join(f"{sentence}." for sentence in _beside(here, plan))
+    is_english = all(target.trained_in == ("en",) for target in plan.targets.values())
+    home = "English" if is_english else "those of training"
+    controls = [name for name, task in plan.controls.items() if task is None]
+    trained = [name for name in plan.targets if all(plan.asks(one, name) for one in controls)]
+    where = "Of these gains" if len(trained) == len(plan.targets) else f"On {_listed(trained)}"
+    sentences = []
+    for (quantity, task), rows in here.groupby(["quantity", "intermediate"], sort=False):
+        at_sizes = _listed([f"{_points(row)} at {row['size']}" for _, row in rows.iterrows()])
+        unseen = _listed(list(rows.loc[rows["low"] <= 0, "size"]))
+        unseen = f" (not seen above zero at {unseen})" if unseen else ""
+        if (quantity, task) == ("gap_change", plan.gained[0]) and (rows["high"] >= 0).any():
+            sizes = list(rows.loc[rows["high"] >= 0, "size"])
+            at = "" if len(sizes) == len(rows) else f" at {_listed(sizes)}"
+            text = f"Other languages are not seen to gain more than {home}{at}"
+            sentences.append(f"{text} ({home} minus others: {at_sizes})")
+        elif (quantity, task) == ("gain_over_longer", plan.gained[0]):
+            text = f"{where}, {at_sizes} remain over more steps on the target alone"
+            sentences.append(text + unseen)
+        elif quantity == "gain_over_placebo":
+            text = f"Over its placebo (the same texts, labels shuffled), {task} gains {at_sizes}"
+            sentences.append(text + unseen)
+    return " ".join(f"{sentence}." for sentence in sentences)
 
 
 def _where_the_headline_is(effects: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -91,7 +112,7 @@ def _number(value: float, sign: str = "") -> str:
     return f"{value:{sign}z.1f}".replace("-", "−")
 
 
-def differs(row: pd.Series) -> bool:
+def _differs(row: pd.Series) -> bool:
     """Whether the 95 % interval leaves out zero, which is p < 0.05."""
     return bool(row["low"] > 0 or row["high"] < 0)
 
@@ -100,7 +121,7 @@ def _conclusion(row: pd.Series | None, margin: float) -> str:
     """Difference; equivalence, by two one-sided tests at 5 %; or neither."""
     if row is None:
         return "open"
-    if differs(row):
+    if _differs(row):
         return "more" if row["estimate"] > 0 else "less"
     return "small" if -margin < row["low_90"] and row["high_90"] < margin else "open"
 
@@ -108,44 +129,16 @@ def _conclusion(row: pd.Series | None, margin: float) -> str:
 def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: float) -> str:
     if row["seeds"] < 2:
         return "At least one condition has a single seed, so this is only a hint"
-    conclusion, one_size = _conclusion(row, margin), row["quantity"] == "gain"
+    conclusion = _conclusion(row, margin)
     if conclusion != "open" and collapsed and conclusion != _conclusion(without, margin):
         return "This holds only if collapsed runs are counted, so nothing follows from it"
-    if conclusion == "small":
-        unit = f"{margin:g} point{'' if margin == 1 else 's'}"
-        return f"{'The gain' if one_size else 'The difference'} is smaller than {unit} either way"
-    if conclusion == "open" and one_size:
-        return "This is not distinguishable from zero"
-    if conclusion == "open":
-        return "This is not distinguishable from zero: the larger size may gain more or less"
-    if one_size:
-        return "It helps" if conclusion == "more" else "It harms"
-    return f"The larger size gains {conclusion}"
-
-
-def _beside(effects: pd.DataFrame, plan: Plan) -> list[str]:
-    is_english = all(target.trained_in == ("en",) for target in plan.targets.values())
-    home = "English" if is_english else "those of training"
-    controls = [name for name, task in plan.controls.items() if task is None]
-    trained = [name for name in plan.targets if all(plan.asks(one, name) for one in controls)]
-    where = "Of these gains" if len(trained) == len(plan.targets) else f"On {_listed(trained)}"
-    sentences = []
-    for (quantity, task), rows in effects.groupby(["quantity", "intermediate"], sort=False):
-        at_sizes = _listed([f"{_points(row)} at {row['size']}" for _, row in rows.iterrows()])
-        unseen = _listed(list(rows.loc[rows["low"] <= 0, "size"]))
-        unseen = f" (not seen above zero at {unseen})" if unseen else ""
-        if (quantity, task) == ("gap_change", plan.gained[0]) and (rows["high"] >= 0).any():
-            sizes = list(rows.loc[rows["high"] >= 0, "size"])
-            at = "" if len(sizes) == len(rows) else f" at {_listed(sizes)}"
-            text = f"Other languages are not seen to gain more than {home}{at}"
-            sentences.append(f"{text} ({home} minus others: {at_sizes})")
-        elif (quantity, task) == ("gain_over_longer", plan.gained[0]):
-            text = f"{where}, {at_sizes} remain over more steps on the target alone"
-            sentences.append(text + unseen)
-        elif quantity == "gain_over_placebo":
-            text = f"Over its placebo (the same texts, labels shuffled), {task} gains {at_sizes}"
-            sentences.append(text + unseen)
-    return sentences
+    small = f"is smaller than {margin:g} point{'' if margin == 1 else 's'} either way"
+    of_one = {"more": "It helps", "less": "It harms", "small": f"The gain {small}"}
+    of_one["open"] = "This is not distinguishable from zero"
+    of_several = {name: f"The larger size gains {name}" for name in ("more", "less")}
+    of_several["small"] = f"The difference {small}"
+    of_several["open"] = f"{of_one['open']}: the larger size may gain more or less"
+    return (of_one if row["quantity"] == "gain" else of_several)[conclusion]
 
 
 def _listed(names: list[str]) -> str:
@@ -156,8 +149,7 @@ def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series |
     if collapsed.empty:
         return ""
     note = f"{len(collapsed)} of {count} runs collapsed"
-    early = (collapsed.get("collapsed_in", pd.Series(dtype=str)) == "intermediate").sum()
-    if early:
+    if early := (collapsed["collapsed_in"] == "intermediate").sum():
         note += f" ({early} in the intermediate training)"
     if without is None:
         return f"{note}, and without them too few remain to tell"
@@ -167,7 +159,7 @@ def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series |
 
 def _bend(alike: pd.DataFrame) -> str:
     for _, bend in alike[alike["quantity"] == "bend"].dropna(subset=["estimate"]).iterrows():
-        if not differs(bend):
+        if not _differs(bend):
             return f"we see no difference between the first and the last doubling ({_points(bend)})"
         more = "more" if bend["estimate"] > 0 else "less"
         return f"the last doubling brings {more} than the first ({_points(bend)})"

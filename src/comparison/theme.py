@@ -40,13 +40,10 @@ def theme() -> alt.theme.ThemeConfig:
 def by_size(plan: Plan) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
     """Looks of the sizes, the same in every chart."""
     names = list(plan.sizes)
-    color, shape, dash = (
-        [styles[i % len(styles)] for i in range(len(names))] for styles in (SIZES, SHAPES, DASHES)
-    )
     return (
-        alt.Color("size:N").scale(domain=names, range=color),
-        alt.Shape("size:N").scale(domain=names, range=shape),
-        alt.StrokeDash("size:N").scale(domain=names, range=dash),
+        alt.Color("size:N").scale(domain=names, range=SIZES),
+        alt.Shape("size:N").scale(domain=names, range=SHAPES),
+        alt.StrokeDash("size:N").scale(domain=names, range=DASHES),
     )
 
 

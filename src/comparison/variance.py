@@ -151,7 +151,7 @@ def mean_over_targets(
     target (`contrasts.shares`), if not 1; runs that count 0 may be missing.
     """
     shares = shares or [{} for _ in samples]
-    if len(samples) == 1 and set(shares[0].values()) <= {1.0}:
+    if len(samples) == 1 and not shares[0]:
         return samples[0]
     count, apart = len(samples), samples[0].apart
     conditions, at = _shared([s.conditions for s in samples], shares)
