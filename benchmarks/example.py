@@ -111,7 +111,7 @@ def measured(script: Path, folder: Path, flags: dict, steps: int, predicted: int
         kind: json.loads((at / f"{kind}_results.json").read_text())[f"{kind}_runtime"]
         for kind in ("train", "predict")
     }
-    return {**seconds, "peak training memory": memory}
+    return {**seconds, "peak training memory, bytes": memory}
 
 
 def run(command: list[str], folder: Path) -> int:

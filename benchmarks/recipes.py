@@ -20,7 +20,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import set_seed
 
 from helpers import encoders, formats
-from helpers.encoders import hardware
+from helpers.encoders import families, hardware
+from helpers.encoders.batches import length
 from helpers.encoders.model import EncoderModel, Head, predict
 from helpers.study import Hyperparameters, Stage, Task
 from helpers.training.checkpoints import Checkpoints
@@ -66,8 +67,14 @@ def main() -> None:
     measures = {
         "training examples/s": options.steps * BATCH / (twice - once),
         "prediction examples/s": len(test) * (COPIES - 1) / (seconds[COPIES] - seconds[1]),
-        "peak training memory": memory,
+        "peak training memory, bytes": memory,
     }
+    inner = sum(p.numel() for p in families.layers(encoder).parameters())
+    example = 2e-9 * inner * float(np.mean([length(item) for item in test]))  # GFLOP, forward
+    products = hardware.product_rates(1.0)[options.precision]
+    for kind, passes in (("training", 3), ("prediction", 1)):
+        rate = passes * example * measures[f"{kind} examples/s"]
+        measures[f"{kind}, share of the product rate"] = rate / products
     print(json.dumps(measures))
 
 

@@ -33,7 +33,7 @@ from helpers import data, encoders
 from helpers.encoders import hardware
 from helpers.study.catalogue import load
 
-PAIRS, PREDICTED, BATCH = 96, 64, 32
+PAIRS, PREDICTED, BATCH = 96, 96, 32
 ENCODERS = {
     "base": "XLM-R base's shape",
     "small": "12 layers of 384",
@@ -43,11 +43,6 @@ SHAPES = {"base": (12, 768), "large": (24, 1024)}
 BF16 = {"bf16": "True", "bf16_full_eval": "True"}
 PEERS = {"default": {}, "flags fp32": example.BEST, "flags bf16": {**example.BEST, **BF16}}
 RECIPES = [*PEERS, "ours fp32", "ours bf16"]
-UNITS = {
-    "training examples/s": "examples/s",
-    "prediction examples/s": "examples/s",
-    "peak training memory": "bytes",
-}
 
 
 def main() -> None:
@@ -134,7 +129,7 @@ def round_of(script: Path, folder: Path, order: list[str], named: dict) -> Itera
         measures = peer(script, folder, recipe) if recipe in PEERS else ours(folder, kind)
         print(f"{named['encoder']}, {recipe}: {measures}", flush=True)
         named = {**named, "recipe": recipe}
-        yield [{**named, "measure": m, "value": v, "unit": UNITS[m]} for m, v in measures.items()]
+        yield [{**named, "measure": m, "value": v} for m, v in measures.items()]
 
 
 def peer(script: Path, folder: Path, recipe: str) -> dict[str, float]:
@@ -148,7 +143,7 @@ def peer(script: Path, folder: Path, recipe: str) -> dict[str, float]:
     return {
         "training examples/s": steps * BATCH / (twice["train"] - once["train"]),
         "prediction examples/s": PREDICTED / (twice["predict"] - once["predict"]),
-        "peak training memory": twice["peak training memory"],
+        "peak training memory, bytes": twice["peak training memory, bytes"],
     }
 
 
@@ -167,7 +162,7 @@ def profiles(scratch: Path, options: argparse.Namespace, precision: str) -> list
         folder = prepare(scratch / size, size)
         named = {"encoder": ENCODERS[size], "recipe": f"ours {precision}"}
         for what, share in ours(folder, precision, "--profile").items():
-            row = {"measure": f"share of training time: {what}", "value": share, "unit": "share"}
+            row = {"measure": f"share of training time: {what}", "value": share}
             out.append({**named, **row})
     return out
 
@@ -181,8 +176,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         shared = ["encoder", "measure", "round"]
         both = ours.merge(rows[rows["recipe"] == other], on=shared, suffixes=("", "_other"))
         both["measure"] += f", x {other}"
-        tables.append(both.assign(value=both["value"] / both["value_other"], unit="x"))
-    values = pd.concat(tables).groupby([*names, "unit"], sort=False)["value"]
+        tables.append(both.assign(value=both["value"] / both["value_other"]))
+    values = pd.concat(tables).groupby(names, sort=False)["value"]
     return values.agg(median="median", minimum="min", maximum="max", rounds="count").reset_index()
 
 
