@@ -220,7 +220,9 @@ def layers(gains: pd.DataFrame, plan: Plan) -> Chart:
     text = "accuracy − accuracy of none, 95 % intervals over seeds; a gain that vanishes without "
     text += "the languages' mean vectors comes from languages that moved as a whole"
     words = ("layers", "Retrieval at every layer", text)
-    chart = _curves(plan.compared, alt.X("layer:Q").axis(tickMinStep=1), "gain (points)", [])
+    names = [name for name in plan.compared if name in set(gains["intermediate"])]
+    x = alt.X("layer:Q").axis(tickMinStep=1, labelFlush=False)
+    chart = _curves(names, x, "gain (points)", [])
     return _finish(chart, plan, frame, [], words, "panel", dict.fromkeys(frame["panel"]))
 
 
