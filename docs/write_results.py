@@ -2,8 +2,8 @@
 
 Usage: ``python docs/write_results.py params/STUDY.yaml [OUTPUTS]``, or ``make results``. Writes
 docs/results/NAME.md and, in docs/results/NAME/, its tables as CSV and its charts as SVG. What
-somebody wrote about the study stands on the page too: docs/results/NAME/in-short.md before the
-tables, notes.md at the end.
+somebody wrote about the study stands on the page too: docs/results/NAME/in-short.md first,
+notes.md last.
 """
 
 import json
@@ -16,6 +16,7 @@ import vl_convert
 import comparison
 from comparison import Plan, charts
 from comparison.contrasts import DOUBLING
+from comparison.estimates import CROSSED
 from comparison.plan import ALL, NONE, ZERO_SHOT
 from comparison.reading import MADE_ON
 from helpers.study import Study, StudyError
@@ -67,8 +68,9 @@ def write(folder: Path, results_folder: Path = RESULTS) -> Path:
             write_text(results_folder / plan.name / f"{name}.svg", svg)
             pictures.append(f"![{name.replace('_', ' ')}]({plan.name}/{name}.svg)")
     in_short, notes = (written(path.with_suffix("") / n) for n in ("in-short.md", "notes.md"))
-    parts = [*opening(effects, runs, plan), in_short, *cells(effects, plan), *further(tables, plan)]
-    parts = [part for part in [*parts, "## Charts", *pictures, notes] if part]
+    parts = [MARK, f"# {plan.name}", in_short, *opening(effects, runs, plan)]
+    parts += [*cells(effects, plan), *further(tables, plan), "## Charts", *pictures, notes]
+    parts = [part for part in parts if part]
     write_text(path, "\n\n".join(parts) + "\n")
     return path
 
@@ -85,8 +87,6 @@ def opening(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
     made = runs[MADE_ON].drop_duplicates().dropna(axis=1)
     made = "; ".join(", ".join(f"{k} {v}" for k, v in one.items()) for _, one in made.iterrows())
     return [
-        MARK,
-        f"# {plan.name}",
         f"**{comparison.summary_sentence(effects, runs, plan)}**",
         comparison.beside_sentence(effects, runs, plan),
         f"*{plan.description}*",
@@ -99,8 +99,8 @@ def cells(effects: pd.DataFrame, plan: Plan) -> list[str]:
     rows = effects[(effects["analysis"] == "all runs") & (effects["language"] == ZERO_SHOT)]
     parts = [
         "Zero-shot scores in percent and gains in points with 95 % intervals; * p < 0.05 after "
-        "correction for all comparisons of its kind; × a collapsed run enters; = the target's own "
-        "data, which is no transfer and in no mean over tasks."
+        "correction for all comparisons of its kind; × a collapsed run enters; = the same data as "
+        "the target, not counted in means over tasks."
     ]
     for target in plan.judged:
         name = "Mean of all targets" if target == ALL else target
@@ -116,10 +116,11 @@ def further(tables: dict[str, pd.DataFrame], plan: Plan) -> list[str]:
     rows = effects[effects["quantity"].isin(over) & (effects["analysis"] == "all runs")]
     rows = rows[(rows["language"] == ZERO_SHOT) & rows["target"].isin([*plan.targets])]
     rows = rows.dropna(subset=["estimate"])
-    rows = rows.assign(over=rows["quantity"].map(over))
-    controls = rows[["over", "size", "intermediate", "target", *ENDS, "note"]]
+    has_collapsed = (rows["status"] == CROSSED).map({True: "×", False: ""})
+    rows = rows.assign(minus=rows["quantity"].map(over), note=rows["note"] + has_collapsed)
+    controls = rows[["size", "target", "intermediate", "minus", *ENDS, "note"]]
     for title, table in (
-        ("What is left of a gain beside the controls", controls),
+        ("Gains minus those of the controls", controls),
         ("What the answer depends on", tables["sensitivity"]),
         ("Where the noise comes from", tables["noise"]),
     ):
@@ -173,7 +174,7 @@ def _cell(rows: pd.DataFrame, quantity: str, size: str, task: str) -> str:
     if pd.isna(row["estimate"]):
         return row["status"]
     star = " *" if row["p_corrected"] < 0.05 else ""
-    cross = " ×" if row["status"] == "with a collapsed run" else ""
+    cross = " ×" if row["status"] == CROSSED else ""
     same = " =" if row["note"] == "same data" else ""
     return _interval(row, "" if quantity == "score" else "+") + star + cross + same
 

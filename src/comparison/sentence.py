@@ -69,8 +69,8 @@ def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
             text = f"{where}, {at_sizes} remain over more steps on the target alone"
             sentences.append(text + unseen)
         elif quantity == "gain_over_placebo":
-            text = f"Over its placebo (the same texts, labels shuffled), {task} gains {at_sizes}"
-            sentences.append(text + unseen)
+            placebo = "its placebo (the same texts, labels shuffled)"
+            sentences.append(f"{task} minus {placebo}: {at_sizes}{unseen}")
     return " ".join(f"{sentence}." for sentence in sentences)
 
 
