@@ -12,7 +12,7 @@ import yaml
 from conftest import write_study
 from running import prepare, run
 from stress import start
-from study import write_settings
+from study import check_encoders, write_settings
 
 import comparison
 from helpers.study import Study, StudyError, files
@@ -65,7 +65,7 @@ def test_results_of_two_machines_are_compared_as_those_of_one_and_not_made_again
     assert "3 trainings, 0 of them new" in add(root)[0]
     assert start(Path("tiny.yaml"), root, "yours").wait() == 0
     assert "Nothing to be done" in (root / "yours/tiny/snakemake.log").read_text(encoding="utf-8")
-    assert (root / "yours/tiny/base/choices/notebook.ipynb").read_text() == "executed for mine"
+    assert (root / "yours/tiny/base/notebook.ipynb").read_text() == "executed for mine"
     plan, runs, predictions, *_ = comparison.read_study(root / "one/tiny")
     expected = comparison.effects(predictions, runs, plan)
     pd.testing.assert_frame_equal(pd.read_parquet(root / "yours/tiny/effects.parquet"), expected)
@@ -135,3 +135,13 @@ def test_no_file_of_an_archive_is_written_outside_of_the_study(root):
     with pytest.raises(StudyError, match=r"cannot be unpacked: .*outside the destination"):
         add(root)
     assert not list(root.rglob("escaped.yaml"))
+
+
+def test_what_would_start_from_weights_that_stayed_elsewhere_is_named(root):
+    add(root)
+    study = Study.load(root / "tiny.yaml", root / "yours")
+    check_encoders(study, ["base", "large"])  # nothing is left to train
+    shutil.rmtree(root / "yours" / "tiny/base/choices/pairs/seed-1")
+    check_encoders(study, ["large"])
+    with pytest.raises(StudyError, match="found results without the encoder, which pairs after"):
+        check_encoders(study, ["base"])

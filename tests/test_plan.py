@@ -163,6 +163,7 @@ def test_finished_trainings_say_the_rate(load):
     study = load(read=True)
     condition = study.condition("base", "choices")
     files.write_json(condition.seed_folder(1) / "run.json", {"train_seconds": 2.0})
+    files.write_json(condition.seed_folder(2) / "run.json", {})  # as retrieval leaves it
     tokens = plan.trainings(study).set_index("folder").loc[condition.folder, "tokens"]
     expected = tokens * figures.flops_per_token(study, "base") / 2.0
     assert plan.finished_rate(study) == pytest.approx(expected)

@@ -91,9 +91,9 @@ def add(results: dict[str, Any], study: Study, run: Run, folder: Path, tables: d
     task, record = study.tasks[run.target], read_json(folder / "run.json")
     metric = METRICS.get(task.metric, task.metric)
     group = f"{run.target}/{run.size}/{run.intermediate}/seed-{run.seed}"
-    mean = read_json(folder / "scores.json")["zero_shot"] / 100
-    results["groups"][group] = {"name": group, "alias": group, f"{metric},none": mean}
-    results["results"][group] = results["groups"][group]
+    mean = {"name": group, "alias": group, f"{metric}_stderr,none": "N/A"}
+    mean[f"{metric},none"] = read_json(folder / "scores.json")["zero_shot"] / 100
+    results["groups"][group] = results["results"][group] = mean
     for language, rows in tables.items():
         name, source = f"{group}/{language}", task.source(language)
         about = {"name": name, "alias": name, "sample_len": len(rows)}
@@ -101,6 +101,7 @@ def add(results: dict[str, Any], study: Study, run: Run, folder: Path, tables: d
         path = {"task": name, "dataset_path": source.hub or source.files}
         results["configs"][name] = path | {"metadata": record["settings"]}
         results["versions"][name] = version("intermediate-task-transfer")
+        results["n-shot"][name] = 0
         results["n-samples"][name] = {"original": len(rows), "effective": len(rows)}
         results["higher_is_better"][name] = {metric: True}
         digest = record["settings"]["examples"][f"{run.target}/{task.evaluate}/{language}"]

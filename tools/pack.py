@@ -107,17 +107,15 @@ def copy(study: Study, theirs: Study, *names: str) -> None:
 
 def misfits(study: Study, theirs: Study) -> Iterator[str]:
     """What in an archive was made in another way than here, or has another result here."""
-    here, there = (
-        {read_json(file)["precision"] for file in one.folder.glob("precision.*.json")}
-        for one in (study, theirs)
-    )
-    if study.precision == "auto" and here and there - here:
-        expected = f"expected {min(here)} as in the runs here; set it in the study's file"
-        yield f"precision: found {min(there - here)}, {expected}"
+    measured = {read_json(file)["precision"] for file in study.folder.glob("precision.*.json")}
     for part, place in trainings(theirs):
         home, record = place.relative_to(theirs.folder), read_json(place / "run.json")
         if record and (wrong := difference(record["settings"], part.settings)):
             yield f"{home}: {wrong}"
+        found = record.get("precision")
+        if study.precision == "auto" and measured and found and found not in measured:
+            expected = f"expected {min(measured)} as in the runs here; set it in the study's file"
+            yield f"{home}: precision: found {found}, {expected}"
         scores = [one.folder / home / "scores.json" for one in (study, theirs)]
         if len({file.read_bytes() for file in scores if file.exists()}) > 1:
             yield f"{home}/scores.json: found another result here, expected none or the same"

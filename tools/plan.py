@@ -13,7 +13,7 @@ import fetch
 import figures
 import pandas as pd
 
-from comparison import Plan, Target, detectable
+from comparison import Plan, Target, detectable, power
 from comparison import Size as Measured
 from helpers.study import NONE, Condition, Study, sweeps
 from helpers.study.files import read_json
@@ -154,8 +154,9 @@ def finished_rate(study: Study) -> float:
     flops = seconds = 0.0
     for row in trainings(study).itertuples():
         for record in map(read_json, row.folder.glob("seed-*/run.json")):
-            flops += row.training
-            seconds += record["train_seconds"]
+            if "train_seconds" in record:  # not if nothing was trained
+                flops += row.training
+                seconds += record["train_seconds"]
     return flops / seconds if seconds else 0.0
 
 
@@ -186,6 +187,8 @@ def show(study: Study, gpu: str = "") -> Iterator[str]:
     yield memory(study, on).to_string(float_format="{:,.1f}".format)
     yield "\nsmallest effects it detects with 80 % power, in points (zero-shot, mean over all):"
     yield effects(study).to_string(float_format="{:.1f}".format)
+    known = [target.task for target in study.targets if target.task in power.KNOWN_SEED_SD]
+    yield f"noise between seeds known at base size: {', '.join(known) or 'none'}; else assumed"
     absent = fetch.missing(study)
     yield "\nmissing on this machine:" if absent else "\nnothing is missing on this machine"
     yield from (f"  {line}" for line in absent)

@@ -51,8 +51,10 @@ def main() -> int:
             study.encoder_folder(size)  # an unknown one is an error
         with locked_log(study) as log:
             return batch(study, log, arguments, more)
-    except (StudyError, OSError) as error:
+    except StudyError as error:
         print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename or arguments.outputs}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped; give the same command again to continue", file=sys.stderr)
         return 130
@@ -94,6 +96,7 @@ def batch(study: Study, log: IO[str], arguments: argparse.Namespace, more: list[
         status = snakemake(study, swept, log, arguments, more)
     if status == 0:
         write_settings(study)
+        check_encoders(study, sizes)
         folders = [condition.folder for condition in study.conditions(*sizes)]
         status = snakemake(study, folders, log, arguments, more)
     if status:
@@ -110,13 +113,25 @@ def write_settings(study: Study, trained: bool = True) -> None:
         encoder, settings = study.encoder_folder(size), study.encoder_settings(size)
         is_made = read_json(encoder / "run.json").get("settings") == settings
         is_there = (encoder / "config.json").exists()  # not if it came from another machine
-        settle(study.folder / size, settings, [], is_made and is_there)
+        is_swept = not study.sweep or sweeps.chosen(study, size) is not None
+        is_idle = is_swept and all(part.is_whole() for part in study.conditions(size))
+        settle(study.folder / size, settings, [], is_made and (is_there or is_idle))
         if study.sweep:
             trials = {trial.title: trial.settings for trial in sweeps.trials(study, size)}
-            is_swept = sweeps.chosen(study, size) is not None
             settle(study.folder / size / "sweep", trials, study.sweep.seeds, is_swept)
     for part in study.conditions() if trained else []:
         settle(part.folder, part.settings, part.seeds, part.is_whole())
+
+
+def check_encoders(study: Study, sizes: list[str]) -> None:
+    """Stop where a run would start from an encoder whose weights stayed on another machine."""
+    for part in study.conditions(*sizes):
+        for seed in part.seeds if part.before else []:
+            start = part.before.seed_folder(seed)
+            is_kept = part.before.is_finished(start) and not (start / "encoder").exists()
+            if is_kept and not part.is_complete(seed):
+                wrong = f"found results without the encoder, which {part.title}, seed {seed} needs"
+                raise StudyError(f"{start}: {wrong}; remove the folder to train it here")
 
 
 def settle(folder: Path, settings: dict, seeds: list[int], is_complete: bool) -> None:
@@ -205,24 +220,25 @@ def follow(process: subprocess.Popen, log: Path, begin: int) -> None:
 
     Raises StudyError when the disk is full: whatever else is trained could not be written either.
     """
-    told, in_error, is_running = set(), False, True
+    told, in_error, is_running, rest = set(), False, True, ""
     with log.open(encoding="utf-8", errors="replace") as file:
         file.seek(begin)
         while is_running:
             is_running = process.poll() is None  # first: what it wrote at last is read, too
-            for line in file:
+            *lines, rest = (rest + file.read()).split("\n")
+            for line in lines:
                 step = re.match(r"(\d+) of (\d+) steps", line)
                 if step and int(step[1]) < int(step[2]):  # the last is the rule `all`
                     done = f"{step[1]} of {int(step[2]) - 1} notebooks done"
                     print(f"{time.strftime('%H:%M:%S')}  {done}")
                 in_error = in_error or line.startswith("Error in ")
-                output = re.match(r" +output: ([^,\n]*)", line) if in_error else None
+                output = re.match(r" +output: ([^,]*)", line) if in_error else None
                 if output:
-                    in_error, line = False, f"FAILED {output[1]}: {reason(Path(output[1]))}\n"
+                    in_error, line = False, f"FAILED {output[1]}: {reason(Path(output[1]))}"
                 notebook = line.split(": ")[0]
                 if line.startswith("FAILED ") and notebook not in told:
                     told.add(notebook)
-                    print(line, end="", file=sys.stderr)
+                    print(line, file=sys.stderr)
                     if os.strerror(errno.ENOSPC) in line:
                         full = "the disk is full; make room and give the same command again"
                         raise StudyError(f"{log.parent}: {full}")

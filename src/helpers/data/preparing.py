@@ -58,6 +58,7 @@ def _cells(study: Study) -> dict[str, dict]:
             "source": _source_digest(cell.files),
             "files": [str(file) for file in cell.files],
             "skipped": cell.skipped,
+            "rows_of_source": cell.rows,
         }
     for task in (study.tasks[target.task] for target in study.targets):
         if task.parallel:
@@ -110,7 +111,7 @@ def _read(study: Study, name: str, split: str, language: str) -> Cell:
     task, skip = study.labelled(name), study.on_bad_row == "skip"
     if not task.parts:
         return read(task, split, language, study.files_folder, study.check_sizes, skip)
-    pooled = Cell([], [], [])
+    pooled = Cell([], [], 0, [])
     for part in task.parts:
         cell = _read(study, part, split, language)
         rows = [row | {"id": f"{part}/{row['id']}"} for row in cell.examples]
@@ -151,8 +152,7 @@ def _check_parallel(study: Study, task: Task, cells: dict[str, dict]) -> None:
     items, rows = {}, {}
     for code in study.languages(task.name):
         items[code] = examples(study.data, task, task.evaluate, code)
-        skipped = cells[f"{task.name}/{task.evaluate}/{code}"]["skipped"]
-        rows[code] = len(items[code]) + len(skipped)
+        rows[code] = cells[f"{task.name}/{task.evaluate}/{code}"]["rows_of_source"]
     for wrong in _unlike(task, items, rows):
         where = f"{study.path}: task {task.name}, {task.evaluate}"
         hint = "(parallel: false in the catalogue if the languages have items of their own)"

@@ -22,6 +22,8 @@ class Cell(NamedTuple):
     examples: list[dict]
     skipped: list[str]
     """What is wrong with the rows that were left out."""
+    rows: int
+    """Rows of the source, those that were left out among them."""
     files: list[Path]
     """The files that were read; empty if the hub itself was read."""
 
@@ -101,7 +103,7 @@ def read(
         raise StudyError(f"{where}: found no rows{first}")
     if bad:
         print(f"{where}: skipped {len(bad)} of {len(rows)} rows; {bad[0]}", flush=True)
-    return Cell(good, bad, files)
+    return Cell(good, bad, len(rows), files)
 
 
 def table(rows: list[dict], task: Task) -> pd.DataFrame:

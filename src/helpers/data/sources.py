@@ -40,6 +40,7 @@ def read(task: Task, split: str, language: str, folder: Path) -> tuple[list[Row]
         path = folder / source.files.format(language=code, split=named)
         if not path.is_file():
             hint = f"expected its {split} split in '{language}' in the study's data_dir"
+            hint += " (which it does not give)" if folder == Path() else ""
             hint += f": {task.obtain}" if task.obtain else ""
             raise StudyError(f"{where}: no such file {path}; {hint}")
         rows, files = _file(where, path), [path]
@@ -72,14 +73,14 @@ def _kind(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix
 
 
-def _file(where: str, path: Path) -> list[Row]:
-    """The rows of one file, read as its suffix says."""
+def _file(where: str, path: Path, separator: str = ",") -> list[Row]:
+    """The rows of one file, read as its suffix says; ``separator`` is that of a ``.csv``."""
     kind = _kind(path)
     if kind not in _READERS:
         expected = f"expected one of {', '.join(_READERS)}"
         raise StudyError(f"{where}: {path} ends in '{path.suffix}'; {expected}")
     try:
-        return _READERS[kind](path)
+        return _table(path, separator) if kind == ".csv" else _READERS[kind](path)
     except StudyError as error:
         raise StudyError(f"{where}: {error}") from None
     except (OSError, EOFError, ValueError) as error:
@@ -97,10 +98,10 @@ def _lines(path: Path) -> list[str]:
         raise StudyError(f"{path}: found {wrong}, expected text in UTF-8") from None
 
 
-def _table(path: Path) -> list[Row]:
+def _table(path: Path, separator: str = "\t") -> list[Row]:
     """Rows under a header; blank lines do not count."""
-    lines, is_csv = _lines(path), _kind(path) == ".csv"
-    table = _fields(lines, "," if is_csv else "\t", is_csv or _is_quoted(lines))
+    lines = _lines(path)
+    table = _fields(lines, separator, quoted=separator != "\t" or _is_quoted(lines))
     names = table[0] if table else []
     for name in names:
         if names.count(name) > 1:
@@ -259,6 +260,8 @@ def _hub(where: str, source: Source, split: str, code: str) -> tuple[list[Row], 
     if mirror and not folder.is_dir():
         expected = f"a copy of hub data set {source.hub}"
         raise StudyError(f"{where}: no such mirror folder {folder}; expected {expected}")
+    if mirror and "[" in str(folder):
+        raise StudyError(f"{where}: {MIRROR}: found [ in {folder}, expected a name without it")
     try:
         if mirror:
             return _mirror(where, folder, config, split)
@@ -294,7 +297,8 @@ def _mirror(
                 str(folder), config, split=split, cache_dir=scratch, keep_in_memory=True
             )
             return _named(rows.to_list(), rows.features), files
-    rows = {name: [row for file in held[name] for row in _file(where, file)] for name in names}
+    separator = getattr(builder.config, "sep", ",")
+    rows = {name: [r for f in held[name] for r in _file(where, f, separator)] for name in names}
     counts = {name: len(some) for name, some in rows.items()}
     chosen: list[Row] = []
     for part in datasets.ReadInstruction.from_spec(split).to_absolute(counts):
