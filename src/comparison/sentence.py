@@ -91,7 +91,7 @@ def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
     gains = alike[alike["quantity"] == "gain"].set_index("size")["estimate"]
     gains = ", ".join(f"{_number(gains[size], '+')} at {size}" for size in plan.sizes)
     each = ", for each doubling in size" if row["quantity"] == "slope" else ""
-    more = "more" if row["estimate"] >= 0 else "fewer"
+    more = "more" if round(row["estimate"], 1) >= 0 else "fewer"
     ends = f"From {titles[0]} to {titles[-1]}"
     return f"{ends}, {what} {_points(row, more)} {where}{each} (gains: {gains})"
 
@@ -133,12 +133,17 @@ def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: 
     if conclusion != "open" and collapsed and conclusion != _conclusion(without, margin):
         return "This holds only if collapsed runs are counted, so nothing follows from it"
     small = f"is smaller than {margin:g} point{'' if margin == 1 else 's'} either way"
-    of_one = {"more": "It helps", "less": "It harms", "small": f"The gain {small}"}
-    of_one["open"] = "This is not distinguishable from zero"
-    of_several = {name: f"The larger size gains {name}" for name in ("more", "less")}
-    of_several["small"] = f"The difference {small}"
-    of_several["open"] = f"{of_one['open']}: the larger size may gain more or less"
-    return (of_one if row["quantity"] == "gain" else of_several)[conclusion]
+    unclear = "This is not distinguishable from zero"
+    verdicts = {
+        "more": "The larger size gains more",
+        "less": "The larger size gains less",
+        "small": f"The difference {small}",
+        "open": f"{unclear}: the larger size may gain more or less",
+    }
+    if row["quantity"] == "gain":  # of a single size
+        verdicts = {"more": "It helps", "less": "It harms", "small": f"The gain {small}"}
+        verdicts["open"] = unclear
+    return verdicts[conclusion]
 
 
 def _listed(names: list[str]) -> str:
