@@ -167,7 +167,7 @@ def _facts(made: dict, before: dict) -> dict:
 def _json(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
         raise ComparisonError(f"{path}: found text that is no JSON ({error}); delete it") from None
