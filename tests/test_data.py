@@ -168,8 +168,11 @@ def test_parallel_items_are_compared(tiny_study, sources, tmp_path):
     write_rows(path, rows[1:])  # one may be missing where ids say which
     assert read(tiny_study, tmp_path / "fewer")[1]["pairs/test/sw"]["rows"] == 23
     columns = TASKS["pairs"]["columns"]
-    change_task(tiny_study, "pairs", columns={k: v for k, v in columns.items() if k != "id"})
+    no_ids = {name: column for name, column in columns.items() if name != "id"}
+    change_task(tiny_study, "pairs", columns=no_ids, skip_labels=["-"])
     expect(tiny_study, tmp_path, "24 rows in en and 23 in sw, and no column of ids")
+    write_rows(path, [{**rows[0], "label": "-"}, *rows[1:]])  # left out, but the rows agree
+    assert read(tiny_study, tmp_path / "skipped")[1]["pairs/test/sw"]["rows"] == 23
     change_task(tiny_study, "pairs", parallel=False)
     read(tiny_study, tmp_path)
 

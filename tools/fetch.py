@@ -43,7 +43,7 @@ def models(study: Study) -> list[str]:
 
 def missing(study: Study) -> list[str]:
     """What this machine lacks: own files, and hub data that no mirror or cache here has."""
-    folder, users = study.files_folder, {}
+    folder, users = study.files_folder or Path(), {}
     for name, source, split, code in sources(study):
         file = (source.files or "").format(language=code, split=source.splits.get(split, split))
         if source.files and not (folder / file).is_file():

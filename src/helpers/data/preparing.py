@@ -135,7 +135,7 @@ def _texts(study: Study) -> dict[str, dict]:
     used = {task_of(name) for name in study.intermediate}
     for mixture, about in study.mixtures.items():
         for name in about.mlm.files if about.mlm and mixture in used else []:
-            file = study.files_folder / name
+            file = Path(study.files_folder or "") / name
             try:
                 count = len(sources.lines(file))
             except StudyError as error:

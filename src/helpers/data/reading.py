@@ -58,7 +58,7 @@ def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
     return [rows[i] for i in np.sort(chosen)]
 
 
-def read_labels(task: Task, data_dir: Path) -> list[str]:
+def read_labels(task: Task, data_dir: Path | None) -> list[str]:
     """The labels of a task with ``unseen_label``: those of its training data, and one more."""
     names: set[str] = set()
     for language in task.trained_in:
@@ -73,7 +73,7 @@ def read(
     task: Task,
     split: str,
     language: str,
-    data_dir: Path = Path(),
+    data_dir: Path | None = None,
     check_sizes: bool = False,
     skip: bool = False,
 ) -> Cell:

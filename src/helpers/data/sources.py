@@ -25,7 +25,9 @@ Row = dict | ValueError
 """A row's values by column, or the error that says why the row cannot be read."""
 
 
-def read(task: Task, split: str, language: str, folder: Path) -> tuple[list[Row], list[Path]]:
+def read(
+    task: Task, split: str, language: str, folder: Path | None
+) -> tuple[list[Row], list[Path]]:
     """Every row of a (task, split, language), and the files that hold them.
 
     Own files are relative to ``folder``. If the hub itself is read, no files are returned. Raises
@@ -37,11 +39,13 @@ def read(task: Task, split: str, language: str, folder: Path) -> tuple[list[Row]
         raise StudyError(f"{where}: splits: no '{split}'; expected one of {known}")
     code, named = task.codes.get(language, language), source.splits[split]
     if source.files:
-        path = folder / source.files.format(language=code, split=named)
+        name = source.files.format(language=code, split=named)
+        hint = f"expected its {split} split in '{language}'{task.obtain and ': ' + task.obtain}"
+        if folder is None:
+            wrong = f"files: '{name}' is relative to data_dir, which the study does not give"
+            raise StudyError(f"{where}: {wrong}; {hint}")
+        path = folder / name
         if not path.is_file():
-            hint = f"expected its {split} split in '{language}' in the study's data_dir"
-            hint += " (which it does not give)" if folder == Path() else ""
-            hint += f": {task.obtain}" if task.obtain else ""
             raise StudyError(f"{where}: no such file {path}; {hint}")
         rows, files = _file(where, path), [path]
     else:

@@ -98,9 +98,10 @@ class Study(Strict):
         return self.folder / "data"
 
     @property
-    def files_folder(self) -> Path:
+    def files_folder(self) -> Path | None:
         """What own files are relative to: the key data_dir, or the environment's DATA_DIR."""
-        return Path(self.data_dir or os.environ.get("DATA_DIR", "")).expanduser()
+        folder = self.data_dir or os.environ.get("DATA_DIR")
+        return Path(folder).expanduser() if folder else None
 
     def target(self, name: str) -> params.Target:
         """The study's use of the target task ``name``."""

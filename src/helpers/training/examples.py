@@ -6,6 +6,7 @@ training that was stopped goes on with the batch that would have come next.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,8 @@ def _texts(condition: Condition, stage: Stage, tokenizer) -> list[dict]:
         if cell[0] is stage.text:
             rows += data.examples(condition.data, *cell)
     for file in stage.mlm.files if stage.mlm else []:
-        rows += [{"text": line} for line in data.lines(condition.study.files_folder / file)]
+        path = Path(condition.study.files_folder or "") / file
+        rows += [{"text": line} for line in data.lines(path)]
     return rows
 
 
