@@ -107,14 +107,18 @@ def copy(study: Study, theirs: Study, *names: str) -> None:
 
 def misfits(study: Study, theirs: Study) -> Iterator[str]:
     """What in an archive was made in another way than here, or has another result here."""
-    measured = {read_json(file)["precision"] for file in study.folder.glob("precision.*.json")}
+    files = study.folder.glob("precision.*.json")
+    measured = {file.name.split(".")[1]: read_json(file)["precision"] for file in files}
     for part, place in trainings(theirs):
         home, record = place.relative_to(theirs.folder), read_json(place / "run.json")
         if record and (wrong := difference(record["settings"], part.settings)):
             yield f"{home}: {wrong}"
-        found = record.get("precision")
-        if study.precision == "auto" and measured and found and found not in measured:
-            expected = f"expected {min(measured)} as in the runs here; set it in the study's file"
+        found, device = record.get("precision"), "cpu"
+        if record.get("hardware", {}).get("gpu"):
+            device = "cuda"
+        here = [measured[device]] if device in measured else [*measured.values()]
+        if study.precision == "auto" and here and found and found not in here:
+            expected = f"expected {here[0]} as in the runs here; set it in the study's file"
             yield f"{home}: precision: found {found}, {expected}"
         scores = [one.folder / home / "scores.json" for one in (study, theirs)]
         if len({file.read_bytes() for file in scores if file.exists()}) > 1:
