@@ -114,7 +114,6 @@ RATE = "settings.target.hyperparameters.learning_rate: found 0.001, expected 0.5
         ({"keep_models": True}, "", "keep_models: found true, expected false"),
         ({"name": "other"}, "", "found study tiny, expected other"),
         ({}, "yours/tiny/precision.cpu.json", "precision: found (fp32|bf16), expected fp8 as in"),
-        ({}, "yours/tiny/precision.cuda.json", "precision: found (fp32|bf16), expected fp8 as in"),
         ({}, f"yours/{PLACE}/scores.json", "scores.json: found another result here, expected none"),
         ({}, "mine/tiny.tar.gz", "tiny.tar.gz: cannot be unpacked: "),
     ],
