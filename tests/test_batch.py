@@ -124,9 +124,7 @@ def test_only_what_depends_on_a_change_is_made_again_and_a_failure_stops_nothing
     assert none.is_complete(1) and not none.is_complete(2)
     assert not choices.is_complete(1)  # nothing is shown under settings that it was not made with
     study.write_record()
-    assert [run.intermediate for run in comparison.read_study(study.folder)[1].itertuples()] == [
-        NONE
-    ]
+    assert list(comparison.read_study(study.folder)[1]["intermediate"]) == [NONE]
     none.seed_folder(2).mkdir()
     (none.seed_folder(2) / ".checkpoint").write_text("a file where a folder should be")
     (root / "2024_06.log").unlink()
@@ -174,12 +172,8 @@ def test_strings_and_numbers_reach_notebooks_as_they_are(tmp_path):
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, tmp_path / "in.ipynb")
     given = {"size": "12", "seeds": "[1, 2]", "join": "true", "text": "'\"; $(id) {x}"}
-    command = [
-        sys.executable,
-        run_notebook.__file__,
-        str(tmp_path / "in.ipynb"),
-        str(tmp_path / "out.ipynb"),
-    ]
+    command = [sys.executable, run_notebook.__file__]
+    command += [str(tmp_path / name) for name in ("in.ipynb", "out.ipynb")]
     for pair in given.items():
         command += ["-p", *pair]
     subprocess.run(command, check=True)

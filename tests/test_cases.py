@@ -80,6 +80,12 @@ def test_a_csv_file_has_long_texts_and_rows_of_other_languages(tmp_path):
     assert [row["text_a"] for row in cell.examples] == ['a, "b"', long]
 
 
+def test_rows_of_a_whole_value_come_before_those_that_begin_with_it(tmp_path):
+    task = pair("t.jsonl", where={"lang": "{language}"})
+    rows = [{**ROW, "id": i, "lang": lang} for i, lang in enumerate(("en", "en-GB", "de"))]
+    assert [row["id"] for row in read(tmp_path, task, rows)] == ["0"]
+
+
 def test_json_gives_ids_dates_and_columns_as_written(tmp_path):
     rows = [
         {"id": 2**63 + i, "data": "2012-01-10", "b": "null", "label": "neutral"} for i in (1, 2)
@@ -143,15 +149,20 @@ NAMES = ["contradiction", "entailment", "neutral"]
 def classlabels(path, names: list[str], values: list[int]) -> None:
     import datasets as ds
 
-    rows = [{"id": str(i), "a": "x", "b": "y", "label": value} for i, value in enumerate(values)]
+    labels = [{"label": value, "ann": {"label": value}} for value in values]
+    rows = [{"id": str(i), "a": "x", "b": "y", **label} for i, label in enumerate(labels)]
+    columns = {**dict.fromkeys("ab", ds.Value("string")), "id": ds.Value("string")}
+    columns |= {"label": (name := ds.ClassLabel(names=names)), "ann": {"label": name}}
     ds.disable_progress_bars()
-    ds.Dataset.from_list(rows).cast_column("label", ds.ClassLabel(names=names)).to_parquet(path)
+    ds.Dataset.from_list(rows, ds.Features(columns)).to_parquet(path)
 
 
 def test_a_files_own_names_of_its_labels_count(tmp_path):
     classlabels(tmp_path / "t.parquet", NAMES, [0, 1, 2])
-    rows = data.read(pair("t.parquet"), "train", "en", tmp_path).examples
-    assert [NLI[row["label"]] for row in rows] == NAMES
+    for column in ("label", "ann.label"):
+        task = pair("t.parquet", columns={"text_a": "a", "text_b": "b", "label": column})
+        rows = data.read(task, "train", "en", tmp_path).examples
+        assert [NLI[row["label"]] for row in rows] == NAMES
     classlabels(tmp_path / "t.parquet", ["no", "yes"], [0, 1])
     with refused("row 0: label 'no'; expected one of 'entailment'"):
         data.read(pair("t.parquet"), "train", "en", tmp_path)

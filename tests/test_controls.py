@@ -58,7 +58,8 @@ def test_a_placebo_has_the_texts_and_the_labels_but_not_which_belong_together(na
     """Each text is there once and each label as often as before; most have changed places."""
     examples = EXAMPLES[name]
     metric = "f1" if name == "span_extraction" else "accuracy"
-    shuffled = formats.shuffled(task(format=name, metric=metric), examples, 1)
+    entry = task(format=name, metric=metric, labels=["x", "y", "z"])
+    shuffled = formats.shuffled(entry, examples, 1)
     learned = {"tagging": "labels", "retrieval": "target", "span_extraction": "answers"}
     key = learned.get(name, "label")
     assert [{**one, key: 0} for one in examples] == [{**one, key: 0} for one in shuffled]

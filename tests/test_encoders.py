@@ -63,6 +63,13 @@ def test_a_tokenizer_that_cannot_be_trimmed_leaves_the_vocabulary_whole(sources,
     assert report["notes"] == [f"trim: {expected}: the vocabulary stays whole"]
 
 
+def test_positions_are_counted_from_the_same_padding_after_trimming_or_nothing_is(sources):
+    model, tokenizer = encoders.load(sources / "encoder")
+    model.embeddings.position_embeddings.padding_idx = 5
+    with refused("trim: padding would be token 1, positions expect 5"):
+        encoders.trim(model, tokenizer, [7])
+
+
 def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(load):
     study, report = phase_1(load, "base")
     folder = study.encoder_folder("base")

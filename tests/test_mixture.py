@@ -19,6 +19,7 @@ from helpers.training.examples import MLM
 RECIPE = {"steps": 3, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 1}
 MLM_FILES = {"mlm": {"files": ["text/sw.txt"]}}
 WIKI = {**KNOWN, "format": "plain_text", "files": "text/{language}.jsonl"}
+WIKI["splits"] = {"train": "train"}
 WIKI |= {"columns": {"id": "id", "text": "text"}, "languages": ["sw", "de", "en"]}
 
 
@@ -91,7 +92,7 @@ def test_every_head_and_the_one_encoder_learn(study):
 def test_text_beside_the_tasks_may_be_a_catalogue_entry_in_some_languages(
     study, sources, monkeypatch
 ):
-    monkeypatch.setitem(TASKS, "wiki", WIKI | {"splits": {"train": "train"}})
+    monkeypatch.setitem(TASKS, "wiki", WIKI)
     for language in ("sw", "de"):
         rows = [{"id": f"{language}{i}", "text": f"{language} dog {i}"} for i in range(6)]
         write_rows(sources / f"files/text/{language}.jsonl", rows)

@@ -14,7 +14,8 @@ from helpers.study import Task, catalogue
 
 
 def task(**changes) -> Task:
-    return make_task(format="retrieval", evaluate="test", **changes)
+    known = {"threshold": "validation", "candidates": ["pool"]}
+    return make_task(format="retrieval", evaluate="test", **known | changes)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -86,7 +87,7 @@ def test_mining_takes_a_hub_once_where_nearest_neighbours_take_it_always():
 
 def test_bucc_chooses_its_threshold_on_the_development_part_and_scores_mined_pairs():
     generator = np.random.default_rng(1)
-    bucc = task(metric="mining_f1", threshold="validation")
+    bucc = task(metric="mining_f1")
     examples, vectors = pairs(30, split="validation") + pairs(30), []
     for example in examples:
         v, noise = generator.normal(size=(2, 16))

@@ -101,6 +101,9 @@ def test_a_part_of_a_mirrors_split_is_read(tmp_path, monkeypatch):
     cell = data.read(TASKS["xquad_en"], "validation", "en")
     assert [row["id"] for row in cell.examples] == ["876", "877"]
     assert {file.name for file in cell.files} == {"v.jsonl", "README.md"}
+    write(tmp_path / "google/xquad", "xquad.en", "validation", "v-0-of-2.jsonl", rows)
+    with refused("split validation[876:]: found 1 files of 2; expected all"):
+        data.read(TASKS["xquad_en"], "validation", "en")
 
 
 def test_a_single_text_is_one_sequence_and_a_pair_is_two_texts(tokenizer):
@@ -127,7 +130,7 @@ def test_a_language_that_the_source_does_not_have_is_one_line(tmp_path, monkeypa
 
 def test_translated_data_without_its_language_is_one_line(tmp_path):
     entry = {**TASKS["sib200"].model_dump(exclude_defaults=True), "hub": None, "config": None}
-    entry |= {"files": "all.tsv", "where": {"lang": "{language}"}}
+    entry |= {"files": "all.tsv", "where": {"lang": "{language}"}, "splits": {"train": "train"}}
     (tmp_path / "all.tsv").write_text("index_id\tcategory\ttext\n1\ttravel\tx\n")
     with refused("where: no column 'lang'; found index_id, category, t"):
         data.read(make_task(**entry), "train", "yo", tmp_path)

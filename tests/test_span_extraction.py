@@ -145,7 +145,8 @@ def test_bert_is_told_which_text_is_which():
     example = {"id": "1", "answers": {"text": []}, "label": 0, **texts}
     choice = {**example, "context": "who", "question": "", "choices": ["runs runs"]}
     for kind in ("sentence_pair", "span_extraction", "multiple_choice"):
-        entry = task(format=kind, metric="f1" if kind == "span_extraction" else "accuracy")
+        metric = "f1" if kind == "span_extraction" else "accuracy"
+        entry = task(format=kind, metric=metric, columns={}, labels=["x"])
         given = choice if kind == "multiple_choice" else example
         [feature] = formats.of(entry).features(entry, [given], tokenizer, 16)
         for name in ("token_type_ids", "input_ids"):

@@ -164,6 +164,20 @@ def test_a_study_is_read_where_its_encoder_is_not(tiny_study, sources):
         ({"known_differences": {"text": ["en"]}}, "known_differences"),
         ({"unseen_label": True}, "unseen_label: expected for tagging alone"),
         ({**TAGS, "skip_labels": ["_"]}, "skip_labels: not for tagging"),
+        (
+            {**TAGS, "labels": ["O", "PER"], "metric": "entity_f1"},
+            "found 'PER', expected O, B-TYPE",
+        ),
+        ({"labels": []}, "labels: found none, expected the names"),
+        ({"columns": {"textb": "b"}}, "columns: unknown name 'textb'; expected one of id, label"),
+        ({"languages": ["en", "de", "de"]}, "['en', 'de', 'de'] names something twice"),
+        ({"languages": ["eng", "de"]}, "languages: found 'eng', expected 'en' (codes: {en: eng}"),
+        ({"codes": {"ge": "german"}}, "codes: unknown language 'ge'; expected one of de, en, sw"),
+        ({"files": "pairs/{language}.tsv"}, "have the same data; expected data for each"),
+        (
+            {"where": {"a": "{lang}"}},
+            "where.a: found '{lang}', expected {language} alone in braces",
+        ),
     ],
 )
 def test_a_bad_entry_of_the_catalogue_is_one_line_that_names_it(tiny_study, changes, expected):

@@ -1,5 +1,6 @@
 """A task's examples for a split and a language: from their source, or as a study keeps them."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,8 +65,9 @@ def read_labels(task: Task, data_dir: Path | None) -> list[str]:
     for language in task.trained_in:
         rows, _ = sources.read(task, "train", language, data_dir)
         for row in (row for row in rows if isinstance(row, dict)):
-            tags = row.get(task.columns.get("labels", "labels")) or []
-            names.update(tag for tag in tags if isinstance(tag, str))
+            with suppress(ValueError):  # a row without it is reported when it is read
+                tags = formats.value(row, task.columns.get("labels", "labels")) or []
+                names.update(tag for tag in tags if isinstance(tag, str))
     return [*sorted(names), UNSEEN]
 
 

@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from helpers.study import StudyError, Task
 from helpers.study.architectures import MIRROR
@@ -63,14 +64,17 @@ def lines(path: Path) -> list[str]:
 
 
 def _beginning(where: str, rows: list[Row], column: str, begin: str) -> list[Row]:
-    """Rows whose ``column`` begins as asked; unreadable rows stay, to be reported later."""
+    """Rows whose ``column`` begins as asked or, if some have just that, those alone (zh is not
+    zh-TW); unreadable rows stay, to be reported later.
+    """
     kept = []
     for row in rows:
         if isinstance(row, dict) and column not in row:
             raise StudyError(f"{where}: where: no column '{column}'; found {', '.join(row)}")
         if isinstance(row, ValueError) or str(row[column]).startswith(begin):
             kept.append(row)
-    return kept
+    equal = [row for row in kept if isinstance(row, ValueError) or str(row[column]) == begin]
+    return equal if any(isinstance(row, dict) for row in equal) else kept
 
 
 def _kind(path: Path) -> str:
@@ -241,16 +245,19 @@ _READERS: dict[str, Callable[[Path], list[Row]]] = {
 
 def _named(rows: list[Row], features: dict | None) -> list[Row]:
     """Rows with the names of labels that ``datasets`` stores as numbers (ClassLabel)."""
-    for column, feature in (features or {}).items():
-        names: list[str] = getattr(getattr(feature, "feature", feature), "names", None) or []
-        numbers = dict(enumerate(names))
-        for row in (row for row in rows if isinstance(row, dict) and names):
-            value = row.get(column)
-            if isinstance(value, int):
-                row[column] = numbers.get(value, value)  # -1 is no label
-            elif isinstance(value, list):
-                row[column] = [numbers.get(one, one) for one in value]
+    labelled = {name: f for name, f in (features or {}).items() if "ClassLabel" in repr(f)}
+    for row in (row for row in rows if isinstance(row, dict)):
+        row |= {name: _name(row[name], f) for name, f in labelled.items() if name in row}
     return rows
+
+
+def _name(value: Any, feature: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _name(part, feature.get(key)) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_name(part, getattr(feature, "feature", feature)) for part in value]
+    names = dict(enumerate(getattr(feature, "names", None) or []))
+    return names.get(value, value) if isinstance(value, int) else value  # -1 is no label
 
 
 def _hub(where: str, source: Source, split: str, code: str) -> tuple[list[Row], list[Path]]:
@@ -292,6 +299,9 @@ def _mirror(
         for name in names:
             if name not in held:
                 raise ValueError(f"no split '{name}'; found {', '.join(held)}")
+            shards = re.findall(r"-of-(\d+)\.", " ".join(file.name for file in held[name]))
+            if {int(count) for count in shards} - {len(shards)}:
+                raise ValueError(f"found {len(shards)} files of {int(shards[0])}; expected all")
         files = [file for name in names for file in held[name]]
         readable = all(_kind(file) in _READERS for file in files)
         if (card := folder / "README.md").is_file():

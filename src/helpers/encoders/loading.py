@@ -47,6 +47,8 @@ def pretrained(size: Size) -> Loaded:
         expected = "expected a model folder or a hub id"
         raise StudyError(f"encoder {name}: no folder with a config.json there; {expected}")
     model, tokenizer = load(folder or name)
+    if not all(weights.isfinite().all() for weights in model.parameters()):
+        raise StudyError(f"encoder {name}: found weights that are no numbers; expected finite ones")
     tokens, rows = len(tokenizer), len(families.words(model))
     if tokens > rows:
         wrong = f"its tokenizer has {tokens} tokens; expected at most the model's {rows}"
@@ -162,7 +164,7 @@ def load(folder: str | Path, dropout: float | None = None) -> Loaded:
             raise ValueError("its tokenizer has no padding token; expected one")
     except StudyError as error:
         raise StudyError(f"encoder {folder}: {error}") from None
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # broken files raise anything
         reason = " ".join(str(error).split())[:300]
         raise StudyError(f"encoder {folder}: cannot be loaded: {reason}") from error
     if lost := sorted(info["missing_keys"]):  # the library would use random ones

@@ -31,16 +31,21 @@ def trim(
     and so makes the same merges in the same order. Returns the original ids of the kept rows,
     ascending.
 
-    Raises :class:`StudyError` if the tokenizer is of another kind, or would tokenise one of
-    ``texts`` differently; the model is then unchanged.
+    Raises :class:`StudyError` if the tokenizer is of another kind, would tokenise one of ``texts``
+    differently, or if padding, from which RoBERTa counts positions, would move; the model is then
+    unchanged.
     """
     small, kept = _trimmed(tokenizer, used)
+    pad = small.pad_token_id
+    for name, part in model.named_modules():
+        if name.endswith("position_embeddings") and part.padding_idx not in (None, pad):
+            wrong = f"padding would be token {pad}, positions expect {part.padding_idx}"
+            raise StudyError(f"trim: {wrong}")
     old, new = (t(list(texts))["input_ids"] if len(texts) else [] for t in (tokenizer, small))
     for text, before, after in zip(texts, old, new, strict=True):
         if [kept[i] for i in after] != before:
             raise StudyError(f"trim: {text[:60]!r} would be cut otherwise")
     rows = families.words(model).data[torch.tensor(kept)]
-    pad = small.pad_token_id
     model.set_input_embeddings(nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=pad))
     model.config.vocab_size, model.config.pad_token_id = len(kept), pad
     return model, small, kept

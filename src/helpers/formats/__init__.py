@@ -21,6 +21,8 @@ A format module offers
 """
 
 import hashlib
+import json
+import unicodedata
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -32,6 +34,7 @@ from helpers.formats.labels import check_match, reorder, written
 from helpers.study import StudyError, Task
 
 __all__ = ["check_match", "key", "majority", "normalise", "of", "reorder", "score", "shuffled"]
+__all__ += ["value"]
 
 
 def of(task: Task) -> ModuleType:
@@ -59,6 +62,10 @@ def normalise(
             if task.skip_labels and written(fields["label"]) in task.skip_labels:
                 continue
             example = _example(task, row, fields)
+            first = next(iter(examples.values()), example)
+            if {*example, "tag"} != {*first, "tag"}:  # a source without named columns
+                names = f"{', '.join(example)}; expected {', '.join(first)}"
+                raise ValueError(f"columns {names}, as in the first row")
             if examples.setdefault(example["id"], example) != example:
                 raise ValueError(f"id {example['id']} is another row's; expected it once")
         except ValueError as error:
@@ -76,8 +83,9 @@ def _fields(task: Task, row: dict, index: int, known: set[str]) -> dict:
     optional = ["tag", "question"] if task.format == "multiple_choice" else ["tag"]
     fields: dict = {"id": index}
     for name, column in columns.items():
-        if name not in optional or column in row or column not in known:
-            fields[name] = _value(row, column)
+        is_text = isinstance(column, str)
+        if name not in optional or not is_text or column in row or column not in known:
+            fields[name] = value(row, column)
     if fields["id"] in (None, "") or isinstance(fields["id"], dict):
         raise ValueError(f"id is {fields['id']!r}; expected a text or a number")
     return fields | {"id": str(fields["id"])}
@@ -86,28 +94,29 @@ def _fields(task: Task, row: dict, index: int, known: set[str]) -> dict:
 def _example(task: Task, row: dict, fields: dict) -> dict:
     example = of(task).normalise(task, fields)
     if task.group:
-        shared = _value(row, task.group)
+        shared = value(row, task.group)
         if shared in (None, ""):
             raise ValueError(f"{task.group} is {shared!r}; expected what related items share")
         # A digest is enough: only equality matters.
         example["group"] = hashlib.blake2b(str(shared).encode(), digest_size=8).hexdigest()
     if fields.get("tag") is not None:
         example["tag"] = str(fields["tag"])
+    json.dumps(example, ensure_ascii=False).encode()  # ValueError: half a character
     return example
 
 
-def _value(row: dict, path: str | list[str]) -> Any:
-    """A column's value, or several columns'; ``a.b`` is b inside a."""
+def value(row: dict, path: str | list[str]) -> Any:
+    """A column's value, or several columns'; ``a.b`` is b inside a. ValueError without it."""
     if isinstance(path, list):
-        return [_value(row, one) for one in path]
+        return [value(row, one) for one in path]
     if path in row:
         return row[path]
-    value: Any = row
+    inner: Any = row
     for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
+        if not isinstance(inner, dict) or name not in inner:
             raise ValueError(f"no column '{path}'; found {', '.join(map(str, row))}")
-        value = value[name]
-    return value
+        inner = inner[name]
+    return inner
 
 
 def shuffled(task: Task, examples: list[dict], seed: int) -> list[dict]:
@@ -143,7 +152,8 @@ def _moved(example: dict, other: dict) -> dict:
 def key(task: Task, example: dict) -> str:
     """What makes two examples the same item, whatever its id, letter case or order of choices."""
     texts = sorted(" ".join(text.lower().split()) for text in of(task).texts(example))
-    return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
+    text = unicodedata.normalize("NFC", "\n".join(texts))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def majority(task: Task, examples: list[dict]) -> float:

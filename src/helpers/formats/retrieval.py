@@ -41,7 +41,9 @@ def normalise(task: Task, row: dict) -> dict:
     example: dict = {"id": row["id"], **pair}
     if task.metric == "map_20":
         keys = row["answers"] if isinstance(row["answers"], list) else [row["answers"]]
-        example["answers"] = [str(key) for key in keys]
+        example["answers"] = [labels.written(key) for key in keys]
+        if "" in example["answers"] or (pair["source"] and not keys):
+            raise ValueError(f"answers is {row['answers']!r}; expected keys, texts or numbers")
     return example
 
 

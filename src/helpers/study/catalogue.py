@@ -4,10 +4,12 @@ A task says where its examples lie, which columns hold what, which labels exist,
 has, how it is scored, and under which licence. Adding a task is adding an entry.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import pydantic
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -33,6 +35,24 @@ _METRICS = {
     "retrieval": ["accuracy", "mining_f1", "map_20"],
     "plain_text": ["accuracy"],
 }
+_COLUMNS = {
+    "sentence_pair": ["text_a", "text_b", "label"],
+    "multiple_choice": ["context", "question", "choices", "label"],
+    "span_extraction": ["context", "question", "answers"],
+    "tagging": ["tokens", "labels"],
+    "retrieval": ["source", "target", "answers"],
+    "plain_text": ["text"],
+}
+"""What each format reads of a row, beside its id and tag."""
+
+
+def _once(names: list) -> list:
+    if len(set(names)) != len(names):
+        raise ValueError(f"{names} names something twice; expected each once")
+    return names
+
+
+once = pydantic.AfterValidator(_once)
 
 
 class StudyError(ValueError):
@@ -135,6 +155,24 @@ class Source(Strict):
     files: str | None = None
     splits: dict[Split, str] = {}
 
+    @model_validator(mode="after")
+    def _findable(self):
+        _check_braces("config", self.config, language="")
+        _check_braces("files", self.files, language="", split="")
+        is_one_file = bool(self.files) and "{split}" not in str(self.files)
+        words = {*self.splits.values()}
+        if len(words) < len(self.splits) or (is_one_file and len(words) > 1):
+            raise ValueError(f"splits: {self.splits} have the same data; expected data for each")
+        return self
+
+
+def _check_braces(key: str, text: str | None, **known: str) -> None:
+    try:
+        str(text).format(**known)
+    except (LookupError, ValueError):
+        names = " and ".join(f"{{{name}}}" for name in known)
+        raise ValueError(f"{key}: found '{text}', expected {names} alone in braces") from None
+
 
 class Task(Source):
     """One entry of the catalogue; its examples are its own, or those of its ``parts`` together."""
@@ -155,8 +193,8 @@ class Task(Source):
     candidates: list[Name] = []
     layer: Annotated[int, Field(ge=1)] | None = None
     group: str | list[str] | None = None
-    values: dict[str, dict[str, str]] = {}
-    languages: list[Language] = [ENGLISH]
+    values: dict[Literal["question"], dict[str, str]] = {}
+    languages: Annotated[list[Language], once] = [ENGLISH]
     codes: dict[str, str] = {}
     per_language: dict[str, Source] = {}
     train_on: list[Name] = []
@@ -176,20 +214,37 @@ class Task(Source):
     def _consistent(self):
         if sum(map(bool, (self.hub, self.files, self.parts))) != 1:
             raise ValueError("expected exactly one of the keys hub, files and parts")
-        if self.metric not in (known := _METRICS[self.format]):
-            raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {known}")
-        for language in self.trained_in:
-            if language not in (ENGLISH, *self.languages):
-                raise ValueError(f"trained_in: {unknown('language', language, self.languages)}")
-        for key in ("config", "files"):
-            try:
-                str(getattr(self, key)).format(language="", split="")
-            except (LookupError, ValueError):
-                expected = "expected {language} and {split} alone in braces"
-                raise ValueError(f"{key}: found '{getattr(self, key)}', {expected}") from None
+        for code, source in self.per_language.items():
+            if bool(source.hub) == bool(source.files):
+                raise ValueError(f"per_language.{code}: expected one of the keys hub and files")
         several = len({*self.languages} - {*self.per_language}) > 1 and (self.hub or self.files)
         if several and "{language}" not in f"{self.config} {self.files} {self.where}":
             raise ValueError("several languages, but no {language} in config, files or where")
+        for column, begin in self.where.items():
+            _check_braces(f"where.{column}", begin, language="")
+        named = {"trained_in": self.trained_in, "codes": self.codes}
+        for key, codes in (named | {"per_language": self.per_language}).items():
+            for code in codes:
+                if code not in (ENGLISH, *self.languages):
+                    raise ValueError(f"{key}: {unknown('language', code, self.languages)}")
+        for code in self.languages:
+            if code != ENGLISH and re.split("[-_]", code)[0].lower() in ("en", "eng", "english"):
+                hint = f"(codes: {{{ENGLISH}: {code}}} if its source says so)"
+                raise ValueError(f"languages: found '{code}', expected '{ENGLISH}' {hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _scorable(self):
+        if self.metric not in (known := _METRICS[self.format]):
+            raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {known}")
+        for name in self.columns:
+            if name not in (columns := ["id", "tag", *_COLUMNS[self.format]]):
+                raise ValueError(f"columns: {unknown('name', name, columns)}")
+        if self.metric == "mining_f1" and self.threshold in (None, self.evaluate):
+            expected = f"another split than '{self.evaluate}'"
+            raise ValueError(f"threshold: found {self.threshold}, expected {expected}")
+        if self.metric == "map_20" and not (self.candidates or "target" in self.columns):
+            raise ValueError("candidates: found none, expected entries whose texts are searched")
         return self
 
     @model_validator(mode="after")
@@ -203,6 +258,11 @@ class Task(Source):
             raise ValueError(f"skip_labels: not for {self.format}: no single label per example")
         if self.unseen_label and (self.format != "tagging" or self.labels):
             raise ValueError("unseen_label: expected for tagging alone, and without labels")
+        if {"label", "labels"} & {*_COLUMNS[self.format]} and not (labels or self.unseen_label):
+            raise ValueError("labels: found none, expected the names of the labels")
+        for label in self.labels if self.metric == "entity_f1" and "O" in self.labels else []:
+            if not re.match("O$|[BIES]-.", label):
+                raise ValueError(f"labels: found '{label}', expected O, B-TYPE, I-TYPE, ... (IOB)")
         return self
 
     @property
@@ -247,6 +307,9 @@ def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
         name, _, split = origin.partition("/")
         if name not in tasks or split not in tasks[name].splits:
             yield f"translates: found '{origin}', expected a task and its split, such as copa/test"
+    for pool in (tasks[name] for name in task.candidates):
+        if pool.format != task.format:
+            yield f"candidates: '{pool.name}' is {pool.format}; expected {task.format}"
     for part in (tasks[name] for name in task.parts):
         if (part.format, part.labels, part.parts) != (task.format, task.labels, []):
             yield f"parts: '{part.name}' differs in format or labels, or has parts too"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from helpers.study.catalogue import Name, Strict
+from helpers.study.catalogue import Name, Strict, once
 
 Phase = Literal["intermediate", "target"]
 Notebook = Literal["encoder", "intermediate", "target"]
@@ -15,13 +15,6 @@ Values = dict[str, float | int | bool | None]
 """Hyperparameters by name, before they are checked."""
 
 
-def _once(names: list) -> list:
-    if len(set(names)) != len(names):
-        raise ValueError(f"{names} names something twice; expected each once")
-    return names
-
-
-once = pydantic.AfterValidator(_once)
 PLACEBO = "placebo-"
 """The beginning of a placebo's name; the task whose texts it uses follows."""
 LONGER = "longer"
@@ -187,7 +180,7 @@ class Target(Strict):
 
     task: Name
     train_on: list[Name] = []
-    languages: list[str] = []
+    languages: Annotated[list[str], once] = []
 
     @pydantic.model_validator(mode="before")
     @classmethod
