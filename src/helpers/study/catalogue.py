@@ -200,9 +200,9 @@ class Task(Source):
         if values != labels:
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
         if self.skip_labels and self.format not in ("sentence_pair", "multiple_choice"):
-            raise ValueError(f"skip_labels: not for {self.format}: no single label per example")
+            raise ValueError(f"skip_labels: not for {self.format}, which has no label per example")
         if self.unseen_label and (self.format != "tagging" or self.labels):
-            raise ValueError("unseen_label: expected for tagging alone, and without labels")
+            raise ValueError("unseen_label: expected for tagging alone, and without the key labels")
         return self
 
     @property
