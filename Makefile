@@ -9,7 +9,7 @@ BIN     := .venv/bin
 CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
     retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
 
-demo: demo/encoder/config.json ## the embedded study: no network, no GPU
+demo: demo/encoder/config.json ## the demo study: no network, no GPU
 	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
 
 demo-record: demo/encoder/config.json ## run the demo anew and write its figures into docs and README
@@ -22,7 +22,7 @@ study: .venv/installed $(if $(shell grep -s demo/encoder "$(STUDY)"),demo/encode
 fetch: .venv/installed ## a study's data sets and models into a mirror: make fetch STUDY=params/NAME.yaml HUB_MIRROR=DIR
 	$(BIN)/python tools/fetch.py "$(STUDY)" "$(HUB_MIRROR)"
 
-plan: .venv/installed ## what a study takes, before anything runs: make plan STUDY=params/NAME.yaml [GPU=NAME or here]
+plan: .venv/installed ## hours, memory and disk that a study needs, before anything runs: make plan STUDY=params/NAME.yaml [GPU=NAME or here]
 	$(BIN)/python tools/plan.py "$(STUDY)" --gpu "$(GPU)"
 
 export: .venv/installed ## predictions as XTREME's evaluation reads them, and results.json as lm-evaluation-harness writes it
@@ -37,7 +37,7 @@ unpack: .venv/installed ## results of another machine into a study: make unpack 
 results: .venv/installed ## a finished study as a page with tables and charts: docs/results/NAME.md
 	$(BIN)/python docs/write_results.py "$(STUDY)"
 
-test: demo/encoder/config.json ## everything
+test: demo/encoder/config.json ## ruff and all tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster" tests
 
@@ -45,17 +45,17 @@ test-fast: demo/encoder/config.json ## ruff, and all tests but the longest files
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder -m "not cluster and not slow" tests
 
-test-precision: demo/encoder/config.json ## the core's tests with float32 forced, then with bf16
+test-precision: demo/encoder/config.json ## tests of training and encoders in float32, then in bf16
 	TEST_PRECISION=fp32 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(CORE)
 	TEST_PRECISION=bf16 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(CORE)
 
 test-cluster: .venv/installed ## a study on a real Slurm of two nodes on this machine; needs root, slurm-wlm and munge
 	$(BIN)/python -m pytest -m cluster -rs tests
 
-bench: .venv/installed ## this project beside transformers' own example: RUN_XNLI=/path/run_xnli.py make bench
+bench: .venv/installed ## speed beside transformers' example script: RUN_XNLI=/path/run_xnli.py make bench
 	$(BIN)/python benchmarks/throughput.py
 
-check-gpu: demo/encoder/config.json ## five minutes on a GPU: losses, rate and memory in one table
+check-gpu: demo/encoder/config.json ## checks a GPU in five minutes: losses, speed and memory in one table
 	$(BIN)/python benchmarks/check_gpu.py
 
 lab: demo/encoder/config.json ## the notebooks in JupyterLab, with params and outputs beside them

@@ -193,13 +193,18 @@ def main() -> None:
 
 HEAD = """# How often the intervals hold the truth
 
-Made by `python benchmarks/intervals.py`: {studies:,} studies a row,
-4 languages of 120 parallel items, 3 intermediate tasks, and 2 sizes where nothing else is said.
-*Headline*: the scale effect, or with three sizes the slope, over all tasks, on the zero-shot score;
-*gain*: that of all tasks at the last size. *Covers*: the 95 % interval holds the true value (where
-runs collapse, that of runs that learn). *Found*: p < 0.05, which without an effect should be 5 % at
-most. A share near 95 % has a standard error of {error:.1f} points. One collapsed run among five
-widens the interval, so with such runs it covers too much; without them it is as it should be.
+Made by `python benchmarks/intervals.py`. Each row is {studies:,} simulated studies. Unless it
+says otherwise, a study has 2 sizes, 3 intermediate tasks, 4 languages of 120 parallel items, and no
+true effect.
+
+- *Headline*: the scale effect (with three sizes the slope) of the zero-shot score over all tasks.
+- *Gain*: the gain over all tasks at the last size.
+- *Covers*: how often the 95 % interval holds the true value (of runs that learn, if some collapse).
+  The standard error of such a share is {error:.1f} points.
+- *Found*: how often p < 0.05. Without a true effect this should be 5 % at most.
+
+A collapsed run among five widens the interval, so it covers too often. Without collapsed runs it
+covers as it should.
 
 """
 

@@ -166,7 +166,7 @@ def slides(study: Study) -> list[str]:
     targets = "1 target" if len(plan.targets) == 1 else f"{len(plan.targets)} targets"
     tested = f"{targets}, {len(items.index.unique('language'))} languages"
     return [
-        slide("When an encoder grows, does English help it more?", points(
+        slide("Does a larger encoder gain more from an English task?", points(
             study.description, f"{counts}, {tested}",
         ), "An encoder is a neural network that turns text into numbers."),
         slide("Why ask?", points(

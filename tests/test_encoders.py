@@ -47,7 +47,7 @@ def test_phase_1_keeps_a_vocabulary_whole_that_would_split_an_unknown_word(
     write_rows(sources / "files/pairs/en.train.tsv", rows)
     monkeypatch.setattr("helpers.encoders.loading.CHECKED", 1)
     _, report = phase_1(load, "large", intermediate=["none"])
-    assert report["notes"] == ["trim: 'abx' would be cut otherwise: the vocabulary stays whole"]
+    assert report["notes"] == ["trim: 'abx' would get other tokens: the vocabulary stays whole"]
     assert report["tokens"] == report["tokens before"]
 
 

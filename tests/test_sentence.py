@@ -73,7 +73,7 @@ def test_an_incomplete_study_says_what_is_missing():
     nothing = sentence(table(np.nan, np.nan, np.nan, seeds=0), planned=gone)
     assert nothing.startswith("There is no answer yet: 1 of 5 runs are not finished")
     assert sentence(table(1.3, 0.4, 2.2), planned=gone).endswith("1 of 5 runs are not finished.")
-    assert "no zero-shot gain: that takes `none`" in sentence(table(np.nan, np.nan, np.nan))
+    assert "no zero-shot gain: it needs `none`" in sentence(table(np.nan, np.nan, np.nan))
 
 
 def test_collapsed_runs_are_counted_and_the_other_answer_is_given():

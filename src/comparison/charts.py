@@ -181,7 +181,7 @@ def trainings(curves: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> Chart:
     tips = [alt.Tooltip(f"{name}:N") for name in ("size", "panel", "seed", "value", "mark")]
     point = last.mark_point(filled=True, size=28, opacity=1).encode(color, shape, tooltip=tips)
     chart = alt.layer(line, point, _marks(last), width=205, height=130)
-    text = "a line per training and seed; scores (%) are on validation data, which choose a model"
+    text = "a line per training and seed; scores (%) on validation data select the weights"
     words, params = ("trainings", "Every training", text), ["measure", "target"]
     chart = _finish(chart, plan, frame, params, words, "panel", dict.fromkeys(frame["panel"]))
     phase = "datum.phase == 'intermediate' || target == 'all' || datum.target == target"

@@ -24,9 +24,10 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     unfinished = f"{missing} of {len(plan.runs)} runs are not finished" if missing else ""
     if ANALYSES[0] not in rows.index:
         if unfinished:
-            return f"There is no answer yet: {unfinished}, and a mean is formed only of all runs."
-        needs = f"`{NONE}`, an intermediate task on other data than the target's, and a language"
-        return f"The study has no zero-shot gain: that takes {needs} that it was not trained in."
+            return f"There is no answer yet: {unfinished}, and the mean needs all runs."
+        needs = f"`{NONE}`, an intermediate task on other data than the target's"
+        untrained = "a language that the target was not trained in"
+        return f"The study has no zero-shot gain: it needs {needs}, and {untrained}."
     row = rows.loc[ANALYSES[0]]
     without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
     here = _where_the_headline_is(effects, plan)

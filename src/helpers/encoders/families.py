@@ -26,7 +26,7 @@ def family(config: PretrainedConfig) -> Family:
     """The architecture of a model; raises :class:`StudyError` for one that is not supported."""
     if config.model_type not in FAMILIES:
         wrong = unknown("architecture", config.model_type, FAMILIES)
-        raise StudyError(f"{wrong}, where the package knows the layers")
+        raise StudyError(f"{wrong} (the package knows their layers)")
     return FAMILIES[config.model_type]
 
 

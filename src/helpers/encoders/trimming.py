@@ -44,7 +44,7 @@ def trim(
     old, new = (t(list(texts))["input_ids"] if len(texts) else [] for t in (tokenizer, small))
     for text, before, after in zip(texts, old, new, strict=True):
         if [kept[i] for i in after] != before:
-            raise StudyError(f"trim: {text[:60]!r} would be cut otherwise")
+            raise StudyError(f"trim: {text[:60]!r} would get other tokens")
     rows = families.words(model).data[torch.tensor(kept)]
     model.set_input_embeddings(nn.Embedding.from_pretrained(rows, freeze=False, padding_idx=pad))
     model.config.vocab_size, model.config.pad_token_id = len(kept), pad

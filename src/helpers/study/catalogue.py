@@ -255,9 +255,9 @@ class Task(Source):
         if values != labels:
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
         if self.skip_labels and self.format not in ("sentence_pair", "multiple_choice"):
-            raise ValueError(f"skip_labels: not for {self.format}: no single label per example")
+            raise ValueError(f"skip_labels: not for {self.format}, which has no label per example")
         if self.unseen_label and (self.format != "tagging" or self.labels):
-            raise ValueError("unseen_label: expected for tagging alone, and without labels")
+            raise ValueError("unseen_label: expected for tagging alone, and without the key labels")
         if {"label", "labels"} & {*_COLUMNS[self.format]} and not (labels or self.unseen_label):
             raise ValueError("labels: found none, expected the names of the labels")
         for label in self.labels if self.metric == "entity_f1" and "O" in self.labels else []:
