@@ -1,5 +1,6 @@
 """The tables that answer the study's question."""
 
+import re
 import time
 from pathlib import Path
 
@@ -165,13 +166,29 @@ def test_the_slope_is_points_of_gain_per_doubling_of_the_parameters():
     assert row_of(effects, "bend")["estimate"] == pytest.approx(bend)
 
 
-def test_tables_that_do_not_fit_are_refused_in_one_line(study):
-    predictions, runs = study
-    message = r"predictions: found no column credit; expected size"
-    with pytest.raises(ComparisonError, match=message):
-        comparison.effects(predictions.drop(columns="credit"), runs)
-    with pytest.raises(ComparisonError, match=r"base/none/nli/seed-1 is there twice"):
-        comparison.effects(predictions, pd.concat([runs, runs.head(1)]))
+SUMS, PLACE = {"credit": "sum", "out_of": "sum"}, [*RUN, "language"]
+BAD_PREDICTIONS = {
+    "found no column credit; expected size": lambda t: t.drop(columns="credit"),
+    "id 0: found credit 100 out of 1": lambda t: t.assign(credit=100 * t["credit"]),
+    "credit: found 1 of 108 rows without": lambda t: t.assign(credit=t["credit"][1:]),
+    "one item or group": lambda t: t.groupby(PLACE, as_index=False).agg(SUMS).assign(id="all"),
+    "numbers and texts": lambda t: t.assign(id=t["id"].where(t["language"] != "de", t.index)),
+    "language: found EN; expected en": lambda t: t.replace({"language": {"en": "EN"}}),
+    "target: found 'all', which stands for": lambda t: t.replace({"target": {"nli": "all"}}),
+}
+BAD_RUNS = {
+    "base/none/nli/seed-1 is there twice": lambda t: pd.concat([t, t.head(1)]),
+    "found no row of ('base', 'none', 'nli', '1')": lambda t: t.astype({"seed": str}),
+    "collapsed: found 'no'; expected true": lambda t: t.assign(collapsed="no"),
+}
+
+
+@pytest.mark.parametrize("message", [*BAD_PREDICTIONS, *BAD_RUNS])
+def test_tables_that_do_not_fit_are_refused_in_one_line(message):
+    predictions, runs = simulated_study(ONE_TARGET, ("none", "qa"), items=3, seeds=3)
+    predictions = BAD_PREDICTIONS.get(message, pd.DataFrame)(predictions)
+    with pytest.raises(ComparisonError, match=re.escape(message)):
+        comparison.effects(predictions, BAD_RUNS.get(message, pd.DataFrame)(runs))
 
 
 def test_ten_thousand_runs_take_less_than_a_minute():

@@ -42,12 +42,12 @@ def sentence(effects, collapsed=0, planned=(), margin=1.0) -> str:
 
 def test_a_difference_is_told_in_two_sentences():
     assert sentence(table(1.3, 0.4, 2.2)) == (
-        "From the small one to the large one, intermediate training on qa gains 1.3 more points "
-        "[0.4, 2.2] zero-shot on nli (gains: +0.5 at base, +1.8 at large). "
+        "From the small one to the large one, the zero-shot gain from intermediate training on qa "
+        "changes by +1.3 points [0.4, 2.2] on nli (gains: +0.5 at base, +1.8 at large). "
         "The larger size gains more."
     )
     fewer = sentence(table(-2.0, -3.1, -0.9))
-    assert "gains 2.0 fewer points [0.9, 3.1]" in fewer and fewer.endswith("size gains less.")
+    assert "by −2.0 points [−3.1, −0.9]" in fewer and fewer.endswith("size gains less.")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_three_sizes_are_told_as_a_curve():
     plan = Plan.of(study[1], dict(zip(gain, (1e6, 2e6, 4e6), strict=True)))
     effects = comparison.effects(*study, plan)
     text = comparison.summary_sentence(effects, study[1], plan)
-    assert "for each doubling in size (gains: " in text
+    assert "for each doubling in size on nli (gains: " in text
     assert "We see no difference between the first and the last doubling" in text
     effects.loc[effects["quantity"] == "bend", ["estimate", "low", "high"]] = [-3.0, -4.0, -2.0]
     text = comparison.summary_sentence(effects, study[1], plan)

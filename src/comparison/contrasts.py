@@ -60,7 +60,8 @@ def shares(contrast: Contrast, plan: Plan, targets: list[str]) -> dict[str, dict
     """The targets that a contrast is formed of, and what tasks count there if that is not 1.
 
     In a mean over tasks, one that is the target's own data counts 0 and the others make up for it.
-    A mean over targets leaves out those where nothing but such tasks or no control is left.
+    A mean over targets leaves out those where nothing but such tasks or no control is left. That of
+    a control's own gain needs all targets.
     """
     if contrast.quantity in ("score", "transfer_gap"):
         return {target: {} for target in targets}
@@ -74,6 +75,8 @@ def shares(contrast: Contrast, plan: Plan, targets: list[str]) -> dict[str, dict
         if (left or not tasks) and (asked or len(targets) == 1):
             counts = {task: len(tasks) / len(left) * (task in left) for task in tasks}
             found[target] = {} if left == tasks else counts
+    if not tasks and len(found) < len(targets):  # a control's mean would be of other targets
+        return {}
     return found
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from comparison import contrasts, items, variance
+from comparison.checking import checked
 from comparison.contrasts import CONTROLLED, GAPS, TESTED, Contrast, aligned
-from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, ComparisonError, Plan
+from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, Plan
 from comparison.variance import mean_over_targets
 
 ANALYSES = ("all runs", "without collapsed")
@@ -66,7 +67,8 @@ def effects(
     Raises
     ------
     ComparisonError
-        A table that lacks a column or has a run twice, or runs of one target on different items.
+        A table that cannot be compared (`checking.checked`), or runs of one target on different
+        items.
     """
     runs, plan = checked(predictions, runs, plan)
     asked, tables = contrasts.of(plan), []
@@ -83,7 +85,8 @@ def effects(
             shares = [contrasts.shares(contrast, plan, targets) for contrast in asked]
             pairs = list(zip(asked, shares, strict=True))
             table = pd.DataFrame([contrast[:3] for contrast in asked], columns=NAMES[:3])
-            table = table.assign(target=target, status=[_status(*pair, states) for pair in pairs])
+            status = [_status(*pair, states, plan) for pair in pairs]
+            table = table.assign(target=target, status=status)
             table = table.assign(note=[_note(*pair, plan) for pair in pairs])
             for language in [*_languages(predictions, plan, target), ZERO_SHOT]:
                 rows.append(_rows(table.assign(language=language), pairs, language, samples))
@@ -97,7 +100,7 @@ def analysed(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Runs and predictions of an analysis; a repetition takes the seed of the run it replaces."""
     repeats = runs["repeats"]
-    runs = runs.assign(counts_as=repeats.fillna(runs["seed"]).astype(int))
+    runs = runs.assign(counts_as=repeats.fillna(runs["seed"]).astype(runs["seed"].dtype))
     kept = runs[repeats.isna() if analysis == ANALYSES[0] else ~runs["collapsed"]]
     if repeats.isna().all():
         return kept, predictions
@@ -132,13 +135,16 @@ def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, s
     return states
 
 
-def _status(contrast: Contrast, shares: dict[str, dict], states: dict[tuple, str]) -> str:
+def _status(
+    contrast: Contrast, shares: dict[str, dict], states: dict[tuple, str], plan: Plan
+) -> str:
     """The worst of what a contrast needs."""
     pairs = product(contrast.weights, shares.items())
     needed = [(*cell, target) for cell, (target, share) in pairs if share.get(cell[1], 1)]
     worst_first = [UNASKED, UNFINISHED, FALLEN, CROSSED, COMPLETE]
     worst = min((states.get(name, UNASKED) for name in needed), key=worst_first.index, default=None)
-    return worst or (UNASKED if contrast.quantity in CONTROLLED else OWN)
+    is_of_control = contrast.quantity in CONTROLLED or contrast.intermediate in plan.controls
+    return worst or (UNASKED if is_of_control else OWN)
 
 
 def _note(contrast: Contrast, shares: dict[str, dict], plan: Plan) -> str:
@@ -201,28 +207,3 @@ def headline(effects: pd.DataFrame, plan: Plan) -> pd.Series:
         return pd.Series(False, effects.index)
     names = [*row[:3], plan.judged[0], ZERO_SHOT]
     return (effects[NAMES] == names).all(axis=1)
-
-
-def checked(
-    predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
-) -> tuple[pd.DataFrame, Plan]:
-    """Runs that were asked for, with every column that the comparison needs, and the plan."""
-    items_of_runs = [*RUN, "language", "id", "credit", "out_of"]
-    for name, table, columns in (("predictions", predictions, items_of_runs), ("runs", runs, RUN)):
-        lacking = ", ".join(column for column in columns if column not in table)
-        if lacking:
-            expected = ", ".join(columns)
-            raise ComparisonError(f"{name}: found no column {lacking}; expected {expected}")
-    for size, intermediate, target, seed in runs.loc[runs.duplicated(RUN), RUN].to_numpy():
-        run = f"{size}/{intermediate}/{target}/seed-{seed}"
-        raise ComparisonError(f"runs: {run} is there twice; expected once")
-    runs = completed(runs)
-    plan = plan or Plan.of(runs[runs["repeats"].isna()])
-    asked = {run[:3] for run in plan.runs}
-    return runs[pd.MultiIndex.from_frame(runs[RUN[:3]]).isin(asked)], plan
-
-
-def completed(runs: pd.DataFrame) -> pd.DataFrame:
-    """A table of runs with the optional columns that it lacks."""
-    optional = {"metric": "score", "collapsed": False, "collapsed_in": "", "repeats": np.nan}
-    return pd.DataFrame(optional, runs.index).assign(**runs).astype({"collapsed": bool})

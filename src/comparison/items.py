@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from comparison.checking import run_name
 from comparison.contrasts import Condition
 from comparison.plan import NONE, ZERO_SHOT, ComparisonError
 
@@ -137,9 +138,13 @@ def arrange(
     predictions, run = predictions[run >= 0], run[run >= 0]
     language, languages = pd.factorize(predictions["language"], sort=True)
     item, ids = pd.factorize(predictions["id"])
-    _same_items(target, runs, run, language * len(ids) + item, list(languages), len(ids))
+    _same_items(target, runs, run, language * len(ids) + item, list(languages), ids)
     unit = _units(predictions, language, item)[item]
     pair, at = np.unique(language * len(ids) + unit, return_inverse=True)
+    units = np.bincount(pair // len(ids))
+    if units.min(initial=2) < 2:
+        where = f"predictions of {target}, language {languages[units.argmin()]}"
+        raise ComparisonError(f"{where}: found one item or group; expected two or more")
     credit, out_of = (
         np.bincount(at * len(runs) + run, predictions[column], len(pair) * len(runs))
         .reshape(-1, len(runs))
@@ -153,18 +158,18 @@ def arrange(
     return ItemScores(list(languages), list(runs), *places, items, credit, out_of, apart)
 
 
-def _same_items(target: str, runs, run, place, languages: list[str], ids: int) -> None:
+def _same_items(target: str, runs, run, place, languages: list[str], ids) -> None:
     """Raise unless every run answers each place (a pair of a language and an item) once."""
     places, at = np.unique(place, return_inverse=True)
     shape = (len(places), len(runs))
     times = np.bincount(at * len(runs) + run, minlength=np.prod(shape)).reshape(shape)
     for k, p in np.argwhere(((times != times[:, :1]) | (times > 1)).T):
-        size, intermediate, seed = runs[k]
-        language = times[places // ids == places[p] // ids]
+        names = [run_name(*runs[i][:2], target, runs[i][2]) for i in (k, 0)]
+        language, item = languages[places[p] // len(ids)], ids[places[p] % len(ids)]
+        found = f"found id {item!r} {times[p, k]} times, in {names[1]} {times[p, 0]} times"
+        expected = "expected the same items in every run, each once"
         raise ComparisonError(
-            f"predictions of {size}/{intermediate}/{target}/seed-{seed}: language "
-            f"{languages[places[p] // ids]}: found {language[:, k].sum()} items; "
-            f"expected the target's {(language[:, 0] > 0).sum()}, each once"
+            f"predictions of {names[0]}, language {language}: {found}; {expected}"
         )
 
 

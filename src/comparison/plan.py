@@ -78,10 +78,14 @@ class Plan:
     ) -> "Plan":
         """The plan of a table of runs, in the order of its rows: what is there was planned.
 
-        `parameters` without embeddings give the slope; `trained_in` are the languages of training.
+        `parameters` without embeddings order the sizes and give the slope; `trained_in` are the
+        languages of training.
         """
-        known = parameters or {}
-        sizes = {name: Size(name, parameters=known.get(name)) for name in runs["size"].unique()}
+        known, names = parameters or {}, list(runs["size"].unique())
+        if known.keys() >= {*names}:
+            names.sort(key=known.__getitem__)
+        trained_in = (trained_in,) if isinstance(trained_in, str) else tuple(trained_in)
+        sizes = {name: Size(name, parameters=known.get(name)) for name in names}
         targets = {name: Target(trained_in=trained_in) for name in runs["target"].unique()}
         rows = list(runs[RUN].itertuples(index=False, name=None))
         return cls(sizes, list(runs["intermediate"].unique()), targets, rows)

@@ -9,8 +9,9 @@ import pandas as pd
 from scipy.special import logit, ndtri, stdtrit
 
 from comparison import contrasts, variance
+from comparison.checking import checked
 from comparison.contrasts import aligned
-from comparison.estimates import ANALYSES, analysed, arranged, checked
+from comparison.estimates import ANALYSES, analysed, arranged
 from comparison.items import ItemScores
 from comparison.plan import NONE, RUN, Plan
 from comparison.variance import Sample, mean_over_targets

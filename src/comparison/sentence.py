@@ -5,7 +5,8 @@ The rules behind them were fixed before any study ran; they stand in docs/statis
 
 import pandas as pd
 
-from comparison.estimates import ANALYSES, completed, headline
+from comparison.checking import completed
+from comparison.estimates import ANALYSES, headline
 from comparison.plan import ALL, NONE, Plan
 from comparison.reading import missing_runs
 
@@ -46,11 +47,14 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
 def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None = None) -> str:
     """What is left of the gains beside those in English and beside those of controls.
 
-    It says where gains elsewhere are not seen to exceed those in English, and what gains are over
-    each control. Empty if there is nothing to say.
+    It says where gains elsewhere are not seen to exceed those in English, what gains are over each
+    control, and where they are not seen above zero, with collapsed runs or without. Empty if there
+    is nothing to say.
     """
     plan = plan or Plan.of(runs)
     here = _where_the_headline_is(effects, plan).dropna(subset=["estimate"])
+    without = _where_the_headline_is(effects, plan, ANALYSES[1])
+    fallen = without[["quantity", "intermediate", "size"]][~(without["low"] > 0)]
     is_english = all(target.trained_in == ("en",) for target in plan.targets.values())
     home = "English" if is_english else "those of training"
     controls = [name for name, task in plan.controls.items() if task is None]
@@ -59,8 +63,12 @@ def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
     sentences = []
     for (quantity, task), rows in here.groupby(["quantity", "intermediate"], sort=False):
         at_sizes = _listed([f"{_points(row)} at {row['size']}" for _, row in rows.iterrows()])
-        unseen = _listed(list(rows.loc[rows["low"] <= 0, "size"]))
-        unseen = f" (not seen above zero at {unseen})" if unseen else ""
+        unseen = list(rows.loc[rows["low"] <= 0, "size"])
+        gone = fallen[fallen[["quantity", "intermediate"]].eq((quantity, task)).all(axis=1)]["size"]
+        notes = [f"not seen above zero at {_listed(unseen)}"] if unseen else []
+        if gone := [size for size in gone if size not in unseen]:
+            notes.append(f"at {_listed(gone)} only with collapsed runs")
+        unseen = f" ({'; '.join(notes)})" if notes else ""
         if (quantity, task) == ("gap_change", plan.gained[0]) and (rows["high"] >= 0).any():
             sizes = list(rows.loc[rows["high"] >= 0, "size"])
             at = "" if len(sizes) == len(rows) else f" at {_listed(sizes)}"
@@ -75,38 +83,40 @@ def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
     return " ".join(f"{sentence}." for sentence in sentences)
 
 
-def _where_the_headline_is(effects: pd.DataFrame, plan: Plan) -> pd.DataFrame:
-    """All rows of the headline's target and language, with all runs."""
-    place = ["target", "language", "analysis"]
+def _where_the_headline_is(
+    effects: pd.DataFrame, plan: Plan, analysis: str = ANALYSES[0]
+) -> pd.DataFrame:
+    """All rows of the headline's target and language in one analysis."""
+    place = ["target", "language"]
     rows = effects.loc[headline(effects, plan), place]
-    return effects[(effects[place] == rows.iloc[0]).all(axis=1)] if len(rows) else effects.head(0)
+    if rows.empty:
+        return effects.head(0)
+    alike = (effects[place] == rows.iloc[0]).all(axis=1)
+    return effects[alike & (effects["analysis"] == analysis)]
 
 
 def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
     titles = [size.title for size in plan.sizes.values()]
-    what = f"intermediate training on {_over(row['intermediate'], plan.tasks, 'tasks')} gains"
+    what = f"intermediate training on {_over(row['intermediate'], plan.tasks, 'tasks')}"
     targets = [name for name in plan.targets if plan.transfer(name)]
-    where = f"zero-shot on {_over(row['target'], targets, 'targets')}"
+    where = _over(row["target"], targets, "targets")
     if row["quantity"] == "gain":
-        return f"With {titles[0]}, {what} {_points(row)} {where}"
+        return f"With {titles[0]}, {what} gains {_points(row)} zero-shot on {where}"
     gains = alike[alike["quantity"] == "gain"].set_index("size")["estimate"]
     gains = ", ".join(f"{_number(gains[size], '+')} at {size}" for size in plan.sizes)
-    each = ", for each doubling in size" if row["quantity"] == "slope" else ""
-    more = "more" if round(row["estimate"], 1) >= 0 else "fewer"
-    ends = f"From {titles[0]} to {titles[-1]}"
-    return f"{ends}, {what} {_points(row, more)} {where}{each} (gains: {gains})"
+    each = " for each doubling in size" if row["quantity"] == "slope" else ""
+    change = f"the zero-shot gain from {what} changes by {_points(row)}{each}"
+    return f"From {titles[0]} to {titles[-1]}, {change} on {where} (gains: {gains})"
 
 
 def _over(name: str, names: list[str], kind: str) -> str:
     return f"{len(names)} {kind} ({', '.join(names)})" if name == ALL else name
 
 
-def _points(row: pd.Series, more: str = "") -> str:
-    """An estimate with its interval; of "fewer" points, turned to count that way."""
-    turn, sign = -1 if more == "fewer" else 1, "" if more else "+"
-    low, high = sorted((turn * row["low"], turn * row["high"]))
-    word = f"{more} points" if more else "points"
-    return f"{_number(turn * row['estimate'], sign)} {word} [{_number(low)}, {_number(high)}]"
+def _points(row: pd.Series) -> str:
+    """An estimate with its interval."""
+    ends = f"[{_number(row['low'])}, {_number(row['high'])}]"
+    return f"{_number(row['estimate'], '+')} points {ends}"
 
 
 def _number(value: float, sign: str = "") -> str:
@@ -124,7 +134,8 @@ def _conclusion(row: pd.Series | None, margin: float) -> str:
         return "open"
     if _differs(row):
         return "more" if row["estimate"] > 0 else "less"
-    return "small" if -margin < row["low_90"] and row["high_90"] < margin else "open"
+    is_small = -margin < row["low_90"] < row["high_90"] < margin  # not if nothing varies at all
+    return "small" if is_small else "open"
 
 
 def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: float) -> str:

@@ -1,0 +1,100 @@
+"""What may be wrong with tables that somebody brings, found before anything is computed."""
+
+import numpy as np
+import pandas as pd
+
+from comparison.plan import ALL, RUN, ZERO_SHOT, ComparisonError, Plan
+
+COLUMNS = [*RUN, "language", "id", "credit", "out_of"]
+"""What predictions must have."""
+MEANS = {"intermediate": ALL, "target": ALL, "language": ZERO_SHOT}
+"""Names that stand for a mean."""
+_ROUNDING = 1e-6
+
+
+def checked(
+    predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
+) -> tuple[pd.DataFrame, Plan]:
+    """Runs that were asked for, with every column that the comparison needs, and the plan.
+
+    Raises
+    ------
+    ComparisonError
+        A table lacks a column or a value, or has one that cannot be; a run is there twice or has no
+        predictions; languages or tasks are not those of the plan.
+    """
+    for name, table, columns in (("predictions", predictions, COLUMNS), ("runs", runs, RUN)):
+        _check_columns(name, table, columns)
+    _check_credit(predictions)
+    for run in runs.loc[runs.duplicated(RUN), RUN].itertuples(index=False, name=None):
+        raise ComparisonError(f"runs: {run_name(*run)} is there twice; expected once")
+    runs = completed(runs)
+    plan = plan or Plan.of(runs[runs["repeats"].isna()])
+    asked = {run[:3] for run in plan.runs}
+    runs = runs[pd.MultiIndex.from_frame(runs[RUN[:3]]).isin(asked)]
+    there = set(predictions[RUN].drop_duplicates().itertuples(index=False, name=None))
+    for run in runs[RUN].itertuples(index=False, name=None):
+        if run not in there:
+            raise ComparisonError(f"predictions: found no row of {run}, which runs have")
+    languages = predictions[["target", "language"]].drop_duplicates()
+    for target, seen in languages.groupby("target")["language"]:
+        if target in plan.targets:
+            _check_target(str(target), list(seen), plan)
+    return runs, plan
+
+
+def completed(runs: pd.DataFrame) -> pd.DataFrame:
+    """A table of runs with the optional columns that it lacks."""
+    optional = {"metric": "score", "collapsed": False, "collapsed_in": "", "repeats": np.nan}
+    runs = pd.DataFrame(optional, runs.index).assign(**runs)
+    collapsed = runs["collapsed"].astype(object).where(runs["collapsed"].notna(), False)
+    for value in collapsed[~collapsed.isin([True, False])]:
+        raise ComparisonError(f"runs: collapsed: found {value!r}; expected true or false")
+    return runs.assign(collapsed=collapsed.astype(bool))
+
+
+def run_name(size: str, intermediate: str, target: str, seed: int) -> str:
+    """A run as messages name it."""
+    return f"{size}/{intermediate}/{target}/seed-{seed}"
+
+
+def _check_columns(name: str, table: pd.DataFrame, columns: list[str]) -> None:
+    lacking = ", ".join(column for column in columns if column not in table)
+    if lacking:
+        expected = ", ".join(columns)
+        raise ComparisonError(f"{name}: found no column {lacking}; expected {expected}")
+    for column in columns:
+        if lost := table[column].isna().sum():
+            wrong = f"found {lost} of {len(table)} rows without a value; expected one in each"
+            raise ComparisonError(f"{name}: {column}: {wrong}")
+        if column in MEANS and (table[column] == MEANS[column]).any():
+            wrong = f"found '{MEANS[column]}', which stands for a mean; expected another name"
+            raise ComparisonError(f"{name}: {column}: {wrong}")
+
+
+def _check_credit(predictions: pd.DataFrame) -> None:
+    if pd.api.types.infer_dtype(predictions["id"]).startswith("mixed"):
+        raise ComparisonError("predictions: id: found numbers and texts; expected one kind")
+    for name in ("credit", "out_of"):
+        if len(predictions) and not pd.api.types.is_numeric_dtype(predictions[name]):
+            raise ComparisonError(f"predictions: {name}: found texts; expected numbers")
+    credit, out_of = predictions["credit"], predictions["out_of"]
+    is_right = (credit >= -_ROUNDING) & (credit <= out_of + _ROUNDING) & (out_of < np.inf)
+    for row in predictions[~is_right].head(1).to_dict("records"):
+        place = f"{run_name(*(row[key] for key in RUN))}, language {row['language']}"
+        wrong = f"id {row['id']}: found credit {row['credit']:g} out of {row['out_of']:g}"
+        raise ComparisonError(f"predictions of {place}, {wrong}; expected 0 to what it is out of")
+
+
+def _check_target(name: str, seen: list[str], plan: Plan) -> None:
+    target = plan.targets[name]
+    if target.languages and {*seen} != {*target.languages}:
+        wrong = f"found {', '.join(sorted(seen))}; expected {', '.join(sorted(target.languages))}"
+        raise ComparisonError(f"predictions of {name}: languages: {wrong}, as planned")
+    trained_in = {code.lower(): code for code in target.trained_in}
+    for code in seen:
+        if trained_in.get(code.lower(), code) != code:
+            wrong = f"found {code}; expected {trained_in[code.lower()]}, as in trained_in"
+            raise ComparisonError(f"predictions of {name}: language: {wrong}")
+    for task in {*target.same_data} - {*plan.intermediate}:
+        raise ComparisonError(f"plan: same_data of {name}: found {task}; expected one of its tasks")
