@@ -350,7 +350,7 @@ class Study(Strict):
         encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
         is_old = any(encoder and "settings" not in encoder for encoder in encoders)  # of 0.2
         if is_old or (record and record.get("layout") != LAYOUT):
-            expected = f"expected layout {LAYOUT}; remove the folder or choose another --outputs"
+            expected = f"expected layout {LAYOUT}; remove the folder or give the study another name"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
 
     def write_record(self) -> None:
