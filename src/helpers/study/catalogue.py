@@ -182,7 +182,7 @@ class Task(Source):
     parts: list[Name] = []
     where: dict[str, str] = {}
     columns: dict[str, str | list[str]] = {}
-    labels: list[Label] = []
+    labels: Annotated[list[Label], once] = []
     label_values: list[Label] | None = None
     skip_labels: list[Label] = []
     unseen_label: bool = False
@@ -222,9 +222,8 @@ class Task(Source):
             raise ValueError("several languages, but no {language} in config, files or where")
         for column, begin in self.where.items():
             _check_braces(f"where.{column}", begin, language="")
-        named = {"trained_in": self.trained_in, "codes": self.codes}
-        for key, codes in (named | {"per_language": self.per_language}).items():
-            for code in codes:
+        for key in ("trained_in", "codes", "per_language"):
+            for code in getattr(self, key):
                 if code not in (ENGLISH, *self.languages):
                     raise ValueError(f"{key}: {unknown('language', code, self.languages)}")
         for code in self.languages:
@@ -249,8 +248,6 @@ class Task(Source):
 
     @model_validator(mode="after")
     def _labelled(self):
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError(f"labels: {self.labels} names something twice; expected each once")
         values, labels = len(self.label_values or self.labels), len(self.labels)
         if values != labels:
             raise ValueError(f"label_values has {values} entries, labels has {labels}")
