@@ -6,9 +6,7 @@ import pytest
 import yaml
 
 
-def test_losses_of_another_process_are_equal_and_those_of_another_training_are_not(
-    tiny_sources, tmp_path
-):
+def test_losses_of_another_training_differ_and_of_another_process_do_not(tiny_sources, tmp_path):
     path = check_gpu.write_study(tmp_path, tiny_sources / "encoder", "fp32")
     losses = check_gpu.train(path, tmp_path / "here")["losses"]
     assert len(losses) == check_gpu.FEW

@@ -77,9 +77,7 @@ def test_stopped_at_any_step_resumes_to_the_same_bits(condition, signal_after, n
         trained.checkpoints.remove()
 
 
-def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothing(
-    condition, signal_after
-):
+def test_a_stop_during_a_repetition_loses_and_mixes_nothing(condition, signal_after):
     study = condition.study.model_copy(update={"retry_collapsed": True})
     again = replace(condition, study=study)
     folder = again.seed_folder(1)
@@ -103,9 +101,7 @@ def test_a_stop_while_a_collapsed_run_is_repeated_loses_nothing_and_mixes_nothin
     assert results[1 + AGAIN]["repeats"] == 1
 
 
-def test_a_checkpoint_is_plain_data_and_used_only_if_it_is_whole_and_of_the_same_settings(
-    condition, signal_after
-):
+def test_a_checkpoint_is_used_only_if_whole_and_of_the_same_settings(condition, signal_after):
     def saved(seed: int):
         settings = {**condition.settings, "seed": seed}
         return checkpoints.Checkpoints(condition.seed_folder(1), settings, 1).saved

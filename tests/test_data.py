@@ -216,9 +216,7 @@ def test_bad_rows_stop_the_study_or_are_counted_and_named(tiny_study, sources, t
     assert f"en train: skipped 2 of 26 rows; {short}" in capsys.readouterr().out
 
 
-def test_a_row_that_occurs_twice_counts_once_and_an_id_of_two_rows_is_said(
-    tiny_study, sources, tmp_path
-):
+def test_a_copy_of_a_row_counts_once_and_an_id_of_two_rows_is_said(tiny_study, sources, tmp_path):
     path = sources / "files/pairs/sw.test.tsv"
     text = path.read_text(encoding="utf-8")
     copy = text.splitlines()[3]

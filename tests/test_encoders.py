@@ -34,9 +34,7 @@ def wordpiece(tokens: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-def test_phase_1_keeps_a_vocabulary_whole_that_would_split_an_unknown_word(
-    sources, load, monkeypatch
-):
+def test_a_vocabulary_stays_whole_where_a_text_would_be_cut_otherwise(sources, load, monkeypatch):
     """abx is unknown, for nothing goes on from ab; without ab it would be a ##bx, as in cbx."""
     tokenizer = wordpiece("a ab ##b ##bx c ##c z")
     assert tokenizer.tokenize("abx") == ["[UNK]"]
@@ -89,9 +87,7 @@ def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(load):
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
 
 
-def test_a_vocabulary_that_has_grown_keeps_trained_rows_and_takes_pretrained_ones(
-    tiny_sources, tmp_path
-):
+def test_a_grown_vocabulary_keeps_its_trained_rows(tiny_sources, tmp_path):
     before, home, after = (tmp_path / name for name in ("before", "home", "after"))
     for folder, texts in ((before, TEXTS[:2]), (home, TEXTS)):
         model, tokenizer = encoders.load(tiny_sources / "encoder")
@@ -120,9 +116,7 @@ def test_a_training_too_early_says_which_notebook_comes_first(tiny_sources, tmp_
 
 @pytest.mark.parametrize(("phase", "task"), [("intermediate", "choices"), ("target", "pairs")])
 @pytest.mark.parametrize(("key", "most"), [("max_length", 68), ("frozen_layers", 2)])
-def test_phase_1_refuses_longer_texts_and_more_frozen_layers_than_the_encoder_has(
-    load, phase, task, key, most
-):
+def test_an_encoder_too_small_for_the_settings_is_refused(load, phase, task, key, most):
     study = load(read=True)
     study.phases[phase][key] = most + 1
     expected = f"{key}: found {most + 1}, expected at most {most}"

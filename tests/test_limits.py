@@ -41,9 +41,7 @@ def batch(params: Path, outputs: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_a_disk_too_small_for_the_data_is_one_line_and_leaves_no_half_file(
-    sources, tmp_path, mount
-):
+def test_too_small_a_disk_is_one_line_and_leaves_no_half_file(sources, tmp_path, mount):
     params = write_study(tmp_path / "params", sources)
     outputs = mount("small", "-t", "tmpfs", "-o", "size=32k", "none") / "outputs"
     outcome = batch(params, outputs)
@@ -63,9 +61,7 @@ def test_a_disk_that_fills_up_during_a_run_stops_the_batch_with_one_line(tmp_pat
     assert capsys.readouterr().err == failed
 
 
-def test_an_output_folder_that_is_read_only_is_one_line_and_stays_as_it_is(
-    sources, tmp_path, mount
-):
+def test_a_read_only_output_folder_is_one_line_and_stays_as_it_is(sources, tmp_path, mount):
     params = write_study(tmp_path / "params", sources)
     outputs = mount("outputs", "-t", "tmpfs", "none")
     mount("outputs", "-o", "remount,ro")

@@ -89,9 +89,7 @@ def test_every_head_and_the_one_encoder_learn(study):
     assert condition.settings["intermediate"]["mixture"]["cap"] == 16
 
 
-def test_text_beside_the_tasks_may_be_a_catalogue_entry_in_some_languages(
-    study, sources, monkeypatch
-):
+def test_text_may_be_a_catalogue_entry_in_some_languages(study, sources, monkeypatch):
     monkeypatch.setitem(TASKS, "wiki", WIKI)
     for language in ("sw", "de"):
         rows = [{"id": f"{language}{i}", "text": f"{language} dog {i}"} for i in range(6)]

@@ -13,9 +13,7 @@ from helpers.encoders.batches import collate
 
 
 @pytest.mark.parametrize(("bf16", "chosen"), [(1650.0, "bf16"), (171.0, "fp32"), (320.0, "fp32")])
-def test_auto_takes_bf16_where_it_is_faster_and_decides_for_all_runs(
-    tmp_path, monkeypatch, bf16, chosen
-):
+def test_auto_takes_bf16_where_it_is_faster_for_all_runs(tmp_path, monkeypatch, bf16, chosen):
     """With AMX, with AVX512-BF16 alone, and where the gain is less than what casting costs."""
     rates = iter([{"fp32": 300.0, "bf16": bf16}])  # a second measurement would fail
     monkeypatch.setattr(hardware, "product_rates", lambda: next(rates))

@@ -238,9 +238,7 @@ def until_training(slurm: Slurm, batch: subprocess.Popen, folder: Path) -> str:
     return checkpoints(folder)[0]
 
 
-def test_a_study_on_two_nodes_of_which_one_is_lost_gives_what_a_local_run_gives(
-    slurm, local, folder
-):
+def test_a_study_that_loses_a_node_gives_what_a_local_run_gives(slurm, local, folder):
     batch = submit(slurm, folder)
     node = slurm.node_of(f"base/none/{until_training(slurm, batch, folder)}/notebook.ipynb")
     (lost,) = [j for j in slurm.jobs() if (j["NodeList"], j["JobState"]) == (node, "RUNNING")]

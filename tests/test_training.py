@@ -177,9 +177,7 @@ def test_where_memory_runs_out_the_step_is_done_again_in_smaller_parts(study, mo
         train(condition)
 
 
-def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
-    study, tiny_sources, monkeypatch
-):
+def test_frozen_states_are_computed_once_and_change_nothing(study, tiny_sources, monkeypatch):
     """With the states that the encoder's phase kept, and without, a run gives the same losses and
     predictions.
     """
@@ -205,7 +203,5 @@ def test_states_of_frozen_layers_are_computed_once_and_change_nothing(
     ("score", "majority", "collapsed"),
     [(33.0, 33.3, True), (39.9, 33.3, True), (40.1, 33.3, False), (94.5, 94.0, True)],
 )
-def test_a_training_collapsed_if_it_corrects_less_than_a_tenth_of_a_constants_errors(
-    score, majority, collapsed
-):
+def test_a_training_collapsed_if_it_hardly_beats_a_constant(score, majority, collapsed):
     assert fine_tuning.is_collapsed(score, majority) is collapsed
