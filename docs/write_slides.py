@@ -109,7 +109,7 @@ def _read(example: dict, task: Task) -> tuple[str, str]:
 
 
 def method(effects: pd.DataFrame, plan: Plan) -> alt.HConcatChart:
-    """Both ways from the encoder to a score, and the gain between them, each with its interval."""
+    """Both ways from the encoder to a score with its interval, and the gain between them."""
     size, task, target = list(plan.sizes)[-1], plan.tasks[0], next(iter(plan.targets))
     boxes = [(0, 2, size, "encoder"), (1, 2, task, "intermediate task"), (2, 2, target, "target")]
     boxes += [(0, 1, size, "encoder"), (2, 1, target, "target")]
@@ -131,22 +131,15 @@ def method(effects: pd.DataFrame, plan: Plan) -> alt.HConcatChart:
     rows = rows.assign(y=(rows["quantity"] == "score") * (1 + (rows["intermediate"] == task)))
     form = "{estimate:.1f} [{low:.1f}, {high:.1f}]".format_map
     rows["text"] = [f"{row['quantity']} {form(row)}" for row in rows.to_dict("records")]
-    baseline = rows.loc[rows["y"] == 1, "estimate"].sum()
-    gains = rows["quantity"] == "gain"
-    rows.loc[gains, ["estimate", "low", "high"]] += baseline
-    ends = alt.Chart(rows, width=360, height=330).encode(
-        alt.X("estimate:Q")
-        .scale(zero=False, padding=70)
-        .axis(tickCount=5, grid=False)
-        .title("zero-shot score (points)"),
-        y,
-    )
+    scores = rows[rows["quantity"] == "score"]
+    rows.loc[rows["quantity"] == "gain", "estimate"] = scores["estimate"].mean()
+    x = alt.X("estimate:Q").scale(zero=False, padding=70).axis(tickCount=5, grid=False)
+    text = alt.Chart(rows, width=360, height=330).encode(x.title("zero-shot score (%)"), y)
+    ends, between = text.properties(data=scores), text.properties(data=scores.assign(y=0))
     interval = ends.mark_rule(strokeWidth=3, color="#0057A0").encode(x="low:Q", x2="high:Q")
-    text = ends.mark_text(fontSize=14, dy=-18).encode(text="text")
-    zero = alt.Chart(pd.DataFrame({"x": [baseline]})).mark_rule(strokeDash=[4, 3], color="#999")
-    far = alt.Chart(rows[gains].assign(x=baseline)).mark_rule(color="#999", strokeWidth=2)
-    right = zero.encode(x="x:Q") + far.encode(x="x:Q", x2="estimate:Q", y=y)
-    right += interval + ends.mark_point(filled=True, opacity=1, size=120, color="#0057A0") + text
+    right = between.mark_line(color="#999") + between.mark_tick(color="#999", size=16)
+    right += interval + ends.mark_point(filled=True, opacity=1, size=120, color="#0057A0")
+    right += text.mark_text(fontSize=14, dy=-18).encode(text="text")
     return alt.hconcat(left, right, spacing=0)
 
 
@@ -185,7 +178,7 @@ def slides(study: Study) -> list[str]:
               "Cover the last column and ask the room for the answers."),
         slide("Method: two ways to one test", picture(method(effects, plan)),
               "Above: with the intermediate task. Middle: without. Below: the gain, the score above"
-              " minus the score without. Lines are 95 % intervals; the dashed line is no gain."),
+              " minus the score without, as a line between the two. Brackets are 95 % intervals."),
         slide("What the numbers say", points(
             f"Gain: the score with the intermediate task minus the score without ({NONE}).",
             "Scale effect: the gain of the larger encoder minus the gain of the smaller.",

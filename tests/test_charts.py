@@ -98,7 +98,7 @@ def test_sizes_keep_colour_and_shape_in_every_chart(whole):
     for chart in whole.values():
         parts = json.dumps(chart.to_dict()).split('"domain": ["base", "large"], "range": ')[1:]
         looks |= {part[: part.index("}")] for part in parts}
-    assert looks == {json.dumps(style) for style in (theme.SIZES, theme.SHAPES, theme.DASHES)}
+    assert looks == {json.dumps(s[1::-1]) for s in (theme.SIZES, theme.SHAPES, theme.DASHES)}
 
 
 def test_zero_is_labelled_where_gains_are_drawn(whole):

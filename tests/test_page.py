@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks/4_compare.ipynb"
 HOSTILE = "<script>document.title = 'taken over'</script><img src=x onerror='alert(1)'> study"
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+CHOOSE = """const select = document.querySelector(`select[name=${arguments[0]}]`);
+  select.value = arguments[1]; select.dispatchEvent(new Event('change'))"""
 
 
 def test_the_package_needs_neither_torch_nor_helpers():
@@ -167,8 +169,7 @@ def test_one_choice_moves_every_chart_that_knows_it(browser, report):
     opened(browser, report)
     texts = "return [...document.querySelectorAll('figure svg')].map((svg) => svg.outerHTML)"
     before = browser.execute_script(texts)
-    choose = "const s = document.querySelector('select[name=language]'); s.value = 'sw';"
-    browser.execute_script(choose + "s.dispatchEvent(new Event('change'))")
+    browser.execute_script(CHOOSE, "language", "sw")
     time.sleep(1)
     after = browser.execute_script(texts)
     assert sum(a != b for a, b in zip(before, after, strict=True)) >= 2
@@ -181,9 +182,13 @@ def test_no_caption_and_no_chart_is_cut(browser, report, width):
       const svg = figure.querySelector('svg').getBoundingClientRect();
       return [...figure.querySelectorAll('svg text')].filter((text) => {
         const box = text.getBoundingClientRect();
-        return box.width && (box.left < svg.left - 1 || box.right > svg.right + 1);
+        const beside = box.left < svg.left - 1 || box.right > svg.right + 1;
+        return box.width && (beside || box.bottom > svg.bottom + 1);
       }).map((text) => text.textContent);
     })"""
+    assert browser.execute_script(cut) == []
+    browser.execute_script(CHOOSE, "target", "copa")
+    time.sleep(1)
     assert browser.execute_script(cut) == []
     captions = """return [...document.querySelectorAll('.role-title-subtitle')].filter((caption) =>
       caption.getBoundingClientRect().right > innerWidth).length"""
@@ -199,4 +204,4 @@ def test_tables_are_offered_as_csv_latex_and_markdown(browser, report):
       blob.text().then(done); return 'data:,'; };
       document.querySelectorAll('.table .tools button')[1].click();"""
     text = browser.execute_async_script(saved)
-    assert text.startswith("\\begin{tabular}") and "\\\\" in text and text.endswith("{tabular}\n")
+    assert "\\begin{longtable}{l" in text and "\\\\" in text and text.endswith("{longtable}\n")

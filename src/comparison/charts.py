@@ -1,9 +1,10 @@
 """Altair charts of a study's tables, one idea each.
 
 Every function takes tables of `comparison` and the plan, and returns an Altair chart, or None where
-there is nothing to draw. An estimate that is missing is drawn as the word that says why; × marks
-those that a collapsed run enters, = cells of the target's own data. Charts share the parameters
-`language`, `target` and `analysis`, so that on a page one selection drives all of them.
+there is nothing to draw. An estimate that is missing is drawn as the word that says why, but for
+panels of which the study asks nothing; × marks estimates that a collapsed run enters, = cells of
+the target's own data. Charts share the parameters `language`, `target` and `analysis`, so that on a
+page one selection drives all of them.
 """
 
 import json
@@ -13,7 +14,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from comparison.estimates import CROSSED, SAME_DATA
+from comparison.estimates import CROSSED, SAME_DATA, UNASKED, UNEVALUATED
 from comparison.languages import language_label
 from comparison.plan import ALL, NONE, RUN, ZERO_SHOT, Plan
 from comparison.theme import FAINT, INK, WARNING, by_size, by_task
@@ -50,7 +51,7 @@ def transfer_gap(effects: pd.DataFrame, plan: Plan) -> Chart:
 def scores(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Score in every language, sizes beside each other, a panel per task (percent)."""
     frame, params = _of(effects, "score"), ["target", "analysis"]
-    chart = _by_size(plan, "score (%)", _languages(frame), params, step=13, zero=False)
+    chart = _by_size(plan, "score (%)", _languages(effects), step=13, zero=False)
     text = "95 % intervals; zero-shot: the mean of the languages that the target was not trained in"
     words = ("scores", "Scores in every language", text)
     return _finish(chart, plan, frame, params, words, "intermediate", plan.intermediate)
@@ -60,7 +61,7 @@ def scale_effects(effects: pd.DataFrame, plan: Plan) -> Chart:
     """Forest plot of what size does to the gain, per language, a panel per task (points)."""
     frame = pd.concat([_of(effects, "slope"), _of(effects, "scale_effect")])
     frame, params = frame.assign(change=frame["size"]), ["change", "target", "analysis"]
-    base = _selected(params).encode(_languages(frame, grid=True), tooltip=TOOLTIP)
+    base = alt.Chart().encode(_languages(effects, grid=True), tooltip=TOOLTIP)
     fill = alt.when(HOLDS).then(alt.value(INK)).otherwise(alt.value("white"))
     looks = {"fill": fill, "stroke": alt.value(INK)}
     chart = _intervals(base, "change of the gain (points)", alt.value(INK), looks)
@@ -98,10 +99,11 @@ def heat_map(effects: pd.DataFrame, plan: Plan) -> Chart:
     top = max(1.0, frame["estimate"].abs().max())  # less than a point is no colour
     names = alt.Axis(orient="top", labelAngle=0, labelLimit=100, domain=False, ticks=False)
     x = alt.X("intermediate:N").sort(plan.compared).title(None).scale(paddingInner=0.04).axis(names)
-    y = _languages(frame).scale(paddingInner=0.08)
-    base = _selected(params).encode(x, y, tooltip=TOOLTIP)
+    y = _languages(effects).scale(paddingInner=0.08)
+    base = alt.Chart().encode(x, y, tooltip=TOOLTIP)
     colour = alt.Color("estimate:Q").title("gain (points)")
-    colour = colour.legend(gradientLength=180, format="+.0f", values=[-top, 0, top])
+    signed = "format(datum.value, datum.value ? '+.0f' : '.0f')"
+    colour = colour.legend(gradientLength=180, labelExpr=signed, values=[-top, 0, top])
     colour = colour.scale(domain=[-top, 0, top], range=["#B35806", "#F7F7F7", "#35478C"])
     dark = alt.when(f"abs(datum.estimate) > {0.6 * top:.3f}").then(alt.value("white"))
     ink = dark.when(GAP).then(alt.value(FAINT)).otherwise(alt.value(INK))
@@ -120,13 +122,15 @@ def scaling(effects: pd.DataFrame, plan: Plan) -> Chart:
     frame = pd.concat([_of(effects, k).assign(show=k.replace("_", " ")) for k in kinds])
     none = frame[(frame["show"] == "score") & (frame["intermediate"] == NONE)]
     no_gain = {"show": "gain", "estimate": 0 * none["estimate"], "low": np.nan, "high": np.nan}
-    frame = pd.concat([frame, none.assign(**no_gain)])
+    frame = pd.concat([none.assign(**no_gain), frame])
+    frame = frame.sort_values("intermediate", key=lambda names: names != NONE, kind="stable")
+    frame.loc[frame["intermediate"].isin(plan.controls), ["low", "high"]] = np.nan  # they are wide
     frame = frame.assign(x=frame["size"].map(plan.parameters)).dropna(subset=["x"])
     x = _log("parameters without embeddings (log scale)", plan.parameters.values(), ".2~s")
     names = list(dict.fromkeys([*plan.compared, *plan.intermediate]))
-    text = "95 % intervals; where a line rises, larger encoders gain more; none is the zero line"
+    text = "95 % intervals of tasks; where a line rises, larger encoders gain more; none is zero"
     words = ("scaling", "The scaling curve", text)
-    chart = _curves(names, x, "points", params)
+    chart = _curves(names, x, "points")
     return _finish(chart, plan, frame, params, words, "target", plan.judged)
 
 
@@ -148,7 +152,7 @@ def learning(effects: pd.DataFrame, plan: Plan) -> Chart:
     origins = ", ".join(dict.fromkeys(target.variant_of for target in variants.values()))
     text = "95 % intervals; where the lines meet, the target's own examples are enough"
     words = ("learning", f"The learning curve of {origins}", text)
-    chart = _curves(plan.intermediate, x, "score (%)", params)
+    chart = _curves(plan.intermediate, x, "score (%)")
     return _finish(chart, plan, frame, params, words, "size", plan.sizes)
 
 
@@ -173,7 +177,8 @@ def trainings(curves: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> Chart:
     frame["last"] = ~frame.duplicated(["line", "measure"], keep="last")
     frame = frame.sort_values("phase", kind="stable")  # intermediate trainings first
 
-    y = alt.Y("value:Q").title(None).scale(zero=False).axis(labelFlush=True, tickCount=4)
+    y = alt.Y("value:Q").title("loss or score (%)").scale(zero=False)
+    y = y.axis(labelFlush=True, tickCount=4)
     base = alt.Chart().encode(alt.X("step:Q").title("step").axis(tickCount=4, format="~s"), y)
     color, shape, dash = by_size(plan)
     line = base.mark_line(strokeWidth=1.5, opacity=0.85).encode(color, dash, alt.Detail("line:N"))
@@ -183,9 +188,9 @@ def trainings(curves: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> Chart:
     chart = alt.layer(line, point, _marks(last), width=205, height=130)
     text = "a line per training and seed; scores (%) on validation data select the weights"
     words, params = ("trainings", "Every training", text), ["measure", "target"]
-    chart = _finish(chart, plan, frame, params, words, "panel", dict.fromkeys(frame["panel"]))
-    phase = "datum.phase == 'intermediate' || target == 'all' || datum.target == target"
-    chart = chart.transform_filter(f"datum.measure == measure && ({phase})")
+    chosen = "datum.phase == 'intermediate' || target == 'all' || datum.target == target"
+    chosen, panels = f"datum.measure == measure && ({chosen})", dict.fromkeys(frame["panel"])
+    chart = _finish(chart, plan, frame, params, words, "panel", panels, chosen)
     return chart.resolve_scale(x="independent", y="independent")
 
 
@@ -203,11 +208,11 @@ def cost(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> Chart:
     every = each.groupby([*condition[:2], "measure"], as_index=False, sort=False)["cost"].mean()
     frame = _of(effects, "score").query("language == @ZERO_SHOT").dropna(subset=["estimate"])
     frame = frame.merge(pd.concat([each, every.assign(target=ALL)]), on=condition)
-    x = alt.X("cost:Q").title("cost of one run (log scale)").scale(type="log", padding=30)
+    x = alt.X("cost:Q").scale(type="log", nice=False, padding=30).title("minutes a run (log scale)")
     x = x.axis(tickCount=4, format=".2~g", labelOverlap="greedy")
     text = "95 % intervals; the cost of a run includes its intermediate training; "
     text += "processor time is measured, over all cores"
-    chart = _curves(plan.intermediate, x, "zero-shot score (%)", params, joined=False)
+    chart = _curves(plan.intermediate, x, "zero-shot score (%)", joined=False)
     words = ("cost", "What a gain costs", text)
     return _finish(chart, plan, frame, params, words, "size", plan.sizes)
 
@@ -222,27 +227,23 @@ def layers(gains: pd.DataFrame, plan: Plan) -> Chart:
     words = ("layers", "Retrieval at every layer", text)
     names = [name for name in plan.compared if name in set(gains["intermediate"])]
     x = alt.X("layer:Q").axis(tickMinStep=1, labelFlush=False)
-    chart = _curves(names, x, "gain (points)", [])
+    chart = _curves(names, x, "gain (points)")
     return _finish(chart, plan, frame, [], words, "panel", dict.fromkeys(frame["panel"]))
 
 
 def _of(effects: pd.DataFrame, *quantities: str) -> pd.DataFrame:
-    """The rows of some quantities, with a column `mark`: what is drawn beside an estimate."""
+    """The rows of some quantities, with what is drawn beside an estimate, and if it was unasked."""
     rows = effects.loc[effects["quantity"].isin(quantities), ["quantity", *COLUMNS]]
     crosses = np.where(rows["status"] == CROSSED, "×", "")
-    return rows.assign(mark=crosses + np.where(rows["note"] == SAME_DATA, "=", ""))
+    marks = crosses + np.where(rows["note"] == SAME_DATA, "=", "")
+    return rows.assign(mark=marks, unasked=1 * rows["status"].isin([UNASKED, UNEVALUATED]))
 
 
-def _selected(params: list[str]) -> alt.Chart:
-    """What the parameters of these names select."""
-    is_chosen = " && ".join(f"datum.{name} == {name}" for name in params)
-    return alt.Chart().transform_filter(is_chosen) if params else alt.Chart()
-
-
-def _languages(frame: pd.DataFrame, **axis) -> alt.Y:
-    """Languages, their mean first, then by falling estimate: fixed, whatever is selected."""
-    means = frame.groupby("language")["estimate"].mean().sort_values(ascending=False)
-    names = json.dumps({code: language_label(code) for code in frame["language"].unique()})
+def _languages(effects: pd.DataFrame, **axis) -> alt.Y:
+    """Languages, their mean first, then by falling score: fixed, whatever is drawn or selected."""
+    scores = effects[effects["quantity"] == "score"].groupby("language")["estimate"]
+    means = scores.mean().sort_values(ascending=False)
+    names = json.dumps({code: language_label(code) for code in means.index})
     y = alt.Y("language:N").title(None).sort(list(dict.fromkeys([ZERO_SHOT, *means.index])))
     return y.axis(alt.Axis(labelExpr=f"{names}[datum.value]", **axis))
 
@@ -271,15 +272,15 @@ def _side_by_side(plan: Plan, effects: pd.DataFrame, places: dict, words: tuple)
 def _by_task(plan: Plan, frame, params, words: tuple, panel: str, order) -> Chart:
     """Estimates by intermediate task, sizes beside each other, in panels."""
     y = alt.Y("intermediate:N").sort([NONE, *plan.compared])
-    return _finish(_by_size(plan, "points", y, params), plan, frame, params, words, panel, order)
+    return _finish(_by_size(plan, "points", y), plan, frame, params, words, panel, order)
 
 
-def _by_size(plan: Plan, title: str, y: alt.Y, params, step=20, zero=True) -> alt.LayerChart:
+def _by_size(plan: Plan, title: str, y: alt.Y, step=20, zero=True) -> alt.LayerChart:
     """Estimates with intervals along x; within a row, one size above the other."""
     sizes, (color, shape, _) = list(plan.sizes), by_size(plan)
     y = y.title(None).scale(paddingInner=0.3, paddingOuter=0.2)
     offset = alt.YOffset("size:N").sort(sizes).scale(domain=sizes)
-    base = _selected(params).encode(y, offset, tooltip=TOOLTIP)
+    base = alt.Chart().encode(y, offset, tooltip=TOOLTIP)
     chart = _intervals(base, title, color, {"color": color, "shape": shape}, zero)
     return chart.properties(height=alt.Step(step))
 
@@ -302,7 +303,7 @@ def _intervals(base: alt.Chart, title: str, color, looks: dict, zero=True) -> al
     return alt.layer(*layers)
 
 
-def _curves(names: list[str], x: alt.X, title: str, params, joined=True) -> alt.LayerChart:
+def _curves(names: list[str], x: alt.X, title: str, joined=True) -> alt.LayerChart:
     """Estimates with intervals along y, a colour for each task; joined, as lines with bands."""
     color, shape = by_task(names)
 
@@ -310,7 +311,7 @@ def _curves(names: list[str], x: alt.X, title: str, params, joined=True) -> alt.
         return alt.Y(f"{field}:Q").title(title).scale(zero=False)
 
     tips = [*TOOLTIP, alt.Tooltip(x["shorthand"], format=",.3~r")]
-    base = _selected(params).transform_filter(KNOWN).encode(x)
+    base = alt.Chart().transform_filter(KNOWN).encode(x)
     interval = base.mark_area(opacity=0.1) if joined else base.mark_rule(strokeWidth=1.4)
     layers = [interval.encode(y("low"), color, alt.Y2("high:Q"))]
     base = base.encode(y("estimate"))
@@ -320,13 +321,13 @@ def _curves(names: list[str], x: alt.X, title: str, params, joined=True) -> alt.
     return alt.layer(*layers, point, _marks(base), height=240)
 
 
-def _finish(chart, plan: Plan, frame, params, words: tuple, panel: str = "", order=()) -> Chart:
-    """The chart over its data with title, caption and shared parameters; None without a row.
+def _finish(chart, plan: Plan, frame, params, words: tuple, panel="", order=(), chosen="") -> Chart:
+    """The chart over its data with title, caption and shared parameters; None if nothing is asked.
 
     `words` are its name, title and text. A panel per value of the column `panel`, at most three in
-    a row.
+    a row, left out if nothing in it is `chosen` (by default, of the parameters' values) and asked.
     """
-    if frame.empty:
+    if frame.empty or frame.get("unasked", pd.Series(0)).all():
         return None
     name, title, text = words
     chart.data, caption = alt.NamedData(name), _caption(text, plan, frame)
@@ -336,6 +337,10 @@ def _finish(chart, plan: Plan, frame, params, words: tuple, panel: str = "", ord
             chart.width = min(680, 735 // columns)
         facet = alt.Facet(f"{panel}:N").sort(list(order)).title(None)
         chart = chart.facet(facet, columns=columns)
+    chosen = chosen or " && ".join(f"datum.{name} == {name}" for name in params)
+    chart, group = chart.transform_filter(chosen or "true"), [panel] if panel else []
+    chart = chart.transform_joinaggregate(empty="min(unasked)", groupby=group)
+    chart = chart.transform_filter("!datum.empty")
     shown, chart.params = [], []
     for key in params:
         options = _options(key, plan, frame)

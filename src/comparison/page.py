@@ -27,6 +27,7 @@ ROWS = 200
 NEWEST = {"$schema": "https://vega.github.io/schema/vega-lite/v6.json"}
 COURSE = "course"
 """Tag of cells that stand in the notebook only."""
+NOTHING = "This study has none.\n"
 
 
 def statement(text: str) -> HTML:
@@ -57,7 +58,7 @@ def overview(plan: Plan, runs: pd.DataFrame) -> HTML:
 def table(frame: pd.DataFrame, name: str, digits: int = 1) -> HTML | None:
     """A table's first `ROWS`, escaped, with a link that saves all of it; None without rows.
 
-    A page offers it as CSV, LaTeX and Markdown under this name, with the numbers in full.
+    A page offers it under this name as CSV, with the numbers in full, as LaTeX and as Markdown.
     """
     if frame.empty:
         return None
@@ -74,9 +75,16 @@ def table(frame: pd.DataFrame, name: str, digits: int = 1) -> HTML | None:
     count = f"{first}{len(frame)} row{'' if len(frame) == 1 else 's'}"
     link = f'<a download="{name}.csv.gz" href="data:application/gzip;base64,{packed}">save</a>'
     return HTML(
-        f'<div class="table"><div class="tools">{count} {link}</div>'
+        f'<div class="table" data-digits="{digits}"><div class="tools">{count} {link}</div>'
         f'<div class="scroll" style="overflow:auto;max-height:26rem">{rows}</div></div>'
     )
+
+
+def found(what):
+    """What was found; if that is nothing, a notebook says so, and a page leaves its section out."""
+    if what is None:
+        print(NOTHING, end="")
+    return what
 
 
 def save(frame: pd.DataFrame, path: str | Path) -> None:
@@ -125,6 +133,8 @@ def _with_content(cells: list) -> list:
     for cell in cells:
         if COURSE in cell.metadata.get("tags", []):
             continue
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("text") != NOTHING]
         if cell.cell_type == "markdown" and cell.source.startswith("#"):
             sections.append([])
         sections[-1].append(cell)

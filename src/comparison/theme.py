@@ -14,15 +14,15 @@ import vl_convert
 
 from comparison.plan import ALL, NONE, Plan
 
-# Okabe and Ito (2008), a palette for all kinds of colour vision; the first two also differ in
-# lightness, so that a copy in black and white still tells base from large.
-SIZES = ["#E69F00", "#0057A0", "#009E73", "#CC79A7", "#56B4E9"]
+# From the largest size down, ever lighter: for all kinds of colour vision, and for black and white.
+SIZES = ["#1F1A5B", "#007783", "#45B3B0", "#86CFC8", "#A9DCD3"]
+# Most are of Okabe and Ito (2008), a palette for all kinds of colour vision; no size has one.
 TASKS = ["#0057A0", "#D55E00", "#009E73", "#CC79A7", "#8A7A00", "#56B4E9"]
 TASKS += ["#7B3FA0", "#E69F00", "#B0123A", "#7A4A2B", "#4D7C0F", "#5B6FD6"]
 USUAL = ["mnli", "squad_v1", "siqa", "qqp", "hellaswag", "snli", "sick", "mlm_en", "cosmosqa"]
 """Tasks that studies often have, each with a colour of its own."""
 SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down"]
-DASHES = [[5, 3], [1, 0], [2, 2], [8, 2, 2, 2], [10, 4]]
+DASHES = [[1, 0], [5, 3], [2, 2], [8, 2, 2, 2], [10, 4]]
 INK, FAINT, WARNING, GREY = "#222222", "#666666", "#A3123A", "#8A8A8A"
 
 # JupyterLab 4 draws this type by itself, without a network (its vega5-extension); it knows none of
@@ -38,12 +38,13 @@ def theme() -> alt.theme.ThemeConfig:
 
 
 def by_size(plan: Plan) -> tuple[alt.Color, alt.Shape, alt.StrokeDash]:
-    """Looks of the sizes, the same in every chart."""
+    """Looks of the sizes, the same in every chart; counted from the largest, in every study."""
     names = list(plan.sizes)
+    colors, shapes, dashes = (look[: len(names)][::-1] for look in (SIZES, SHAPES, DASHES))
     return (
-        alt.Color("size:N").scale(domain=names, range=SIZES),
-        alt.Shape("size:N").scale(domain=names, range=SHAPES),
-        alt.StrokeDash("size:N").scale(domain=names, range=DASHES),
+        alt.Color("size:N").scale(domain=names, range=colors),
+        alt.Shape("size:N").scale(domain=names, range=shapes),
+        alt.StrokeDash("size:N").scale(domain=names, range=dashes),
     )
 
 
@@ -53,7 +54,7 @@ def by_task(names: list[str]) -> tuple[alt.Color, alt.Shape]:
     colors = {ALL: INK, NONE: GREY} | {name: TASKS[slot] for name, slot in places.items()}
     shapes = {name: SHAPES[slot % len(SHAPES)] for name, slot in places.items()}
     shapes |= {ALL: "diamond", NONE: "circle"}
-    legend = alt.Legend(title="intermediate task", symbolOpacity=1, columns=6)
+    legend = alt.Legend(title="intermediate task", symbolOpacity=1)
     color = alt.Color("intermediate:N").scale(domain=names, range=[colors[n] for n in names])
     shape = alt.Shape("intermediate:N").scale(domain=names, range=[shapes[n] for n in names])
     return color.legend(legend), shape.legend(legend)

@@ -29,7 +29,7 @@
     if (room >= NARROW) return spec;
     spec.title.fontSize = 13;
     const inner = spec.spec || spec;
-    if (spec.spec) Object.assign(spec, { columns: 1, spacing: 34 });
+    if (spec.spec) Object.assign(spec, { columns: 1, spacing: 34, resolve: { axis: { x: "independent" }, ...spec.resolve } });
     if (typeof inner.width === "number") inner.width = Math.max(150, Math.min(inner.width * 1.4, room - 190));
     if (inner.width && inner.width.step) {
       inner.width = { step: Math.min(inner.width.step, 48) };
@@ -73,7 +73,7 @@
       delete spec.title;
       view = (await vegaEmbed(document.createElement("div"), spec, { renderer: "none", actions: false })).view;
     }
-    save(`${specs[i].usermeta.chart}.${kind}`, await view.toImageURL(kind, 3));
+    save(`${specs[i].usermeta.chart}${titled ? "" : "-untitled"}.${kind}`, await view.toImageURL(kind, 3));
   };
 
   const addSelects = () => {
@@ -95,23 +95,41 @@
   // A table's link holds all of it as compressed CSV, also the rows that are not shown.
   const cells = (csv) => csv.trimEnd().split("\n").map((line) =>
     [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)].map((m) => m[1] === undefined ? m[2] : m[1].replaceAll('""', '"')));
+  const NUMBER = /^-?\d+(\.\d+)?(e[-+]\d+)?$/;
+  const rounded = (text, digits) => { // as page.table does it
+    const size = Math.abs(Number(text));
+    if (!NUMBER.test(text) || /^-?\d+$/.test(text)) return text;
+    const few = size >= 1e6 || (size !== 0 && size < 10 ** -digits / 2);
+    return few ? String(Number(Number(text).toPrecision(2))) : Number(text).toFixed(digits);
+  };
+  const written = (csv, digits) => {
+    const [head, ...body] = cells(csv);
+    const right = head.map((_, i) => body.every((row) => row[i] === "" || NUMBER.test(row[i])));
+    return [head, body.map((row) => row.map((text) => rounded(text, digits))), right];
+  };
+  const COMMANDS = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}" };
   const WRITERS = {
     CSV: (csv) => csv,
-    LaTeX: (csv) => {
-      const [head, ...body] = cells(csv).map((row) => row.map((text) => text.replace(/[&%$#_{}]/g, "\\$&")).join(" & ") + " \\\\");
-      return [`\\begin{tabular}{${"l".repeat(cells(csv)[0].length)}}`, "\\hline", head, "\\hline", ...body, "\\hline", "\\end{tabular}", ""].join("\n");
+    LaTeX: (csv, digits) => {
+      const [head, body, right] = written(csv, digits);
+      const escaped = (text) => text.replace(/[&%$#_{}\\~^]/g, (letter) => COMMANDS[letter] || "\\" + letter).replace(/^-(?=\d)/, "$$-$$");
+      const [first, ...rest] = [head, ...body].map((row) => row.map(escaped).join(" & ") + " \\\\");
+      const begin = `\\begin{longtable}{${right.map((is) => is ? "r" : "l").join("")}}`;
+      return ["% needs \\usepackage{longtable}", begin, "\\hline", first, "\\hline", "\\endhead", ...rest, "\\hline", "\\end{longtable}", ""].join("\n");
     },
-    Markdown: (csv) => {
-      const [head, ...body] = cells(csv).map((row) => "| " + row.map((text) => text.replaceAll("|", "\\|")).join(" | ") + " |");
-      return [head, "|" + " --- |".repeat(cells(csv)[0].length), ...body, ""].join("\n");
+    Markdown: (csv, digits) => {
+      const [head, body, right] = written(csv, digits);
+      const [first, ...rest] = [head, ...body].map((row) => "| " + row.map((text) => text.replaceAll("|", "\\|")).join(" | ") + " |");
+      return [first, "|" + right.map((is) => is ? " ---: |" : " --- |").join(""), ...rest, ""].join("\n");
     },
   };
   const ENDINGS = { CSV: "csv", LaTeX: "tex", Markdown: "md" };
   for (const link of document.querySelectorAll(".table a[download]")) {
+    const digits = link.closest(".table").dataset.digits;
     const name = link.download.split(".")[0];
     const content = unpack(link.href.split(",")[1]);
     for (const kind of Object.keys(WRITERS)) {
-      const onclick = async () => save(`${name}.${ENDINGS[kind]}`, URL.createObjectURL(new Blob([WRITERS[kind](await content)])));
+      const onclick = async () => save(`${name}.${ENDINGS[kind]}`, URL.createObjectURL(new Blob([WRITERS[kind](await content, digits)])));
       element(link.parentNode, "button", kind, { onclick });
     }
     link.remove();
