@@ -34,12 +34,12 @@ def environment(url: str, home: Path) -> dict[str, str]:
 
 
 def example(task: Task, split: str, language: str, i: int) -> dict:
-    """An example of any format, with a text that no other split or task has."""
+    """An example of any format, with a text that no other split, language or task has."""
     spoken = language if language in ANIMALS else "en"
     animal, verb = ANIMALS[spoken][i % 6], VERBS[spoken][i // 6 % 3]
     label = i % max(1, len(task.labels))
     name = task.name if "train" in task.splits or not task.train_on else task.train_on[-1]
-    first = f"{animal} {verb} {split} {i} {name}"
+    first = f"{animal} {verb} {split} {i} {name}" + f" {language}" * (language != spoken)
     other = f"{animal} {NEGATED[spoken]}"
     question = list(task.values.get("question", {"What was it?": ""}))[i % 2 - 1]
     choices = [f"{animal} {verb}" if k == label else f"{other} {k}" for k in range(5)]

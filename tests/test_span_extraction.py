@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_task
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from helpers import formats
+from helpers import encoders, formats
 from helpers.formats import span_extraction
 from helpers.formats.answers import credit, mlqa_tokens, squad_tokens
 from helpers.study import Task
@@ -154,3 +155,12 @@ def test_bert_is_told_which_text_is_which():
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     [feature] = formats.of(entry).features(entry, [choice], tokenizer, 16)
     assert "token_type_ids" not in feature
+
+
+def test_no_answer_is_expected_in_padding(tiny_sources):
+    """So it does not matter which windows a batch, or a part of it, has beside each other."""
+    head = encoders.Head(encoders.load(tiny_sources / "encoder")[0], "token", 2, "mean", 0.0).eval()
+    states, mask, ends = torch.randn(1, 9, 16), torch.tensor([[1] * 6 + [0] * 3]), torch.ones(1, 2)
+    padded, alone = head(states, mask), head(states[:, :6], mask[:, :6])
+    losses = [span_extraction.loss(logits, ends.long()) for logits in (padded, alone)]
+    assert losses[0] == pytest.approx(losses[1]) and padded[0, :6].equal(alone[0])

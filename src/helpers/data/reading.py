@@ -51,7 +51,7 @@ def trained_on(folder: Path, task: Task, split: str) -> list[dict]:
     return [row for language in languages for row in examples(folder, task, split, language)]
 
 
-def sample(rows: list[dict], count: int | None, seed: int) -> list[dict]:
+def sample(rows: list[dict], count: int | None, seed: int | list[int]) -> list[dict]:
     """``count`` rows drawn without replacement, the same for a seed; all if there are fewer."""
     if count is None or count >= len(rows):
         return rows

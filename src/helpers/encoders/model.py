@@ -38,15 +38,16 @@ class Head(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits (sequences, width) or (sequences, tokens, width).
+        """Logits (sequences, width) or (sequences, tokens, width): the least of all at padding.
 
         ``states`` are (sequences, tokens, hidden), ``attention_mask`` (sequences, tokens).
         """
         if self.level == "vector":
             return pool(states, attention_mask, self.pooling)
         if self.level == "sequence":
-            states = self.dense(pool(states, attention_mask, self.pooling))
-        return self.output(states)
+            return self.output(self.dense(pool(states, attention_mask, self.pooling)))
+        logits, is_padding = self.output(states), attention_mask.unsqueeze(-1) == 0
+        return logits.masked_fill(is_padding, torch.finfo(logits.dtype).min)  # no answer is there
 
 
 class MaskedHead(nn.Module):

@@ -131,7 +131,8 @@ def _stage(
     items = {}
     for component, some in rows.items():
         used = max(1, int((order == component).sum())) * values.batch_size
-        some = data.sample(some, used, seed)  # more would be tokenised and never seen
+        again = [draw, 1] if values.train_examples else draw  # a second draw needs other numbers
+        some = data.sample(some, used, again)  # more would be tokenised and never seen
         if component == MLM:
             texts = [row["text"] for row in some]
             cut = tokenizer(texts, truncation=True, max_length=values.max_length)["input_ids"]

@@ -2,6 +2,7 @@
 validation data."""
 
 import logging
+import math
 from pathlib import Path
 
 import torch
@@ -115,7 +116,7 @@ def training_parts(examples: Examples, drawn: dict, budget: int | None = None) -
 
 def arguments(values: Hyperparameters, steps: int, seed: int, folder: Path) -> TrainingArguments:
     """The library's arguments for a stage of so many optimiser steps."""
-    gpu, every = torch.cuda.is_available(), max(1, steps // values.evaluations)
+    gpu, every = torch.cuda.is_available(), math.ceil(steps / values.evaluations)
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
