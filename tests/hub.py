@@ -39,7 +39,7 @@ def example(task: Task, split: str, language: str, i: int) -> dict:
     animal, verb = ANIMALS[spoken][i % 6], VERBS[spoken][i // 6 % 3]
     label = i % max(1, len(task.labels))
     name = task.name if "train" in task.splits or not task.train_on else task.train_on[-1]
-    first = f"{animal} {verb} {split} {i} {name}" + f" {language}" * (language != spoken)
+    first = f"{animal} {verb} {split} {i} {name}" + ("" if language == spoken else f" {language}")
     other = f"{animal} {NEGATED[spoken]}"
     question = list(task.values.get("question", {"What was it?": ""}))[i % 2 - 1]
     choices = [f"{animal} {verb}" if k == label else f"{other} {k}" for k in range(5)]
