@@ -1,8 +1,7 @@
 """A GPU's path as far as a processor shows it (the device meta), and a GPU itself where one is."""
 
+import importlib
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import torch
 from conftest import make_size
 
 from helpers import encoders, formats
-from helpers.encoders import batches
+from helpers.encoders import batches, hardware
 from helpers.encoders.batches import collate, collate_labels, training_items
 from helpers.study import Hyperparameters, Task
 from helpers.training import trainer
@@ -50,14 +49,13 @@ def test_a_training_step_brings_nothing_but_its_batch_to_the_gpu(tiny_sources, n
 
 
 @pytest.mark.parametrize(("given", "used"), [(None, "0"), ("2,3", "2"), ("", "")])
-def test_a_training_sees_one_gpu_whatever_the_machine_has(given, used):
+def test_a_training_sees_one_gpu_whatever_the_machine_has(monkeypatch, given, used):
     """Of several the library would give each a whole batch: other steps than the study's."""
-    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-    environment |= {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
-    code = "import os, helpers.training; print(os.environ['CUDA_VISIBLE_DEVICES'])"
-    command = [sys.executable, "-c", code]
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == used
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given or "")
+    if given is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    importlib.reload(hardware)  # as a new process imports it
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == used
 
 
 def test_a_gpu_without_tf32_is_not_asked_for_it(monkeypatch, tmp_path):

@@ -85,30 +85,18 @@ def test_the_record_of_a_study_holds_the_settings_of_every_condition(load):
         ({"seeds": []}, "seeds: List should have at least 1 item"),
         ({"seeds": ["a"]}, "seeds.0: Input should be a valid integer"),
         ({"seeds": {"none": ["a"], "others": [1]}}, "seeds.none.0: Input should be"),
-        (
-            {"overrides": [DEEP]},
-            "frozen_layers (intermediate, choices): found 2 for size base, exp",
-        ),
-        (
-            {"overrides": [{**DEEP, **PAIRS}]},
-            "frozen_layers (target, pairs): found 2 for size base",
-        ),
+        ({"overrides": [DEEP]}, "frozen_layers (intermediate, choices): found 2 for size base,"),
+        ({"overrides": [{**DEEP, **PAIRS}]}, "frozen_layers (target, pairs): found 2 for size"),
         ({"phases": {"intermediate": {}, "target": {}}}, "Field required"),
         ({"phases": UNKNOWN}, "phases.target.learning_rate: found None, expected a number or a s"),
         ({"name": "../elsewhere"}, "name: String should match pattern"),
-        (
-            {"sizes": {"base": {"encoder": "x", "title": "x", "pooling": "max"}}},
-            "base.pooling: Inp",
-        ),
+        ({"sizes": {"base": {"encoder": "x", "title": "x", "pooling": "max"}}}, "base.pooling: "),
         ({"sweep": None}, "sweep: Input should be a valid dictionary"),
         ({"sweep": {"learning_rates": [], "seeds": [7]}}, "sweep.learning_rates: List should have"),
         ({"sweep": SWEEP}, "phases.intermediate.learning_rate: found 0.001, expected none, which"),
         ({"sweep": SWEEP | {"seeds": [1]}, "phases": PHASES}, "sweep.seeds: found 1, expected"),
         ({"sweep": SWEEP, "phases": PHASES, "seeds": SEVEN}, "sweep.seeds: found 7, expected"),
-        (
-            {"sweep": SWEEP | HUGE, "phases": PHASES},
-            "sweep.sizes: unknown size 'huge'; expected on",
-        ),
+        ({"sweep": SWEEP | HUGE, "phases": PHASES}, "sweep.sizes: unknown size 'huge'; expected"),
     ],
 )
 def test_bad_params_are_one_line_that_names_file_and_key(sources, tmp_path, changes, expected):
@@ -164,20 +152,14 @@ def test_a_study_is_read_where_its_encoder_is_not(tiny_study, sources):
         ({"known_differences": {"text": ["en"]}}, "known_differences"),
         ({"unseen_label": True}, "unseen_label: expected for tagging alone"),
         ({**TAGS, "skip_labels": ["_"]}, "skip_labels: not for tagging"),
-        (
-            {**TAGS, "labels": ["O", "PER"], "metric": "entity_f1"},
-            "found 'PER', expected O, B-TYPE",
-        ),
+        ({**TAGS, "labels": ["O", "PER"], "metric": "entity_f1"}, "found 'PER', expected O, B-"),
         ({"labels": []}, "labels: found none, expected the names"),
         ({"columns": {"textb": "b"}}, "columns: unknown name 'textb'; expected one of id, label"),
         ({"languages": ["en", "de", "de"]}, "['en', 'de', 'de'] names something twice"),
         ({"languages": ["eng", "de"]}, "languages: found 'eng', expected 'en' (codes: {en: eng}"),
         ({"codes": {"ge": "german"}}, "codes: unknown language 'ge'; expected one of de, en, sw"),
         ({"files": "pairs/{language}.tsv"}, "have the same data; expected data for each"),
-        (
-            {"where": {"a": "{lang}"}},
-            "where.a: found '{lang}', expected {language} alone in braces",
-        ),
+        ({"where": {"a": "{lang}"}}, "where.a: found '{lang}', expected {language} alone in"),
     ],
 )
 def test_a_bad_entry_of_the_catalogue_is_one_line_that_names_it(tiny_study, changes, expected):
