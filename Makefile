@@ -20,7 +20,7 @@ study: .venv/installed $(if $(shell grep -s demo/encoder "$(STUDY)"),demo/encode
 	$(BIN)/python tools/study.py "$(STUDY)" --cores $(CORES) $(if $(SIZES),--sizes $(SIZES)) $(if $(PROFILE),--profile "$(PROFILE)")
 
 fetch: .venv/installed ## a study's data sets and models into a mirror: make fetch STUDY=params/NAME.yaml HUB_MIRROR=DIR
-	$(BIN)/python tools/fetch.py "$(STUDY)" "$(HUB_MIRROR)"
+	$(BIN)/python tools/fetch.py "$(STUDY)" "$(or $(HUB_MIRROR),$(error HUB_MIRROR: found nothing, expected a folder for the mirror))"
 
 plan: .venv/installed ## hours, memory and disk that a study needs, before anything runs: make plan STUDY=params/NAME.yaml [GPU=NAME or here]
 	$(BIN)/python tools/plan.py "$(STUDY)" --gpu "$(GPU)"

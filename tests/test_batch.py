@@ -103,7 +103,7 @@ def test_a_notebook_whose_results_are_lost_is_made_again(root, tmp_path):
     (tmp_path / "sources").symlink_to(root / "sources")
     study = load(tmp_path)
     before = times(tmp_path)
-    shutil.rmtree(study.folder / "12/choices/pairs/seed-1")
+    (study.folder / "12/choices/pairs/seed-1/predictions.parquet").unlink()
     (study.folder / "12/encoder/run.json").write_text("half")
     assert start(Path("a b.yaml"), tmp_path, "2024_06", "--dry-run").wait() == 0
     gone = {name for name in before.keys() - times(tmp_path).keys() if "seed" not in name}

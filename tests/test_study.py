@@ -186,6 +186,10 @@ def test_an_unknown_name_is_said_with_the_known_ones(load):
         study.tasks["nli"]
     with refused("unknown seed '9'; expected one of 1"):
         list(study.condition("base", "none", "pairs").attempts([9]))
+    with refused("seeds: found '[1]', expected a number or, in YAML, a list"):
+        list(study.condition("base", "none", "pairs").attempts("[1]"))
+    with refused("join: found 'false', expected True or False"):  # as papermill's -p gives it
+        study.condition("base", "none", "pairs", join="false")
 
 
 @pytest.mark.parametrize("name", sorted({p.stem for p in Path("params").glob("*")} - {"tasks"}))

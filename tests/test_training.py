@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import write_study
+from conftest import refused, write_study
 from running import predict, prepare, run, run_notebook, train
 
 from helpers import data, encoders, evaluation, training
@@ -123,12 +123,23 @@ def test_a_collapsed_run_is_repeated_once_under_another_seed_and_both_are_kept(t
 
 
 def test_the_repetition_of_a_collapsed_intermediate_training_is_handed_on(study, collapse):
-    run_notebook("2_intermediate", size="base", task="choices", join=True, again=True)
     folder = study.condition("base", "choices").seed_folder(1)
+    built_on = folder.parent / "pairs/seed-1/scores.json"  # of a target, by the encoder that goes
+    built_on.parent.mkdir(parents=True)
+    built_on.write_text("{}")
+    run_notebook("2_intermediate", size="base", task="choices", join=True, again=True)
+    assert not built_on.exists()
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["repeats"]["collapsed"] and not scores["selection"]["collapsed"]
     assert json.loads((folder / "run.json").read_text())["seed"] != 1
     assert sorted(path.name for path in folder.iterdir()) == ["encoder", "run.json", "scores.json"]
+
+
+def test_a_target_starts_only_from_an_encoder_of_the_present_settings(study):
+    condition = study.condition("base", "choices", "pairs")
+    other = replace(condition, before=changed(condition.before, learning_rate=0.1))
+    with refused("choices/seed-1: found no results of the study's present settings; run "):
+        next(other.attempts())
 
 
 @pytest.mark.parametrize("task", ["pairs", "choices"])

@@ -44,6 +44,7 @@ def export(study: Study) -> list[Path]:
         wrong = f"several are XTREME's '{min(twice)}'; expected one, as they would share a folder"
         raise StudyError(f"{study.path}: targets: {wrong}")
     file, home, results = study.folder / "results.json", study.folder / "xtreme", defaultdict(dict)
+    shutil.rmtree(home, ignore_errors=True)  # what was exported before may have other settings
     for run in study.runs():
         condition = study.condition(run.size, run.intermediate, run.target)
         folder = condition.seed_folder(run.seed)
@@ -51,7 +52,6 @@ def export(study: Study) -> list[Path]:
             continue
         place = f"{run.size}/{run.intermediate}/seed-{run.seed}"
         target = home / place / FOLDERS.get(run.target, run.target)
-        shutil.rmtree(target, ignore_errors=True)
         predictions = pd.read_parquet(folder / "predictions.parquet")
         tables = {str(code): rows for code, rows in predictions.groupby("language", sort=False)}
         for language, rows in tables.items():

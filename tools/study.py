@@ -40,6 +40,8 @@ def main() -> int:
     parser.add_argument("--sizes", nargs="+", help="sizes to run; all of them without it")
     parser.add_argument("--profile", type=Path, help="a Snakemake profile, such as a cluster's")
     arguments, more = parser.parse_known_args()
+    if arguments.cores < 1:
+        parser.error(f"--cores: found {arguments.cores}, expected 1 or more")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace", line_buffering=True)  # a terminal may be in latin-1
@@ -173,11 +175,13 @@ def compare(study: Study, log: IO[str]) -> int:
     compared, status = study.folder / "4_compare.ipynb", 0
     files = [study.folder / "study.json", *study.folder.glob("*/*/*/**/scores.json")]
     newest = max(file.stat().st_mtime for file in files)
-    if not compared.exists() or compared.stat().st_mtime < newest:
+    tables = [study.folder / name for name in ("results.parquet", "effects.parquet")]
+    made = [compared, compared.with_name("report.html"), *tables]
+    if not all(map(Path.exists, made)) or compared.stat().st_mtime < newest:
         command = ["run_notebook.py", "--report", str(ROOT / "notebooks/4_compare.ipynb")]
         command += [str(compared), "-p", "study", str(study.path)]
         status = run([*command, "-p", "outputs", str(study.outputs)], log, os.environ)
-    if compared.exists():
+    if status == 0:
         print(sentence(compared))
         print(f"report: {compared.with_name('report.html').resolve()}")
     return status
@@ -251,7 +255,7 @@ def reason(notebook: Path) -> str:
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 return f"{output['ename']}: {output['evalue']}"[:600]
-    return "its process was killed (out of memory?)"
+    return "it did not start or was killed (out of memory?); snakemake.log says more"
 
 
 def sentence(notebook: Path) -> str:

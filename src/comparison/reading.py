@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from pyarrow import ArrowException
 from pyarrow.parquet import ParquetFile
 from pydantic import TypeAdapter
 
@@ -142,8 +143,11 @@ def _predictions(
         return None
     tables = []
     for file in files:
-        with ParquetFile(file) as opened:
-            tables.append(opened.read(columns=PREDICTIONS).to_pandas(ignore_metadata=True))
+        try:
+            with ParquetFile(file) as opened:
+                tables.append(opened.read(columns=PREDICTIONS).to_pandas(ignore_metadata=True))
+        except (ArrowException, OSError) as error:
+            raise ComparisonError(f"{file}: cannot be read ({error}); delete it") from None
 
     def zero_shot(table: pd.DataFrame) -> float:
         others = table[~table["language"].isin(trained_in)]

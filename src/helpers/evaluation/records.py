@@ -39,6 +39,11 @@ def write(
     folder, checkpoints = attempt.folder, trained.checkpoints
     scores: dict[str, Any] = {"selection": trained.selection}
     assert checkpoints is not None
+    if condition.target is None and attempt.repeats is not None:
+        scores["repeats"] = read_json(folder / "scores.json")["selection"]
+        for other in condition.folder.glob(f"*/{folder.name}/scores.json"):
+            other.unlink()  # it was trained from the encoder that is replaced
+    (folder / "scores.json").unlink(missing_ok=True)  # it does not describe what is written now
     if predictions is not None and condition.evaluated:
         languages: dict[str, dict] = {}
         for language, rows in predictions.groupby("language", sort=False):
@@ -56,11 +61,8 @@ def write(
         tables = {f"predictions-{name}": table for name, table in (others or {}).items()}
         _write_predictions(condition, folder, trained, {"predictions": predictions, **tables})
     elif condition.target is None:
-        if attempt.repeats is not None:
-            scores["repeats"] = read_json(folder / "scores.json")["selection"]
         parts, kept = (trained.model.encoder, trained.tokenizer), encoders.kept_ids(condition.home)
         write_whole(folder / "encoder", lambda beside: encoders.save(*parts, beside, kept))
-    (folder / "scores.json").unlink(missing_ok=True)  # of other settings than the new run.json
     write_json(folder / "run.json", _record(condition, attempt, trained, checkpoints))
     write_json(folder / "scores.json", scores)
     checkpoints.remove()

@@ -22,8 +22,8 @@ AGAIN = 1_000_000
 """What is added to a seed to repeat its collapsed training: no study has seeds as large."""
 REPETITION = "retry"
 """In a collapsed run's folder: the results of its repetition under another seed."""
-MODEL = "model.safetensors"
-"""The trained weights, beside a run's results, if the study keeps models."""
+PREDICTIONS, MODEL = "predictions.parquet", "model.safetensors"
+"""A run's answers and, if the study keeps models, its trained weights."""
 SCORED = {"format", "labels", "unseen_label", "unanswerable", "answers", "pooling", "threshold"}
 SCORED |= {"candidates", "layer", "evaluate", "parallel", "group", "metric"}
 """What of a catalogue entry a result depends on, beside its examples."""
@@ -231,14 +231,17 @@ class Condition:
     def is_finished(self, folder: Path) -> bool:
         """Whether ``folder`` holds complete results that were made with the present settings."""
         record = read_json(folder / "run.json")
-        if record.get("settings") != self.settings or not (folder / "scores.json").is_file():
+        if record.get("settings") != self.settings or not read_json(folder / "scores.json"):
+            return False
+        if self.languages and not (folder / PREDICTIONS).is_file():
             return False
         return not self.keeps_model or (folder / MODEL).is_file()
 
     def is_complete(self, seed: int) -> bool:
-        """Whether a run is finished and, if it collapsed, its repetition too."""
-        folder = self.seed_folder(seed)
-        return self.is_finished(folder) and not self._to_repeat(folder)
+        """Whether a run is finished and, if it or what it builds on collapsed, repeated."""
+        folder, before = self.seed_folder(seed), self.before
+        is_built_anew = before and before._to_repeat(before.seed_folder(seed))
+        return self.is_finished(folder) and not self._to_repeat(folder) and not is_built_anew
 
     def is_whole(self) -> bool:
         """Whether nothing is left to train."""
@@ -260,6 +263,9 @@ class Condition:
         """The seeds that a notebook's parameter names, or all; an unknown one is a StudyError."""
         if seeds is None:
             return self.seeds
+        if not isinstance(seeds, int | list):  # papermill's -p gives a list as text
+            wrong = f"found {seeds!r}, expected a number or, in YAML, a list"
+            raise StudyError(f"{self.study.path}: seeds: {wrong}")
         chosen = [seeds] if isinstance(seeds, int) else list(seeds)
         for seed in chosen:
             if seed not in self.seeds:
@@ -273,7 +279,18 @@ class Condition:
 
         A training that turns out to have collapsed is followed by its repetition, if the study
         says so (``retry_collapsed``).
+
+        Raises StudyError where one would start from an encoder that was made with other settings.
         """
+        check_switch("again", again)
+        for attempt in self._attempts(seeds, again):
+            if self.before and attempt.start and not self.before.is_finished(attempt.start.parent):
+                found = "found no results of the study's present settings"
+                first = "run notebook 2_intermediate or `make study` first"
+                raise StudyError(f"{attempt.start.parent}: {found}; {first}")
+            yield attempt
+
+    def _attempts(self, seeds: int | list[int] | None, again: bool) -> Iterator[Attempt]:
         asks_for_all = set(self.chosen(seeds)) == set(self.seeds)
         crossed = self.crossed_attempts().values() if asks_for_all else ()
         yield from (one for one in crossed if again or not self.is_finished(one.folder))
@@ -312,6 +329,12 @@ class Condition:
         if self.target is None:
             return "repeats" not in scores
         return not self.is_finished(folder / REPETITION)
+
+
+def check_switch(name: str, value: bool) -> None:
+    """Raise StudyError if a notebook's parameter is text: ``papermill -p`` reads True and False."""
+    if not isinstance(value, bool):
+        raise StudyError(f"{name}: found {value!r}, expected True or False")
 
 
 def _scored(task: Task) -> dict:

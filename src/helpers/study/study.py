@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from helpers.study import catalogue, params, rules, sweeps
 from helpers.study.catalogue import ENGLISH, NONE, Name, Strict, StudyError, Task, unknown, validate
-from helpers.study.condition import Condition, Stage, digests
+from helpers.study.condition import Condition, Stage, check_switch, digests
 from helpers.study.files import project, read_json, write_json
 from helpers.study.params import LONGER, PLACEBO, Hyperparameters, Phase, Run, task_of
 
@@ -218,6 +218,7 @@ class Study(Strict):
         ``interactive``, and training starts from an encoder there or, if there is none, from that
         of `make study`. An unknown size, task or target is a :class:`StudyError`.
         """
+        check_switch("join", join)
         size = str(size)  # papermill reads the name 12 as a number
         if intermediate not in (*self.intermediate, NONE):
             wrong = unknown("intermediate task", intermediate, self.intermediate)

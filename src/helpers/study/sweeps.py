@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from helpers.study.catalogue import NONE
+from helpers.study.catalogue import NONE, StudyError
 from helpers.study.condition import Condition
 from helpers.study.files import read_json, write_json
 
@@ -25,6 +25,8 @@ def file(study, size: str) -> Path:
 
 def trials(study, size: str, join: bool = True) -> list[Condition]:
     """The trainings that the sweep makes for one size: a condition for each rate and target."""
+    if not study.sweep:
+        raise StudyError(f"{study.path}: sweep: found none, expected learning rates to try")
     tried, conditions = _tried(study, size), []
     study = study.model_copy(update={"retry_collapsed": False, "keep_models": False})
     for rate, target in product(tried["learning_rates"], tried["targets"]):
