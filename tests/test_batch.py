@@ -49,10 +49,8 @@ def times(root: Path) -> dict[str, int]:
     """When each result and notebook was written, without the comparison's."""
     names = ("scores.json", "notebook.ipynb", "model.safetensors", "settings.json")
     paths = [path for name in names for path in (root / "2024_06").rglob(name)]
-    return {
-        path.relative_to(root / "2024_06/tiny").as_posix(): path.stat().st_mtime_ns
-        for path in paths
-    }
+    home = root / "2024_06/tiny"
+    return {path.relative_to(home).as_posix(): path.stat().st_mtime_ns for path in paths}
 
 
 def one_line(root: Path, params: str = "a b.yaml", outputs: str = "2024_06") -> str:

@@ -87,9 +87,7 @@ def test_rows_of_a_whole_value_come_before_those_that_begin_with_it(tmp_path):
 
 
 def test_json_gives_ids_dates_and_columns_as_written(tmp_path):
-    rows = [
-        {"id": 2**63 + i, "data": "2012-01-10", "b": "null", "label": "neutral"} for i in (1, 2)
-    ]
+    rows = [{"id": 2**63 + i, "data": "2012-01-10", "b": "null", "label": 1} for i in (1, 2)]
     columns = {"id": "id", "text_a": "data", "text_b": "b", "label": "label"}
     first, second = read(tmp_path, pair("t.jsonl", columns=columns), rows)
     assert first["text_a"] == "2012-01-10" and first["text_b"] == "null"

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from run_notebook import GPUS
+from run_notebook import GPUS, STOPPED, stop
 
 from helpers.study import Study, StudyError, sweeps
 from helpers.study.files import read_json, write_json
@@ -42,7 +42,8 @@ def main() -> int:
     arguments, more = parser.parse_known_args()
     if arguments.cores < 1:
         parser.error(f"--cores: found {arguments.cores}, expected 1 or more")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace", line_buffering=True)  # a terminal may be in latin-1
     try:
@@ -191,6 +192,8 @@ def run(command: list[str], log: IO[str], environment: Mapping[str, str]) -> int
     """Run one of these tools in a process group of its own, with the log as its output; returns its
     exit status. When this process is to stop, the group stops.
     """
+    if STOPPED.is_set():  # while a library was imported, which may swallow the interrupt
+        raise KeyboardInterrupt
     begin = os.fstat(log.fileno()).st_size
     command = [sys.executable, str(ROOT / "tools" / command[0]), *command[1:]]
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, process_group=0)
