@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,9 +300,10 @@ def _mirror(
         for name in names:
             if name not in held:
                 raise ValueError(f"no split '{name}'; found {', '.join(held)}")
-            shards = re.findall(r"-of-(\d+)\.", " ".join(file.name for file in held[name]))
-            if {int(count) for count in shards} - {len(shards)}:
-                raise ValueError(f"found {len(shards)} files of {int(shards[0])}; expected all")
+            parts = [re.match(r"(.*)-\d+-of-(\d+)", str(file)) for file in held[name]]
+            for (_, count), found in Counter(part.groups() for part in parts if part).items():
+                if found != int(count):
+                    raise ValueError(f"found {found} files of {int(count)}; expected all")
         files = [file for name in names for file in held[name]]
         readable = all(_kind(file) in _READERS for file in files)
         if (card := folder / "README.md").is_file():
