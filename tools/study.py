@@ -239,7 +239,7 @@ def follow(process: subprocess.Popen, log: Path, begin: int) -> None:
                     done = f"{step[1]} of {int(step[2]) - 1} notebooks done"
                     print(f"{time.strftime('%H:%M:%S')}  {done}")
                 in_error = in_error or line.startswith("Error in ")
-                output = re.match(r" +output: ([^,]*)", line) if in_error else None
+                output = re.match(r" +output: (.*)", line) if in_error else None
                 if output:
                     in_error, line = False, f"FAILED {output[1]}: {reason(Path(output[1]))}"
                 notebook = line.split(": ")[0]
