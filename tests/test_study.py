@@ -157,7 +157,7 @@ def test_a_study_is_read_where_its_encoder_is_not(tiny_study, sources):
         ({"columns": {"textb": "b"}}, "columns: unknown name 'textb'; expected one of id, label"),
         ({"languages": ["en", "de", "de"]}, "['en', 'de', 'de'] names something twice"),
         ({"languages": ["eng", "de"]}, "languages: found 'eng', expected 'en' (codes: {en: eng}"),
-        ({"codes": {"ge": "german"}}, "codes: unknown language 'ge'; expected one of de, en, sw"),
+        ({"per_language": {"ge": {"hub": "x/y"}}}, "per_language: unknown language 'ge'; expected"),
         ({"files": "pairs/{language}.tsv"}, "have the same data; expected data for each"),
         ({"where": {"a": "{lang}"}}, "where.a: found '{lang}', expected {language} alone in"),
     ],
@@ -186,7 +186,7 @@ def test_an_unknown_name_is_said_with_the_known_ones(load):
         study.tasks["nli"]
     with refused("unknown seed '9'; expected one of 1"):
         list(study.condition("base", "none", "pairs").attempts([9]))
-    with refused("seeds: found '[1]', expected a number or, in YAML, a list"):
+    with refused("seeds: found '[1]', expected a number or a list; papermill takes one by -y"):
         list(study.condition("base", "none", "pairs").attempts("[1]"))
     with refused("join: found 'false', expected True or False"):  # as papermill's -p gives it
         study.condition("base", "none", "pairs", join="false")

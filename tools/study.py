@@ -131,7 +131,7 @@ def check_encoders(study: Study, sizes: list[str]) -> None:
     for part in study.conditions(*sizes):
         for seed in part.seeds if part.before else []:
             start = part.before.seed_folder(seed)
-            is_kept = part.before.is_finished(start) and not (start / "encoder").exists()
+            is_kept = part.before.is_complete(seed) and not (start / "encoder").exists()
             if is_kept and not part.is_complete(seed):
                 wrong = f"found results without the encoder, which {part.title}, seed {seed} needs"
                 raise StudyError(f"{start}: {wrong}; remove the folder to train it here")

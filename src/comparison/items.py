@@ -136,6 +136,9 @@ def arrange(
     runs = pd.MultiIndex.from_frame(runs[key].sort_values(key))
     run = runs.get_indexer(pd.MultiIndex.from_frame(predictions[key]))
     predictions, run = predictions[run >= 0], run[run >= 0]
+    if pd.api.types.infer_dtype(predictions["id"]).startswith("mixed"):
+        wrong = "id: found numbers and texts; expected one kind"
+        raise ComparisonError(f"predictions of {target}: {wrong}")
     language, languages = pd.factorize(predictions["language"], sort=True)
     item, ids = pd.factorize(predictions["id"])
     _same_items(target, runs, run, language * len(ids) + item, list(languages), ids)

@@ -113,7 +113,8 @@ class Plan:
     @property
     def same_data(self) -> list[str]:
         """The cells whose intermediate task is the target's own data, in words."""
-        return [f"{task} before {name}" for name, t in self.targets.items() for task in t.same_data]
+        pairs = [(task, name) for name, target in self.targets.items() for task in target.same_data]
+        return [f"{task} before {name}" for task, name in pairs if task in self.tasks]
 
     def asks(self, intermediate: str, target: str) -> bool:
         """Whether a run of these two is planned."""

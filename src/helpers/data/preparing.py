@@ -54,6 +54,10 @@ def _cells(study: Study) -> dict[str, dict]:
     cells: dict[str, dict] = {}
     for name in study.needed():
         cell = _read(study, *name)
+        units = {row.get("group", row["id"]) for row in cell.examples}
+        if name[1] == study.tasks[name[0]].evaluate and len(units) < 2:
+            wrong = "found one item or group; expected two or more"
+            raise StudyError(f"{study.path}: {'/'.join(name)}: {wrong}")
         cells["/".join(name)] = _keep(study, name, cell.examples) | {
             "source": _source_digest(cell.files),
             "files": [str(file) for file in cell.files],

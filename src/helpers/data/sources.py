@@ -257,8 +257,9 @@ def _name(value: Any, feature: Any) -> Any:
         return {key: _name(part, feature.get(key)) for key, part in value.items()}
     if isinstance(value, list):
         return [_name(part, getattr(feature, "feature", feature)) for part in value]
-    names = dict(enumerate(getattr(feature, "names", None) or []))
-    return names.get(value, value) if isinstance(value, int) else value  # -1 is no label
+    names = getattr(feature, "names", None) or []
+    is_number = isinstance(value, int) and 0 <= value < len(names)  # -1 is no label
+    return names[value] if is_number else value
 
 
 def _hub(where: str, source: Source, split: str, code: str) -> tuple[list[Row], list[Path]]:
@@ -300,8 +301,9 @@ def _mirror(
         for name in names:
             if name not in held:
                 raise ValueError(f"no split '{name}'; found {', '.join(held)}")
-            parts = [re.match(r"(.*)-\d+-of-(\d+)", str(file)) for file in held[name]]
-            for (_, count), found in Counter(part.groups() for part in parts if part).items():
+            shards = [(f.parent, re.match(r"(.*)-\d+-of-(\d+)", f.name)) for f in held[name]]
+            sets = Counter((place, shard[1], shard[2]) for place, shard in shards if shard)
+            for (_, _, count), found in sets.items():
                 if found != int(count):
                     raise ValueError(f"found {found} files of {int(count)}; expected all")
         files = [file for name in names for file in held[name]]

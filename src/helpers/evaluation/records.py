@@ -41,8 +41,10 @@ def write(
     assert checkpoints is not None
     if condition.target is None and attempt.repeats is not None:
         scores["repeats"] = read_json(folder / "scores.json")["selection"]
-        for other in condition.folder.glob(f"*/{folder.name}/scores.json"):
-            other.unlink()  # it was trained from the encoder that is replaced
+        crossed = f"crossed/intermediate-{attempt.repeats}-*"
+        for built_on in (f"{folder.name}/**", crossed):  # they start from the encoder that goes
+            for other in condition.folder.glob(f"*/{built_on}/scores.json"):
+                other.unlink()
     (folder / "scores.json").unlink(missing_ok=True)  # it does not describe what is written now
     if predictions is not None and condition.evaluated:
         languages: dict[str, dict] = {}

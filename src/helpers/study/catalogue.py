@@ -222,12 +222,12 @@ class Task(Source):
             raise ValueError("several languages, but no {language} in config, files or where")
         for column, begin in self.where.items():
             _check_braces(f"where.{column}", begin, language="")
-        for key in ("trained_in", "codes", "per_language"):
+        for key in ("trained_in", "per_language"):
             for code in getattr(self, key):
                 if code not in (ENGLISH, *self.languages):
                     raise ValueError(f"{key}: {unknown('language', code, self.languages)}")
-        for code in self.languages:
-            if code != ENGLISH and re.split("[-_]", code)[0].lower() in ("en", "eng", "english"):
+        for code in self.languages if ENGLISH not in self.languages else []:
+            if re.split("[-_]", code)[0].lower() in ("en", "eng", "english"):
                 hint = f"(codes: {{{ENGLISH}: {code}}} if its source says so)"
                 raise ValueError(f"languages: found '{code}', expected '{ENGLISH}' {hint}")
         return self
@@ -242,7 +242,9 @@ class Task(Source):
         if self.metric == "mining_f1" and self.threshold in (None, self.evaluate):
             expected = f"another split than '{self.evaluate}'"
             raise ValueError(f"threshold: found {self.threshold}, expected {expected}")
-        if self.metric == "map_20" and not (self.candidates or "target" in self.columns):
+        if self.metric == "map_20" and not (
+            self.candidates or "target" in (self.columns or "target")
+        ):
             raise ValueError("candidates: found none, expected entries whose texts are searched")
         return self
 

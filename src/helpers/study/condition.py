@@ -263,8 +263,8 @@ class Condition:
         """The seeds that a notebook's parameter names, or all; an unknown one is a StudyError."""
         if seeds is None:
             return self.seeds
-        if not isinstance(seeds, int | list):  # papermill's -p gives a list as text
-            wrong = f"found {seeds!r}, expected a number or, in YAML, a list"
+        if isinstance(seeds, str):
+            wrong = f"found {seeds!r}, expected a number or a list; papermill takes one by -y"
             raise StudyError(f"{self.study.path}: seeds: {wrong}")
         chosen = [seeds] if isinstance(seeds, int) else list(seeds)
         for seed in chosen:

@@ -79,9 +79,9 @@ def _trainings(study) -> Iterator[str]:
             if study.tasks[task].format == "retrieval":
                 yield f"mixtures.{name}: '{task}' is a retrieval task; expected another format"
     for crossed in [study.crossed] if study.crossed else []:
-        drawn = study.hyperparameters("target", crossed.size, crossed.target).train_examples
-        if len(crossed.seeds.draw) > 1 and not drawn:
-            expected = f"train_examples of {crossed.target} with it, or there is nothing to draw"
+        values = study.hyperparameters("target", crossed.size, crossed.target)
+        if len(crossed.seeds.draw) > 1 and not (values.train_examples or values.steps):
+            expected = f"train_examples of {crossed.target} with it: an epoch reads all examples"
             yield f"crossed.seeds.draw: found {crossed.seeds.draw}, expected {expected}"
     for target in study.targets:
         if not study.train_on(target.task) and study.tasks[target.task].format != "retrieval":

@@ -24,6 +24,8 @@ from helpers.study.files import read_json, write_json
 FOLDER = ".checkpoint"
 """Beside a run's results while it is trained; gone when the run is finished."""
 _PROGRESS = "progress.json"
+VERSION = "2026-11-30"
+"""When this package last changed what the same settings train: older checkpoints are not used."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -55,6 +57,7 @@ class Checkpoints(TrainerCallback):
 
     def __init__(self, run: Path, settings: dict, minutes: float, averages: bool = False):
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        versions["training"] = VERSION
         self.folder, self.seconds_between = run / FOLDER, 60 * minutes
         self.names = ["best", "average"] if averages else ["best"]
         self.settings = json.loads(json.dumps({**settings, "versions": versions}))
