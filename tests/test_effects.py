@@ -178,7 +178,7 @@ BAD_PREDICTIONS = {
 }
 BAD_RUNS = {
     "base/none/nli/seed-1 is there twice": lambda t: pd.concat([t, t.head(1)]),
-    "found no row of ('base', 'none', 'nli', '1')": lambda t: t.astype({"seed": str}),
+    "found no row of run ('base', 'none', 'nli', '1')": lambda t: t.astype({"seed": str}),
     "collapsed: found 'no'; expected true": lambda t: t.assign(collapsed="no"),
 }
 

@@ -178,8 +178,7 @@ def test_runs_on_other_items_are_refused():
     predictions, runs = table({(t, k): answers for t in ("none", "qa") for k in (1, 2)})
     last = (predictions["intermediate"] == "qa") & (predictions["seed"] == 2)
     without = predictions[~(last & (predictions["id"] == "3"))]
-    message = r"base/qa/t/seed-2, language de: found id '3' 0 times, in base/none"
-    with pytest.raises(ComparisonError, match=message):
+    with pytest.raises(ComparisonError, match="qa/t/seed-2, language de: found id '3' 0 times, in"):
         effects(without, runs)
     with pytest.raises(ComparisonError, match="each once"):
         effects(pd.concat([predictions, predictions[last]]), runs)

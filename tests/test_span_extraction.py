@@ -158,7 +158,6 @@ def test_bert_is_told_which_text_is_which():
 
 
 def test_no_answer_is_expected_in_padding(tiny_sources):
-    """So it does not matter which windows a batch, or a part of it, has beside each other."""
     head = encoders.Head(encoders.load(tiny_sources / "encoder")[0], "token", 2, "mean", 0.0).eval()
     states, mask, ends = torch.randn(1, 9, 16), torch.tensor([[1] * 6 + [0] * 3]), torch.ones(1, 2)
     padded, alone = head(states, mask), head(states[:, :6], mask[:, :6])

@@ -186,7 +186,7 @@ def test_an_unknown_name_is_said_with_the_known_ones(load):
         study.tasks["nli"]
     with refused("unknown seed '9'; expected one of 1"):
         list(study.condition("base", "none", "pairs").attempts([9]))
-    with refused("seeds: found '[1]', expected a number or a list; papermill takes one by -y"):
+    with refused("seeds: found '[1]', expected a number or a list (papermill -y "):
         list(study.condition("base", "none", "pairs").attempts("[1]"))
     with refused("join: found 'false', expected True or False"):  # as papermill's -p gives it
         study.condition("base", "none", "pairs", join="false")

@@ -105,6 +105,9 @@ def test_the_zero_shot_mean_leaves_out_the_languages_of_the_training_data(target
     trained = training.Training(None, None, checkpoints=Checkpoints(tmp_path, {}, 1))
     scores = evaluation.write(condition, attempt, trained, table)
     assert scores["zero_shot"] == pytest.approx(75.0)
+    with pytest.raises(AttributeError):  # half of the results is written
+        evaluation.write(condition, attempt, trained, table, {"last": None})
+    assert not (tmp_path / "scores.json").exists()
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def checked(
     there = set(predictions[RUN].drop_duplicates().itertuples(index=False, name=None))
     for run in runs[RUN].itertuples(index=False, name=None):
         if run not in there:
-            raise ComparisonError(f"predictions: found no row of {run}, which runs have")
+            raise ComparisonError(f"predictions: found no row of run {run}; expected all runs")
     languages = predictions[["target", "language"]].drop_duplicates()
     for target, seen in languages.groupby("target")["language"]:
         if target in plan.targets:

@@ -67,7 +67,7 @@ def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
         gone = fallen[fallen[["quantity", "intermediate"]].eq((quantity, task)).all(axis=1)]["size"]
         notes = [f"not seen above zero at {_listed(unseen)}"] if unseen else []
         if gone := [size for size in gone if size not in unseen]:
-            notes.append(f"at {_listed(gone)} only with collapsed runs")
+            notes.append(f"above zero at {_listed(gone)} only if collapsed runs count")
         unseen = f" ({'; '.join(notes)})" if notes else ""
         if (quantity, task) == ("gap_change", plan.gained[0]) and (rows["high"] >= 0).any():
             sizes = list(rows.loc[rows["high"] >= 0, "size"])

@@ -101,7 +101,7 @@ def _example(task: Task, row: dict, fields: dict) -> dict:
         example["group"] = hashlib.blake2b(str(shared).encode(), digest_size=8).hexdigest()
     if fields.get("tag") is not None:
         example["tag"] = str(fields["tag"])
-    json.dumps(example, ensure_ascii=False).encode()  # ValueError: half a character
+    json.dumps(example, ensure_ascii=False).encode()  # a ValueError for half an emoji
     return example
 
 

@@ -43,7 +43,7 @@ def normalise(task: Task, row: dict) -> dict:
         keys = row["answers"] if isinstance(row["answers"], list) else [row["answers"]]
         example["answers"] = [labels.written(key) for key in keys]
         if "" in example["answers"] or (pair["source"] and not keys):
-            raise ValueError(f"answers is {row['answers']!r}; expected keys, texts or numbers")
+            raise ValueError(f"answers is {row['answers']!r}; expected keys (texts or numbers)")
     return example
 
 

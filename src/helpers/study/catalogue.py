@@ -226,8 +226,9 @@ class Task(Source):
             for code in getattr(self, key):
                 if code not in (ENGLISH, *self.languages):
                     raise ValueError(f"{key}: {unknown('language', code, self.languages)}")
-        for code in self.languages if ENGLISH not in self.languages else []:
-            if re.split("[-_]", code)[0].lower() in ("en", "eng", "english"):
+        for code in self.languages:
+            is_english = re.split("[-_]", code)[0].lower() in ("en", "eng", "english")
+            if is_english and ENGLISH not in self.languages:
                 hint = f"(codes: {{{ENGLISH}: {code}}} if its source says so)"
                 raise ValueError(f"languages: found '{code}', expected '{ENGLISH}' {hint}")
         return self
@@ -242,9 +243,8 @@ class Task(Source):
         if self.metric == "mining_f1" and self.threshold in (None, self.evaluate):
             expected = f"another split than '{self.evaluate}'"
             raise ValueError(f"threshold: found {self.threshold}, expected {expected}")
-        if self.metric == "map_20" and not (
-            self.candidates or "target" in (self.columns or "target")
-        ):
+        has_targets = "target" in self.columns or not self.columns
+        if self.metric == "map_20" and not (self.candidates or has_targets):
             raise ValueError("candidates: found none, expected entries whose texts are searched")
         return self
 
@@ -259,8 +259,9 @@ class Task(Source):
             raise ValueError("unseen_label: expected for tagging alone, and without the key labels")
         if {"label", "labels"} & {*_COLUMNS[self.format]} and not (labels or self.unseen_label):
             raise ValueError("labels: found none, expected the names of the labels")
-        for label in self.labels if self.metric == "entity_f1" and "O" in self.labels else []:
-            if not re.match("O$|[BIES]-.", label):
+        is_iob = self.metric == "entity_f1" and "O" in self.labels
+        for label in self.labels:
+            if is_iob and not re.match("O$|[BIES]-.", label):
                 raise ValueError(f"labels: found '{label}', expected O, B-TYPE, I-TYPE, ... (IOB)")
         return self
 

@@ -264,7 +264,7 @@ class Condition:
         if seeds is None:
             return self.seeds
         if isinstance(seeds, str):
-            wrong = f"found {seeds!r}, expected a number or a list; papermill takes one by -y"
+            wrong = f"found {seeds!r}, expected a number or a list (papermill -y 'seeds: [1]')"
             raise StudyError(f"{self.study.path}: seeds: {wrong}")
         chosen = [seeds] if isinstance(seeds, int) else list(seeds)
         for seed in chosen:

@@ -14,7 +14,7 @@ def check(study) -> None:
         for name in names:
             if name not in known:
                 raise StudyError(f"{study.path}: {key}: {unknown(kind, name, known)}")
-    for rule in (_new_names, _encoders, _trainings, _sweep, _hyperparameters):
+    for rule in (_new_names, _encoders, _trainings, _crossed, _sweep, _hyperparameters):
         for wrong in rule(study):
             raise StudyError(f"{study.path}: {wrong}")
 
@@ -78,14 +78,19 @@ def _trainings(study) -> Iterator[str]:
         for task in mixture.tasks:
             if study.tasks[task].format == "retrieval":
                 yield f"mixtures.{name}: '{task}' is a retrieval task; expected another format"
-    for crossed in [study.crossed] if study.crossed else []:
-        values = study.hyperparameters("target", crossed.size, crossed.target)
-        if len(crossed.seeds.draw) > 1 and not (values.train_examples or values.steps):
-            expected = f"train_examples of {crossed.target} with it: an epoch reads all examples"
-            yield f"crossed.seeds.draw: found {crossed.seeds.draw}, expected {expected}"
     for target in study.targets:
         if not study.train_on(target.task) and study.tasks[target.task].format != "retrieval":
             yield f"targets: '{target.task}' names no English task in train_on"
+
+
+def _crossed(study) -> Iterator[str]:
+    crossed = study.crossed
+    if not crossed or len(crossed.seeds.draw) == 1:
+        return
+    values = study.hyperparameters("target", crossed.size, crossed.target)
+    if not (values.train_examples or values.steps):
+        expected = f"train_examples of {crossed.target} with it: an epoch reads all examples"
+        yield f"crossed.seeds.draw: found {crossed.seeds.draw}, expected {expected}"
 
 
 def _sweep(study) -> Iterator[str]:
