@@ -180,7 +180,7 @@ def show(study: Study, gpu: str = "") -> Iterator[str]:
     table.loc["all"] = table.sum()
     digits = [f"{{:,.{n}f}}".format for n in (0, 0, 1, 1)]
     hours = "GPU-hours" if on.is_gpu and not rate else "hours"
-    yield table.rename(columns={"hours": hours}).to_string(formatters=digits)
+    yield table.rename(columns={"runs": "count", "hours": hours}).to_string(formatters=digits)
     yield f"with {on.rate / 1e12:.3g} TFLOP/s, {on.share}"
     yield from (f"warning: {line}" for line in warnings(study))
     yield f"\nmemory in GB at {on.name}, which has {on.memory:.0f}:"

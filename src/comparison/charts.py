@@ -92,12 +92,13 @@ def heat_map(effects: pd.DataFrame, plan: Plan) -> Chart:
     frame, params = _of(effects, "gain"), ["size", "target", "analysis"]
     if frame.empty:
         return None
-    number = frame["estimate"].map("{:+.1f}".format).str.replace("-", "−")
+    number = frame["estimate"].map("{:+z.1f}".format).str.replace("-", "−")
     number += np.where(frame["p_corrected"] < 0.05, "*", "")
     number += np.where(frame["mark"] == "", "", " " + frame["mark"])
     frame = frame.assign(number=number.where(frame["estimate"].notna(), frame["status"]))
     top = max(1.0, frame["estimate"].abs().max())  # less than a point is no colour
     names = alt.Axis(orient="top", labelAngle=0, labelLimit=100, domain=False, ticks=False)
+    names.labelExpr = "length(datum.label) > 14 ? split(datum.label, '-') : datum.label"
     x = alt.X("intermediate:N").sort(plan.compared).title(None).scale(paddingInner=0.04).axis(names)
     y = _languages(effects).scale(paddingInner=0.08)
     base = alt.Chart().encode(x, y, tooltip=TOOLTIP)
@@ -289,7 +290,7 @@ def _intervals(base: alt.Chart, title: str, color, looks: dict, zero=True) -> al
     """Estimates with intervals along x, by `base`; the word that says why where one is missing."""
 
     def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q").title(title).scale(zero=zero).axis(tickCount=5)
+        return alt.X(f"{field}:Q").title(title).scale(zero=zero).axis(tickCount=5, labelFlush=False)
 
     known = base.transform_filter(KNOWN)
     rule = base.mark_rule(strokeWidth=2).encode(x("low"), alt.X2("high:Q"), color=color)

@@ -45,7 +45,8 @@ def overview(plan: Plan, runs: pd.DataFrame) -> HTML:
     collapsed = int(first["collapsed"].sum())
     if collapsed:
         early = int((first["collapsed_in"] == "intermediate").sum())
-        lines.append(f"Collapsed: {collapsed}, of which {early} in the intermediate training")
+        lines.append(f"Collapsed: {collapsed}")
+        lines[-1] += f", of which {early} in the intermediate training" if early else ""
     for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least
         if runs[name].nunique() > 1:
             counts = runs[name].value_counts().items()
@@ -64,8 +65,8 @@ def table(frame: pd.DataFrame, name: str, digits: int = 1) -> HTML | None:
         return None
 
     def number(x: float) -> str:
-        small = x != 0 and abs(x) < 10**-digits / 2  # what is not zero is not shown as zero
-        shown = f"{x:.2g}" if small or abs(x) >= 1e6 else f"{x:.{digits}f}"
+        small = 1e-12 < abs(x) < 10**-digits / 2  # not shown as zero, unless it is only rounding
+        shown = f"{x:.2g}" if small or abs(x) >= 1e6 else f"{x:z.{digits}f}"
         return shown.replace("-", "−")
 
     shown = frame.head(ROWS).fillna(np.nan)

@@ -28,8 +28,8 @@ def confusion(predictions: pd.DataFrame, labels: list[str], title: str) -> alt.F
 def loss_curve(results: Mapping[int, Mapping], title: str) -> alt.VConcatChart:
     """Training loss above, the English validation score below, over optimiser steps.
 
-    `results` are run.json and scores.json together, by seed: a line for each. A red line marks what
-    the majority class scores.
+    `results` are run.json and scores.json together, by seed: a line for each. A red line marks the
+    score of always giving the most frequent label.
     """
     lines = [{**line, "seed": seed} for seed, result in results.items() for line in result["log"]]
     columns = ["seed", "task", "step", "loss", "validation_score"]
@@ -39,13 +39,13 @@ def loss_curve(results: Mapping[int, Mapping], title: str) -> alt.VConcatChart:
     base = alt.Chart(frame, width=600, height=120).mark_line(point=True)
     base = base.encode(x, color, alt.Detail("task:N"), tooltip=columns)
     loss = base.transform_filter("isValid(datum.loss)")
-    loss = loss.encode(alt.Y("loss:Q").title("training loss (nats)").scale(zero=False))
+    loss = loss.encode(alt.Y("loss:Q").title("training loss").scale(zero=False))
     score = base.transform_filter("isValid(datum.validation_score)")
     score = score.encode(alt.Y("validation_score:Q").title("score (%)").scale(zero=False))
     majority = [result["selection"]["majority"] for result in results.values()]
     level = alt.Chart(pd.DataFrame({"validation_score": majority[:1]}))
     level = level.encode(alt.Y("validation_score:Q"))
     score += level.mark_rule(color=theme.WARNING)
-    score += level.mark_text(text="majority class", dy=-7, color=theme.WARNING)
+    score += level.mark_text(text="always the most frequent label", dy=-7, color=theme.WARNING)
     score = score.properties(title="English validation data: what the weights are selected on")
     return alt.vconcat(loss, score, title=title).resolve_scale(x="shared")
