@@ -4,13 +4,16 @@ STUDY   ?= params/demo.yaml
 CORES   ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN     := .venv/bin
 
-.PHONY: demo demo-record study fetch plan export pack unpack check-gpu results test test-fast test-precision test-cluster bench lab slides clean
+.PHONY: demo help demo-record study fetch plan export pack unpack check-gpu results test test-fast test-precision test-cluster bench lab slides clean
 
 CORE := $(addprefix tests/test_,training.py checkpoints.py mixture.py families.py encoders.py \
     retrieval.py tagging.py span_extraction.py hub_study.py precision.py)
 
 demo: demo/encoder/config.json ## the demo study: no network, no GPU
 	$(MAKE) --no-print-directory study STUDY=params/demo.yaml
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.* ## (.*)/\1\t\2/p' Makefile | expand -t 16
 
 demo-record: demo/encoder/config.json ## run the demo anew and write its figures into docs and README
 	rm -rf outputs/demo

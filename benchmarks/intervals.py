@@ -49,21 +49,21 @@ CASES = {
     "seed SD 1 everywhere": Case(),
     "seed SDs differ between conditions": Case(spread=0.5),
     "noise with heavy tails": Case(tails=True, sd=(2, 2)),
-    "`none` 4, tasks 1": Case(sd=(4, 1)),
-    "`none` 3, eight tasks 1": Case(sd=(3, 1), tasks=8),
-    "`none` 3 with five seeds, tasks 1 with three": Case(sd=(3, 1), seeds=(5, 3)),
+    "seed SD 4 for `none`, 1 for tasks": Case(sd=(4, 1)),
+    "seed SD 3 for `none`, 1 for eight tasks": Case(sd=(3, 1), tasks=8),
+    "seed SD 3 for `none` (five seeds), 1 for tasks (three)": Case(sd=(3, 1), seeds=(5, 3)),
     "one task": Case(tasks=1),
-    "an effect of 4 points": Case(effect=4.0),
-    "last size's `none` collapses, 15 %": Case(collapse=0.15),
+    "a true effect of 4 points": Case(effect=4.0),
+    "15 % of the last size's runs of `none` collapse": Case(collapse=0.15),
     "the same, without collapsed runs": Case(collapse=0.15, dropped=True),
-    "five questions a passage": Case(passage=5),
+    "five questions per passage": Case(passage=5),
     "a language with 5 items": Case(few=5),
     "languages with 40 to 300 items of their own": Case(apart=(300, 40, 120, 300)),
-    "ratio scores": Case(ratio=True),
+    "items that count 1 to 5 times": Case(ratio=True),
     "two targets that share seeds": Case(targets=2),
     "three sizes": Case(sizes=3),
-    "three sizes, `none` 3, tasks 1": Case(sizes=3, sd=(3, 1)),
-    "one seed, SD 3": Case(seeds=(1, 1), sd=(3, 3)),
+    "three sizes, seed SD 3 for `none`, 1 for tasks": Case(sizes=3, sd=(3, 1)),
+    "one seed, seed SD 3": Case(seeds=(1, 1), sd=(3, 3)),
 }
 
 
@@ -192,16 +192,16 @@ def main() -> None:
 
 HEAD = """# How often the intervals hold the truth
 
-`python benchmarks/intervals.py` makes {studies:,} studies a row. Unless a row says otherwise, a
-study has 2 sizes, 3 intermediate tasks, 4 languages of 120 parallel items, and no true effect.
+`python benchmarks/intervals.py` simulates {studies:,} studies per row. Unless a row says otherwise,
+a study has 2 sizes, 3 intermediate tasks, 4 languages of 120 parallel items, and no true effect.
 
 - *Headline*: the scale effect (with three sizes the slope) of the zero-shot score over all tasks.
 - *Gain*: the gain over all tasks at the last size.
-- *Covers*: how often the 95 % interval holds the true value (of runs that learn, if some collapse).
+- *Covers*: how often the 95 % interval holds the true value (that of runs that learn).
   The standard error of such a share is {error:.1f} points.
 - *Found*: how often p < 0.05. Without a true effect this should be 5 % at most.
 
-A collapsed run among five makes the interval too wide; without collapsed runs it is right.
+If a run of five collapses, the interval is too wide; without collapsed runs it is right.
 
 """
 

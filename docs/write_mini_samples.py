@@ -14,7 +14,8 @@ HEAD = """# The demo's data: examples
 
 Written by `python docs/write_mini_samples.py` from `demo/data`. Training and validation data are
 English; the test sets are in eight languages. All examples are in
-`demo/data/TASK/LANGUAGE.SPLIT.tsv`.
+`demo/data/TASK/LANGUAGE.SPLIT.tsv`. In `mini_xcopa` the word *cause* or *effect* says what is asked
+for. `mini_stories` is used by the tests only.
 
 Is a sentence wrong in your language? Correct `demo/words/LANGUAGE.yaml`, then run
 `python demo/generate.py` and this script.

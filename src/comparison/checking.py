@@ -81,7 +81,7 @@ def _check_credit(predictions: pd.DataFrame) -> None:
     for row in predictions[~is_right].head(1).to_dict("records"):
         place = f"{run_name(*(row[key] for key in RUN))}, language {row['language']}"
         wrong = f"id {row['id']}: found credit {row['credit']:g} out of {row['out_of']:g}"
-        raise ComparisonError(f"predictions of {place}, {wrong}; expected 0 to what it is out of")
+        raise ComparisonError(f"predictions of {place}, {wrong}; expected it from 0 to out_of")
 
 
 def _check_target(name: str, seen: list[str], plan: Plan) -> None:

@@ -95,7 +95,7 @@ def read(
     if check_sizes and len(rows) != expected:
         raise StudyError(
             f"{where}: found {len(rows)} rows, expected {expected}: the data changed, "
-            "or is a part of it (then set check_sizes: false in the study)"
+            "or you have only a part of it (then set check_sizes: false in the study)"
         )
     good, bad = formats.normalise(task, rows, where)
     if bad and not skip:
