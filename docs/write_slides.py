@@ -131,6 +131,7 @@ def method(effects: pd.DataFrame, plan: Plan) -> alt.HConcatChart:
     rows = rows.assign(y=(rows["quantity"] == "score") * (1 + (rows["intermediate"] == task)))
     form = "{estimate:.1f} [{low:.1f}, {high:.1f}]".format_map
     rows["text"] = [f"{row['quantity']} {form(row)}" for row in rows.to_dict("records")]
+    rows["text"] = rows["text"].str.replace("-", "−")
     scores = rows[rows["quantity"] == "score"]
     rows.loc[rows["quantity"] == "gain", "estimate"] = scores["estimate"].mean()
     x = alt.X("estimate:Q").scale(zero=False, padding=70).axis(tickCount=5, grid=False)
@@ -155,6 +156,7 @@ def slides(study: Study) -> list[str]:
     items = predictions.groupby(["target", "language"])["id"].nunique()
     frozen = max(recipe["frozen_layers"] for recipe in plan.recipes)
     first, *_, last = [size.title for size in plan.sizes.values()]
+    trainings = " to ".join(map(str, dict.fromkeys([seeds.min(), seeds.max()])))
     counts = f"{len(plan.sizes)} sizes of encoder, {len(plan.tasks)} intermediate tasks"
     targets = "1 target" if len(plan.targets) == 1 else f"{len(plan.targets)} targets"
     tested = f"{targets}, {len(items.index.unique('language'))} languages"
@@ -183,7 +185,7 @@ def slides(study: Study) -> list[str]:
             f"Gain: the score with the intermediate task minus the score without ({NONE}).",
             "Scale effect: the gain of the larger encoder minus the gain of the smaller.",
             "Slope: the scale effect for each doubling of the parameters.",
-            f"95 % interval: allows for chance in seeds ({seeds.min()} to {seeds.max()} trainings)"
+            f"95 % interval: allows for chance in seeds (trainings: {trainings})"
             f" and test items ({items.min()} or more per language).",
         ), "If an interval includes zero, we claim no difference. A seed decides the head's first"
            " weights and the order of the examples."),

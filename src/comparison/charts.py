@@ -97,8 +97,7 @@ def heat_map(effects: pd.DataFrame, plan: Plan) -> Chart:
     number += np.where(frame["mark"] == "", "", " " + frame["mark"])
     frame = frame.assign(number=number.where(frame["estimate"].notna(), frame["status"]))
     top = max(1.0, frame["estimate"].abs().max())  # less than a point is no colour
-    names = alt.Axis(orient="top", labelAngle=0, labelLimit=100, domain=False, ticks=False)
-    names.labelExpr = "length(datum.label) > 14 ? split(datum.label, '-') : datum.label"
+    names = alt.Axis(orient="top", labelAngle=0, labelLimit=112, domain=False, ticks=False)
     x = alt.X("intermediate:N").sort(plan.compared).title(None).scale(paddingInner=0.04).axis(names)
     y = _languages(effects).scale(paddingInner=0.08)
     base = alt.Chart().encode(x, y, tooltip=TOOLTIP)
@@ -110,7 +109,7 @@ def heat_map(effects: pd.DataFrame, plan: Plan) -> Chart:
     ink = dark.when(GAP).then(alt.value(FAINT)).otherwise(alt.value(INK))
     boxes = base.transform_filter(KNOWN).mark_rect().encode(colour)
     numbers = base.mark_text(fontSize=11).encode(alt.Text("number:N"), color=ink)
-    chart = alt.layer(boxes, numbers, width=alt.Step(104), height=alt.Step(25))
+    chart = alt.layer(boxes, numbers, width=alt.Step(116), height=alt.Step(25))
     words = ("heat_map", "Gain by language", "points; * p < 0.05 after correction")
     return _finish(chart, plan, frame, params, words)
 
