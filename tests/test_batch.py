@@ -146,7 +146,7 @@ def test_only_what_depends_on_a_change_is_made_again_and_a_failure_stops_nothing
 def test_of_two_batches_on_one_study_the_second_ends_with_one_line(root):
     with (root / "2024_06/tiny/snakemake.log").open() as log:
         fcntl.flock(log, fcntl.LOCK_EX)
-        assert "another batch is at work" in one_line(root)
+        assert "another `make study` is at work" in one_line(root)
 
 
 def test_what_cannot_begin_is_one_line(root, tmp_path):

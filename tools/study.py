@@ -77,7 +77,7 @@ def locked_log(study: Study) -> IO[str]:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         log.close()
-        wrong = "another batch is at work on this study; wait until it has ended"
+        wrong = "another `make study` is at work on it; wait until it has ended"
         raise StudyError(f"{study.folder}: {wrong}") from None
     log.truncate(0)
     return log
