@@ -216,13 +216,10 @@ def test_the_variance_of_a_score_is_told_by_its_sources():
 def test_crossed_runs_are_read_under_the_studys_settings_only(tmp_path):
     predictions, runs = simulated_study({"nli": ("en", "de")}, items=20, seeds=1)
     names = {"size": "base", "intermediate": "qa", "target": "nli"}
-    seeds = [
-        dict(zip(("intermediate_seed", "target_seed"), s, strict=True))
-        for s in product((1, 2), (1, 2))
-    ]
-    listed = [
-        names | s | {"draw": 1, "folder": f"base/qa/nli/crossed/{i}"} for i, s in enumerate(seeds)
-    ]
+    listed = []
+    for a, b in product((1, 2), (1, 2)):
+        seeds = {"intermediate_seed": a, "target_seed": b, "draw": 1}
+        listed.append(names | seeds | {"folder": f"base/qa/nli/crossed/{a}{b}"})
     folder = write_outputs(tmp_path / "mine", predictions, runs, runs, crossed=listed)
     for number, run in enumerate(listed):
         more = {"settings": {"learning_rate": 1}} if number == 3 else {}

@@ -62,13 +62,8 @@ def effects(
     the "same data" and each "control". Everything planned has its row; one that lacks a run or a
     language it needs has nan and seeds 0, and `status` says why: no mean is formed of the rest.
     Where some runs collapsed, everything is there twice: analysis "all runs", without the runs that
-    repeat a collapsed one, and "without collapsed", where they stand in.
-
-    Raises
-    ------
-    ComparisonError
-        A table that cannot be compared (`checking.checked`), or runs of one target on different
-        items.
+    repeat a collapsed one, and "without collapsed", where they stand in. Raises ComparisonError for
+    tables that cannot be compared (`checking.checked`), or runs of one target on different items.
     """
     runs, plan = checked(predictions, runs, plan)
     asked, tables = contrasts.of(plan), []

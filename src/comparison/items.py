@@ -16,9 +16,6 @@ from comparison.checking import run_name
 from comparison.contrasts import Condition
 from comparison.plan import NONE, ZERO_SHOT, ComparisonError
 
-Estimand = tuple[str, str]
-"""What is estimated: ("score" or "gap", a language or "zero-shot")."""
-
 
 @dataclass(frozen=True)
 class ItemScores:
@@ -98,10 +95,11 @@ class ItemScores:
             return 1.0
         return max(1.0, part.sum() ** 2 / (part**2).sum() - 1)
 
-    def estimands(self, trained_in: tuple[str, ...]) -> dict[Estimand, np.ndarray]:
+    def estimands(self, trained_in: tuple[str, ...]) -> dict[tuple[str, str], np.ndarray]:
         """Scores by language and their zero-shot mean, and the gaps from the trained languages.
 
-        Each is a weighted sum over languages; these are the weights [languages].
+        Each ("score" or "gap", a language or "zero-shot") is a weighted sum over languages; these
+        are the weights [languages].
         """
         scores = {code: self.mean_of({code}) for code in self.languages}
         trained, others = set(trained_in) & set(scores), set(scores) - set(trained_in)
@@ -124,12 +122,9 @@ def arrange(
 ) -> ItemScores:
     """Arrange one target's predictions, of those of its runs that are in `runs`.
 
-    Items that have the same value in a column `group`, in any language, make one unit.
-
-    Raises
-    ------
-    ComparisonError
-        A run whose items are not those of the target's first run: the comparison is paired.
+    Items that have the same value in a column `group`, in any language, make one unit. Raises
+    ComparisonError if a run's items are not those of the target's first run: the comparison is
+    paired.
     """
     key = ["size", "intermediate", "seed"]
     predictions, runs = (table[table["target"] == target] for table in (predictions, runs))

@@ -25,8 +25,6 @@ PARTS = Path(__file__).parent / "template"
 ROWS = 200
 """Rows of a table that are shown; its files have them all."""
 NEWEST = {"$schema": "https://vega.github.io/schema/vega-lite/v6.json"}
-COURSE = "course"
-"""Tag of cells that stand in the notebook only."""
 NOTHING = "This study has none.\n"
 
 
@@ -131,7 +129,7 @@ def _with_content(cells: list) -> list:
     """The cells of a report: none of the course, no section without output."""
     sections: list[list] = [[]]
     for cell in cells:
-        if COURSE in cell.metadata.get("tags", []):
+        if "course" in cell.metadata.get("tags", []):
             continue
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("text") != NOTHING]

@@ -142,10 +142,8 @@ def _as_samples(plan: Plan, targets: dict) -> list[tuple]:
     by_language = [_ask(plan, targets, {code}) for code in codes]
     apart = [_ask(plan, targets, {code}, apart=True) for code in codes]
     [whole], rows = _variances([_ask(plan, targets)]), []
-    for kind, found, errors in (
-        ("languages", by_language, apart),
-        ("targets", by_target, by_target),
-    ):
+    kinds = {"languages": (by_language, apart), "targets": (by_target, by_target)}
+    for kind, (found, errors) in kinds.items():
         count, effects = len(found), np.array([estimate for estimate, *_ in found])
         if count > 1:
             least = np.maximum(_variances(errors), 1e-6)

@@ -5,9 +5,10 @@ The rules behind them were fixed before any study ran; they stand in docs/statis
 
 import pandas as pd
 
+from comparison import contrasts
 from comparison.checking import completed
 from comparison.estimates import ANALYSES, headline
-from comparison.plan import ALL, NONE, Plan
+from comparison.plan import ALL, NONE, ZERO_SHOT, Plan
 from comparison.reading import missing_runs
 
 
@@ -20,19 +21,19 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     seeds or more, and it is found without collapsed runs too.
     """
     plan = plan or Plan.of(runs)
-    rows = effects[headline(effects, plan)].dropna(subset=["estimate"]).set_index("analysis")
+    found = effects[headline(effects, plan)].dropna(subset=["estimate"])
+    by_analysis = {row["analysis"]: row for _, row in found.iterrows()}
+    row, without = map(by_analysis.get, ANALYSES)
     missing = len(missing_runs(plan, runs))
     unfinished = f"{missing} of {len(plan.runs)} runs are not finished" if missing else ""
-    if ANALYSES[0] not in rows.index:
+    if row is None:
         if unfinished:
             return f"There is no answer yet: {unfinished}, and the mean needs all runs."
         needs = f"`{NONE}`, an intermediate task on other data than the target's"
         untrained = "a language that the target was not trained in"
         return f"The study has no zero-shot gain: it needs {needs}, and {untrained}."
-    row = rows.loc[ANALYSES[0]]
-    without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
-    here = _where_the_headline_is(effects, plan)
-    alike = here[here["intermediate"] == row["intermediate"]]
+    alike = _where_the_headline_is(effects, plan)
+    alike = alike[alike["intermediate"] == row["intermediate"]]
     runs = completed(runs)
     collapsed, first = runs[runs["collapsed"]], runs["repeats"].isna().sum()
     own = "counted" if plan.same_data_in_headline else "left out"
@@ -52,6 +53,8 @@ def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
     is nothing to say.
     """
     plan = plan or Plan.of(runs)
+    if contrasts.headline(plan) is None:
+        return ""
     here = _where_the_headline_is(effects, plan).dropna(subset=["estimate"])
     without = _where_the_headline_is(effects, plan, ANALYSES[1])
     fallen = without[["quantity", "intermediate", "size"]][~(without["low"] > 0)]
@@ -87,12 +90,8 @@ def _where_the_headline_is(
     effects: pd.DataFrame, plan: Plan, analysis: str = ANALYSES[0]
 ) -> pd.DataFrame:
     """All rows of the headline's target and language in one analysis."""
-    place = ["target", "language"]
-    rows = effects.loc[headline(effects, plan), place]
-    if rows.empty:
-        return effects.head(0)
-    alike = (effects[place] == rows.iloc[0]).all(axis=1)
-    return effects[alike & (effects["analysis"] == analysis)]
+    place = [plan.judged[0], ZERO_SHOT, analysis]
+    return effects[(effects[["target", "language", "analysis"]] == place).all(axis=1)]
 
 
 def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
