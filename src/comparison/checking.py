@@ -5,8 +5,6 @@ import pandas as pd
 
 from comparison.plan import ALL, RUN, ZERO_SHOT, ComparisonError, Plan, Target
 
-COLUMNS = [*RUN, "language", "id", "credit", "out_of"]
-"""What predictions must have."""
 MEANS = {"intermediate": ALL, "target": ALL, "language": ZERO_SHOT}
 """Names that stand for a mean."""
 _ROUNDING = 1e-6
@@ -20,7 +18,7 @@ def checked(
     Raises ComparisonError if a table lacks a column or a value, or has one that cannot be, if a run
     is there twice or has no predictions, or if languages are not those of the plan.
     """
-    _check_columns("predictions", predictions, COLUMNS)
+    _check_columns("predictions", predictions, [*RUN, "language", "id", "credit", "out_of"])
     _check_columns("runs", runs, RUN)
     _check_credit(predictions)
     for run in runs.loc[runs.duplicated(RUN), RUN].itertuples(index=False, name=None):

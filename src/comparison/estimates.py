@@ -19,8 +19,7 @@ from comparison.variance import mean_over_targets
 ANALYSES = ("all runs", "without collapsed")
 NAMES = ["quantity", "size", "intermediate", "target", "language"]
 ENDS = ["estimate", "low", "high", "low_90", "high_90", "p"]
-COLUMNS = [*NAMES, *ENDS, "p_corrected", "comparisons", "seeds", "n", "status", "note"]
-COLUMNS += ["analysis"]
+COLUMNS = [*NAMES, *ENDS, "p_corrected", "comparisons", "seeds", "n", "status", "note", "analysis"]
 COMPLETE, CROSSED = "complete", "with a collapsed run"
 FALLEN, UNFINISHED = "only collapsed runs", "not finished"
 UNEVALUATED, UNASKED = "not evaluated", "not asked for"
@@ -66,6 +65,9 @@ def effects(
     tables that cannot be compared (`checking.checked`), or runs of one target on different items.
     """
     runs, plan = checked(predictions, runs, plan)
+    seen = predictions.groupby("target")["language"].unique()
+    languages = {n: sorted(t.languages or seen.get(n, ())) for n, t in plan.targets.items()}
+    languages[ALL] = sorted(set.intersection(*map(set, languages.values())))  # what all have
     asked, tables = contrasts.of(plan), []
     for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
         kept, predicted = analysed(analysis, predictions, runs)
@@ -83,7 +85,7 @@ def effects(
             status = [_status(*pair, states, plan) for pair in pairs]
             table = table.assign(target=target, status=status)
             table = table.assign(note=[_note(*pair, plan) for pair in pairs])
-            for language in [*_languages(predictions, plan, target), ZERO_SHOT]:
+            for language in [*languages[target], ZERO_SHOT]:
                 rows.append(_rows(table.assign(language=language), pairs, language, samples))
         tables.append(_corrected(pd.concat(rows, ignore_index=True), plan))
         tables[-1]["analysis"] = analysis
@@ -110,15 +112,6 @@ def arranged(
     """What the runs of each target scored on every item; targets without a run are left out."""
     names = [name for name in plan.targets if name in set(runs["target"])]
     return {name: items.arrange(name, predictions, runs, (NONE, *plan.controls)) for name in names}
-
-
-def _languages(predictions: pd.DataFrame, plan: Plan, target: str) -> list[str]:
-    """Languages of a target, or those that all targets have."""
-    if target == ALL:
-        each = [set(_languages(predictions, plan, name)) for name in plan.targets]
-        return sorted(set.intersection(*each))
-    seen = predictions.loc[predictions["target"] == target, "language"].unique()
-    return sorted(plan.targets[target].languages or seen)
 
 
 def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, str]:

@@ -42,11 +42,6 @@ class ItemScores:
         return member / member.sum(0)
 
     @cached_property
-    def seeds(self) -> np.ndarray:
-        """How many runs each condition has [conditions]."""
-        return (self.mean > 0).sum(0)
-
-    @cached_property
     def run_scores(self) -> np.ndarray:
         """Every run's score in every language, in points [languages, runs]."""
         return 100 * self._by_language(self.credit) / self._by_language(self.out_of)

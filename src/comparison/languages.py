@@ -6,7 +6,6 @@ import pandas as pd
 
 from comparison.plan import ALL, ZERO_SHOT, Plan
 
-FIGURES = ["pretraining_gib", "syntactic_distance", "fertility"]
 KINDS = {"script": "Latin", "family": "Indo-European"}
 """What languages are grouped by, and what English is."""
 
@@ -61,7 +60,7 @@ def explain_gains(
     shared = {f"{english} {kind}": 1.0 * (rows[kind] == english) for kind, english in KINDS.items()}
     keys, explained = ["quantity", "size", "intermediate", "target", "analysis"], []
     for key, group in rows.assign(**shared).groupby(keys, sort=False):
-        for figure in [*FIGURES, *shared]:
+        for figure in ("pretraining_gib", "syntactic_distance", "fertility", *shared):
             both = group[["estimate", figure]].dropna()
             if len(both) >= 5 and both.nunique().min() > 1:
                 rho, p = spearmanr(both["estimate"], both[figure])

@@ -40,8 +40,7 @@ def overview(plan: Plan, runs: pd.DataFrame) -> HTML:
     sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
     first = runs[runs["repeats"].isna()]
     lines = [f"Encoders: {sizes}", f"Runs: {len(first)} of {len(plan.runs)} finished"]
-    collapsed = int(first["collapsed"].sum())
-    if collapsed:
+    if collapsed := int(first["collapsed"].sum()):
         early = int((first["collapsed_in"] == "intermediate").sum())
         lines.append(f"Collapsed: {collapsed}, of which {early} in the intermediate training")
     for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least
@@ -100,13 +99,10 @@ def write(notebook: str | Path, page: str | Path) -> Path:
     """
     content = nbformat.read(notebook, as_version=4)
     content.cells = _with_content(content.cells)
-    exporter = HTMLExporter(
-        template_name=PARTS.name,
-        extra_template_basedirs=[str(PARTS.parent)],
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-    )
+    exporter = HTMLExporter(template_name=PARTS.name, extra_template_basedirs=[str(PARTS.parent)])
+    exporter.exclude_input = True
+    exporter.exclude_input_prompt = True
+    exporter.exclude_output_prompt = True
     kinds = [MIME, "text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
     exporter.config.NbConvertBase.display_data_priority = kinds
     exporter.register_filter("packed", lambda spec: _compressed(json.dumps(spec | NEWEST)))

@@ -122,17 +122,15 @@ def _number(value: float, sign: str = "") -> str:
     return f"{value:{sign}z.1f}".replace("-", "−")
 
 
-def _differs(row: pd.Series) -> bool:
-    """Whether the 95 % interval leaves out zero, which is p < 0.05."""
-    return bool(row["low"] > 0 or row["high"] < 0)
-
-
-def _conclusion(row: pd.Series | None, margin: float) -> str:
-    """Difference; equivalence, by two one-sided tests at 5 %; or neither."""
+def _conclusion(row: pd.Series | None, margin: float = 0.0) -> str:
+    """Difference (zero is not in the 95 % interval, which is p < 0.05); equivalence, by two
+    one-sided tests at 5 %; or neither."""
     if row is None:
         return "open"
-    if _differs(row):
-        return "more" if row["estimate"] > 0 else "less"
+    if row["low"] > 0:
+        return "more"
+    if row["high"] < 0:
+        return "less"
     is_small = -margin < row["low_90"] < row["high_90"] < margin  # not if nothing varies at all
     return "small" if is_small else "open"
 
@@ -175,8 +173,8 @@ def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series |
 
 def _bend(alike: pd.DataFrame) -> str:
     for _, bend in alike[alike["quantity"] == "bend"].dropna(subset=["estimate"]).iterrows():
-        if not _differs(bend):
+        change = _conclusion(bend)
+        if change == "open":
             return f"we see no difference between the first and the last doubling ({_points(bend)})"
-        more = "more" if bend["estimate"] > 0 else "less"
-        return f"the last doubling brings {more} than the first ({_points(bend)})"
+        return f"the last doubling brings {change} than the first ({_points(bend)})"
     return ""
