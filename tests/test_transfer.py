@@ -113,6 +113,10 @@ def test_a_gain_is_shown_over_the_placebo_and_over_as_many_more_steps(study, tab
     assert "On nli and copa, +2.0 points [1.0, 3.0] at base and +2.0 points [1.0, 3.0] at" in text
     assert "remain over more steps on the target alone." in text
     assert "qa minus its placebo (the same texts, labels shuffled): +" in text
+    is_lost = (table["quantity"] == "gain_over_placebo") & (table["size"] == "large")
+    table.loc[is_lost, ["estimate", "low", "high"]] = np.nan  # not finished is not collapsed
+    both = pd.concat([table, table.assign(analysis="without collapsed")])
+    assert "if collapsed runs count" not in comparison.beside_sentence(both, study[1], study[2])
 
 
 def test_the_transfer_is_tested_by_what_a_task_does_to_the_gap(study, table):

@@ -70,16 +70,16 @@ def effects(
     languages[ALL] = sorted(set.intersection(*map(set, languages.values())))  # what all have
     asked, tables = contrasts.of(plan), []
     for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
-        kept, predicted = analysed(analysis, predictions, runs)
+        kept, targets = analysed(analysis, predictions, runs, plan)
         samples = {
             (name, *estimand): variance.sample(scores, weights)
-            for name, scores in arranged(predicted, kept, plan).items()
+            for name, scores in targets.items()
             for estimand, weights in scores.estimands(plan.targets[name].trained_in).items()
         }
         rows, states = [], _states(plan, runs, kept)
         for target in plan.judged:
-            targets = list(plan.targets) if target == ALL else [target]
-            shares = [contrasts.shares(contrast, plan, targets) for contrast in asked]
+            names = list(plan.targets) if target == ALL else [target]
+            shares = [contrasts.shares(contrast, plan, names) for contrast in asked]
             pairs = list(zip(asked, shares, strict=True))
             table = pd.DataFrame([contrast[:3] for contrast in asked], columns=NAMES[:3])
             status = [_status(*pair, states, plan) for pair in pairs]
@@ -93,25 +93,21 @@ def effects(
 
 
 def analysed(
-    analysis: str, predictions: pd.DataFrame, runs: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Runs and predictions of an analysis; a repetition takes the seed of the run it replaces."""
+    analysis: str, predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan
+) -> tuple[pd.DataFrame, dict[str, items.ItemScores]]:
+    """The runs of an analysis, and what those of each target scored on every item.
+
+    A repetition takes the seed of the run it replaces. Targets without a run are left out.
+    """
     repeats = runs["repeats"]
     runs = runs.assign(counts_as=repeats.fillna(runs["seed"]).astype(runs["seed"].dtype))
     kept = runs[repeats.isna() if analysis == ANALYSES[0] else ~runs["collapsed"]]
-    if repeats.isna().all():
-        return kept, predictions
-    predictions = predictions.merge(kept[[*RUN, "counts_as"]], on=RUN)
-    tables = (table.assign(seed=table["counts_as"]) for table in (kept, predictions))
-    return tuple(tables)
-
-
-def arranged(
-    predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan
-) -> dict[str, items.ItemScores]:
-    """What the runs of each target scored on every item; targets without a run are left out."""
-    names = [name for name in plan.targets if name in set(runs["target"])]
-    return {name: items.arrange(name, predictions, runs, (NONE, *plan.controls)) for name in names}
+    if repeats.notna().any():
+        predictions = predictions.merge(kept[[*RUN, "counts_as"]], on=RUN)
+        kept, predictions = (t.assign(seed=t["counts_as"]) for t in (kept, predictions))
+    names = [name for name in plan.targets if name in set(kept["target"])]
+    apart = (NONE, *plan.controls)
+    return kept, {name: items.arrange(name, predictions, kept, apart) for name in names}
 
 
 def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, str]:

@@ -11,7 +11,7 @@ from scipy.special import logit, ndtri, stdtrit
 from comparison import contrasts, variance
 from comparison.checking import checked
 from comparison.contrasts import aligned
-from comparison.estimates import ANALYSES, analysed, arranged
+from comparison.estimates import ANALYSES, analysed
 from comparison.items import ItemScores
 from comparison.plan import NONE, RUN, Plan
 from comparison.variance import Sample, mean_over_targets
@@ -40,9 +40,9 @@ def sensitivity(
     no gain, or a run that it needs is missing. Runs that repeat a collapsed one are left out.
     """
     runs, plan = checked(predictions, runs, plan)
-    runs, predictions = analysed(ANALYSES[0], predictions, runs)
+    runs, targets = analysed(ANALYSES[0], predictions, runs, plan)
     there = set(runs[RUN[:3]].itertuples(index=False, name=None))
-    headline, targets = contrasts.headline(plan), arranged(predictions, runs, plan)
+    headline = contrasts.headline(plan)
     needed = product(headline.weights if headline else [], plan.targets)
     is_whole = headline and all((*cell, target) in there for cell, target in needed)
     abroad = _abroad(plan, targets) if is_whole else {}
@@ -58,7 +58,7 @@ def sensitivity(
     wanted = pd.MultiIndex.from_frame(runs[RUN])
     for name, table in (selections or {}).items():
         if wanted.isin(pd.MultiIndex.from_frame(table[RUN].drop_duplicates())).all():
-            estimate, *ends = _ask(plan, arranged(table, runs, plan))
+            estimate, *ends = _ask(plan, analysed(ANALYSES[0], table, runs, plan)[1])
             ends = [np.nan, np.nan] if name == "oracle" else ends
             rows.append((SELECTED[name], "", estimate, *ends, "points"))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -57,7 +57,7 @@ def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
         return ""
     here = _where_the_headline_is(effects, plan).dropna(subset=["estimate"])
     without = _where_the_headline_is(effects, plan, ANALYSES[1])
-    fallen = without[["quantity", "intermediate", "size"]][~(without["low"] > 0)]
+    lows = without.set_index(["quantity", "intermediate", "size"])["low"]
     is_english = all(target.trained_in == ("en",) for target in plan.targets.values())
     home = "English" if is_english else "those of training"
     controls = [name for name, task in plan.controls.items() if task is None]
@@ -67,8 +67,8 @@ def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
     for (quantity, task), rows in here.groupby(["quantity", "intermediate"], sort=False):
         at_sizes = _listed([f"{_points(row)} at {row['size']}" for _, row in rows.iterrows()])
         unseen = list(rows.loc[rows["low"] <= 0, "size"])
-        gone = fallen[fallen[["quantity", "intermediate"]].eq((quantity, task)).all(axis=1)]["size"]
         notes = [f"not seen above zero at {_listed(unseen)}"] if unseen else []
+        gone = [size for size in rows["size"] if not lows.get((quantity, task, size), 1) > 0]
         if gone := [size for size in gone if size not in unseen]:
             notes.append(f"above zero at {_listed(gone)} only if collapsed runs count")
         unseen = f" ({'; '.join(notes)})" if notes else ""
