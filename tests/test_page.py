@@ -16,6 +16,7 @@ import pytest
 from simulated import simulated_study
 from written import write_outputs
 
+import comparison
 from comparison import page
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +119,13 @@ def test_a_table_escapes_its_values_and_carries_all_of_itself():
     csv = gzip.decompress(base64.b64decode(packed)).decode()
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(csv)), frame)
     assert page.table(frame.head(0), "mine") is None
+
+
+def test_runs_on_a_gpu_and_without_one_are_said_to_differ(tmp_path):
+    plan, runs, *_ = comparison.read_study(outputs(tmp_path / "mine"))
+    assert "differ" not in page.overview(plan, runs).data
+    runs = runs.assign(gpu=[None, "A100"] * 12)
+    assert "Runs differ in gpu: 12 on none, 12 on A100" in page.overview(plan, runs).data
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,8 @@ def checked(
         raise ComparisonError(f"runs: {run_name(*run)} is there twice; expected once")
     runs = completed(runs)
     plan = plan or Plan.of(runs[runs["repeats"].isna()])
+    if not plan.targets:
+        raise ComparisonError("runs: found none; expected one or more")
     asked = {run[:3] for run in plan.runs}
     runs = runs[pd.MultiIndex.from_frame(runs[RUN[:3]]).isin(asked)]
     there = set(predictions[RUN].drop_duplicates().itertuples(index=False, name=None))

@@ -44,9 +44,10 @@ def overview(plan: Plan, runs: pd.DataFrame) -> HTML:
         early = int((first["collapsed_in"] == "intermediate").sum())
         lines.append(f"Collapsed: {collapsed}, of which {early} in the intermediate training")
     for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least
-        if runs[name].nunique() > 1:
-            counts = runs[name].value_counts().items()
-            lines.append(f"Runs differ in {name}: " + ", ".join(f"{n} on {x}" for x, n in counts))
+        counts = runs[name].astype(object).fillna("none").value_counts()
+        if len(counts) > 1:
+            on = ", ".join(f"{count} on {value}" for value, count in counts.items())
+            lines.append(f"Runs differ in {name}: {on}")
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     title, description = html.escape(plan.name), html.escape(plan.description)
     return HTML(f"<h1>{title}</h1><p>{description}</p><ul>{items}</ul>")
