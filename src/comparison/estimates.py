@@ -36,7 +36,8 @@ def results(
     runs, plan = checked(predictions, runs, plan)
     by_language = predictions.groupby([*RUN, "language"], observed=True)
     table = by_language.agg(credit=("credit", "sum"), out_of=("out_of", "sum"), n=("id", "size"))
-    table = table.assign(score=100 * table["credit"] / table["out_of"]).reset_index()
+    score = (100 * table["credit"] / table["out_of"]).fillna(0.0)  # nothing was to be found
+    table = table.assign(score=score).reset_index()
     others = table[~at_home(table, plan)].groupby(RUN, as_index=False)
     mean = others.agg(score=("score", "mean"), n=("n", "sum")).assign(language=ZERO_SHOT)
     both = pd.concat([table, mean])[[*RUN, "language", "score", "n"]]

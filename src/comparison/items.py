@@ -42,14 +42,20 @@ class ItemScores:
         return member / member.sum(0)
 
     @cached_property
+    def total(self) -> np.ndarray:
+        """What a language is out of, or 1: out of nothing it scores 0 [languages, runs or 1]."""
+        total = self._by_language(self.out_of)
+        return np.where(total > 0, total, 1)
+
+    @cached_property
     def run_scores(self) -> np.ndarray:
         """Every run's score in every language, in points [languages, runs]."""
-        return 100 * self._by_language(self.credit) / self._by_language(self.out_of)
+        return 100 * self._by_language(self.credit) / self.total
 
     @cached_property
     def share(self) -> np.ndarray:
         """What part of its language a pair is [pairs, runs or 1]."""
-        return (self.out_of / self._by_language(self.out_of)[self.language]).astype(np.float32)
+        return (self.out_of / self.total[self.language]).astype(np.float32)
 
     @cached_property
     def influence(self) -> np.ndarray:
@@ -59,7 +65,7 @@ class ItemScores:
         sqrt(1 - h) makes good for it. Where pairs count alike that is n / (n - 1) in the variance
         (HC2 of MacKinnon and White 1985, Journal of Econometrics 29).
         """
-        at = self._by_language(self.out_of)[self.language].astype(np.float32)
+        at = self.total[self.language].astype(np.float32)
         expected = self.run_scores.astype(np.float32)[self.language] * self.share
         room = np.where(self.share < 1, 1 - self.share, 1)
         return (100 * self.credit / at - expected) / np.sqrt(room)
