@@ -2,14 +2,12 @@
 # it wants, and has read the data and written every settings.json. A notebook is made again when its settings are newer than
 # it. What it builds on is `ancient`: if that changes, its own settings change too. The seeds' results are no outputs
 # here, since Snakemake removes those of a job that failed, and checkpoints with them.
-import re
 import sys
 
 from helpers.study import LONGER, NONE, Study
 
 study = Study.load(config["study"], config["outputs"])
 folder = study.folder.as_posix()
-names = lambda values: "|".join(map(re.escape, values))
 encoder = [f"{folder}/{{size}}/notebook.ipynb"]
 if study.sweep:  # it chooses the learning rate of all other trainings
     encoder.append(f"{folder}/{{size}}/sweep/notebook.ipynb")
@@ -41,12 +39,8 @@ def before(wildcards):
     return ancient(f"{folder}/{wildcards.size}/{wildcards.intermediate}/notebook.ipynb")
 
 
-wildcard_constraints:
-    size=names(study.sizes),
-    intermediate=names(study.intermediate),
-    target=names(target.task for target in study.targets),
-
-
+wildcard_constraints: size="[^/]+", intermediate="[^/]+", target="[^/]+"
+ruleorder: sweep > intermediate  # no task has the name sweep
 localrules: all
 
 

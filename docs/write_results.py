@@ -84,8 +84,8 @@ def opening(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan) -> list[str]:
     """The answer, and what it comes from."""
     sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
     finished = len(plan.runs) - len(comparison.missing_runs(plan, runs))
-    made = runs[MADE_ON].drop_duplicates().dropna(axis=1)
-    made = "; ".join(", ".join(f"{k} {v}" for k, v in one.items()) for _, one in made.iterrows())
+    made = [one.dropna() for _, one in runs[MADE_ON].drop_duplicates().iterrows()]
+    made = "; ".join(", ".join(f"{k} {v}" for k, v in one.items()) for one in made)
     return [
         f"**{comparison.summary_sentence(effects, runs, plan)}**",
         comparison.beside_sentence(effects, runs, plan),

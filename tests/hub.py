@@ -7,6 +7,7 @@ process that is to use it starts with ``environment(url, home)``.
 
 import io
 import json
+import os
 import threading
 from functools import cache
 from hashlib import sha1
@@ -19,6 +20,7 @@ from conftest import ANIMALS, NEGATED, VERBS, make_encoder
 
 from helpers.study import Task, catalogue
 
+ROOT = Path(__file__).parents[1]
 COMMIT = sha1(b"the tests").hexdigest()
 COUNTS = {"train": 8, "validation": 6, "test": 6}
 CONVERTED = {"allenai/cosmos_qa"}
@@ -26,11 +28,12 @@ CONVERTED = {"allenai/cosmos_qa"}
 
 
 def environment(url: str, home: Path) -> dict[str, str]:
-    """Environment variables of a process that loads from the hub at ``url`` and nowhere else."""
-    known = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
+    """Environment of a process that loads from the hub at ``url`` and nowhere else."""
+    known = {k: v for k, v in os.environ.items() if k not in ("HUB_MIRROR", "DATA_DIR")}
+    known |= {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_TOKEN": ""}
     for name in ("XET", "TELEMETRY", "PROGRESS_BARS", "IMPLICIT_TOKEN"):
         known[f"HF_HUB_DISABLE_{name}"] = "1"
-    return known
+    return known | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tools'}"}
 
 
 def example(task: Task, split: str, language: str, i: int) -> dict:
@@ -75,8 +78,7 @@ def row(task: Task, split: str, language: str, i: int) -> dict:
 
 def entries() -> list[Task]:
     """The catalogue's entries on the hub, one a data set, configuration template and split set."""
-    path = Path(__file__).parents[1] / "params/tasks.yaml"
-    return [task for task in catalogue.load(path).values() if task.hub]
+    return [task for task in catalogue.load(ROOT / "params/tasks.yaml").values() if task.hub]
 
 
 @cache

@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "STUDY_STRESS"
@@ -109,12 +110,8 @@ def study(folder: Path) -> Path:
     """A study whose trainings take some seconds each and save a checkpoint several times."""
     import conftest
 
-    class Factory:  # stands in for pytest's
-        def mktemp(self, name: str) -> Path:
-            (folder / name).mkdir(parents=True)
-            return folder / name
-
-    conftest.tiny_sources.__wrapped__(Factory())
+    (folder / "sources").mkdir()
+    conftest.tiny_sources.__wrapped__(SimpleNamespace(mktemp=folder.joinpath))  # as pytest's
     recipe = {"steps": 300, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32}
     phases = dict.fromkeys(("intermediate", "target"), recipe | {"evaluations": 6})
     size = {"encoder": str(folder / "sources/encoder"), "title": "tiny", "pooling": "mean"}

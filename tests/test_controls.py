@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TASKS, change_task, write_study
+from conftest import TASKS, change_task, make_task, write_study
 from running import prepare, run, train
 
 from helpers import encoders, evaluation, formats, training
-from helpers.study import Study, StudyError, Task
+from helpers.study import Study, StudyError
 from helpers.study.files import read_json
 from helpers.training.examples import Examples
 
@@ -36,11 +36,6 @@ def study(sources, tmp_path):
     return make
 
 
-def task(**changes) -> Task:
-    known = {"licence": "Apache-2.0", "citation": "the tests", "files": "x.tsv"}
-    return Task(**{"name": "t", **known, **changes})
-
-
 EXAMPLES = {
     "sentence_pair": [{"id": str(i), "text_a": f"a{i}", "label": i % 3} for i in range(30)],
     "multiple_choice": [{"id": str(i), "context": f"c{i}", "label": i % 2} for i in range(30)],
@@ -58,7 +53,7 @@ def test_a_placebo_has_the_texts_and_the_labels_but_not_which_belong_together(na
     """Each text is there once and each label as often as before; most have changed places."""
     examples = EXAMPLES[name]
     metric = "f1" if name == "span_extraction" else "accuracy"
-    entry = task(format=name, metric=metric, labels=["x", "y", "z"])
+    entry = make_task(format=name, metric=metric, labels=["x", "y", "z"])
     shuffled = formats.shuffled(entry, examples, 1)
     learned = {"tagging": "labels", "retrieval": "target", "span_extraction": "answers"}
     key = learned.get(name, "label")
@@ -143,11 +138,14 @@ def test_the_catalogue_tells_which_cells_are_the_same_data_again(study):
     assert made.same_data("pairs") == ["choices", "pairs", "both"]
 
 
+SEEDS = {"intermediate": [1, 2], "target": [1, 3], "draw": [1, 2]}
+CROSSED = {"size": "base", "intermediate": "choices", "target": "pairs", "seeds": SEEDS}
+UNKNOWN = SEEDS | {"intermediate": [1, 9]}
+
+
 def test_crossed_seeds_vary_one_thing_at_a_time(study):
-    seeds = {"intermediate": [1, 2], "target": [1, 3], "draw": [1, 2]}
-    crossed = {"size": "base", "intermediate": "choices", "target": "pairs", "seeds": seeds}
     phases = {"intermediate": RECIPE, "target": {**RECIPE, "train_examples": 12}}
-    made = study(crossed=crossed, phases=phases, intermediate=["none", "choices"])
+    made = study(crossed=CROSSED, phases=phases, intermediate=["none", "choices"])
     run(made.condition("base", "choices"))
     condition = made.condition("base", "choices", "pairs")
     attempts = condition.crossed_attempts()
@@ -208,21 +206,11 @@ def test_means_removed_bring_back_translations_that_a_language_moved_away_from()
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"crossed": CROSSED | {"seeds": UNKNOWN}}, "crossed.seeds.intermediate: unknown seed '9'"),
         ({"intermediate": ["none", {"placebo": "none"}]}, "unknown task 'none'; expected"),
         ({"intermediate": ["none", {"placebo": "x"}]}, "unknown task 'x'"),
         ({"intermediate": ["none", "longer"]}, "found longer and no task"),
         ({"mixtures": {"longer": {"tasks": ["pairs"]}}}, "'longer' is the name of a control"),
-        (
-            {
-                "crossed": {
-                    "size": "base",
-                    "intermediate": "choices",
-                    "target": "pairs",
-                    "seeds": {"intermediate": [1, 9], "target": [1, 2], "draw": [1]},
-                }
-            },
-            "crossed.seeds.intermediate: unknown seed '9'",
-        ),
     ],
 )
 def test_a_control_that_cannot_be_is_refused(study, changes, message):

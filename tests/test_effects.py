@@ -121,6 +121,20 @@ def test_a_study_without_a_finished_run_is_a_table_of_gaps(study):
     assert set(effects["status"]) == {"not finished"} and effects["estimate"].isna().all()
 
 
+def test_a_language_in_which_nothing_was_found_nor_to_be_found_scores_nothing(study):
+    """As in the run's own scores.json; no mean is formed of the other languages."""
+    predictions, runs = study
+    cells = ["size", "intermediate", "target", "seed", "language"]
+    is_empty = (predictions[cells] == ["base", "qa", "nli", 1, "sw"]).all(axis=1)
+    empty = predictions.assign(**{c: predictions[c].mask(is_empty, 0.0) for c in SUMS})
+    scores = comparison.results(empty, runs).set_index(cells)["score"]["base", "qa", "nli", 1]
+    assert scores["sw"] == 0 and scores["zero-shot"] == scores[["de", "ja", "sw"]].mean()
+    row = row_of(
+        comparison.effects(empty, runs), "gain", size="base", intermediate="qa", target="nli"
+    )
+    assert np.isfinite(row[["estimate", "low", "high"]].astype(float)).all()
+
+
 def test_collapsed_runs_are_shown_with_and_without():
     predictions, runs = simulated_study(ONE_TARGET, items=40, collapsed=1)
     effects = comparison.effects(predictions, runs)
@@ -177,6 +191,7 @@ BAD_PREDICTIONS = {
     "target: found 'all', which stands for": lambda t: t.replace({"target": {"nli": "all"}}),
 }
 BAD_RUNS = {
+    "runs: found none; expected one or more": lambda t: t.head(0),
     "base/none/nli/seed-1 is there twice": lambda t: pd.concat([t, t.head(1)]),
     "found no row of run ('base', 'none', 'nli', '1')": lambda t: t.astype({"seed": str}),
     "collapsed: found 'no'; expected true": lambda t: t.assign(collapsed="no"),

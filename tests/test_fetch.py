@@ -1,6 +1,5 @@
 """What a study reads from the hub is in a mirror after fetching it; it needs no network then."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,8 +33,7 @@ def fetched(tiny_sources, tmp_path_factory):
         check_sizes=False,
     )
     server = hub.Hub(hub.make_models(root / "models"))
-    environment = {k: v for k, v in os.environ.items() if k != "HUB_MIRROR"}
-    environment |= hub.environment(server.url, root / "home")
+    environment = hub.environment(server.url, root / "home")
     command = [sys.executable, str(ROOT / "tools/fetch.py"), str(params), str(root / "mirror")]
 
     def run(**more: str) -> list[str]:

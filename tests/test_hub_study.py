@@ -4,7 +4,6 @@ Every task and every format is in the study of record. The evening's is fetched 
 runs from there, offline.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,10 +58,8 @@ def made(original: Path, folder: Path, mirror: Path | None = None) -> Study:
     (folder / "files/ccg").mkdir(parents=True)
     for split in ("train", "dev"):
         (folder / f"files/ccg/{split}.auto").write_text(AUTO.format(split), encoding="utf-8")
-    environment = {k: v for k, v in os.environ.items() if k != "HUB_MIRROR"}
-    environment |= hub.environment(server.url, folder / "home")
-    environment |= {"DATA_DIR": str(folder / "files"), "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = f"{ROOT / 'src'}:{ROOT / 'tools'}"
+    environment = hub.environment(server.url, folder / "home")
+    environment["DATA_DIR"] = str(folder / "files")
     path = str(shortened(original, folder))
 
     def call(*command):

@@ -42,6 +42,16 @@ def test_what_is_not_on_this_machine_is_named(sources, load, tmp_path, monkeypat
     assert "number of rows unknown, planned as 5,000: choices/train/en, pairs/train/en" in page
 
 
+def test_what_the_hubs_cache_has_is_not_missing(load, tmp_path, monkeypatch):
+    """Wherever HF_HUB_CACHE or HF_HOME say that it is."""
+    study = load()
+    monkeypatch.delenv("HUB_MIRROR")
+    monkeypatch.setattr(fetch, "HF_HUB_CACHE", str(tmp_path))
+    assert fetch.missing(study) == ["data set tests/choices: choices"]
+    (tmp_path / "datasets--tests--choices").mkdir()
+    assert fetch.missing(study) == []
+
+
 def test_the_sweeps_trainings_are_counted(load):
     values = {"batch_size": 4, "max_length": 32, "steps": 5}
     rates = {"learning_rates": [1e-4, 1e-3], "sizes": {"large": [1e-5, 1e-4, 1e-3]}}

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,9 +33,7 @@ def shortened(folder: Path) -> Path:
 
 def test_gains_come_out_of_every_size_up_to_xxl(tmp_path):
     server = hub.Hub(hub.make_models(tmp_path / "models"))
-    environment = {k: v for k, v in os.environ.items() if k not in ("HUB_MIRROR", "DATA_DIR")}
-    environment |= hub.environment(server.url, tmp_path / "home")
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    environment = hub.environment(server.url, tmp_path / "home")
     command = [sys.executable, __file__, str(shortened(tmp_path)), str(tmp_path / "outputs")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     server.shutdown()

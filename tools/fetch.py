@@ -13,6 +13,7 @@ from pathlib import Path
 
 import command
 import yaml
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from helpers.study import ENGLISH, Study, StudyError
 from helpers.study.catalogue import Source, reason
@@ -60,8 +61,7 @@ def _is_here(repository: str) -> bool:
     """Whether the mirror has a repository of the hub or, without a mirror, the cache."""
     if mirror := os.environ.get("HUB_MIRROR"):
         return (Path(mirror).expanduser() / repository).is_dir()
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface")
-    return any(home.glob(f"hub/*--{repository.replace('/', '--')}"))
+    return any(Path(HF_HUB_CACHE).glob(f"*--{repository.replace('/', '--')}"))
 
 
 def fetch(study: Study, mirror: Path) -> Iterator[str]:

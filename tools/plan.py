@@ -127,8 +127,7 @@ def effects(study: Study) -> pd.DataFrame:
     for name, size in study.sizes.items():
         count = figures.parameters(study, size)[0] if figures.shape(size) else None
         sizes[name] = Measured(size.title, parameters=count)
-    runs = [tuple(run) for run in study.runs()]
-    planned = Plan(sizes, study.intermediate, targets, runs, controls=study.controls)
+    planned = Plan(sizes, study.intermediate, targets, study.runs(), controls=study.controls)
     columns = {}
     seeds = len(study.seeds.none), len(study.seeds.others)
     for none, others in dict.fromkeys([seeds, (5, 3), (5, 5), (10, 5)]):

@@ -13,9 +13,3 @@ from comparison.published import beside_published, published
 from comparison.reading import missing_runs, read_crossed, read_study
 from comparison.sensitivity import sensitivity
 from comparison.sentence import beside_sentence, summary_sentence
-
-__all__ = ["ComparisonError", "Plan", "Size", "Target", "beside_published", "beside_sentence"]
-__all__ += ["charts", "detectable", "effects", "explain_gains", "fertility", "languages"]
-__all__ += ["layer_gains", "layers_sentence", "mean_gains", "missing_runs", "published"]
-__all__ += ["read_crossed", "read_study", "results", "sensitivity", "summary_sentence"]
-__all__ += ["variance_table"]

@@ -22,8 +22,6 @@ from comparison.theme import enable as enable
 
 COLUMNS = ["size", "intermediate", "target", "language", "analysis", "estimate", "low", "high"]
 COLUMNS += ["p_corrected", "seeds", "n", "status", "note"]
-CAPTION = 105
-"""Letters of a caption's line in a notebook; a page wraps it to its own width."""
 KNOWN, GAP = "isValid(datum.estimate)", "!isValid(datum.estimate)"
 HOLDS = "isValid(datum.p_corrected) && datum.p_corrected < 0.05"
 TOOLTIP = [alt.Tooltip(f"{name}:N") for name in ("size", "intermediate", "target", "language")]
@@ -349,7 +347,7 @@ def _finish(chart, plan: Plan, frame, params, words: tuple, panel="", order=(), 
         chart.params.append(alt.param(key, value=values[0], bind=bind).param)
         if len(values) > 1:
             shown.append(f"{json.dumps(options)}[{key}]")
-    lines = [part for line in caption for part in textwrap.wrap(line, CAPTION)]
+    lines = [part for line in caption for part in textwrap.wrap(line, 105)]  # wide as a notebook
     heading = ", ".join(filter(None, [json.dumps(title), " + ' · ' + ".join(shown)]))
     chart.title = alt.TitleParams(text=alt.ExprRef(f"[{heading}]"), subtitle=lines)
     chart.description, chart.usermeta = f"{title}: {text}", {"chart": name, "caption": caption}

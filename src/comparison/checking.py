@@ -3,10 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from comparison.plan import ALL, RUN, ZERO_SHOT, ComparisonError, Plan
+from comparison.plan import ALL, RUN, ZERO_SHOT, ComparisonError, Plan, Target
 
-COLUMNS = [*RUN, "language", "id", "credit", "out_of"]
-"""What predictions must have."""
 MEANS = {"intermediate": ALL, "target": ALL, "language": ZERO_SHOT}
 """Names that stand for a mean."""
 _ROUNDING = 1e-6
@@ -17,29 +15,27 @@ def checked(
 ) -> tuple[pd.DataFrame, Plan]:
     """Runs that were asked for, with every column that the comparison needs, and the plan.
 
-    Raises
-    ------
-    ComparisonError
-        A table lacks a column or a value, or has one that cannot be; a run is there twice or has no
-        predictions; languages are not those of the plan.
+    Raises ComparisonError if a table lacks a column or a value, or has one that cannot be, if a run
+    is there twice or has no predictions, or if languages are not those of the plan.
     """
-    for name, table, columns in (("predictions", predictions, COLUMNS), ("runs", runs, RUN)):
-        _check_columns(name, table, columns)
+    _check_columns("predictions", predictions, [*RUN, "language", "id", "credit", "out_of"])
+    _check_columns("runs", runs, RUN)
     _check_credit(predictions)
     for run in runs.loc[runs.duplicated(RUN), RUN].itertuples(index=False, name=None):
         raise ComparisonError(f"runs: {run_name(*run)} is there twice; expected once")
     runs = completed(runs)
     plan = plan or Plan.of(runs[runs["repeats"].isna()])
+    if not plan.targets:
+        raise ComparisonError("runs: found none; expected one or more")
     asked = {run[:3] for run in plan.runs}
     runs = runs[pd.MultiIndex.from_frame(runs[RUN[:3]]).isin(asked)]
     there = set(predictions[RUN].drop_duplicates().itertuples(index=False, name=None))
     for run in runs[RUN].itertuples(index=False, name=None):
         if run not in there:
             raise ComparisonError(f"predictions: found no row of run {run}; expected all runs")
-    languages = predictions[["target", "language"]].drop_duplicates()
-    for target, seen in languages.groupby("target")["language"]:
+    for target, seen in predictions.groupby("target")["language"].unique().items():
         if target in plan.targets:
-            _check_target(str(target), list(seen), plan)
+            _check_languages(str(target), seen, plan.targets[target])
     return runs, plan
 
 
@@ -84,8 +80,7 @@ def _check_credit(predictions: pd.DataFrame) -> None:
         raise ComparisonError(f"predictions of {place}, {wrong}; expected it from 0 to out_of")
 
 
-def _check_target(name: str, seen: list[str], plan: Plan) -> None:
-    target = plan.targets[name]
+def _check_languages(name: str, seen: list[str], target: Target) -> None:
     if target.languages and {*seen} != {*target.languages}:
         wrong = f"found {', '.join(sorted(seen))}; expected {', '.join(sorted(target.languages))}"
         raise ComparisonError(f"predictions of {name}: languages: {wrong}, as planned")

@@ -9,7 +9,7 @@ from comparison import items
 from comparison.plan import RUN
 from comparison.reading import CROSSED
 
-SOURCES = dict(zip(CROSSED, ["intermediate seed", "target seed", "draw of the data"], strict=True))
+SOURCES = ["items", "intermediate seed", "target seed", "draw of the data"]
 TRAININGS, BY_ITEM = "interactions of the trainings", "items by training"
 
 
@@ -56,12 +56,11 @@ def _components(values: np.ndarray) -> dict[str, float]:
         cell = values.size / np.prod([sizes[i] for i in one])
         degrees = np.prod([sizes[i] - 1 for i in one])
         squares[one] = cell * (effects[one] ** 2).sum() / degrees
-    names = ["items", *SOURCES.values()]
-    parts = dict.fromkeys([*(names[i] for i in sizes), TRAININGS, BY_ITEM], 0.0)
+    parts = dict.fromkeys([*(SOURCES[i] for i in sizes), TRAININGS, BY_ITEM], 0.0)
     for one in sets[1:]:
         signed = [(-1) ** (len(s) - len(one)) * squares[s] for s in sets if {*one} <= {*s}]
         value = max(0.0, sum(signed)) * np.prod([sizes[i] for i in one]) / values.size
         interaction = BY_ITEM if 0 in one else TRAININGS
-        source = names[one[0]] if len(one) == 1 else interaction
+        source = SOURCES[one[0]] if len(one) == 1 else interaction
         parts[source] += float(value) / (sizes[0] if 0 in one else 1)
     return parts

@@ -19,8 +19,7 @@ from comparison.variance import mean_over_targets
 ANALYSES = ("all runs", "without collapsed")
 NAMES = ["quantity", "size", "intermediate", "target", "language"]
 ENDS = ["estimate", "low", "high", "low_90", "high_90", "p"]
-COLUMNS = [*NAMES, *ENDS, "p_corrected", "comparisons", "seeds", "n", "status", "note"]
-COLUMNS += ["analysis"]
+COLUMNS = [*NAMES, *ENDS, "p_corrected", "comparisons", "seeds", "n", "status", "note", "analysis"]
 COMPLETE, CROSSED = "complete", "with a collapsed run"
 FALLEN, UNFINISHED = "only collapsed runs", "not finished"
 UNEVALUATED, UNASKED = "not evaluated", "not asked for"
@@ -37,7 +36,8 @@ def results(
     runs, plan = checked(predictions, runs, plan)
     by_language = predictions.groupby([*RUN, "language"], observed=True)
     table = by_language.agg(credit=("credit", "sum"), out_of=("out_of", "sum"), n=("id", "size"))
-    table = table.assign(score=100 * table["credit"] / table["out_of"]).reset_index()
+    score = (100 * table["credit"] / table["out_of"]).fillna(0.0)  # nothing was to be found
+    table = table.assign(score=score).reset_index()
     others = table[~at_home(table, plan)].groupby(RUN, as_index=False)
     mean = others.agg(score=("score", "mean"), n=("n", "sum")).assign(language=ZERO_SHOT)
     both = pd.concat([table, mean])[[*RUN, "language", "score", "n"]]
@@ -62,33 +62,31 @@ def effects(
     the "same data" and each "control". Everything planned has its row; one that lacks a run or a
     language it needs has nan and seeds 0, and `status` says why: no mean is formed of the rest.
     Where some runs collapsed, everything is there twice: analysis "all runs", without the runs that
-    repeat a collapsed one, and "without collapsed", where they stand in.
-
-    Raises
-    ------
-    ComparisonError
-        A table that cannot be compared (`checking.checked`), or runs of one target on different
-        items.
+    repeat a collapsed one, and "without collapsed", where they stand in. Raises ComparisonError for
+    tables that cannot be compared (`checking.checked`), or runs of one target on different items.
     """
     runs, plan = checked(predictions, runs, plan)
+    seen = predictions.groupby("target")["language"].unique()
+    languages = {n: sorted(t.languages or seen.get(n, ())) for n, t in plan.targets.items()}
+    languages[ALL] = sorted(set.intersection(*map(set, languages.values())))  # what all have
     asked, tables = contrasts.of(plan), []
     for analysis in ANALYSES if runs["collapsed"].any() else ANALYSES[:1]:
-        kept, predicted = analysed(analysis, predictions, runs)
+        kept, targets = analysed(analysis, predictions, runs, plan)
         samples = {
             (name, *estimand): variance.sample(scores, weights)
-            for name, scores in arranged(predicted, kept, plan).items()
+            for name, scores in targets.items()
             for estimand, weights in scores.estimands(plan.targets[name].trained_in).items()
         }
         rows, states = [], _states(plan, runs, kept)
         for target in plan.judged:
-            targets = list(plan.targets) if target == ALL else [target]
-            shares = [contrasts.shares(contrast, plan, targets) for contrast in asked]
+            names = list(plan.targets) if target == ALL else [target]
+            shares = [contrasts.shares(contrast, plan, names) for contrast in asked]
             pairs = list(zip(asked, shares, strict=True))
             table = pd.DataFrame([contrast[:3] for contrast in asked], columns=NAMES[:3])
             status = [_status(*pair, states, plan) for pair in pairs]
             table = table.assign(target=target, status=status)
             table = table.assign(note=[_note(*pair, plan) for pair in pairs])
-            for language in [*_languages(predictions, plan, target), ZERO_SHOT]:
+            for language in [*languages[target], ZERO_SHOT]:
                 rows.append(_rows(table.assign(language=language), pairs, language, samples))
         tables.append(_corrected(pd.concat(rows, ignore_index=True), plan))
         tables[-1]["analysis"] = analysis
@@ -96,34 +94,21 @@ def effects(
 
 
 def analysed(
-    analysis: str, predictions: pd.DataFrame, runs: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Runs and predictions of an analysis; a repetition takes the seed of the run it replaces."""
+    analysis: str, predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan
+) -> tuple[pd.DataFrame, dict[str, items.ItemScores]]:
+    """The runs of an analysis, and what those of each target scored on every item.
+
+    A repetition takes the seed of the run it replaces. Targets without a run are left out.
+    """
     repeats = runs["repeats"]
     runs = runs.assign(counts_as=repeats.fillna(runs["seed"]).astype(runs["seed"].dtype))
     kept = runs[repeats.isna() if analysis == ANALYSES[0] else ~runs["collapsed"]]
-    if repeats.isna().all():
-        return kept, predictions
-    predictions = predictions.merge(kept[[*RUN, "counts_as"]], on=RUN)
-    tables = (table.assign(seed=table["counts_as"]) for table in (kept, predictions))
-    return tuple(tables)
-
-
-def arranged(
-    predictions: pd.DataFrame, runs: pd.DataFrame, plan: Plan
-) -> dict[str, items.ItemScores]:
-    """What the runs of each target scored on every item; targets without a run are left out."""
-    names = [name for name in plan.targets if name in set(runs["target"])]
-    return {name: items.arrange(name, predictions, runs, (NONE, *plan.controls)) for name in names}
-
-
-def _languages(predictions: pd.DataFrame, plan: Plan, target: str) -> list[str]:
-    """Languages of a target, or those that all targets have."""
-    if target == ALL:
-        each = [set(_languages(predictions, plan, name)) for name in plan.targets]
-        return sorted(set.intersection(*each))
-    seen = predictions.loc[predictions["target"] == target, "language"].unique()
-    return sorted(plan.targets[target].languages or seen)
+    if repeats.notna().any():
+        predictions = predictions.merge(kept[[*RUN, "counts_as"]], on=RUN)
+        kept, predictions = (t.assign(seed=t["counts_as"]) for t in (kept, predictions))
+    names = [name for name in plan.targets if name in set(kept["target"])]
+    apart = (NONE, *plan.controls)
+    return kept, {name: items.arrange(name, predictions, kept, apart) for name in names}
 
 
 def _states(plan: Plan, runs: pd.DataFrame, kept: pd.DataFrame) -> dict[tuple, str]:

@@ -16,9 +16,6 @@ from comparison.checking import run_name
 from comparison.contrasts import Condition
 from comparison.plan import NONE, ZERO_SHOT, ComparisonError
 
-Estimand = tuple[str, str]
-"""What is estimated: ("score" or "gap", a language or "zero-shot")."""
-
 
 @dataclass(frozen=True)
 class ItemScores:
@@ -45,19 +42,20 @@ class ItemScores:
         return member / member.sum(0)
 
     @cached_property
-    def seeds(self) -> np.ndarray:
-        """How many runs each condition has [conditions]."""
-        return (self.mean > 0).sum(0)
+    def total(self) -> np.ndarray:
+        """What a language is out of, or 1: out of nothing it scores 0 [languages, runs or 1]."""
+        total = self._by_language(self.out_of)
+        return np.where(total > 0, total, 1)
 
     @cached_property
     def run_scores(self) -> np.ndarray:
         """Every run's score in every language, in points [languages, runs]."""
-        return 100 * self._by_language(self.credit) / self._by_language(self.out_of)
+        return 100 * self._by_language(self.credit) / self.total
 
     @cached_property
     def share(self) -> np.ndarray:
         """What part of its language a pair is [pairs, runs or 1]."""
-        return (self.out_of / self._by_language(self.out_of)[self.language]).astype(np.float32)
+        return (self.out_of / self.total[self.language]).astype(np.float32)
 
     @cached_property
     def influence(self) -> np.ndarray:
@@ -67,7 +65,7 @@ class ItemScores:
         sqrt(1 - h) makes good for it. Where pairs count alike that is n / (n - 1) in the variance
         (HC2 of MacKinnon and White 1985, Journal of Econometrics 29).
         """
-        at = self._by_language(self.out_of)[self.language].astype(np.float32)
+        at = self.total[self.language].astype(np.float32)
         expected = self.run_scores.astype(np.float32)[self.language] * self.share
         room = np.where(self.share < 1, 1 - self.share, 1)
         return (100 * self.credit / at - expected) / np.sqrt(room)
@@ -98,10 +96,11 @@ class ItemScores:
             return 1.0
         return max(1.0, part.sum() ** 2 / (part**2).sum() - 1)
 
-    def estimands(self, trained_in: tuple[str, ...]) -> dict[Estimand, np.ndarray]:
+    def estimands(self, trained_in: tuple[str, ...]) -> dict[tuple[str, str], np.ndarray]:
         """Scores by language and their zero-shot mean, and the gaps from the trained languages.
 
-        Each is a weighted sum over languages; these are the weights [languages].
+        Each ("score" or "gap", a language or "zero-shot") is a weighted sum over languages; these
+        are the weights [languages].
         """
         scores = {code: self.mean_of({code}) for code in self.languages}
         trained, others = set(trained_in) & set(scores), set(scores) - set(trained_in)
@@ -124,12 +123,9 @@ def arrange(
 ) -> ItemScores:
     """Arrange one target's predictions, of those of its runs that are in `runs`.
 
-    Items that have the same value in a column `group`, in any language, make one unit.
-
-    Raises
-    ------
-    ComparisonError
-        A run whose items are not those of the target's first run: the comparison is paired.
+    Items that have the same value in a column `group`, in any language, make one unit. Raises
+    ComparisonError if a run's items are not those of the target's first run: the comparison is
+    paired.
     """
     key = ["size", "intermediate", "seed"]
     predictions, runs = (table[table["target"] == target] for table in (predictions, runs))

@@ -6,9 +6,6 @@ import pandas as pd
 
 from comparison.plan import ALL, ZERO_SHOT, Plan
 
-LANGUAGES = Path(__file__).with_name("languages.csv")
-FEWEST_LANGUAGES = 5
-FIGURES = ["pretraining_gib", "syntactic_distance", "fertility"]
 KINDS = {"script": "Latin", "family": "Indo-European"}
 """What languages are grouped by, and what English is."""
 
@@ -19,7 +16,8 @@ def languages() -> pd.DataFrame:
     Text of CC-100 (Conneau et al. 2020, arXiv 1911.02116, table 6) and one minus the cosine of
     URIEL's syntactic features (Littell et al. 2017). docs/comparison.md says more.
     """
-    return pd.read_csv(LANGUAGES, keep_default_na=False, na_values=[""])
+    table = Path(__file__).with_name("languages.csv")
+    return pd.read_csv(table, keep_default_na=False, na_values=[""])
 
 
 _NAMES = languages().set_index("language")["name"].to_dict()
@@ -62,9 +60,9 @@ def explain_gains(
     shared = {f"{english} {kind}": 1.0 * (rows[kind] == english) for kind, english in KINDS.items()}
     keys, explained = ["quantity", "size", "intermediate", "target", "analysis"], []
     for key, group in rows.assign(**shared).groupby(keys, sort=False):
-        for figure in [*FIGURES, *shared]:
+        for figure in ("pretraining_gib", "syntactic_distance", "fertility", *shared):
             both = group[["estimate", figure]].dropna()
-            if len(both) >= FEWEST_LANGUAGES and both.nunique().min() > 1:
+            if len(both) >= 5 and both.nunique().min() > 1:
                 rho, p = spearmanr(both["estimate"], both[figure])
                 explained.append((*key, figure, rho, p, len(both)))
     return pd.DataFrame(explained, columns=[*keys, "figure", "rho", "p", "n"])

@@ -25,8 +25,6 @@ PARTS = Path(__file__).parent / "template"
 ROWS = 200
 """Rows of a table that are shown; its files have them all."""
 NEWEST = {"$schema": "https://vega.github.io/schema/vega-lite/v6.json"}
-COURSE = "course"
-"""Tag of cells that stand in the notebook only."""
 NOTHING = "This study has none.\n"
 
 
@@ -42,15 +40,15 @@ def overview(plan: Plan, runs: pd.DataFrame) -> HTML:
     sizes = "; ".join(f"{name}: {size.title}" for name, size in plan.sizes.items())
     first = runs[runs["repeats"].isna()]
     lines = [f"Encoders: {sizes}", f"Runs: {len(first)} of {len(plan.runs)} finished"]
-    collapsed = int(first["collapsed"].sum())
-    if collapsed:
+    if collapsed := int(first["collapsed"].sum()):
         early = int((first["collapsed_in"] == "intermediate").sum())
         lines.append(f"Collapsed: {collapsed}")
         lines[-1] += f", of which {early} in the intermediate training" if early else ""
     for name in MADE_ON:  # scores of different machines or precisions differ by rounding at least
-        if runs[name].nunique() > 1:
-            counts = runs[name].value_counts().items()
-            lines.append(f"Runs differ in {name}: " + ", ".join(f"{n} on {x}" for x, n in counts))
+        counts = runs[name].astype(object).fillna("none").value_counts()
+        if len(counts) > 1:
+            on = ", ".join(f"{count} on {value}" for value, count in counts.items())
+            lines.append(f"Runs differ in {name}: {on}")
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     title, description = html.escape(plan.name), html.escape(plan.description)
     return HTML(f"<h1>{title}</h1><p>{description}</p><ul>{items}</ul>")
@@ -103,13 +101,10 @@ def write(notebook: str | Path, page: str | Path) -> Path:
     """
     content = nbformat.read(notebook, as_version=4)
     content.cells = _with_content(content.cells)
-    exporter = HTMLExporter(
-        template_name=PARTS.name,
-        extra_template_basedirs=[str(PARTS.parent)],
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-    )
+    exporter = HTMLExporter(template_name=PARTS.name, extra_template_basedirs=[str(PARTS.parent)])
+    exporter.exclude_input = True
+    exporter.exclude_input_prompt = True
+    exporter.exclude_output_prompt = True
     kinds = [MIME, "text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
     exporter.config.NbConvertBase.display_data_priority = kinds
     exporter.register_filter("packed", lambda spec: _compressed(json.dumps(spec | NEWEST)))
@@ -132,7 +127,7 @@ def _with_content(cells: list) -> list:
     """The cells of a report: none of the course, no section without output."""
     sections: list[list] = [[]]
     for cell in cells:
-        if COURSE in cell.metadata.get("tags", []):
+        if "course" in cell.metadata.get("tags", []):
             continue
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("text") != NOTHING]

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from comparison.estimates import UNASKED, UNFINISHED, at_home
 from comparison.plan import RUN, ZERO_SHOT, ComparisonError, Plan
 
-PUBLISHED = Path(__file__).with_name("published.csv")
-EVERY = "every"
-"""In the place of a language: the mean over all languages, those of training among them."""
-_SAME = ["encoder", "intermediate", "target", "language", "languages"]
+_CONDITION = ["encoder", "intermediate", "target"]
+_SAME = [*_CONDITION, "language", "languages"]
 """What two scores must have in common to stand beside each other."""
 
 
@@ -19,18 +18,13 @@ def published(extra: str | Path | None = None) -> pd.DataFrame:
 
     Columns: encoder, intermediate, target, language, languages, quantity, value, source, note (the
     protocol). ``languages`` is how many a mean is over; "zero-shot" has no English, "every" has.
-
-    Raises
-    ------
-    ComparisonError
-        The file lacks a column.
+    Raises ComparisonError if the file lacks a column.
     """
-    figures = pd.read_csv(PUBLISHED)
+    figures = pd.read_csv(Path(__file__).with_name("published.csv"))
     if extra is None or not Path(extra).exists():
         return figures
     more = pd.read_csv(extra)
-    lacking = [name for name in figures.columns if name not in more]
-    if lacking:
+    if lacking := [name for name in figures if name not in more]:
         expected = ", ".join(figures)
         raise ComparisonError(f"{extra}: found no column '{lacking[0]}'; expected {expected}")
     return pd.concat([figures, more[list(figures)]], ignore_index=True)
@@ -49,7 +43,7 @@ def beside_published(
     single = results[results["language"] != ZERO_SHOT]
     single = single.assign(languages=1, home=at_home(single, plan))
     sums = {"score": ("score", "mean"), "languages": ("language", "size"), "home": ("home", "any")}
-    every = single.groupby(RUN, as_index=False).agg(**sums).assign(language=EVERY)
+    every = single.groupby(RUN, as_index=False).agg(**sums).assign(language="every")
     targets = plan.targets.items()
     abroad = [name for name, t in targets if t.languages and not {*t.languages} & {*t.trained_in}]
     every = every[every["home"] | every["target"].isin(abroad)]
@@ -57,8 +51,7 @@ def beside_published(
     both = pd.concat([single, every, others.assign(language=ZERO_SHOT)])
     ours = both.groupby([*RUN[:3], "language", "languages"], as_index=False)
     ours = ours.agg(ours=("score", "mean"), seeds=("seed", "nunique"))
-    whole = {name: size.encoder for name, size in plan.sizes.items() if size.layers is None}
-    names = {name: encoder.rstrip("/").split("/")[-1] for name, encoder in whole.items()}
+    names = {n: Path(size.encoder).name for n, size in plan.sizes.items() if size.layers is None}
     ours["encoder"] = [names.get(size, "") for size in ours["size"]]
     ours = ours.astype(dict.fromkeys(_SAME[:-1], str))  # an empty table has no type of its own
     theirs = published(extra).query("quantity == 'score'")
@@ -66,10 +59,7 @@ def beside_published(
     theirs = theirs.merge(ours[["encoder", "target"]].drop_duplicates())
     beside = theirs.merge(ours, on=_SAME, how="left")
     asked = {(names[run[0]], *run[1:3]) for run in plan.runs if run[0] in names}
-    finished = set(ours[_SAME[:3]].itertuples(index=False, name=None))
-    status = []
-    for condition in beside[_SAME[:3]].itertuples(index=False, name=None):
-        unlike = "evaluated in other languages" if condition in finished else UNFINISHED
-        status.append(unlike if condition in asked else UNASKED)
-    status = pd.Series(status, beside.index, dtype=str)
-    return beside.assign(status=status.where(beside["ours"].isna(), ""))
+    finished, wanted = (pd.MultiIndex.from_frame(table[_CONDITION]) for table in (ours, beside))
+    status = np.where(wanted.isin(finished), "evaluated in other languages", UNFINISHED)
+    status = np.where(wanted.isin(asked), status, UNASKED)
+    return beside.assign(status=np.where(beside["ours"].isna(), status, ""))

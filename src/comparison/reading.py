@@ -48,11 +48,7 @@ def read_study(folder: str | Path, selection: str = "best") -> Results:
     repeats, if any. Predictions are those of the weights that are "best" on English validation
     data, of the "last", or of the "average" of all evaluated; runs without them are left out.
     "oracle" takes the ones of highest zero-shot score, which looks at target-language labels.
-
-    Raises
-    ------
-    ComparisonError
-        There is no study.json, it has another layout, or there is no such selection.
+    Raises ComparisonError without study.json of this layout, or if there is no such selection.
     """
     if selection not in SELECTIONS:
         expected = ", ".join(SELECTIONS)

@@ -11,7 +11,7 @@ from scipy.special import logit, ndtri, stdtrit
 from comparison import contrasts, variance
 from comparison.checking import checked
 from comparison.contrasts import aligned
-from comparison.estimates import ANALYSES, analysed, arranged
+from comparison.estimates import ANALYSES, analysed
 from comparison.items import ItemScores
 from comparison.plan import NONE, RUN, Plan
 from comparison.variance import Sample, mean_over_targets
@@ -40,23 +40,25 @@ def sensitivity(
     no gain, or a run that it needs is missing. Runs that repeat a collapsed one are left out.
     """
     runs, plan = checked(predictions, runs, plan)
-    runs, predictions = analysed(ANALYSES[0], predictions, runs)
+    runs, targets = analysed(ANALYSES[0], predictions, runs, plan)
     there = set(runs[RUN[:3]].itertuples(index=False, name=None))
-    headline, targets = contrasts.headline(plan), arranged(predictions, runs, plan)
+    headline = contrasts.headline(plan)
     needed = product(headline.weights if headline else [], plan.targets)
     is_whole = headline and all((*cell, target) in there for cell, target in needed)
-    if not is_whole or not all(_abroad(plan, targets).values()):
+    abroad = _abroad(plan, targets) if is_whole else {}
+    if not (abroad and all(abroad.values())):
         return pd.DataFrame(columns=COLUMNS)
+    codes = sorted(set.union(*(some for name, some in abroad.items() if plan.transfer(name))))
     rows = [("logit scale", "", *_ask(plan, targets, scale=_logits), "log odds")]
     rows += [("share of the headroom", "", *_ask(plan, targets, scale=_headroom), "%")]
-    for check, detail, changed, kept in _changed(plan, targets):
+    for check, detail, changed, kept in _changed(plan, codes):
         if contrasts.headline(changed):
             rows.append((check, detail, *_ask(changed, targets, kept), "points"))
-    rows += _as_samples(plan, targets)
+    rows += _as_samples(plan, targets, codes)
     wanted = pd.MultiIndex.from_frame(runs[RUN])
     for name, table in (selections or {}).items():
         if wanted.isin(pd.MultiIndex.from_frame(table[RUN].drop_duplicates())).all():
-            estimate, *ends = _ask(plan, arranged(table, runs, plan))
+            estimate, *ends = _ask(plan, analysed(ANALYSES[0], table, runs, plan)[1])
             ends = [np.nan, np.nan] if name == "oracle" else ends
             rows.append((SELECTED[name], "", estimate, *ends, "points"))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -106,27 +108,23 @@ def _headroom(sample: Sample, tasks: list[str]) -> Sample:
     return sample.scaled(np.array([*shares.values()]), by_run, np.array([*slope.values()]))
 
 
-def _changed(plan: Plan, targets: dict) -> Iterator[tuple[str, str, Plan, set[str] | None]]:
+def _changed(plan: Plan, codes: list[str]) -> Iterator[tuple[str, str, Plan, set[str] | None]]:
     """(check, detail, the plan changed, the languages kept)."""
-    counted, languages = plan.same_data_in_headline, _languages(plan, targets)
+    counted = plan.same_data_in_headline
     if cells := plan.same_data:
         check = f"with{'out' if counted else ''} same-data cells"
         yield check, ", ".join(cells), replace(plan, same_data_in_headline=not counted), None
     for name in plan.targets if len(plan.targets) > 1 else ():
         rest = {other: target for other, target in plan.targets.items() if other != name}
         yield "without target", name, replace(plan, targets=rest), None
-    for code in sorted(languages) if len(languages) > 1 else ():
-        yield "without language", code, plan, languages - {code}
+    for code in codes if len(codes) > 1 else ():
+        yield "without language", code, plan, {*codes} - {code}
     for task in plan.tasks if len(plan.tasks) > 1 else ():
         rest = [name for name in plan.intermediate if name != task]
         yield "without intermediate task", task, replace(plan, intermediate=rest), None
 
 
-def _languages(plan: Plan, targets: dict) -> set[str]:
-    return set.union(*(o for name, o in _abroad(plan, targets).items() if plan.transfer(name)))
-
-
-def _as_samples(plan: Plan, targets: dict) -> list[tuple]:
+def _as_samples(plan: Plan, targets: dict, codes: list[str]) -> list[tuple]:
     """Rows of the headline with languages, and with targets, as a sample of those that there are.
 
     To its own uncertainty comes the variance between them over their number, estimated as by
@@ -138,14 +136,11 @@ def _as_samples(plan: Plan, targets: dict) -> list[tuple]:
 
     single = [replace(plan, targets={n: t}) for n, t in plan.targets.items() if plan.transfer(n)]
     by_target = [_ask(each, targets) for each in single]
-    codes = sorted(_languages(plan, targets))
     by_language = [_ask(plan, targets, {code}) for code in codes]
     apart = [_ask(plan, targets, {code}, apart=True) for code in codes]
     [whole], rows = _variances([_ask(plan, targets)]), []
-    for kind, found, errors in (
-        ("languages", by_language, apart),
-        ("targets", by_target, by_target),
-    ):
+    kinds = {"languages": (by_language, apart), "targets": (by_target, by_target)}
+    for kind, (found, errors) in kinds.items():
         count, effects = len(found), np.array([estimate for estimate, *_ in found])
         if count > 1:
             least = np.maximum(_variances(errors), 1e-6)

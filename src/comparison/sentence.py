@@ -5,9 +5,10 @@ The rules behind them were fixed before any study ran; they stand in docs/statis
 
 import pandas as pd
 
+from comparison import contrasts
 from comparison.checking import completed
 from comparison.estimates import ANALYSES, headline
-from comparison.plan import ALL, NONE, Plan
+from comparison.plan import ALL, NONE, ZERO_SHOT, Plan
 from comparison.reading import missing_runs
 
 
@@ -20,19 +21,19 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     seeds or more, and it is found without collapsed runs too.
     """
     plan = plan or Plan.of(runs)
-    rows = effects[headline(effects, plan)].dropna(subset=["estimate"]).set_index("analysis")
+    found = effects[headline(effects, plan)].dropna(subset=["estimate"])
+    by_analysis = {row["analysis"]: row for _, row in found.iterrows()}
+    row, without = map(by_analysis.get, ANALYSES)
     missing = len(missing_runs(plan, runs))
     unfinished = f"{missing} of {len(plan.runs)} runs are not finished" if missing else ""
-    if ANALYSES[0] not in rows.index:
+    if row is None:
         if unfinished:
             return f"There is no answer yet: {unfinished}, and the mean needs all runs."
         needs = f"`{NONE}`, an intermediate task on other data than the target's"
         untrained = "a language that the target was not trained in"
         return f"The study has no zero-shot gain: it needs {needs}, and {untrained}."
-    row = rows.loc[ANALYSES[0]]
-    without = rows.loc[ANALYSES[1]] if ANALYSES[1] in rows.index else None
-    here = _where_the_headline_is(effects, plan)
-    alike = here[here["intermediate"] == row["intermediate"]]
+    alike = _where_the_headline_is(effects, plan)
+    alike = alike[alike["intermediate"] == row["intermediate"]]
     runs = completed(runs)
     collapsed, first = runs[runs["collapsed"]], runs["repeats"].isna().sum()
     own = "counted" if plan.same_data_in_headline else "left out"
@@ -52,9 +53,11 @@ def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
     is nothing to say.
     """
     plan = plan or Plan.of(runs)
+    if contrasts.headline(plan) is None:
+        return ""
     here = _where_the_headline_is(effects, plan).dropna(subset=["estimate"])
     without = _where_the_headline_is(effects, plan, ANALYSES[1])
-    fallen = without[["quantity", "intermediate", "size"]][~(without["low"] > 0)]
+    lows = without.set_index(["quantity", "intermediate", "size"])["low"]
     is_english = all(target.trained_in == ("en",) for target in plan.targets.values())
     home = "English" if is_english else "those of training"
     controls = [name for name, task in plan.controls.items() if task is None]
@@ -64,8 +67,8 @@ def beside_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | None
     for (quantity, task), rows in here.groupby(["quantity", "intermediate"], sort=False):
         at_sizes = _listed([f"{_points(row)} at {row['size']}" for _, row in rows.iterrows()])
         unseen = list(rows.loc[rows["low"] <= 0, "size"])
-        gone = fallen[fallen[["quantity", "intermediate"]].eq((quantity, task)).all(axis=1)]["size"]
         notes = [f"not seen above zero at {_listed(unseen)}"] if unseen else []
+        gone = [size for size in rows["size"] if not lows.get((quantity, task, size), 1) > 0]
         if gone := [size for size in gone if size not in unseen]:
             notes.append(f"above zero at {_listed(gone)} only if collapsed runs count")
         unseen = f" ({'; '.join(notes)})" if notes else ""
@@ -87,12 +90,8 @@ def _where_the_headline_is(
     effects: pd.DataFrame, plan: Plan, analysis: str = ANALYSES[0]
 ) -> pd.DataFrame:
     """All rows of the headline's target and language in one analysis."""
-    place = ["target", "language"]
-    rows = effects.loc[headline(effects, plan), place]
-    if rows.empty:
-        return effects.head(0)
-    alike = (effects[place] == rows.iloc[0]).all(axis=1)
-    return effects[alike & (effects["analysis"] == analysis)]
+    place = [plan.judged[0], ZERO_SHOT, analysis]
+    return effects[(effects[["target", "language", "analysis"]] == place).all(axis=1)]
 
 
 def _estimate(alike: pd.DataFrame, row: pd.Series, plan: Plan) -> str:
@@ -123,17 +122,15 @@ def _number(value: float, sign: str = "") -> str:
     return f"{value:{sign}z.1f}".replace("-", "−")
 
 
-def _differs(row: pd.Series) -> bool:
-    """Whether the 95 % interval leaves out zero, which is p < 0.05."""
-    return bool(row["low"] > 0 or row["high"] < 0)
-
-
-def _conclusion(row: pd.Series | None, margin: float) -> str:
-    """Difference; equivalence, by two one-sided tests at 5 %; or neither."""
+def _conclusion(row: pd.Series | None, margin: float = 0.0) -> str:
+    """Difference (zero is not in the 95 % interval, which is p < 0.05); equivalence, by two
+    one-sided tests at 5 %; or neither."""
     if row is None:
         return "open"
-    if _differs(row):
-        return "more" if row["estimate"] > 0 else "less"
+    if row["low"] > 0:
+        return "more"
+    if row["high"] < 0:
+        return "less"
     is_small = -margin < row["low_90"] < row["high_90"] < margin  # not if nothing varies at all
     return "small" if is_small else "open"
 
@@ -176,8 +173,8 @@ def _without_collapsed(collapsed: pd.DataFrame, count: int, without: pd.Series |
 
 def _bend(alike: pd.DataFrame) -> str:
     for _, bend in alike[alike["quantity"] == "bend"].dropna(subset=["estimate"]).iterrows():
-        if not _differs(bend):
+        change = _conclusion(bend)
+        if change == "open":
             return f"we see no difference between the first and the last doubling ({_points(bend)})"
-        more = "more" if bend["estimate"] > 0 else "less"
-        return f"the last doubling brings {more} than the first ({_points(bend)})"
+        return f"the last doubling brings {change} than the first ({_points(bend)})"
     return ""

@@ -116,7 +116,8 @@ def welch(parts: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def sample(scores: ItemScores, weights: np.ndarray) -> Sample:
     """What one target says of a weighted sum over its languages [languages]."""
-    mean, seeds, by_unit = scores.mean, scores.seeds, scores.by_unit(weights)
+    mean, by_unit = scores.mean, scores.by_unit(weights)
+    seeds = (mean > 0).sum(0)
     at_condition = by_unit @ mean
     residual = ((by_unit**2).sum(0) @ mean - (at_condition**2).sum(0)) * seeds
     for pool in pools(scores.conditions, scores.apart):
