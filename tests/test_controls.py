@@ -63,13 +63,13 @@ def test_a_placebo_has_the_texts_and_the_labels_but_not_which_belong_together(na
     learned = {"tagging": "labels", "retrieval": "target", "span_extraction": "answers"}
     key = learned.get(name, "label")
     assert [{**one, key: 0} for one in examples] == [{**one, key: 0} for one in shuffled]
-    if name == "span_extraction":
+    before, after = ([one[key] for one in rows] for rows in (examples, shuffled))
+    if name == "span_extraction":  # an answer keeps its length, and its relative position
         for one in shuffled:
             text, start = one["answers"]["text"][0], one["answers"]["answer_start"][0]
-            assert text and one["context"][start : start + len(text)] == text
-    else:
-        before, after = (np.hstack([one[key] for one in rows]) for rows in (examples, shuffled))
-        assert Counter(before.tolist()) == Counter(after.tolist())
+            assert one["context"][start : start + len(text)] == text
+        before, after = ([len(one["text"][0]) for one in answers] for answers in (before, after))
+    assert Counter(np.hstack(before).tolist()) == Counter(np.hstack(after).tolist())
     assert sum(a[key] != b[key] for a, b in zip(examples, shuffled, strict=True)) > 4
 
 

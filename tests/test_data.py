@@ -143,10 +143,14 @@ def test_a_training_set_of_another_language_is_searched_too(sources, tmp_path):
 
 
 def test_an_evaluated_item_can_be_dropped_from_training(leaking, tmp_path):
+    train, german = (
+        leaking / f"hub/tests/choices/{file}" for file in ("en/train.jsonl", "de/test.jsonl")
+    )
+    train.write_text(train.read_text() + german.read_text())  # its items too, all twelve
     path = write_study(tmp_path / "leak", leaking, targets=["choices", "pairs"], on_leak="drop")
     study, cells = read(path, tmp_path)
     cell = cells["choices/train/en"]
-    assert (cell["dropped"], cell["rows"]) == (1, 12)
+    assert (cell["dropped"], cell["rows"]) == (13, 12)
     left = rows(study, "choices", "train")
     assert len(left) == 12 and all(row["id"] != "12" for row in left)
 

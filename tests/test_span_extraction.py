@@ -12,7 +12,8 @@ from helpers.formats import span_extraction
 from helpers.formats.answers import credit, mlqa_tokens, squad_tokens
 from helpers.study import Task
 
-CONTEXT = "dog runs cat sleeps horse eats bird runs fish sleeps cow eats"
+WINDOWS = ("input_ids", "labels")
+CONTEXT = "dog runs cat sleeps horse eats catbird runs fish sleeps cow eats"
 
 
 def task(**changes) -> Task:
@@ -88,9 +89,10 @@ def test_every_language_loses_its_own_articles(language, answer, gold):
 
 @pytest.mark.parametrize("answer", ["dog runs", "bird", "cow eats", "fish sleeps cow", CONTEXT[:8]])
 def test_an_answer_anywhere_in_a_long_text_comes_back_from_its_windows(tokenizer, answer):
-    item = example(answer)
+    item = example(answer, question="What runs? " * 20)
     feature = span_extraction.features(task(), [item], tokenizer, 16)[0]
     assert len(feature["input_ids"]) > 1 and max(map(len, feature["input_ids"])) <= 16
+    assert all(end < len(ids) - 1 for ids, (_, end) in zip(*map(feature.get, WINDOWS), strict=True))
     [row] = span_extraction.decode(task(), [item], [feature], [right(feature)])
     assert row["prediction"] == answer and row["credit"] == row["exact_match"] == 1.0
 
@@ -107,6 +109,7 @@ def test_no_answer_is_said_only_where_a_task_has_it(tokenizer):
     logits[0, 0] = 9
     [row] = span_extraction.decode(task(unanswerable=True), [item], [feature], [logits])
     assert (row["prediction"], row["label"], row["credit"]) == ("", "", 1.0)
+    assert feature["labels"] == [[0, 0]]
     assert span_extraction.decode(task(), [item], [feature], [logits])[0]["prediction"] != ""
 
 
