@@ -169,6 +169,8 @@ def test_parallel_items_are_compared(tiny_study, sources, tmp_path):
     expect(tiny_study, tmp_path, wrong, "parallel: false")
     write_rows(path, [{**row, "pair": f"{row['pair']}.0"} for row in rows])
     expect(tiny_study, tmp_path, "found id '200.0' in sw; expected", "parallel: false")
+    write_rows(path, [{**rows[0], "pair": "999"}, *rows[1:]])
+    expect(tiny_study, tmp_path, "found id '999' in sw; expected", "parallel: false")
     shutil.copy(path.with_name("en.test.tsv"), path)
     expect(tiny_study, tmp_path, "same examples in pairs/test/en and pairs/test/sw; expected")
     write_rows(path, rows[1:])  # one may be missing where ids say which

@@ -69,7 +69,7 @@ def test_an_entity_broken_across_tokens_and_windows_is_put_together_again(tokeni
 
 
 def test_accuracy_counts_words():
-    accuracy = task(metric="accuracy")
+    accuracy = task(metric="accuracy", labels=["a", "b", "c", "d", "e"])
     examples = [{"id": "0", "tokens": ["a", "b", "c"], "labels": [0, 0, 1]}]
     features = [{"input_ids": [[0, 5, 6, 7, 2]], "labels": [[-100, 0, 0, 1, -100]]}]
     [row] = tagging.decode(accuracy, examples, features, [np.eye(5)[None, [0, 0, 0, 0, 0]]])
