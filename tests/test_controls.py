@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TASKS, change_task, write_study
+from conftest import TASKS, change_task, make_task, write_study
 from running import prepare, run, train
 
 from helpers import encoders, evaluation, formats, training
-from helpers.study import Study, StudyError, Task
+from helpers.study import Study, StudyError
 from helpers.study.files import read_json
 from helpers.training.examples import Examples
 
@@ -36,11 +36,6 @@ def study(sources, tmp_path):
     return make
 
 
-def task(**changes) -> Task:
-    known = {"licence": "Apache-2.0", "citation": "the tests", "files": "x.tsv"}
-    return Task(**{"name": "t", **known, **changes})
-
-
 EXAMPLES = {
     "sentence_pair": [{"id": str(i), "text_a": f"a{i}", "label": i % 3} for i in range(30)],
     "multiple_choice": [{"id": str(i), "context": f"c{i}", "label": i % 2} for i in range(30)],
@@ -58,7 +53,7 @@ def test_a_placebo_has_the_texts_and_the_labels_but_not_which_belong_together(na
     """Each text is there once and each label as often as before; most have changed places."""
     examples = EXAMPLES[name]
     metric = "f1" if name == "span_extraction" else "accuracy"
-    entry = task(format=name, metric=metric, labels=["x", "y", "z"])
+    entry = make_task(format=name, metric=metric, labels=["x", "y", "z"])
     shuffled = formats.shuffled(entry, examples, 1)
     learned = {"tagging": "labels", "retrieval": "target", "span_extraction": "answers"}
     key = learned.get(name, "label")
@@ -68,8 +63,11 @@ def test_a_placebo_has_the_texts_and_the_labels_but_not_which_belong_together(na
         for one in shuffled:
             text, start = one["answers"]["text"][0], one["answers"]["answer_start"][0]
             assert one["context"][start : start + len(text)] == text
+        starts = {one["answers"]["answer_start"][0] for one in shuffled}
+        assert len(starts) > 9 and max(starts) > 20
         before, after = ([len(one["text"][0]) for one in answers] for answers in (before, after))
     assert Counter(np.hstack(before).tolist()) == Counter(np.hstack(after).tolist())
+    assert formats.shuffled(entry, examples, 2) != shuffled
     assert sum(a[key] != b[key] for a, b in zip(examples, shuffled, strict=True)) > 4
 
 
@@ -83,11 +81,7 @@ def test_a_placebo_is_selected_on_true_labels_and_never_counts_as_collapsed(stud
         [[item[key] for item in part.items["choices"]] for part in (one, other)]
         for key in ("input_ids", "labels")
     )
-    assert all(
-        np.array_equal(a, b)
-        for pair in zip(*texts, strict=True)
-        for a, b in zip(*pair, strict=True)
-    )
+    np.testing.assert_equal(*texts)
     assert labels[0] != labels[1] and sorted(labels[0]) == sorted(labels[1])
     assert placebo.settings != real.settings
     run(placebo, [1])

@@ -63,10 +63,7 @@ def test_the_headline_changes_only_if_the_study_counts_its_own_data(study, table
         assert value(each, *place, column="status") == "complete"
     counted = replace(plan, same_data_in_headline=True)
     with_them = value(comparison.effects(predictions, runs, counted), *place)
-    gains = [
-        value(table, "scale_effect", "large - base", *cell)
-        for cell in product(("mnli", "qa"), TARGETS)
-    ]
+    gains = [value(table, *place[:2], *cell) for cell in product(("mnli", "qa"), TARGETS)]
     assert with_them == pytest.approx(np.mean(gains)) != value(table, *place)
     for one, estimate in ((plan, with_them), (counted, value(table, *place))):
         checks = comparison.sensitivity(predictions, runs, one).set_index("detail")
@@ -102,9 +99,8 @@ def test_a_gain_is_shown_over_the_placebo_and_over_as_many_more_steps(study, tab
         score = [value(table, "score", "base", task, target) for task in ("qa", "placebo-qa")]
         over = value(table, "gain_over_placebo", "base", "qa", target)
         assert over == pytest.approx(score[0] - score[1])
-    assert value(table, "gain_over_longer", "base", "all", "find", column="status") == (
-        "not asked for"
-    )
+    status = value(table, "gain_over_longer", "base", "all", "find", column="status")
+    assert status == "not asked for"
     each = [value(table, "gain_over_longer", "base", "all", target) for target in ("nli", "copa")]
     assert value(table, "gain_over_longer", "base", "all", "all") == pytest.approx(np.mean(each))
     table = table.assign(low=table["estimate"] - 1, high=table["estimate"] + 1)
@@ -216,13 +212,10 @@ def test_the_variance_of_a_score_is_told_by_its_sources():
 def test_crossed_runs_are_read_under_the_studys_settings_only(tmp_path):
     predictions, runs = simulated_study({"nli": ("en", "de")}, items=20, seeds=1)
     names = {"size": "base", "intermediate": "qa", "target": "nli"}
-    seeds = [
-        dict(zip(("intermediate_seed", "target_seed"), s, strict=True))
-        for s in product((1, 2), (1, 2))
-    ]
-    listed = [
-        names | s | {"draw": 1, "folder": f"base/qa/nli/crossed/{i}"} for i, s in enumerate(seeds)
-    ]
+    listed = []
+    for number, (first, second) in enumerate(product((1, 2), (1, 2))):
+        seeds = {"intermediate_seed": first, "target_seed": second, "draw": 1}
+        listed.append(names | seeds | {"folder": f"base/qa/nli/crossed/{number}"})
     folder = write_outputs(tmp_path / "mine", predictions, runs, runs, crossed=listed)
     for number, run in enumerate(listed):
         more = {"settings": {"learning_rate": 1}} if number == 3 else {}
