@@ -13,6 +13,7 @@ from running import prepare, run, train
 from helpers import encoders, evaluation, formats, training
 from helpers.study import Study, StudyError
 from helpers.study.files import read_json
+from helpers.training import fine_tuning
 from helpers.training.examples import Examples
 
 RECIPE = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 3}
@@ -71,19 +72,18 @@ def test_a_placebo_has_the_texts_and_the_labels_but_not_which_belong_together(na
     assert sum(a[key] != b[key] for a, b in zip(examples, shuffled, strict=True)) > 4
 
 
-def test_a_placebo_is_selected_on_true_labels_and_never_counts_as_collapsed(study):
+def test_a_placebo_is_selected_on_true_labels_and_never_counts_as_collapsed(study, monkeypatch):
     made = study()
     real, placebo = made.condition("base", "choices"), made.condition("base", "placebo-choices")
     tokenizer = encoders.start(placebo.home, None, 0.0)[1]
     (one,), (other,) = (training.english(c, tokenizer, 1) for c in (real, placebo))
     assert one.validation["choices"].rows == other.validation["choices"].rows
-    texts, labels = (
-        [[item[key] for item in part.items["choices"]] for part in (one, other)]
-        for key in ("input_ids", "labels")
-    )
+    items = [part.items["choices"] for part in (one, other)]
+    texts, labels = ([[row[k] for row in some] for some in items] for k in ("input_ids", "labels"))
     np.testing.assert_equal(*texts)
     assert labels[0] != labels[1] and sorted(labels[0]) == sorted(labels[1])
     assert placebo.settings != real.settings
+    monkeypatch.setattr(fine_tuning, "is_collapsed", lambda *_: True)
     run(placebo, [1])
     assert read_json(placebo.seed_folder(1) / "scores.json")["selection"]["collapsed"] is False
 
@@ -127,10 +127,8 @@ def test_retrieval_at_the_layer_that_is_read_is_the_targets_score(study):
 
 
 def test_the_catalogue_tells_which_cells_are_the_same_data_again(study):
-    made = study(
-        intermediate=["none", "choices", "pairs", "both"],
-        mixtures={"both": {"tasks": ["choices", "pairs"]}},
-    )
+    mixtures = {"both": {"tasks": ["choices", "pairs"]}}
+    made = study(intermediate=["none", "choices", "pairs", "both"], mixtures=mixtures)
     assert made.same_data("pairs") == ["pairs", "both"]
     copied = made.tasks["choices"].model_copy(update={"contains": ["pairs"]})
     made.tasks["choices"] = copied
@@ -199,6 +197,10 @@ def test_means_removed_bring_back_translations_that_a_language_moved_away_from()
     assert found[False] + 30 < found[True]
 
 
+UNKNOWN_SEED = {"size": "base", "intermediate": "choices", "target": "pairs"}
+UNKNOWN_SEED |= {"seeds": {"intermediate": [1, 9], "target": [1, 2], "draw": [1]}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -206,17 +208,7 @@ def test_means_removed_bring_back_translations_that_a_language_moved_away_from()
         ({"intermediate": ["none", {"placebo": "x"}]}, "unknown task 'x'"),
         ({"intermediate": ["none", "longer"]}, "found longer and no task"),
         ({"mixtures": {"longer": {"tasks": ["pairs"]}}}, "'longer' is the name of a control"),
-        (
-            {
-                "crossed": {
-                    "size": "base",
-                    "intermediate": "choices",
-                    "target": "pairs",
-                    "seeds": {"intermediate": [1, 9], "target": [1, 2], "draw": [1]},
-                }
-            },
-            "crossed.seeds.intermediate: unknown seed '9'",
-        ),
+        ({"crossed": UNKNOWN_SEED}, "crossed.seeds.intermediate: unknown seed '9'"),
     ],
 )
 def test_a_control_that_cannot_be_is_refused(study, changes, message):

@@ -57,10 +57,8 @@ def test_effects_are_the_differences_that_their_names_say(study, effects):
     mean = results.groupby([*RUN[:3], "language"])["score"].mean()
     for language in ("zero-shot", "de"):
         place = {"target": "nli", "language": language}
-        gains = [
-            mean[size, "qa", "nli", language] - mean[size, "none", "nli", language]
-            for size in ("base", "large")
-        ]
+        score = mean.xs(("nli", language), level=("target", "language"))
+        gains = [score[size, "qa"] - score[size, "none"] for size in ("base", "large")]
         gain = row_of(effects, "gain", size="large", intermediate="qa", **place)
         scale = row_of(effects, "scale_effect", size="large - base", intermediate="qa", **place)
         gap = row_of(effects, "transfer_gap", size="base", intermediate="qa", **place)
@@ -125,10 +123,8 @@ def test_collapsed_runs_are_shown_with_and_without():
     predictions, runs = simulated_study(ONE_TARGET, items=40, collapsed=1)
     effects = comparison.effects(predictions, runs)
     place = {"size": "large", "intermediate": "qa", "target": "nli"}
-    with_it, left = (
-        row_of(effects, "gain", analysis=analysis, **place)
-        for analysis in ("all runs", "without collapsed")
-    )
+    analyses = ("all runs", "without collapsed")
+    with_it, left = (row_of(effects, "gain", analysis=name, **place) for name in analyses)
     assert (with_it["seeds"], left["seeds"]) == (3, 2)
     assert (with_it["status"], left["status"]) == ("with a collapsed run", "complete")
     assert with_it["estimate"] < left["estimate"]
@@ -250,9 +246,8 @@ def test_a_study_is_read_from_its_outputs(tmp_path):
     assert plan.name == "mine" and plan.parameters == {"base": 1e7, "large": 2e7}
     assert plan.targets["nli"].languages == ("de", "en", "sw")
     assert len(read) == len(some) and len(comparison.missing_runs(plan, read)) == 3
-    pd.testing.assert_frame_equal(
-        comparison.effects(table, read, plan), comparison.effects(predictions, some, plan)
-    )
+    tables = ((table, read), (predictions, some))
+    pd.testing.assert_frame_equal(*(comparison.effects(*each, plan) for each in tables))
     qa = read[(read["intermediate"] == "qa") & (read["target"] == "nli")].iloc[0]
     alone = runs[(runs[RUN] == list(qa[RUN])).all(axis=1)].iloc[0]
     assert qa["cpu_seconds"] == 2 * alone["cpu_seconds"]  # with its intermediate training

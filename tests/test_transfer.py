@@ -109,6 +109,8 @@ def test_a_gain_is_shown_over_the_placebo_and_over_as_many_more_steps(study, tab
     assert "On nli and copa, +2.0 points [1.0, 3.0] at base and +2.0 points [1.0, 3.0] at" in text
     assert "remain over more steps on the target alone." in text
     assert "qa minus its placebo (the same texts, labels shuffled): +" in text
+    unsure = comparison.beside_sentence(table.assign(low=-1.0), study[1], study[2])
+    assert "target alone (not seen above zero at base and large)." in unsure
 
 
 def test_the_transfer_is_tested_by_what_a_task_does_to_the_gap(study, table):
