@@ -126,6 +126,17 @@ def test_retrieval_at_the_layer_that_is_read_is_the_targets_score(study):
             assert table.loc[(code, depth, False), "accuracy"] == pytest.approx(row["score"])
 
 
+def test_an_encoders_prefix_stands_before_both_texts_of_a_pair(study):
+    made = study({"found": {**TASKS["pairs"], **FOUND}}, targets=["found"])
+    size = made.sizes["base"].model_copy(update={"retrieval_prefix": "dog "})
+    made = made.model_copy(update={"sizes": {"base": size}})
+    condition = made.condition("base", "none", "found")
+    tokenizer = encoders.start(condition.home, None, 0.0)[1]
+    items = evaluation.items(condition, tokenizer)
+    texts = ["dog " + items.examples[1][side] for side in ("source", "target")]
+    assert [ids.tolist() for ids in items.features[1]["input_ids"]] == tokenizer(texts)["input_ids"]
+
+
 def test_the_catalogue_tells_which_cells_are_the_same_data_again(study):
     mixtures = {"both": {"tasks": ["choices", "pairs"]}}
     made = study(intermediate=["none", "choices", "pairs", "both"], mixtures=mixtures)

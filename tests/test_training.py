@@ -145,9 +145,8 @@ def test_a_target_starts_only_from_an_encoder_of_the_present_settings(study):
         next(other.attempts())
 
 
-@pytest.mark.parametrize("task", ["pairs", "choices"])
-def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(study, monkeypatch, task):
-    names = ("none", "pairs") if task == "pairs" else ("choices",)
+@pytest.mark.parametrize("names", [("none", "pairs"), ("choices",)])
+def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(study, monkeypatch, names):
     condition = study.condition("large", *names)
     condition = changed(condition, dropout=0.0, batch_size=8, steps=4, epochs=None)
     whole = train(condition)

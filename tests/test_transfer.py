@@ -194,7 +194,9 @@ def crossed(levels: tuple, sd: dict[str, float], items: int = 200) -> pd.DataFra
     cells = pd.MultiIndex.from_product(map(range, shape), names=names).to_frame(index=False)
     cells = cells.assign(size="base", intermediate="qa", target="nli", out_of=1.0)
     cells = cells.assign(credit=points.ravel() / 100, id=cells["item"].astype(str))
-    return pd.concat([cells.assign(language=code) for code in ("en", "de", "sw")])
+    languages = [cells.assign(language=code) for code in ("en", "de", "sw")]
+    languages[0]["credit"] = 0.5  # English does not count
+    return pd.concat(languages)
 
 
 def test_the_variance_of_a_score_is_told_by_its_sources():
