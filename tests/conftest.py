@@ -143,7 +143,7 @@ def make_encoder(folder: Path, layers=2, family="XLMRoberta", kind="Model", **sh
     """A tiny random XLM-R, or model like it, with a Unigram tokenizer over characters and words."""
     import torch
     import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     words = [w for lists in (ANIMALS, VERBS) for ws in lists.values() for w in ws]
@@ -154,6 +154,7 @@ def make_encoder(folder: Path, layers=2, family="XLMRoberta", kind="Model", **sh
     pieces += [(f"▁{w}", -5.0) for w in dict.fromkeys(words)]
     pieces += [("zebra", -9.0), ("▁never", -11.5), ("<mask>", 0.0)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
+    tokenizer.normalizer = normalizers.Replace("\u200b", "")
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     ends = [("<s>", 0), ("</s>", 2)]
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -156,9 +156,10 @@ def classlabels(path, names: list[str], values: list[int]) -> None:
 
 
 def test_a_files_own_names_of_its_labels_count(tmp_path):
-    classlabels(tmp_path / "t.parquet", NAMES, [0, 1, 2])
+    classlabels(tmp_path / "t.parquet", NAMES, [0, 1, 2, -1])  # -1: no label
     for column in ("label", "ann.label"):
-        task = pair("t.parquet", columns={"text_a": "a", "text_b": "b", "label": column})
+        columns = {"text_a": "a", "text_b": "b", "label": column}
+        task = pair("t.parquet", columns=columns, skip_labels=[-1])
         rows = data.read(task, "train", "en", tmp_path).examples
         assert [NLI[row["label"]] for row in rows] == NAMES
     classlabels(tmp_path / "t.parquet", ["no", "yes"], [0, 1])

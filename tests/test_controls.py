@@ -13,6 +13,7 @@ from running import prepare, run, train
 from helpers import encoders, evaluation, formats, training
 from helpers.study import Study, StudyError
 from helpers.study.files import read_json
+from helpers.training import fine_tuning
 from helpers.training.examples import Examples
 
 RECIPE = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "max_length": 32, "evaluations": 3}
@@ -58,33 +59,31 @@ def test_a_placebo_has_the_texts_and_the_labels_but_not_which_belong_together(na
     learned = {"tagging": "labels", "retrieval": "target", "span_extraction": "answers"}
     key = learned.get(name, "label")
     assert [{**one, key: 0} for one in examples] == [{**one, key: 0} for one in shuffled]
-    if name == "span_extraction":
+    before, after = ([one[key] for one in rows] for rows in (examples, shuffled))
+    if name == "span_extraction":  # an answer keeps its length, and its relative position
         for one in shuffled:
             text, start = one["answers"]["text"][0], one["answers"]["answer_start"][0]
-            assert text and one["context"][start : start + len(text)] == text
-    else:
-        before, after = (np.hstack([one[key] for one in rows]) for rows in (examples, shuffled))
-        assert Counter(before.tolist()) == Counter(after.tolist())
+            assert one["context"][start : start + len(text)] == text
+        starts = {one["answers"]["answer_start"][0] for one in shuffled}
+        assert len(starts) > 9 and max(starts) > 20
+        before, after = ([len(one["text"][0]) for one in answers] for answers in (before, after))
+    assert Counter(np.hstack(before).tolist()) == Counter(np.hstack(after).tolist())
+    assert formats.shuffled(entry, examples, 2) != shuffled
     assert sum(a[key] != b[key] for a, b in zip(examples, shuffled, strict=True)) > 4
 
 
-def test_a_placebo_is_selected_on_true_labels_and_never_counts_as_collapsed(study):
+def test_a_placebo_is_selected_on_true_labels_and_never_counts_as_collapsed(study, monkeypatch):
     made = study()
     real, placebo = made.condition("base", "choices"), made.condition("base", "placebo-choices")
     tokenizer = encoders.start(placebo.home, None, 0.0)[1]
     (one,), (other,) = (training.english(c, tokenizer, 1) for c in (real, placebo))
     assert one.validation["choices"].rows == other.validation["choices"].rows
-    texts, labels = (
-        [[item[key] for item in part.items["choices"]] for part in (one, other)]
-        for key in ("input_ids", "labels")
-    )
-    assert all(
-        np.array_equal(a, b)
-        for pair in zip(*texts, strict=True)
-        for a, b in zip(*pair, strict=True)
-    )
+    items = [part.items["choices"] for part in (one, other)]
+    texts, labels = ([[row[k] for row in some] for some in items] for k in ("input_ids", "labels"))
+    np.testing.assert_equal(*texts)
     assert labels[0] != labels[1] and sorted(labels[0]) == sorted(labels[1])
     assert placebo.settings != real.settings
+    monkeypatch.setattr(fine_tuning, "is_collapsed", lambda *_: True)
     run(placebo, [1])
     assert read_json(placebo.seed_folder(1) / "scores.json")["selection"]["collapsed"] is False
 
@@ -127,11 +126,20 @@ def test_retrieval_at_the_layer_that_is_read_is_the_targets_score(study):
             assert table.loc[(code, depth, False), "accuracy"] == pytest.approx(row["score"])
 
 
+def test_an_encoders_prefix_stands_before_both_texts_of_a_pair(study):
+    made = study({"found": {**TASKS["pairs"], **FOUND}}, targets=["found"])
+    size = made.sizes["base"].model_copy(update={"retrieval_prefix": "dog "})
+    made = made.model_copy(update={"sizes": {"base": size}})
+    condition = made.condition("base", "none", "found")
+    tokenizer = encoders.start(condition.home, None, 0.0)[1]
+    items = evaluation.items(condition, tokenizer)
+    texts = ["dog " + items.examples[1][side] for side in ("source", "target")]
+    assert [ids.tolist() for ids in items.features[1]["input_ids"]] == tokenizer(texts)["input_ids"]
+
+
 def test_the_catalogue_tells_which_cells_are_the_same_data_again(study):
-    made = study(
-        intermediate=["none", "choices", "pairs", "both"],
-        mixtures={"both": {"tasks": ["choices", "pairs"]}},
-    )
+    mixtures = {"both": {"tasks": ["choices", "pairs"]}}
+    made = study(intermediate=["none", "choices", "pairs", "both"], mixtures=mixtures)
     assert made.same_data("pairs") == ["pairs", "both"]
     copied = made.tasks["choices"].model_copy(update={"contains": ["pairs"]})
     made.tasks["choices"] = copied
@@ -201,6 +209,8 @@ def test_means_removed_bring_back_translations_that_a_language_moved_away_from()
     unit = [side / np.linalg.norm(side, axis=2, keepdims=True) for side in (away, english)]
     found = evaluation.nearest(*unit).set_index("centred")["accuracy"]
     assert found[False] + 30 < found[True]
+
+
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ when it changes.
 import json
 import shutil
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 import yaml
@@ -138,15 +139,20 @@ def test_a_training_set_of_another_language_is_searched_too(sources, tmp_path):
     path = write_study(tmp_path / "p", sources, targets=["pairs"], intermediate=["none"])
     change_task(path, "pairs", trained_in=["de"])
     read(path, tmp_path / "before")
-    shutil.copy(sources / "files/pairs/de.test.tsv", sources / "files/pairs/de.train.tsv")
+    test, train = (sources / f"files/pairs/de.{split}.tsv" for split in ("test", "train"))
+    train.write_text(normalize("NFD", test.read_text(encoding="utf-8")), encoding="utf-8")
     expect(path, tmp_path, "24 items of pairs test in de", "training set of pairs in de")
 
 
 def test_an_evaluated_item_can_be_dropped_from_training(leaking, tmp_path):
+    train, german = (
+        leaking / f"hub/tests/choices/{file}" for file in ("en/train.jsonl", "de/test.jsonl")
+    )
+    train.write_text(train.read_text() + german.read_text())  # its items too, all twelve
     path = write_study(tmp_path / "leak", leaking, targets=["choices", "pairs"], on_leak="drop")
     study, cells = read(path, tmp_path)
     cell = cells["choices/train/en"]
-    assert (cell["dropped"], cell["rows"]) == (1, 12)
+    assert (cell["dropped"], cell["rows"]) == (13, 12)
     left = rows(study, "choices", "train")
     assert len(left) == 12 and all(row["id"] != "12" for row in left)
 
@@ -165,6 +171,8 @@ def test_parallel_items_are_compared(tiny_study, sources, tmp_path):
     expect(tiny_study, tmp_path, wrong, "parallel: false")
     write_rows(path, [{**row, "pair": f"{row['pair']}.0"} for row in rows])
     expect(tiny_study, tmp_path, "found id '200.0' in sw; expected", "parallel: false")
+    write_rows(path, [{**rows[0], "pair": "999"}, *rows[1:]])
+    expect(tiny_study, tmp_path, "found id '999' in sw; expected", "parallel: false")
     shutil.copy(path.with_name("en.test.tsv"), path)
     expect(tiny_study, tmp_path, "same examples in pairs/test/en and pairs/test/sw; expected")
     write_rows(path, rows[1:])  # one may be missing where ids say which

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from simulated import simulated_study
+from simulated import TARGETS, simulated_study
 from written import result, write_outputs
 
 import comparison
@@ -57,10 +57,8 @@ def test_effects_are_the_differences_that_their_names_say(study, effects):
     mean = results.groupby([*RUN[:3], "language"])["score"].mean()
     for language in ("zero-shot", "de"):
         place = {"target": "nli", "language": language}
-        gains = [
-            mean[size, "qa", "nli", language] - mean[size, "none", "nli", language]
-            for size in ("base", "large")
-        ]
+        score = mean.xs(("nli", language), level=("target", "language"))
+        gains = [score[size, "qa"] - score[size, "none"] for size in ("base", "large")]
         gain = row_of(effects, "gain", size="large", intermediate="qa", **place)
         scale = row_of(effects, "scale_effect", size="large - base", intermediate="qa", **place)
         gap = row_of(effects, "transfer_gap", size="base", intermediate="qa", **place)
@@ -71,11 +69,8 @@ def test_effects_are_the_differences_that_their_names_say(study, effects):
 
 
 def test_all_is_the_mean_over_targets_and_over_intermediate_tasks(effects):
-    each = [
-        row_of(effects, "gain", size="base", intermediate=task, target=target)["estimate"]
-        for task in ("nli", "qa")
-        for target in ("nli", "copa")
-    ]
+    cells = [{"intermediate": task, "target": at} for task in ("nli", "qa") for at in TARGETS]
+    each = [row_of(effects, "gain", size="base", **cell)["estimate"] for cell in cells]
     both = row_of(effects, "gain", size="base", intermediate="all", target="all")
     assert both["estimate"] == pytest.approx(np.mean(each))
     assert set(effects.query("target == 'all'")["language"]) == {"en", "sw", "zero-shot"}
@@ -138,16 +133,15 @@ def test_a_language_in_which_nothing_was_found_nor_to_be_found_scores_nothing(st
 def test_collapsed_runs_are_shown_with_and_without():
     predictions, runs = simulated_study(ONE_TARGET, items=40, collapsed=1)
     effects = comparison.effects(predictions, runs)
-    place = {"size": "large", "intermediate": "qa", "target": "nli"}
-    with_it, left = (
-        row_of(effects, "gain", analysis=analysis, **place)
-        for analysis in ("all runs", "without collapsed")
-    )
+    place, without = {"intermediate": "qa", "target": "nli"}, {"analysis": "without collapsed"}
+    assert row_of(effects, "gain", size="base", **place, **without)["seeds"] == 3
+    place["size"] = "large"
+    with_it, left = (row_of(effects, "gain", **place, **more) for more in ({}, without))
     assert (with_it["seeds"], left["seeds"]) == (3, 2)
     assert (with_it["status"], left["status"]) == ("with a collapsed run", "complete")
     assert with_it["estimate"] < left["estimate"]
     none_left = comparison.effects(*simulated_study(ONE_TARGET, items=40, collapsed=3))
-    row = row_of(none_left, "gain", analysis="without collapsed", **place)
+    row = row_of(none_left, "gain", **place, **without)
     assert row["status"] == "only collapsed runs" and np.isnan(row["estimate"])
 
 
@@ -158,9 +152,8 @@ def test_a_repetition_stands_in_for_its_collapsed_run_and_only_there():
     again = predictions[(predictions[RUN] == list(named.values())).all(axis=1)]
     again = again.assign(seed=1003, credit=1.0)
     repeated = pd.DataFrame([named | {"seed": 1003, "collapsed": False, "repeats": down["seed"]}])
-    before = comparison.effects(predictions, runs)
-    plan = Plan.of(runs)
-    after = comparison.effects(pd.concat([predictions, again]), pd.concat([runs, repeated]), plan)
+    before, both = comparison.effects(predictions, runs), pd.concat([predictions, again])
+    after = comparison.effects(both, pd.concat([runs, repeated]), Plan.of(runs))
     place = {"size": "large", "intermediate": "qa", "target": "nli"}
     same = [row_of(table, "score", **place)["estimate"] for table in (before, after)]
     assert same[0] == same[1]
@@ -227,8 +220,11 @@ def test_sensitivity_asks_the_headline_in_other_ways(study, effects):
     only_qa = row_of(effects, "scale_effect", intermediate="qa", target="all")
     assert rows.loc[("without intermediate task", "nli"), "low"] == pytest.approx(only_qa["low"])
     headline = row_of(effects, "scale_effect", intermediate="all", target="all")
-    sample = rows.loc["targets as a sample"].iloc[0]
-    assert sample["high"] - sample["low"] > headline["high"] - headline["low"]
+    width = rows["high"] - rows["low"]
+    one = headline["high"] - headline["low"]
+    assert width["targets as a sample"].iloc[0] > one
+    assert width["logit scale", ""] == pytest.approx(one / 24, rel=0.1)  # scores of 50 to 65
+    assert width["share of the headroom", ""] == pytest.approx(one / 0.42, rel=0.1)
     assert comparison.sensitivity(*without(study, "seed > 0"), Plan.of(study[1])).empty
 
 
@@ -265,9 +261,8 @@ def test_a_study_is_read_from_its_outputs(tmp_path):
     assert plan.name == "mine" and plan.parameters == {"base": 1e7, "large": 2e7}
     assert plan.targets["nli"].languages == ("de", "en", "sw")
     assert len(read) == len(some) and len(comparison.missing_runs(plan, read)) == 3
-    pd.testing.assert_frame_equal(
-        comparison.effects(table, read, plan), comparison.effects(predictions, some, plan)
-    )
+    tables = ((table, read), (predictions, some))
+    pd.testing.assert_frame_equal(*(comparison.effects(*each, plan) for each in tables))
     qa = read[(read["intermediate"] == "qa") & (read["target"] == "nli")].iloc[0]
     alone = runs[(runs[RUN] == list(qa[RUN])).all(axis=1)].iloc[0]
     assert qa["cpu_seconds"] == 2 * alone["cpu_seconds"]  # with its intermediate training
@@ -280,8 +275,7 @@ def test_a_result_of_other_settings_never_enters(tmp_path):
     run = runs.query("size == 'base' and intermediate == 'qa'").to_dict("records")[0]
     home = folder / "base/qa/nli/seed-1"
     result(home, "base/qa/nli", run, False, settings={"learning_rate": 1})
-    read = comparison.read_study(folder).runs
-    assert len(read) == len(runs) - 1
+    assert len(comparison.read_study(folder).runs) == len(runs) - 1
     result(home, "base/qa/nli", run, False)
     result(folder / "base/qa/seed-1", "base/qa", run, False, settings={"learning_rate": 1})
     assert len(comparison.read_study(folder).runs) == len(runs) - 1

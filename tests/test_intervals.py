@@ -191,6 +191,16 @@ def test_targets_of_one_seed_share_their_noise_and_not_their_items():
     assert mean.seed_variance == pytest.approx(sample.seed_variance)
     assert mean.item_parts.sum(0) == pytest.approx(sample.item_parts[0] / 2)
     assert mean.residual == pytest.approx(sample.residual / 2)
+    opposite = replace(sample, run_scores=100 - sample.run_scores)
+    assert variance.mean_over_targets([sample, opposite]).seed_variance == pytest.approx(0)
+
+
+def test_a_task_that_counts_nothing_leaves_the_others_interval_as_it_is():
+    sample = zero_shot(draw(3))
+    left = variance.mean_over_targets([sample], [{"nli": 0.0, "qa": 2.0}])
+    mean = left.sums(np.array([[-1.0, 0.5, 0.5, 0, 0, 0]]))
+    alone = sample.sums(np.array([[-1.0, 0, 1, 0, 0, 0]]))
+    assert all(mean[end] == pytest.approx(alone[end]) for end in ("estimate", "low", "high", "p"))
 
 
 def test_a_mean_over_targets_without_common_seeds_is_no_surer_than_one():

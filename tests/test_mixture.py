@@ -111,8 +111,7 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary_and_hides_fifteen_perc
     assert MLM in trained.model.head.names and trained.log
     tokenizer = encoders.load(made.encoder_folder("base"))[1]
     found = examples(made, steps=200)
-    batches = [batch["batch"] for batch in found if batch["component"] == MLM]
-    masked = [item for batch in batches for item in batch]
+    masked = [row for batch in found if batch["component"] == MLM for row in batch["batch"]]
     labels = np.concatenate([item["labels"][0] for item in masked])
     ids = np.concatenate([item["input_ids"][0] for item in masked])
     hidden = labels != -100
@@ -120,6 +119,8 @@ def test_text_beside_the_tasks_keeps_the_whole_vocabulary_and_hides_fifteen_perc
     free = hidden | ~np.isin(ids, tokenizer.all_special_ids)
     assert hidden.sum() / free.sum() == pytest.approx(0.15, abs=0.03)
     assert (ids[hidden] == tokenizer.mask_token_id).mean() == pytest.approx(0.8, abs=0.05)
+    assert (ids[hidden] == labels[hidden]).mean() == pytest.approx(0.1, abs=0.04)  # the rest: noise
+    assert all({*item["labels"][0]} != {-100} for item in masked)  # a line always asks something
 
 
 def test_translated_data_is_a_task_that_is_trained_in_another_language(sources, tmp_path):

@@ -49,13 +49,14 @@ def test_accuracy_is_the_share_of_targets_whose_nearest_source_is_their_translat
 
 def test_equal_sentences_are_one_while_mining_and_in_no_pair_afterwards():
     """As read_candidate2score of XTREME's utils_retrieve.py: nothing tells which is meant."""
-    examples = pairs(4)
-    examples[1]["source"] = examples[0]["source"]
-    vectors = [np.stack([v, v]) for v in np.eye(4)]
-    vectors[1][0] = vectors[0][0]
-    rows = retrieval.decode(task(metric="mining_f1"), examples, [], vectors)
-    assert [row["prediction"] for row in rows] == ["", "", "2", "3"]
-    assert [(row["credit"], row["out_of"]) for row in rows] == [(0, 1), (0, 1), (2, 2), (2, 2)]
+    examples, vectors = pairs(4), [np.stack([v, v]) for v in np.eye(4)]
+    examples[1]["source"], vectors[1][0] = "s0 ", vectors[0][0]
+    swapped = [{**row, "source": row["target"], "target": row["source"]} for row in examples]
+    other = [vector[::-1] for vector in vectors]
+    for some, states in ((examples, vectors), (swapped, other)):
+        rows = retrieval.decode(task(metric="mining_f1"), some, [], states)
+        assert [row["prediction"] for row in rows] == ["", "", "2", "3"]
+        assert [(row["credit"], row["out_of"]) for row in rows] == [(0, 1), (0, 1), (2, 2), (2, 2)]
 
 
 def test_languages_are_searched_apart():
@@ -88,13 +89,13 @@ def test_mining_takes_a_hub_once_where_nearest_neighbours_take_it_always():
 def test_bucc_chooses_its_threshold_on_the_development_part_and_scores_mined_pairs():
     generator = np.random.default_rng(1)
     bucc = task(metric="mining_f1")
-    examples, vectors = pairs(30, split="validation") + pairs(30), []
+    examples, vectors = pairs(30) + pairs(30, split="validation"), []
     for example in examples:
         v, noise = generator.normal(size=(2, 16))
         if int(example["id"]) >= 20:  # sentences without a translation, on either side
             example["target" if int(example["id"]) < 25 else "source"] = ""
         vectors.append(np.stack([v, v + 0.3 * noise]))
-    rows = retrieval.decode(bucc, examples, [], vectors)[30:]
+    rows = retrieval.decode(bucc, examples, [], vectors)[:30]
     mined = {(str(i), row["prediction"]) for i, row in enumerate(rows) if row["prediction"]}
     gold = {(str(i), str(i)) for i in range(20)}
     precision, recall = (len(mined & gold) / len(pairs) for pairs in (mined, gold))
@@ -102,6 +103,8 @@ def test_bucc_chooses_its_threshold_on_the_development_part_and_scores_mined_pai
     # Zweigenbaum et al. 2018, BUCC: the harmonic mean over pairs of sentences.
     assert f1 == pytest.approx(100 * 2 * precision * recall / (precision + recall))
     assert f1 > 95 and {row["label"] for row in rows[20:]} == {""}
+    margins = [(4.0, True), (3.0, False), (2.0, False), (1.0, True)]  # one or four: the same F1
+    assert retrieval.best_threshold(margins, 2) == 3.5
 
 
 def test_map_20_is_xtreme_rs_average_precision_over_all_candidates():
@@ -135,12 +138,9 @@ def test_a_source_is_trained_to_find_its_own_target_among_the_batchs():
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(6, 4)).astype(np.float32)
     found = retrieval.loss(torch.tensor(logits), torch.zeros(3, dtype=torch.long))
-    sources, targets = unit(logits[::2]), unit(logits[1::2])
-    losses = []
-    for i, source in enumerate(sources):
-        scores = [100 * float(source @ target) for target in targets]
-        losses.append(np.log(np.sum(np.exp(np.array(scores) - scores[i]))))
-    assert float(found) == pytest.approx(np.mean(losses), rel=1e-4)
+    scores = 100 * (unit(logits[::2]) @ unit(logits[1::2]).T).astype(float)
+    losses = np.log(np.exp(scores).sum(axis=1)) - scores.diagonal()
+    assert float(found) == pytest.approx(losses.mean(), rel=1e-4)
 
 
 def test_lareqa_is_read_from_its_own_files(tmp_path):

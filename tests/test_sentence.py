@@ -54,7 +54,7 @@ def test_a_difference_is_told_in_two_sentences():
     ("ends", "seeds", "verdict"),
     [
         ((1.3, -0.4, 3.0), 3, "not distinguishable from zero: the larger size may gain more"),
-        ((0.1, -0.9, 1.1), 3, "The difference is smaller than 1 point either way."),
+        ((0.1, -1.1, 1.1), 3, "The difference is smaller than 1 point either way."),
         ((5.0, 1.0, 9.0), 1, "At least one condition has a single seed, so this is only a hint."),
     ],
 )

@@ -12,7 +12,7 @@ from helpers.formats import span_extraction
 from helpers.formats.answers import credit, mlqa_tokens, squad_tokens
 from helpers.study import Task
 
-CONTEXT = "dog runs cat sleeps horse eats bird runs fish sleeps cow eats"
+CONTEXT = "dog runs cat sleeps horse eats catbird runs fish sleeps cow eats"
 
 
 def task(**changes) -> Task:
@@ -88,26 +88,32 @@ def test_every_language_loses_its_own_articles(language, answer, gold):
 
 @pytest.mark.parametrize("answer", ["dog runs", "bird", "cow eats", "fish sleeps cow", CONTEXT[:8]])
 def test_an_answer_anywhere_in_a_long_text_comes_back_from_its_windows(tokenizer, answer):
-    item = example(answer)
+    item = example(answer, question="What runs? " * 20)
     feature = span_extraction.features(task(), [item], tokenizer, 16)[0]
     assert len(feature["input_ids"]) > 1 and max(map(len, feature["input_ids"])) <= 16
+    windows = zip(feature["input_ids"], feature["labels"], strict=True)
+    assert all(end < len(ids) - 1 for ids, (_, end) in windows)
+    assert [0, 0] in feature["labels"]  # a window without the whole answer
     [row] = span_extraction.decode(task(), [item], [feature], [right(feature)])
     assert row["prediction"] == answer and row["credit"] == row["exact_match"] == 1.0
 
 
-def test_a_window_without_the_whole_answer_is_marked_at_its_first_token(tokenizer):
-    feature = span_extraction.features(task(), [example("dog runs")], tokenizer, 16)[0]
-    assert feature["labels"][0] != [0, 0] and feature["labels"][-1] == [0, 0]
-
-
-def test_no_answer_is_said_only_where_a_task_has_it(tokenizer):
-    item = example(None)
-    feature = span_extraction.features(task(), [item], tokenizer, 64)[0]
-    logits = np.zeros((1, len(feature["input_ids"][0]), 2))
-    logits[0, 0] = 9
+def test_no_answer_is_said_only_where_a_task_has_it_and_every_window_says_so(tokenizer):
+    """Rajpurkar et al. 2018. As in XTREME's scripts, an answer has at most 30 tokens, and 64 of a
+    question are read.
+    """
+    item = example(None, " ".join(["dog"] * 180), question="dog " * 100)
+    [feature] = span_extraction.features(task(), [item], tokenizer, 200)
+    begin, logits = feature["begin"], np.zeros((2, 200, 2))
+    assert begin == 64 + 3 and feature["labels"] == [[0, 0]] * 2
+    logits[:, 0] = 9
     [row] = span_extraction.decode(task(unanswerable=True), [item], [feature], [logits])
     assert (row["prediction"], row["label"], row["credit"]) == ("", "", 1.0)
     assert span_extraction.decode(task(), [item], [feature], [logits])[0]["prediction"] != ""
+    logits[1, 0] = 0
+    logits[1, begin, 0], logits[1, begin + 29, 1], logits[1, begin + 30, 1] = 5, 4, 5
+    [row] = span_extraction.decode(task(unanswerable=True), [item], [feature], [logits])
+    assert row["prediction"] == " ".join(["dog"] * 30)
 
 
 def test_the_end_never_lies_before_the_start_nor_in_the_question(tokenizer):

@@ -14,7 +14,7 @@ from running import predict, prepare, run, run_notebook, train
 
 from helpers import data, encoders, evaluation, training
 from helpers.data import reading
-from helpers.encoders import EncoderModel
+from helpers.encoders import EncoderModel, families
 from helpers.encoders import batches as batching
 from helpers.study import Attempt, Condition, Study
 from helpers.study.condition import AGAIN
@@ -145,9 +145,8 @@ def test_a_target_starts_only_from_an_encoder_of_the_present_settings(study):
         next(other.attempts())
 
 
-@pytest.mark.parametrize("task", ["pairs", "choices"])
-def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(study, monkeypatch, task):
-    names = ("none", "pairs") if task == "pairs" else ("choices",)
+@pytest.mark.parametrize("names", [("none", "pairs"), ("choices",)])
+def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(study, monkeypatch, names):
     condition = study.condition("large", *names)
     condition = changed(condition, dropout=0.0, batch_size=8, steps=4, epochs=None)
     whole = train(condition)
@@ -204,6 +203,10 @@ def test_frozen_states_are_computed_once_and_change_nothing(study, tiny_sources,
         known = train(condition)
         assert known.model.cached_states.depth == 1
         predictions = predict(condition, known)
+    encoder, _ = encoders.start(condition.home, None, 0.0)
+    assert encoders.frozen_states(condition.home, encoder, 0) is None  # the layer is trained
+    torch.nn.init.zeros_(families.words(encoder))
+    assert encoders.frozen_states(condition.home, encoder, 1) is None  # it was trained before
     (states,) = condition.home.glob("frozen*")
     states.unlink()
     anew = train(condition)

@@ -63,10 +63,7 @@ def test_the_headline_changes_only_if_the_study_counts_its_own_data(study, table
         assert value(each, *place, column="status") == "complete"
     counted = replace(plan, same_data_in_headline=True)
     with_them = value(comparison.effects(predictions, runs, counted), *place)
-    gains = [
-        value(table, "scale_effect", "large - base", *cell)
-        for cell in product(("mnli", "qa"), TARGETS)
-    ]
+    gains = [value(table, *place[:2], *cell) for cell in product(("mnli", "qa"), TARGETS)]
     assert with_them == pytest.approx(np.mean(gains)) != value(table, *place)
     for one, estimate in ((plan, with_them), (counted, value(table, *place))):
         checks = comparison.sensitivity(predictions, runs, one).set_index("detail")
@@ -102,9 +99,8 @@ def test_a_gain_is_shown_over_the_placebo_and_over_as_many_more_steps(study, tab
         score = [value(table, "score", "base", task, target) for task in ("qa", "placebo-qa")]
         over = value(table, "gain_over_placebo", "base", "qa", target)
         assert over == pytest.approx(score[0] - score[1])
-    assert value(table, "gain_over_longer", "base", "all", "find", column="status") == (
-        "not asked for"
-    )
+    status = value(table, "gain_over_longer", "base", "all", "find", column="status")
+    assert status == "not asked for"
     each = [value(table, "gain_over_longer", "base", "all", target) for target in ("nli", "copa")]
     assert value(table, "gain_over_longer", "base", "all", "all") == pytest.approx(np.mean(each))
     table = table.assign(low=table["estimate"] - 1, high=table["estimate"] + 1)
@@ -117,6 +113,8 @@ def test_a_gain_is_shown_over_the_placebo_and_over_as_many_more_steps(study, tab
     table.loc[is_lost, ["estimate", "low", "high"]] = np.nan  # not finished is not collapsed
     both = pd.concat([table, table.assign(analysis="without collapsed")])
     assert "if collapsed runs count" not in comparison.beside_sentence(both, study[1], study[2])
+    unsure = comparison.beside_sentence(table.assign(low=-1.0), study[1], study[2])
+    assert "target alone (not seen above zero at base and large)." in unsure
 
 
 def test_the_transfer_is_tested_by_what_a_task_does_to_the_gap(study, table):
@@ -200,7 +198,9 @@ def crossed(levels: tuple, sd: dict[str, float], items: int = 200) -> pd.DataFra
     cells = pd.MultiIndex.from_product(map(range, shape), names=names).to_frame(index=False)
     cells = cells.assign(size="base", intermediate="qa", target="nli", out_of=1.0)
     cells = cells.assign(credit=points.ravel() / 100, id=cells["item"].astype(str))
-    return pd.concat([cells.assign(language=code) for code in ("en", "de", "sw")])
+    languages = [cells.assign(language=code) for code in ("en", "de", "sw")]
+    languages[0]["credit"] = 0.5  # English does not count
+    return pd.concat(languages)
 
 
 def test_the_variance_of_a_score_is_told_by_its_sources():

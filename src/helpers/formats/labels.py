@@ -26,7 +26,7 @@ def read(task: Task, value: Any) -> int:
         if spelling in names:
             return names.index(spelling)
     numbers = [n for n in names if n.lstrip("+-").replace(".", "", 1).isdecimal()]
-    is_index = task.label_values is None and not numbers and not isinstance(value, bool)
+    is_index = task.label_values is None and not numbers
     if is_index and text.isdecimal() and int(text) < len(names):
         return int(text)
     if task.unseen_label and isinstance(value, str):

@@ -96,9 +96,8 @@ def decode(task: Task, examples: list[dict], features: list[dict], logits: list)
         else:
             pairs = _mined(some, source, target)
             if split != task.evaluate:
-                gold = _translated(some)
-                scored = [(margin, s == t and s in gold) for s, t, margin in pairs]
-                thresholds[language] = best_threshold(scored, len(gold))
+                scored = [(margin, s == t) for s, t, margin in pairs]
+                thresholds[language] = best_threshold(scored, len(_translated(some)))
             chosen = {s: (t, margin) for s, t, margin in pairs if margin >= thresholds[language]}
         rows.update(zip(members, _rows(some, chosen, task.metric), strict=True))
     return [rows[at] for at in range(len(examples))]
@@ -111,8 +110,7 @@ def _rows(examples: list[dict], chosen: dict[int, tuple], metric: str) -> list[d
     for i, name in enumerate(ids):
         at, value = chosen.get(i, (None, 0.0))
         prediction, label = "" if at is None else ids[at], name if i in gold else ""
-        right, out_of = at == i and i in gold, (at is not None) + (i in gold)
-        credit = 2 * weight * right
+        credit, out_of = 2 * weight * (at == i), (at is not None) + (i in gold)
         rows.append(labels.row(label, prediction, [float(value)], credit, weight * out_of))
     return rows
 
