@@ -63,7 +63,7 @@ def by_layer(condition: Condition, trained: Training) -> pd.DataFrame:
     task, tables = condition.evaluated, [pd.DataFrame(columns=_COLUMNS)]
     assert task is not None
     for language in condition.languages:
-        rows = data.examples(condition.data, task, task.evaluate, language)
+        rows = data.examples(condition.study.data, task, task.evaluate, language)
         pairs = [row for row in rows if row["source"] and row["target"]][:PAIRS]
         prefix = condition.encoder.retrieval_prefix
         sides = [[prefix + row[side] for row in pairs] for side in ("source", "target")]
