@@ -129,7 +129,7 @@ def test_translated_data_is_a_task_that_is_trained_in_another_language(sources, 
     cells = [cell[1:] for cell in made.needed() if cell[0] == "translated"]
     assert cells == [("train", "de"), ("train", "sw"), ("validation", "en")]
     data.prepare(made)
-    rows = data.trained_on(made.study.data, made.tasks["translated"], "train")
+    rows = data.trained_on(made.data, made.tasks["translated"], "train")
     assert [row["text_a"].split()[0] for row in rows[::24]] == ["Hund", "mbwa"]
 
 

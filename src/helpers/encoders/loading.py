@@ -23,6 +23,7 @@ from helpers.encoders.batches import SEGMENTS
 from helpers.encoders.trimming import trim
 from helpers.study import Size, Study, StudyError
 from helpers.study.architectures import MIRROR, local_folder
+from helpers.study.catalogue import reason
 from helpers.study.files import read_json, write_json, write_whole
 
 disable_progress_bar()
@@ -77,10 +78,7 @@ def _lowers_capitals(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 def prepare(study: Study, name: str, folder: Path) -> dict:
     """Phase 1 for one size: get the encoder, keep its lower layers, trim it, save it in ``folder``.
-
-    Returns what the notebook shows: parameters before and after by part, tokens, and notes on what
-    could not be done.
-    """
+    Returns what the notebook shows: parameters by part, tokens, notes on what could not be done."""
     size, settings = study.sizes[name], study.encoder_settings(name)
     model, tokenizer = pretrained(size)
     adapters.targets(model, size)  # reports its errors now
@@ -143,9 +141,8 @@ def _fertility(study: Study, cells: dict[tuple, list[str]], tokenizer) -> dict[s
 def load(folder: str | Path, dropout: float | None = None) -> Loaded:
     """An encoder without pooler and its tokenizer from a model folder or the hub, in float32.
 
-    ``dropout`` replaces the probabilities in the model's configuration.
-
-    Raises :class:`StudyError` if nothing can be loaded, or the architecture is not known.
+    ``dropout`` replaces the probabilities in the model's configuration. Raises StudyError if
+    nothing can be loaded, or the architecture is not known.
     """
     try:
         config = AutoConfig.from_pretrained(folder)
@@ -165,8 +162,7 @@ def load(folder: str | Path, dropout: float | None = None) -> Loaded:
     except StudyError as error:
         raise StudyError(f"encoder {folder}: {error}") from None
     except Exception as error:  # broken files raise anything
-        reason = " ".join(str(error).split())[:300]
-        raise StudyError(f"encoder {folder}: cannot be loaded: {reason}") from error
+        raise StudyError(f"encoder {folder}: cannot be loaded: {reason(error)}") from error
     if lost := sorted(info["missing_keys"]):  # the library would use random ones
         raise StudyError(f"encoder {folder}: {len(lost)} weights are missing, {lost[0]} among them")
     if getattr(config, "type_vocab_size", 0) < 2:  # the model cannot tell a pair's texts apart
@@ -178,10 +174,8 @@ def load(folder: str | Path, dropout: float | None = None) -> Loaded:
 def save(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, kept: list[int] | None
 ) -> None:
-    """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids.
-
-    Of a model with adapters only these are written, with the name of their encoder's folder.
-    """
+    """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids. Of a
+    model with adapters only these are written, with the name of their encoder's folder."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if kept is not None:

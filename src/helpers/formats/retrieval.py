@@ -10,16 +10,12 @@ searched, whatever their language (XTREME-R, Ruder et al. 2021).
 """
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from helpers.formats import labels
 from helpers.formats.texts import features as cut
 from helpers.study import Task
-
-if TYPE_CHECKING:
-    import torch
 
 DEPTH = 20
 """Ranks that count."""
@@ -63,7 +59,7 @@ def head(task: Task) -> tuple[str, int]:
     return "vector", 0
 
 
-def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+def loss(logits, targets):
     """Cross entropy in nats of every source's own target among all of the batch."""
     import torch
     from torch.nn import functional

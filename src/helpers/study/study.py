@@ -132,7 +132,7 @@ class Study(Strict):
         return [i for i in self.intermediate if i not in (NONE, LONGER) and i == task_of(i)]
 
     def same_data(self, target: str) -> list[str]:
-        """Intermediate tasks trained on some of a target's own data, so that a gain is no transfer."""
+        """Intermediate tasks trained on some of a target's own data: their gain is no transfer."""
         own = {source for name in self.train_on(target) for source in self._sources(name)}
         return [
             intermediate
