@@ -101,7 +101,7 @@ def _texts(study: Study, name: str, tokenizer) -> dict[str, list[int]]:
         if scored:
             languages = tuple(condition.languages)
             cells[scored.name, scored.evaluate, languages, None, 0, values.max_length] = scored
-    texts = {}
+    texts: dict[str, list[int]] = {}
     for (_, split, languages, most, seed, length), task in cells.items():
         rows = [row for code in languages for row in data.examples(study.data, task, split, code)]
         some = data.sample(rows, most, seed)

@@ -36,8 +36,8 @@ def mlqa_tokens(answer: str, language: str) -> list[str]:
     in zh-CN, changes nothing.
     """
     language = re.split("[-_]", language)[0].lower()
-    text = "".join(c for c in answer.lower() if c not in string.punctuation)
-    text = "".join(c for c in text if not unicodedata.category(c).startswith("P"))
+    kept = (c for c in answer.lower() if c not in string.punctuation)
+    text = "".join(c for c in kept if not unicodedata.category(c).startswith("P"))
     if language in _ARTICLES:
         text = re.sub(_ARTICLES[language], " ", text)
     if language == "zh":

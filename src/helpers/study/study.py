@@ -301,9 +301,9 @@ class Study(Strict):
             place = condition.folder.relative_to(self.folder).as_posix()
             settings[place] = condition.settings
             for (before, seed, draw), attempt in condition.crossed_attempts().items():
-                run = {"intermediate_seed": before, "target_seed": seed, "draw": draw}
-                run["folder"] = attempt.folder.relative_to(self.folder).as_posix()
-                crossed.append(self.crossed.model_dump(exclude={"seeds"}) | run)
+                seeds = {"intermediate_seed": before, "target_seed": seed, "draw": draw}
+                folder = {"folder": attempt.folder.relative_to(self.folder).as_posix()}
+                crossed.append(self.crossed.model_dump(exclude={"seeds"}) | seeds | folder)
         own = {"name", "description", "margin", "intermediate"}
         own |= {"same_data_in_headline", "compare_selections"}
         kept = {"title", "encoder", "layers"}

@@ -74,7 +74,12 @@ def fine_tune(
         weights = {"last": copy(model), **checkpoints.weights}
         model.load_state_dict(weights.pop("best"), strict=False)
         history = trainer.state.log_history
-        checkpoints.log = checkpoints.log + log_lines(part.stage.name, history)
+        checkpoints.log = checkpoints.log + [
+            {"task": part.stage.name, "step": line["step"], name: line[key]}
+            for line in history
+            for key, name in (("loss", "loss"), ("eval_score", "validation_score"))
+            if key in line
+        ]
     scores = [line["eval_score"] for line in history if "eval_score" in line]
     selection = examples[-1].selection | {"score": max(scores), "last_score": scores[-1]}
     learned = not is_collapsed((max(scores) + scores[-1]) / 2, selection["majority"])
@@ -85,16 +90,6 @@ def fine_tune(
     record |= {"train_seconds": wall, "examples_per_second": seen / wall}
     others = weights if condition.compares else {}
     return Training(model, tokenizer, selection, checkpoints.log, record, checkpoints, others)
-
-
-def log_lines(task: str, history: list[dict]) -> list[dict]:
-    """Steps of a task with their loss, or score on validation data, from the library's log."""
-    lines = []
-    for line in history:
-        for key, name in (("loss", "loss"), ("eval_score", "validation_score")):
-            if key in line:
-                lines.append({"task": task, "step": line["step"], name: line[key]})
-    return lines
 
 
 def build(
