@@ -198,7 +198,8 @@ def _leaks(study: Study) -> dict[Name, set]:
         if name[1] != "train" and name[:2] not in tested:
             continue
         task = study.tasks[name[0]]
-        keys = _keys(task, examples(study.data, task, *name[1:]))
+        rows = examples(study.data, task, *name[1:])
+        keys = {formats.key(task, row): row["id"] for row in rows}
         if name[1] == "train":
             trained[name] = keys
         if name[:2] in tested:
@@ -206,8 +207,9 @@ def _leaks(study: Study) -> dict[Name, set]:
     for task in targets:
         if origin := task.translates.get(task.evaluate):
             source, split = origin.split("/")
+            title = f"{origin} (translated in {task.name})"
             rows = _read(study, source, split, ENGLISH).examples
-            evaluated[f"{origin} (translated in {task.name})"] = _keys(study.tasks[source], rows)
+            evaluated[title] = {formats.key(study.tasks[source], row): row["id"] for row in rows}
     leaks: dict[Name, set] = defaultdict(set)
     for (title, items), (name, others) in product(evaluated.items(), trained.items()):
         shared = items.keys() & others.keys()
@@ -224,8 +226,3 @@ def _leaks(study: Study) -> dict[Name, set]:
         if shared:
             leaks[name] |= shared
     return leaks
-
-
-def _keys(task: Task, rows: list[dict]) -> dict[str, str]:
-    """The item that each row is (`formats.key`), and its id."""
-    return {formats.key(task, row): row["id"] for row in rows}

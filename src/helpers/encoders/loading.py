@@ -7,14 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    MT5EncoderModel,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from helpers import data, formats
@@ -145,16 +139,17 @@ def load(folder: str | Path, dropout: float | None = None) -> Loaded:
     nothing can be loaded, or the architecture is not known.
     """
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = transformers.AutoConfig.from_pretrained(folder)
         options: dict[str, Any] = {"attn_implementation": "eager", "dtype": torch.float32}
         if families.family(config).pooler:
             options["add_pooling_layer"] = False
         if dropout is not None:
             config.update({key: dropout for key in config.to_dict() if "dropout" in key})
-        kind: Any = MT5EncoderModel if config.model_type == "mt5" else AutoModel
+        is_mt5 = config.model_type == "mt5"  # AutoModel would add its decoder
+        kind: Any = transformers.MT5EncoderModel if is_mt5 else transformers.AutoModel
         options |= {"config": config, "output_loading_info": True}
         model, info = kind.from_pretrained(folder, **options)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise ValueError(f"its tokenizer is a {type(tokenizer).__name__}; expected a fast one")
         if tokenizer.pad_token_id is None:

@@ -9,12 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 
-def project(path: str | Path) -> Path:
-    """The nearest folder, from here upwards, in which ``path`` exists; here if there is none."""
-    above = [Path(*[".."] * steps) for steps in range(len(Path.cwd().parts))]
-    return next((folder for folder in above if (folder / path).exists()), Path())
-
-
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write`` with a name in a folder beside ``path``, then move what it made to ``path``.
 

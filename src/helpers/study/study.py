@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from helpers.study import catalogue, params, rules, sweeps
 from helpers.study.catalogue import ENGLISH, NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.condition import Condition, Stage, check_switch, digests
-from helpers.study.files import project, read_json, write_json
+from helpers.study.files import read_json, write_json
 from helpers.study.params import LONGER, PLACEBO, Hyperparameters, Phase, Run, task_of
 
 LAYOUT = "0.3"
@@ -65,7 +65,8 @@ class Study(Strict):
             return path
         path = Path(path).expanduser()
         if not path.is_absolute():
-            os.chdir(project(path))
+            here = [Path.cwd(), *Path.cwd().parents]  # the nearest one that has the file
+            os.chdir(next((folder for folder in here if (folder / path).exists()), Path()))
         raw = catalogue.read_yaml(path)
         for key in raw.keys() & {"path", "outputs", "tasks"}:
             raise StudyError(f"{path}: {key}: unknown key")
