@@ -195,10 +195,8 @@ def _document(path: Path) -> list[Row]:
 
 
 def _sentences(name: str, passages: list[dict]) -> list[Row]:
-    """Questions and candidate sentences, each with its paragraph, of SQuAD's layout with breaks.
-
-    A question whose answer begins in no sentence is left out.
-    """
+    """Questions and candidate sentences, each with its paragraph, of SQuAD's layout with breaks. A
+    question whose answer begins in no sentence is left out."""
     out: list[Row] = []
     for number, passage in enumerate(passages, start=1):
         context = passage["context"]

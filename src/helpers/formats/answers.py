@@ -51,11 +51,8 @@ RULES: dict[str, Rules] = {"squad": squad_tokens, "mlqa": mlqa_tokens}
 def credit(
     prediction: str, golds: list[str], tokens: Rules, language: str = "en"
 ) -> tuple[float, float]:
-    """(exact match, F1), both 0..1, against the gold answer that fits best.
-
-    Without golds there is no answer, and only an empty one is right (Rajpurkar et al. 2018, SQuAD
-    2.0).
-    """
+    """(exact match, F1), both 0..1, against the gold answer that fits best. Without golds only an
+    empty answer is right (Rajpurkar et al. 2018, SQuAD 2.0)."""
     predicted = tokens(prediction, language)
     wanted = [w for w in (tokens(gold, language) for gold in golds) if w] or [[]]
     return max(float(predicted == w) for w in wanted), max(_f1(predicted, w) for w in wanted)

@@ -39,11 +39,8 @@ def written(value: Any) -> str:
 
 
 def check_match(trained: Task, evaluated: Task) -> None:
-    """Check that a model trained on ``trained`` can be evaluated on ``evaluated``.
-
-    Labels are matched by name (:func:`reorder`): their order may differ. Raises StudyError if the
-    names or the formats differ.
-    """
+    """Raise StudyError unless a model trained on ``trained`` can be evaluated on ``evaluated``:
+    formats and names of labels are equal, in any order (:func:`reorder`)."""
     where = f"task {evaluated.name}: trained on {trained.name}"
     if trained.format != evaluated.format:
         raise StudyError(f"{where}: found format {trained.format}, expected {evaluated.format}")
