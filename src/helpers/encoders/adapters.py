@@ -59,10 +59,3 @@ def targets(encoder: PreTrainedModel, size: Size) -> list[str]:
             wrong = f"lora.targets: no linear layer '{ending}'; expected some of"
             raise StudyError(f"encoder {size.encoder}: {wrong} {', '.join(linear)}")
     return size.lora.targets or linear
-
-
-def merge(encoder: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Add the adapter in ``folder`` to an encoder's weights, in float32."""
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(encoder, folder).merge_and_unload()

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
-from helpers.study import Hyperparameters, StudyError
+from helpers.study import StudyError
 from helpers.study.architectures import FAMILIES, Family
 from helpers.study.catalogue import unknown
 
@@ -74,14 +74,6 @@ def longest(encoder: PreTrainedModel) -> float:
             unused = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa
             return module.num_embeddings - unused
     return math.inf
-
-
-def check(encoder: PreTrainedModel, settings: Hyperparameters, where: str) -> None:
-    """Raise :class:`StudyError` if hyperparameters ask for more than an encoder has."""
-    most = {"max_length": longest(encoder), "frozen_layers": len(layers(encoder))}
-    for key, limit in most.items():
-        if (value := getattr(settings, key)) > limit:
-            raise StudyError(f"{where}: {key}: found {value}, expected at most {limit}")
 
 
 def choose_attention(encoder: PreTrainedModel, length: int, bf16: bool) -> None:

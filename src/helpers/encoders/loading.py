@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,11 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
     size, settings = study.sizes[name], study.encoder_settings(name)
     model, tokenizer = pretrained(size)
     adapters.targets(model, size)  # reports its errors now
-    for phase, task in study.trainings(untrained=True):
-        values = study.hyperparameters(phase, name, task)
-        families.check(model, values, f"{study.path}: {phase} {task}, size {name}")
+    most = {"max_length": families.longest(model), "frozen_layers": len(families.layers(model))}
+    for (phase, task), (key, limit) in product(study.trainings(untrained=True), most.items()):
+        if (value := getattr(study.hyperparameters(phase, name, task), key)) > limit:
+            where = f"{study.path}: {phase} {task}, size {name}: {key}"
+            raise StudyError(f"{where}: found {value}, expected at most {limit}")
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
     cells, kept = _texts(study), None
     texts = [text for cell in cells.values() for text in cell]
@@ -190,8 +193,10 @@ def start(home: Path, after: Path | None, dropout: float | None) -> Loaded:
     model, tokenizer = load(home, dropout)
     if after is None:
         return model, tokenizer
-    if (after / adapters.CONFIG).is_file():
-        return adapters.merge(model, after), tokenizer
+    if (after / adapters.CONFIG).is_file():  # it is added to the weights, in float32
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(model, after).merge_and_unload(), tokenizer
     trained, _ = load(after)
     old, new = kept_ids(after), kept_ids(home)
     if old != new and old and new:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from helpers import data, formats
 from helpers.encoders.model import embed
-from helpers.formats.retrieval import neighbours
+from helpers.formats.retrieval import neighbours, unit
 from helpers.study import ENGLISH, Condition, Task
 from helpers.training import Training
 
@@ -79,8 +79,7 @@ def nearest(source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
     rows = []
     for layer, sides in enumerate(zip(source, target, strict=True)):
         moved = [side - side.mean(axis=0) for side in sides]
-        lengths = [np.maximum(np.linalg.norm(side, axis=1), 1e-12) for side in moved]
-        units = [side / length[:, None] for side, length in zip(moved, lengths, strict=True)]
+        units = [unit(list(side)) for side in moved]
         for centred, (one, other) in ((False, sides), (True, units)):
             closest = neighbours(other, one, 1)[0][:, 0]
             share = 100 * float(np.mean(closest == np.arange(len(one))))

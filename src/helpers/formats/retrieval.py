@@ -85,7 +85,7 @@ def decode(task: Task, examples: list[dict], features: list[dict], logits: list)
     for language, split in sorted(groups, key=lambda group: group[1] == task.evaluate):
         members = groups[language, split]
         some = [examples[at] for at in members]
-        source, target = (_unit([logits[at][side] for at in members]) for side in (0, 1))
+        source, target = (unit([logits[at][side] for at in members]) for side in (0, 1))
         if task.metric == "accuracy":
             index, cosine = neighbours(target, source, 1)
             chosen = dict(enumerate(zip(index[:, 0], cosine[:, 0], strict=True)))
@@ -117,7 +117,8 @@ def _translated(examples: list[dict]) -> set[int]:
     return {i for i, example in enumerate(examples) if example["source"] and example["target"]}
 
 
-def _unit(vectors: list[np.ndarray]) -> np.ndarray:
+def unit(vectors: list[np.ndarray]) -> np.ndarray:
+    """Vectors (texts, hidden) of length 1."""
     stacked = np.stack(vectors)
     return stacked / np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
 
@@ -126,7 +127,7 @@ def _ranked(examples: list[dict], vectors: list[np.ndarray]) -> list[dict]:
     """Average precision of every source's first targets; the best is 1, however many are right."""
     asked, pool = ([i for i, e in enumerate(examples) if e[s]] for s in ("source", "target"))
     right = Counter(key for i in pool for key in examples[i]["answers"])
-    sides = _unit([vectors[i][0] for i in asked]), _unit([vectors[i][1] for i in pool])
+    sides = unit([vectors[i][0] for i in asked]), unit([vectors[i][1] for i in pool])
     rows = [labels.row("", "", [], 0.0, 0.0) for _ in examples]
     for i, near, cosines in zip(asked, *neighbours(*sides, DEPTH), strict=True):
         key, ranked = [*examples[i]["answers"], ""][0], [examples[pool[at]] for at in near]
