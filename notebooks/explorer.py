@@ -29,7 +29,7 @@ def answers(condition: Condition, seed: int) -> pd.DataFrame:
     if not file.exists() or condition.evaluated is None:
         raise StudyError(f"{file}: not there; expected a finished run")
     predictions = pd.read_parquet(file)
-    items = data.evaluated(condition.data, condition.evaluated, condition.languages)
+    items = data.evaluated(condition.study.data, condition.evaluated, condition.languages)
     new = items.columns.difference(predictions.columns.union(["labels"]), sort=False)
     return predictions.merge(items[["language", "id", *new]], on=["language", "id"])
 

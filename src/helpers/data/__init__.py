@@ -1,7 +1,5 @@
 """In: a study. Out: a folder with the checked examples of every task, split and language, as
-parquet. Later steps read that folder only, so a study that has started needs no source and no
-network.
-"""
+parquet. Later steps read that folder only: a study that has started needs no source."""
 
 from helpers.data.preparing import prepare
 from helpers.data.reading import evaluated, examples, read, sample, table, trained_on

@@ -65,8 +65,10 @@ def _cells(study: Study) -> dict[str, dict]:
             "rows_of_source": cell.rows,
         }
     for task in (study.tasks[target.task] for target in study.targets):
-        if task.parallel:
-            _check_parallel(study, task, cells)
+        for wrong in _unlike(study, task, cells) if task.parallel else []:
+            hint = "(parallel: false in the catalogue if the languages have items of their own)"
+            where = f"{study.path}: task {task.name}, {task.evaluate}"
+            raise StudyError(f"{where}: {wrong} {hint}")
     for name, keys in _leaks(study).items():
         task = study.tasks[name[0]]
         rows = examples(study.data, task, *name[1:])
@@ -154,23 +156,12 @@ def _texts(study: Study) -> dict[str, dict]:
     return texts
 
 
-def _check_parallel(study: Study, task: Task, cells: dict[str, dict]) -> None:
-    """Check that the same id is the same item in every language; ``cells`` are summary.json's.
-
-    Raises StudyError that names the item and both languages.
-    """
+def _unlike(study: Study, task: Task, cells: dict[str, dict]) -> Iterator[str]:
+    """Where languages have other ids, and where an id has another label or question."""
     items, rows = {}, {}
     for code in study.languages(task.name):
         items[code] = examples(study.data, task, task.evaluate, code)
         rows[code] = cells[f"{task.name}/{task.evaluate}/{code}"]["rows_of_source"]
-    for wrong in _unlike(task, items, rows):
-        where = f"{study.path}: task {task.name}, {task.evaluate}"
-        hint = "(parallel: false in the catalogue if the languages have items of their own)"
-        raise StudyError(f"{where}: {wrong} {hint}")
-
-
-def _unlike(task: Task, items: dict[str, list[dict]], rows: dict[str, int]) -> Iterator[str]:
-    """Where languages have other ids, and where an id has another label or question."""
     first = max(rows, key=lambda language: rows[language])  # it is complete
     known = {item["id"] for item in items[first]}
     for language, some in items.items():
@@ -197,10 +188,8 @@ def _unlike(task: Task, items: dict[str, list[dict]], rows: dict[str, int]) -> I
 
 
 def _leaks(study: Study) -> dict[Name, set]:
-    """Keys of training items that are also evaluated, or that an evaluated item translates.
-
-    Raises StudyError unless the study drops them.
-    """
+    """Keys of training items that are also evaluated, alone or as what an evaluated one translates.
+    Raises StudyError unless the study drops them."""
     targets = [study.tasks[target.task] for target in study.targets]
     tested = {(task.name, task.evaluate) for task in targets}
     evaluated: dict[str, dict[str, str]] = {}
@@ -209,7 +198,8 @@ def _leaks(study: Study) -> dict[Name, set]:
         if name[1] != "train" and name[:2] not in tested:
             continue
         task = study.tasks[name[0]]
-        keys = _keys(task, examples(study.data, task, *name[1:]))
+        rows = examples(study.data, task, *name[1:])
+        keys = {formats.key(task, row): row["id"] for row in rows}
         if name[1] == "train":
             trained[name] = keys
         if name[:2] in tested:
@@ -217,8 +207,9 @@ def _leaks(study: Study) -> dict[Name, set]:
     for task in targets:
         if origin := task.translates.get(task.evaluate):
             source, split = origin.split("/")
+            title = f"{origin} (translated in {task.name})"
             rows = _read(study, source, split, ENGLISH).examples
-            evaluated[f"{origin} (translated in {task.name})"] = _keys(study.tasks[source], rows)
+            evaluated[title] = {formats.key(study.tasks[source], row): row["id"] for row in rows}
     leaks: dict[Name, set] = defaultdict(set)
     for (title, items), (name, others) in product(evaluated.items(), trained.items()):
         shared = items.keys() & others.keys()
@@ -235,8 +226,3 @@ def _leaks(study: Study) -> dict[Name, set]:
         if shared:
             leaks[name] |= shared
     return leaks
-
-
-def _keys(task: Task, rows: list[dict]) -> dict[str, str]:
-    """The item that each row is (`formats.key`), and its id."""
-    return {formats.key(task, row): row["id"] for row in rows}

@@ -35,10 +35,7 @@ def path(folder: Path, task: str, split: str, language: str) -> Path:
 
 
 def examples(folder: Path, task: Task, split: str, language: str = ENGLISH) -> list[dict]:
-    """The checked examples of one (task, split, language) that a study keeps in ``folder``.
-
-    Raises StudyError if they have not been read yet.
-    """
+    """The checked examples that a study keeps in ``folder``; a StudyError if none are there yet."""
     file = path(folder, task.name, split, language)
     if not file.is_file():
         raise StudyError(f"no such file {file}; run notebook 1_encoder or `make study` first")

@@ -15,12 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
+import pyarrow.parquet as pq
+
 from helpers.study import StudyError, Task
 from helpers.study.architectures import MIRROR
 from helpers.study.catalogue import Source, reason
 
 _LEAF = re.compile(r"\(<L (\S+) \S+ \S+ (\S+) \S+>\)")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+datasets.disable_progress_bars()
 csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 characters of the default
 
 Row = dict | ValueError
@@ -66,8 +70,7 @@ def lines(path: Path) -> list[str]:
 
 def _beginning(where: str, rows: list[Row], column: str, begin: str) -> list[Row]:
     """Rows whose ``column`` begins as asked or, if some have just that, those alone (zh is not
-    zh-TW); unreadable rows stay, to be reported later.
-    """
+    zh-TW); unreadable rows stay, to be reported later."""
     kept = []
     for row in rows:
         if isinstance(row, dict) and column not in row:
@@ -192,10 +195,8 @@ def _document(path: Path) -> list[Row]:
 
 
 def _sentences(name: str, passages: list[dict]) -> list[Row]:
-    """Questions and candidate sentences, each with its paragraph, of SQuAD's layout with breaks.
-
-    A question whose answer begins in no sentence is left out.
-    """
+    """Questions and candidate sentences, each with its paragraph, of SQuAD's layout with breaks. A
+    question whose answer begins in no sentence is left out."""
     out: list[Row] = []
     for number, passage in enumerate(passages, start=1):
         context = passage["context"]
@@ -226,9 +227,6 @@ def _derivations(path: Path) -> list[Row]:
 
 
 def _parquet(path: Path) -> list[Row]:
-    import datasets  # here, since it takes a second to import
-    import pyarrow.parquet as pq
-
     table = pq.ParquetFile(path).read()
     return _named(table.to_pylist(), datasets.Features.from_arrow_schema(table.schema))
 
@@ -264,9 +262,6 @@ def _name(value: Any, feature: Any) -> Any:
 
 def _hub(where: str, source: Source, split: str, code: str) -> tuple[list[Row], list[Path]]:
     """Rows of a hub data set, from the mirror if there is one, and the mirror's files."""
-    import datasets  # here, since it takes a second to import
-
-    datasets.disable_progress_bars()
     assert source.hub
     config, mirror = source.config and source.config.format(language=code), os.environ.get(MIRROR)
     folder = Path(mirror or "").expanduser() / source.hub
@@ -291,8 +286,6 @@ def _hub(where: str, source: Source, split: str, code: str) -> tuple[list[Row], 
 def _mirror(
     where: str, folder: Path, config: str | None, split: str
 ) -> tuple[list[Row], list[Path]]:
-    import datasets
-
     # The library's cache does not notice that a local file has changed: work beside it.
     with tempfile.TemporaryDirectory() as scratch:
         builder = datasets.load_dataset_builder(str(folder), config, cache_dir=scratch)

@@ -24,13 +24,23 @@ def adapt(encoder: PreTrainedModel, size: Size, precision: str, train: bool = Tr
     """Prepare an encoder for training, by its size's settings, or for inference (not ``train``).
 
     Models built from it compute in its ``precision``. With bf16, linear layers that are not trained
-    keep their weights in bf16, because autocast would round them anyway.
+    keep their weights in bf16, because autocast would round them anyway. With LoRA, its weights are
+    frozen and its linear layers get adapters, in float32.
     """
     encoder.precision = precision
     if not train:
         encoder.requires_grad_(False)
     elif size.tuning == "lora":
-        _add(encoder, size)
+        from peft import LoraConfig  # here, since few studies need what it imports
+
+        config = LoraConfig(
+            r=size.lora.rank,
+            lora_alpha=size.lora.alpha,
+            lora_dropout=size.lora.dropout,
+            target_modules=targets(encoder, size),
+        )
+        encoder.add_adapter(config)
+        config.base_model_name_or_path = str(Path(str(encoder.name_or_path)).resolve())
     if precision == "bf16" and (size.tuning == "lora" or not train):
         for module in families.layers(encoder).modules():
             if isinstance(module, nn.Linear) and not module.weight.requires_grad:
@@ -41,10 +51,7 @@ def adapt(encoder: PreTrainedModel, size: Size, precision: str, train: bool = Tr
 
 
 def targets(encoder: PreTrainedModel, size: Size) -> list[str]:
-    """Names, or ends of names, of the linear layers that get an adapter; by default all.
-
-    Raises :class:`StudyError` if no layer has a name that the size gives.
-    """
+    """Names, or ends, of the linear layers that get an adapter; StudyError if there is no such."""
     modules = families.layers(encoder)[0].named_modules()
     linear = [name for name, module in modules if isinstance(module, nn.Linear)]
     for ending in size.lora.targets:
@@ -52,24 +59,3 @@ def targets(encoder: PreTrainedModel, size: Size) -> list[str]:
             wrong = f"lora.targets: no linear layer '{ending}'; expected some of"
             raise StudyError(f"encoder {size.encoder}: {wrong} {', '.join(linear)}")
     return size.lora.targets or linear
-
-
-def _add(encoder: PreTrainedModel, size: Size) -> None:
-    """Freeze an encoder's weights and give its linear layers adapters, in float32."""
-    from peft import LoraConfig  # here, since few studies need what it imports
-
-    config = LoraConfig(
-        r=size.lora.rank,
-        lora_alpha=size.lora.alpha,
-        lora_dropout=size.lora.dropout,
-        target_modules=targets(encoder, size),
-    )
-    encoder.add_adapter(config)
-    config.base_model_name_or_path = str(Path(str(encoder.name_or_path)).resolve())
-
-
-def merge(encoder: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Add the adapter in ``folder`` to an encoder's weights, in float32."""
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(encoder, folder).merge_and_unload()

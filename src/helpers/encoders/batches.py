@@ -15,8 +15,6 @@ TRAINING_BUDGET = {"cpu": 1024, "cuda": 65536}
 is split into micro-batches, which stay in the cache; their gradients add up (docs/cost.md)."""
 SEGMENTS = "token_type_ids"
 """The feature of models that tell the two texts of a pair apart by segments (BERT)."""
-READ = ("input_ids", SEGMENTS, "labels")
-"""What a model or its loss reads of a feature; a format may add more."""
 
 
 def collate(features: list[dict], pad: int) -> dict[str, torch.Tensor]:
@@ -47,7 +45,8 @@ def _padded(rows: list, fill: int) -> torch.Tensor:
 
 def single_sequences(feature: dict) -> list[dict]:
     """A feature for each sequence of a feature, with that sequence's labels."""
-    names = [name for name in READ if isinstance(feature.get(name), list)]
+    read = ("input_ids", SEGMENTS, "labels")  # a format may add more
+    names = [name for name in read if isinstance(feature.get(name), list)]
     count = len(feature["input_ids"])
     return [{name: [feature[name][i]] for name in names} for i in range(count)]
 

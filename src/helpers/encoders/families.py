@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
-from helpers.study import Hyperparameters, StudyError
+from helpers.study import StudyError
 from helpers.study.architectures import FAMILIES, Family
 from helpers.study.catalogue import unknown
 
@@ -61,10 +61,8 @@ def upper(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
 
 
 def lower_parameters(encoder: PreTrainedModel, count: int) -> dict[str, nn.Parameter]:
-    """All parameters except those of the layers above the lowest ``count`` and of the part after.
-
-    They include the embeddings, and what layers share, such as relative positions.
-    """
+    """All parameters except those that ``upper`` has: also the embeddings, and what layers share,
+    such as relative positions."""
     others = {id(p) for module in upper(encoder, count) for p in module.parameters()}
     return {name: p for name, p in encoder.named_parameters() if id(p) not in others}
 
@@ -76,14 +74,6 @@ def longest(encoder: PreTrainedModel) -> float:
             unused = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa
             return module.num_embeddings - unused
     return math.inf
-
-
-def check(encoder: PreTrainedModel, settings: Hyperparameters, where: str) -> None:
-    """Raise :class:`StudyError` if hyperparameters ask for more than an encoder has."""
-    most = {"max_length": longest(encoder), "frozen_layers": len(layers(encoder))}
-    for key, limit in most.items():
-        if (value := getattr(settings, key)) > limit:
-            raise StudyError(f"{where}: {key}: found {value}, expected at most {limit}")
 
 
 def choose_attention(encoder: PreTrainedModel, length: int, bf16: bool) -> None:

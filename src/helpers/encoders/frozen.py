@@ -1,5 +1,6 @@
 """States after the layers that a study never trains, computed once for all runs."""
 
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -38,8 +39,7 @@ class States:
 
 
 def write(study: Study, name: str, encoder: PreTrainedModel, tokenizer, folder: Path) -> bool:
-    """Save the states of all texts of a size in ``folder``; afterwards ``encoder`` can only
-    predict.
+    """Save the states of a size's texts in ``folder``; afterwards ``encoder`` can only predict.
 
     False if nothing is saved: the states take too much room, or the lower layers need or give more
     than tokens and states, such as BERT's segments.
@@ -47,14 +47,15 @@ def write(study: Study, name: str, encoder: PreTrainedModel, tokenizer, folder: 
     if SEGMENTS in tokenizer.model_input_names or not families.family(encoder.config).apart:
         return False
     texts = _texts(study, name, tokenizer)
-    if not texts or sum(map(len, texts)) > LIMIT // (4 * encoder.config.hidden_size):
+    tokens = sum(map(len, texts.values()))
+    if not texts or tokens > LIMIT // (4 * encoder.config.hidden_size):
         return False
     depth = study.encoder_settings(name)["frozen_layers"]
     adapt(encoder, study.sizes[name], hardware.precision(study.precision, study.folder), False)
-    features = [{"input_ids": [text]} for text in texts]
+    features = [{"input_ids": [text]} for text in texts.values()]
     states = predict(EncoderModel(encoder, layer=depth), features, tokenizer.pad_token_id)
-    pairs = zip(texts, states, strict=True)
-    tables = {_name(text): torch.tensor(rows[0, : len(text)]) for text, rows in pairs}
+    pairs = zip(texts.items(), states, strict=True)
+    tables = {name: torch.tensor(rows[0, : len(text)]) for (name, text), rows in pairs}
     save_file(tables, folder / FILE)
     return True
 
@@ -62,9 +63,8 @@ def write(study: Study, name: str, encoder: PreTrainedModel, tokenizer, folder: 
 def frozen_states(home: Path, encoder: PreTrainedModel, frozen_layers: int) -> States | None:
     """The states saved beside the pretrained encoder in ``home``, if ``encoder`` has the same ones.
 
-    ``encoder`` will be trained with its lowest ``frozen_layers`` frozen, and has no adapter yet.
-    None if nothing is saved, if a layer below the states would be trained, or if a weight there
-    differs from the pretrained one.
+    None if nothing is saved, if a layer below the states would be trained (``frozen_layers`` are
+    not), or if a weight there differs from the pretrained one. ``encoder`` has no adapter yet.
     """
     if not (home / FILE).is_file():
         return None
@@ -84,8 +84,8 @@ def _name(text: list[int]) -> str:
     return " ".join(map(str, text))
 
 
-def _texts(study: Study, name: str, tokenizer) -> list[list[int]]:
-    """Every sequence of tokens that a size's runs read, once; of training sets what is drawn."""
+def _texts(study: Study, name: str, tokenizer) -> dict[str, list[int]]:
+    """Every sequence of tokens that a size's runs read, by name; of training sets what is drawn."""
     cells: dict[tuple, Task] = {}
     for condition in study.conditions(name):
         scored, values = condition.evaluated, condition.hyperparameters
@@ -94,20 +94,17 @@ def _texts(study: Study, name: str, tokenizer) -> list[list[int]]:
         drawn = [("train", values.train_examples, seed) for seed in condition.seeds]
         drawn.append(("validation", values.validation_examples, 0))
         for stage in condition.stages:
-            for task in stage.tasks.values():
+            for task, (split, most, seed) in product(stage.tasks.values(), drawn):
+                languages = tuple(task.trained_in if split == "train" else task.selected_in)
                 length = stage.max_lengths[task.name]
-                for split, most, seed in drawn:
-                    cells[task.name, split, None, most, seed if most else 0, length] = task
+                cells[task.name, split, languages, most, seed if most else 0, length] = task
         if scored:
-            for code in condition.languages:
-                cells[scored.name, scored.evaluate, code, None, 0, values.max_length] = scored
-    texts = {}
-    for (_, split, language, most, seed, length), task in cells.items():
-        if language is None:
-            rows = data.sample(data.trained_on(study.data, task, split), most, seed)
-        else:
-            rows = data.examples(study.data, task, split, language)
-        for feature in formats.of(task).features(task, rows, tokenizer, length):
-            for text in map(list, feature["input_ids"]):
-                texts[_name(text)] = text
-    return list(texts.values())
+            languages = tuple(condition.languages)
+            cells[scored.name, scored.evaluate, languages, None, 0, values.max_length] = scored
+    texts: dict[str, list[int]] = {}
+    for (_, split, languages, most, seed, length), task in cells.items():
+        rows = [row for code in languages for row in data.examples(study.data, task, split, code)]
+        some = data.sample(rows, most, seed)
+        for feature in formats.of(task).features(task, some, tokenizer, length):
+            texts |= {_name(text): text for text in map(list, feature["input_ids"])}
+    return texts

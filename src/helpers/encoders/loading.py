@@ -2,19 +2,14 @@
 
 import os
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    MT5EncoderModel,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from helpers import data, formats
@@ -23,6 +18,7 @@ from helpers.encoders.batches import SEGMENTS
 from helpers.encoders.trimming import trim
 from helpers.study import Size, Study, StudyError
 from helpers.study.architectures import MIRROR, local_folder
+from helpers.study.catalogue import reason
 from helpers.study.files import read_json, write_json, write_whole
 
 disable_progress_bar()
@@ -77,16 +73,15 @@ def _lowers_capitals(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 def prepare(study: Study, name: str, folder: Path) -> dict:
     """Phase 1 for one size: get the encoder, keep its lower layers, trim it, save it in ``folder``.
-
-    Returns what the notebook shows: parameters before and after by part, tokens, and notes on what
-    could not be done.
-    """
+    Returns what the notebook shows: parameters by part, tokens, notes on what could not be done."""
     size, settings = study.sizes[name], study.encoder_settings(name)
     model, tokenizer = pretrained(size)
     adapters.targets(model, size)  # reports its errors now
-    for phase, task in study.trainings(untrained=True):
-        values = study.hyperparameters(phase, name, task)
-        families.check(model, values, f"{study.path}: {phase} {task}, size {name}")
+    most = {"max_length": families.longest(model), "frozen_layers": len(families.layers(model))}
+    for (phase, task), (key, limit) in product(study.trainings(untrained=True), most.items()):
+        if (value := getattr(study.hyperparameters(phase, name, task), key)) > limit:
+            where = f"{study.path}: {phase} {task}, size {name}: {key}"
+            raise StudyError(f"{where}: found {value}, expected at most {limit}")
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
     cells, kept = _texts(study), None
     texts = [text for cell in cells.values() for text in cell]
@@ -143,21 +138,21 @@ def _fertility(study: Study, cells: dict[tuple, list[str]], tokenizer) -> dict[s
 def load(folder: str | Path, dropout: float | None = None) -> Loaded:
     """An encoder without pooler and its tokenizer from a model folder or the hub, in float32.
 
-    ``dropout`` replaces the probabilities in the model's configuration.
-
-    Raises :class:`StudyError` if nothing can be loaded, or the architecture is not known.
+    ``dropout`` replaces the probabilities in the model's configuration. Raises StudyError if
+    nothing can be loaded, or the architecture is not known.
     """
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = transformers.AutoConfig.from_pretrained(folder)
         options: dict[str, Any] = {"attn_implementation": "eager", "dtype": torch.float32}
         if families.family(config).pooler:
             options["add_pooling_layer"] = False
         if dropout is not None:
             config.update({key: dropout for key in config.to_dict() if "dropout" in key})
-        kind: Any = MT5EncoderModel if config.model_type == "mt5" else AutoModel
+        is_mt5 = config.model_type == "mt5"  # AutoModel would add its decoder
+        kind: Any = transformers.MT5EncoderModel if is_mt5 else transformers.AutoModel
         options |= {"config": config, "output_loading_info": True}
         model, info = kind.from_pretrained(folder, **options)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise ValueError(f"its tokenizer is a {type(tokenizer).__name__}; expected a fast one")
         if tokenizer.pad_token_id is None:
@@ -165,8 +160,7 @@ def load(folder: str | Path, dropout: float | None = None) -> Loaded:
     except StudyError as error:
         raise StudyError(f"encoder {folder}: {error}") from None
     except Exception as error:  # broken files raise anything
-        reason = " ".join(str(error).split())[:300]
-        raise StudyError(f"encoder {folder}: cannot be loaded: {reason}") from error
+        raise StudyError(f"encoder {folder}: cannot be loaded: {reason(error)}") from error
     if lost := sorted(info["missing_keys"]):  # the library would use random ones
         raise StudyError(f"encoder {folder}: {len(lost)} weights are missing, {lost[0]} among them")
     if getattr(config, "type_vocab_size", 0) < 2:  # the model cannot tell a pair's texts apart
@@ -178,10 +172,8 @@ def load(folder: str | Path, dropout: float | None = None) -> Loaded:
 def save(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, kept: list[int] | None
 ) -> None:
-    """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids.
-
-    Of a model with adapters only these are written, with the name of their encoder's folder.
-    """
+    """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids. Of a
+    model with adapters only these are written, with the name of their encoder's folder."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if kept is not None:
@@ -201,8 +193,10 @@ def start(home: Path, after: Path | None, dropout: float | None) -> Loaded:
     model, tokenizer = load(home, dropout)
     if after is None:
         return model, tokenizer
-    if (after / adapters.CONFIG).is_file():
-        return adapters.merge(model, after), tokenizer
+    if (after / adapters.CONFIG).is_file():  # it is added to the weights, in float32
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(model, after).merge_and_unload(), tokenizer
     trained, _ = load(after)
     old, new = kept_ids(after), kept_ids(home)
     if old != new and old and new:

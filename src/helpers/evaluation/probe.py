@@ -7,7 +7,7 @@ import pandas as pd
 
 from helpers import data, formats
 from helpers.encoders.model import embed
-from helpers.formats.retrieval import neighbours
+from helpers.formats.retrieval import neighbours, unit
 from helpers.study import ENGLISH, Condition, Task
 from helpers.training import Training
 
@@ -63,7 +63,7 @@ def by_layer(condition: Condition, trained: Training) -> pd.DataFrame:
     task, tables = condition.evaluated, [pd.DataFrame(columns=_COLUMNS)]
     assert task is not None
     for language in condition.languages:
-        rows = data.examples(condition.data, task, task.evaluate, language)
+        rows = data.examples(condition.study.data, task, task.evaluate, language)
         pairs = [row for row in rows if row["source"] and row["target"]][:PAIRS]
         prefix = condition.encoder.retrieval_prefix
         sides = [[prefix + row[side] for row in pairs] for side in ("source", "target")]
@@ -75,13 +75,11 @@ def by_layer(condition: Condition, trained: Training) -> pd.DataFrame:
 
 def nearest(source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
     """How often, in %, a target's nearest source is its own; vectors (layers, texts, hidden) of
-    length 1. Columns: layer, centred, accuracy.
-    """
+    length 1. Columns: layer, centred, accuracy."""
     rows = []
     for layer, sides in enumerate(zip(source, target, strict=True)):
         moved = [side - side.mean(axis=0) for side in sides]
-        lengths = [np.maximum(np.linalg.norm(side, axis=1), 1e-12) for side in moved]
-        units = [side / length[:, None] for side, length in zip(moved, lengths, strict=True)]
+        units = [unit(list(side)) for side in moved]
         for centred, (one, other) in ((False, sides), (True, units)):
             closest = neighbours(other, one, 1)[0][:, 0]
             share = 100 * float(np.mean(closest == np.arange(len(one))))

@@ -11,10 +11,9 @@ from typing import Any
 import pandas as pd
 from safetensors.torch import save_file
 
-from helpers import encoders
+from helpers import encoders, formats
 from helpers.encoders import hardware
 from helpers.evaluation.probe import by_layer
-from helpers.formats.metrics import SCORE
 from helpers.study import Attempt, Condition
 from helpers.study.condition import MODEL, REPETITION
 from helpers.study.files import read_json, write_json, write_whole
@@ -49,8 +48,8 @@ def write(
     if predictions is not None and condition.evaluated:
         languages: dict[str, dict] = {}
         for language, rows in predictions.groupby("language", sort=False):
-            sums = {"predictions": [rows["credit"].sum()], "references": [rows["out_of"].sum()]}
-            languages[language] = {**SCORE.compute(**sums), "n": len(rows)}
+            points = formats.score([rows["credit"].sum()], [rows["out_of"].sum()])
+            languages[language] = {"score": points, "n": len(rows)}
             if "exact_match" in rows:
                 languages[language]["exact_match"] = 100 * rows["exact_match"].mean()
         abroad = [

@@ -30,7 +30,7 @@ def items(condition: Condition, tokenizer) -> Items:
     examples = [
         {**row, "task": entry.name, "language": code, "split": split, "prefix": prefix}
         for entry, split, code in condition.evaluated_cells
-        for row in data.examples(condition.data, entry, split, code)
+        for row in data.examples(condition.study.data, entry, split, code)
     ]
     length = condition.hyperparameters.max_length
     last = list(condition.stages[-1].tasks.values())[-1] if condition.stages else task

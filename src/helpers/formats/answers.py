@@ -36,8 +36,8 @@ def mlqa_tokens(answer: str, language: str) -> list[str]:
     in zh-CN, changes nothing.
     """
     language = re.split("[-_]", language)[0].lower()
-    text = "".join(c for c in answer.lower() if c not in string.punctuation)
-    text = "".join(c for c in text if not unicodedata.category(c).startswith("P"))
+    kept = (c for c in answer.lower() if c not in string.punctuation)
+    text = "".join(c for c in kept if not unicodedata.category(c).startswith("P"))
     if language in _ARTICLES:
         text = re.sub(_ARTICLES[language], " ", text)
     if language == "zh":
@@ -51,11 +51,8 @@ RULES: dict[str, Rules] = {"squad": squad_tokens, "mlqa": mlqa_tokens}
 def credit(
     prediction: str, golds: list[str], tokens: Rules, language: str = "en"
 ) -> tuple[float, float]:
-    """(exact match, F1), both 0..1, against the gold answer that fits best.
-
-    Without golds there is no answer, and only an empty one is right (Rajpurkar et al. 2018, SQuAD
-    2.0).
-    """
+    """(exact match, F1), both 0..1, against the gold answer that fits best. Without golds only an
+    empty answer is right (Rajpurkar et al. 2018, SQuAD 2.0)."""
     predicted = tokens(prediction, language)
     wanted = [w for w in (tokens(gold, language) for gold in golds) if w] or [[]]
     return max(float(predicted == w) for w in wanted), max(_f1(predicted, w) for w in wanted)

@@ -1,15 +1,12 @@
 """Labels as the formats read, count, match and decode them, and the rows of predictions."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
 from helpers.study import StudyError, Task
-
-if TYPE_CHECKING:  # reading rows should not wait for torch
-    import torch
 
 IGNORED = -100
 """Stands for a label that the loss leaves out."""
@@ -42,11 +39,8 @@ def written(value: Any) -> str:
 
 
 def check_match(trained: Task, evaluated: Task) -> None:
-    """Check that a model trained on ``trained`` can be evaluated on ``evaluated``.
-
-    Labels are matched by name (:func:`reorder`): their order may differ. Raises StudyError if the
-    names or the formats differ.
-    """
+    """Raise StudyError unless a model trained on ``trained`` can be evaluated on ``evaluated``:
+    formats and names of labels are equal, in any order (:func:`reorder`)."""
     where = f"task {evaluated.name}: trained on {trained.name}"
     if trained.format != evaluated.format:
         raise StudyError(f"{where}: found format {trained.format}, expected {evaluated.format}")
@@ -73,12 +67,12 @@ def constant(task: Task, examples: list[dict]) -> tuple[float, float]:
     return float(max(Counter(e["label"] for e in examples).values())), float(len(examples))
 
 
-def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+def loss(logits, targets):
     """Mean cross entropy in nats over all targets that are not ``IGNORED``, in any arrangement.
 
     The logits of a target's classes lie next to each other: (..., classes), or (choices, 1).
     """
-    from torch.nn import functional
+    from torch.nn import functional  # here: reading rows should not wait for torch
 
     logits, targets = logits.reshape(targets.numel(), -1).float(), targets.flatten()
     return functional.cross_entropy(logits, targets, ignore_index=IGNORED)

@@ -10,16 +10,12 @@ searched, whatever their language (XTREME-R, Ruder et al. 2021).
 """
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from helpers.formats import labels
 from helpers.formats.texts import features as cut
 from helpers.study import Task
-
-if TYPE_CHECKING:
-    import torch
 
 DEPTH = 20
 """Ranks that count."""
@@ -63,7 +59,7 @@ def head(task: Task) -> tuple[str, int]:
     return "vector", 0
 
 
-def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+def loss(logits, targets):
     """Cross entropy in nats of every source's own target among all of the batch."""
     import torch
     from torch.nn import functional
@@ -89,7 +85,7 @@ def decode(task: Task, examples: list[dict], features: list[dict], logits: list)
     for language, split in sorted(groups, key=lambda group: group[1] == task.evaluate):
         members = groups[language, split]
         some = [examples[at] for at in members]
-        source, target = (_unit([logits[at][side] for at in members]) for side in (0, 1))
+        source, target = (unit([logits[at][side] for at in members]) for side in (0, 1))
         if task.metric == "accuracy":
             index, cosine = neighbours(target, source, 1)
             chosen = dict(enumerate(zip(index[:, 0], cosine[:, 0], strict=True)))
@@ -119,7 +115,8 @@ def _translated(examples: list[dict]) -> set[int]:
     return {i for i, example in enumerate(examples) if example["source"] and example["target"]}
 
 
-def _unit(vectors: list[np.ndarray]) -> np.ndarray:
+def unit(vectors: list[np.ndarray]) -> np.ndarray:
+    """Vectors (texts, hidden) of length 1."""
     stacked = np.stack(vectors)
     return stacked / np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
 
@@ -128,7 +125,7 @@ def _ranked(examples: list[dict], vectors: list[np.ndarray]) -> list[dict]:
     """Average precision of every source's first targets; the best is 1, however many are right."""
     asked, pool = ([i for i, e in enumerate(examples) if e[s]] for s in ("source", "target"))
     right = Counter(key for i in pool for key in examples[i]["answers"])
-    sides = _unit([vectors[i][0] for i in asked]), _unit([vectors[i][1] for i in pool])
+    sides = unit([vectors[i][0] for i in asked]), unit([vectors[i][1] for i in pool])
     rows = [labels.row("", "", [], 0.0, 0.0) for _ in examples]
     for i, near, cosines in zip(asked, *neighbours(*sides, DEPTH), strict=True):
         key, ranked = [*examples[i]["answers"], ""][0], [examples[pool[at]] for at in near]
@@ -182,10 +179,8 @@ def mine(source: np.ndarray, target: np.ndarray) -> list[tuple[int, int, float]]
 
 
 def best_threshold(scored: list[tuple[float, bool]], gold: int) -> float:
-    """The margin from which on pairs (margin, right) have the best F1; ``gold`` pairs exist.
-
-    It lies midway to the margin of the next pair below.
-    """
+    """The margin from which on pairs (margin, right) have the best F1, midway to that of the next
+    pair below; ``gold`` pairs exist."""
     ranked = sorted(scored, key=lambda pair: -pair[0])
     best, threshold, right = 0.0, 0.0, 0
     for count, (margin, correct) in enumerate(ranked, start=1):

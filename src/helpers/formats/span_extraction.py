@@ -5,8 +5,7 @@ answer's first and last; the first token of a window stands for "no answer here"
 from the text by character offsets.
 """
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
@@ -14,9 +13,6 @@ from scipy.special import softmax
 from helpers.formats import answers, labels
 from helpers.formats.texts import items, special_tokens, text
 from helpers.study import Task
-
-if TYPE_CHECKING:
-    import torch
 
 STRIDE = 128
 """Tokens by which a window moves on, as in XTREME's scripts; half of a short window."""
@@ -65,8 +61,7 @@ def texts(example: dict) -> list[str]:
 
 def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
     """As in all formats, and ``offsets`` by window (tokens, 2): the character positions of the
-    context's tokens, which start at position ``begin``.
-    """
+    context's tokens, which start at position ``begin``."""
     before, between, after = special_tokens(tokenizer, 2)
     room = max_length - len(before + between + after)
     asked = _tokens(tokenizer, [example["question"] for example in examples])
@@ -97,7 +92,7 @@ def head(task: Task) -> tuple[str, int]:
     return "token", 2
 
 
-def loss(logits: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+def loss(logits, targets):
     return labels.loss(logits.transpose(1, 2), targets)
 
 
@@ -124,7 +119,6 @@ def _tokens(tokenizer, texts: list[str]) -> list[tuple]:
     return list(zip(encoded["input_ids"], offsets, strict=True))
 
 
-@lru_cache(maxsize=4096)
 def _windows(tokens: int, room: int) -> list[tuple[int, int]]:
     """First and last token (exclusive) of every window of ``room`` tokens."""
     stride = min(STRIDE, max(1, room // 2))

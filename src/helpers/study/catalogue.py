@@ -1,8 +1,4 @@
-"""The task catalogue: every entry of ``params/tasks.yaml``, as data.
-
-A task says where its examples lie, which columns hold what, which labels exist, which languages it
-has, how it is scored, and under which licence. Adding a task is adding an entry.
-"""
+"""The task catalogue: every entry of ``params/tasks.yaml``, as data. A new task is a new entry."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -27,32 +23,23 @@ Format = Literal[
 NONE = "none"
 """The baseline: no intermediate task."""
 ENGLISH = "en"
-_METRICS = {
-    "sentence_pair": ["accuracy"],
-    "multiple_choice": ["accuracy"],
-    "span_extraction": ["f1"],
-    "tagging": ["accuracy", "entity_f1"],
-    "retrieval": ["accuracy", "mining_f1", "map_20"],
-    "plain_text": ["accuracy"],
+_FORMATS = {
+    "sentence_pair": (["accuracy"], ["text_a", "text_b", "label"]),
+    "multiple_choice": (["accuracy"], ["context", "question", "choices", "label"]),
+    "span_extraction": (["f1"], ["context", "question", "answers"]),
+    "tagging": (["accuracy", "entity_f1"], ["tokens", "labels"]),
+    "retrieval": (["accuracy", "mining_f1", "map_20"], ["source", "target", "answers"]),
+    "plain_text": (["accuracy"], ["text"]),
 }
-_COLUMNS = {
-    "sentence_pair": ["text_a", "text_b", "label"],
-    "multiple_choice": ["context", "question", "choices", "label"],
-    "span_extraction": ["context", "question", "answers"],
-    "tagging": ["tokens", "labels"],
-    "retrieval": ["source", "target", "answers"],
-    "plain_text": ["text"],
-}
-"""What each format reads of a row, beside its id and tag."""
+"""The metrics of each format, and what it reads of a row beside its id and tag."""
 
 
-def _once(names: list) -> list:
+@pydantic.AfterValidator
+def once(names: list) -> list:
+    """For a list's type: it names nothing twice."""
     if len(set(names)) != len(names):
         raise ValueError(f"{names} names something twice; expected each once")
     return names
-
-
-once = pydantic.AfterValidator(_once)
 
 
 class StudyError(ValueError):
@@ -109,11 +96,7 @@ def read_yaml(path: Path, expected: str = "a params file") -> dict:
 
 
 def validate(model: type[T], raw: dict, path: Path, key: str = "") -> T:
-    """``raw`` as a ``model``; a :class:`StudyError` of one line names the first thing that is
-    wrong.
-
-    ``key`` says where in the file ``raw`` stands, for the message.
-    """
+    """``raw``, found under ``key``, as a ``model``; a :class:`StudyError` names the first fault."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -235,11 +218,12 @@ class Task(Source):
 
     @model_validator(mode="after")
     def _scorable(self):
-        if self.metric not in (known := _METRICS[self.format]):
-            raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {known}")
+        metrics, columns = _FORMATS[self.format]
+        if self.metric not in metrics:
+            raise ValueError(f"metric '{self.metric}' of format {self.format}; expected {metrics}")
         for name in self.columns:
-            if name not in (columns := ["id", "tag", *_COLUMNS[self.format]]):
-                raise ValueError(f"columns: {unknown('name', name, columns)}")
+            if name not in (known := ["id", "tag", *columns]):
+                raise ValueError(f"columns: {unknown('name', name, known)}")
         if self.metric == "mining_f1" and self.threshold in (None, self.evaluate):
             expected = f"another split than '{self.evaluate}'"
             raise ValueError(f"threshold: found {self.threshold}, expected {expected}")
@@ -257,7 +241,8 @@ class Task(Source):
             raise ValueError(f"skip_labels: not for {self.format}, which has no label per example")
         if self.unseen_label and (self.format != "tagging" or self.labels):
             raise ValueError("unseen_label: expected for tagging alone, and without the key labels")
-        if {"label", "labels"} & {*_COLUMNS[self.format]} and not (labels or self.unseen_label):
+        has_labels = {"label", "labels"} & {*_FORMATS[self.format][1]}
+        if has_labels and not (labels or self.unseen_label):
             raise ValueError("labels: found none, expected the names of the labels")
         is_iob = self.metric == "entity_f1" and "O" in self.labels
         for label in self.labels:

@@ -1,7 +1,4 @@
-"""A condition: what one notebook trains, and where its results lie.
-
-Notebook 2 makes the condition (size, intermediate), notebook 3 (size, intermediate, target).
-"""
+"""A condition: what one notebook trains, and where its results lie."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -126,11 +123,6 @@ class Condition:
         return self.study.sizes[self.size]
 
     @property
-    def data(self) -> Path:
-        """The study's examples."""
-        return self.study.data
-
-    @property
     def title(self) -> str:
         """The condition in a few words, for charts and messages."""
         if self.target is None:
@@ -156,10 +148,7 @@ class Condition:
 
     @cached_property
     def settings(self) -> dict:
-        """All that the results depend on, as plain data. If it changes, results are made again.
-
-        Raises StudyError where the examples have not been read yet.
-        """
+        """All that the results depend on, as plain data; StudyError if the examples are missing."""
         if self.before:
             settings = self.before.settings
         else:
@@ -178,11 +167,8 @@ class Condition:
         }
 
     def steps(self, summary: dict | None = None) -> list[int]:
-        """Optimiser steps of each stage; those that ``longer`` adds are shared in proportion.
-
-        ``summary`` is data/summary.json if it is not given.
-        """
-        summary = summary or read_json(self.data / "summary.json")
+        """Optimiser steps of each stage; those that ``longer`` adds are shared in proportion."""
+        summary = summary or read_json(self.study.data / "summary.json")
         own = [stage.steps(self.hyperparameters, summary) for stage in self.stages]
         if self.intermediate != LONGER:
             return own
@@ -201,7 +187,7 @@ class Condition:
         for stage in self.stages:
             if stage.mixture:
                 mixture = stage.mixture.model_dump(mode="json", exclude_defaults=True)
-                texts = read_json(self.data / "summary.json").get("texts", {})
+                texts = read_json(self.study.data / "summary.json").get("texts", {})
                 files = stage.mlm.files if stage.mlm else []
                 settings |= {"mixture": mixture, "max_lengths": stage.max_lengths}
                 settings["files"] = {file: texts[file]["digest"] for file in files}
@@ -277,10 +263,8 @@ class Condition:
     ) -> Iterator[Attempt]:
         """The trainings to do, one after the other. Finished ones are skipped unless ``again``.
 
-        A training that turns out to have collapsed is followed by its repetition, if the study
-        says so (``retry_collapsed``).
-
-        Raises StudyError where one would start from an encoder that was made with other settings.
+        With ``retry_collapsed`` a collapsed training is followed by its repetition. Raises
+        StudyError where one would start from an encoder that was made with other settings.
         """
         check_switch("again", again)
         for attempt in self._attempts(seeds, again):
@@ -320,8 +304,8 @@ class Condition:
     def _to_repeat(self, folder: Path) -> bool:
         """Whether a run collapsed and its repetition is still to do.
 
-        The repetition of an intermediate training replaces the first, but scores.json keeps the
-        first one's selection. The repetition of a target run lies beside it.
+        That of an intermediate training replaces the first, but scores.json keeps the first one's
+        selection. That of a target run lies beside it.
         """
         scores = read_json(folder / "scores.json")
         if not self.study.retry_collapsed or not scores.get("selection", {}).get("collapsed"):

@@ -5,33 +5,24 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
-def project(path: str | Path) -> Path:
-    """The nearest folder, from here upwards, in which ``path`` exists; here if there is none."""
-    above = [Path(*[".."] * steps) for steps in range(len(Path.cwd().parts))]
-    return next((folder for folder in above if (folder / path).exists()), Path())
-
-
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call ``write`` with a name beside ``path``, then rename the file or folder that it made.
+    """Call ``write`` with a name in a folder beside ``path``, then move what it made to ``path``.
 
     When ``write`` raises, what it had begun is removed and what was at ``path`` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    try:
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+        beside = Path(scratch) / f"new{path.suffix}"  # no reader takes it for the file
         write(beside)
         for made in [beside, *beside.rglob("*")]:
             fsync(made)  # otherwise a power cut could leave an empty file
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(beside, path)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)  # what is there is a folder
-        beside.unlink(missing_ok=True)  # or a file
-        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,8 +13,6 @@ Notebook = Literal["encoder", "intermediate", "target"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Values = dict[str, float | int | bool | None]
 """Hyperparameters by name, before they are checked."""
-
-
 PLACEBO = "placebo-"
 """The beginning of a placebo's name; the task whose texts it uses follows."""
 LONGER = "longer"
@@ -26,12 +24,13 @@ def task_of(intermediate: str) -> str:
     return intermediate.removeprefix(PLACEBO)
 
 
+@pydantic.BeforeValidator
 def _placebo(given):
     is_placebo = isinstance(given, dict) and [*given] == ["placebo"]
     return f"{PLACEBO}{given['placebo']}" if is_placebo else given
 
 
-Intermediate = Annotated[Name, pydantic.BeforeValidator(_placebo)]
+Intermediate = Annotated[Name, _placebo]
 """A task, a mixture, or a control: ``longer``, or ``placebo: TASK``."""
 Seed = Annotated[int, Field(ge=0, lt=1_000_000)]
 """A collapsed training is repeated under a seed beyond these."""
@@ -117,11 +116,9 @@ class Size(Strict):
 class Hyperparameters(Strict):
     """What one fine-tuning needs to know. Exactly one of ``steps`` and ``epochs`` is given.
 
-    If ``learning_rate`` is missing, the study's sweep has yet to choose it.
-
-    ``frozen_layers`` counts from the lowest layer; the embeddings are frozen with them.
-    ``compile`` uses torch.compile. It pays off only in long trainings on a GPU, because it takes
-    minutes to start.
+    If ``learning_rate`` is missing, the study's sweep has yet to choose it. ``frozen_layers``
+    counts from the lowest layer; the embeddings are frozen with them. ``compile`` (torch.compile)
+    takes minutes to start, so it pays off only in long trainings on a GPU.
     """
 
     steps: PositiveInt | None = None
@@ -156,10 +153,7 @@ class Hyperparameters(Strict):
 
 
 class Sweep(Strict):
-    """Learning rates that sizes are tried with, under seeds that the study does not use.
-
-    ``sizes`` names the sizes that try other rates than ``learning_rates``.
-    """
+    """Learning rates to try; ``sizes`` have their own. The study uses none of these ``seeds``."""
 
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=2)]
     sizes: dict[Name, Annotated[list[PositiveFloat], Field(min_length=2)]] = {}
@@ -189,9 +183,8 @@ class Target(Strict):
 
 
 class PlainText(Strict):
-    """Text for masked language modelling: a catalogue entry of that format in some languages (all
-    if none are given), or files relative to ``data_dir``, one example per line.
-    """
+    """Text for masked language modelling: a catalogue entry in some languages (all if none are
+    given), or files relative to ``data_dir``, one example per line."""
 
     files: list[str] = []
     task: Name | None = None

@@ -11,13 +11,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from helpers.study import catalogue, params, rules, sweeps
 from helpers.study.catalogue import ENGLISH, NONE, Name, Strict, StudyError, Task, unknown, validate
 from helpers.study.condition import Condition, Stage, check_switch, digests
-from helpers.study.files import project, read_json, write_json
+from helpers.study.files import read_json, write_json
 from helpers.study.params import LONGER, PLACEBO, Hyperparameters, Phase, Run, task_of
 
 LAYOUT = "0.3"
 """Version of the layout of the outputs; results of another one are refused."""
-CROSSED = ["size", "intermediate", "target", "intermediate_seed", "target_seed", "draw", "folder"]
-"""What study.json says of each run whose seeds are crossed."""
 BY_HAND = "interactive"
 """Folder in a study's outputs for notebooks whose results do not join the batch's."""
 
@@ -67,7 +65,8 @@ class Study(Strict):
             return path
         path = Path(path).expanduser()
         if not path.is_absolute():
-            os.chdir(project(path))
+            here = [Path.cwd(), *Path.cwd().parents]  # the nearest one that has the file
+            os.chdir(next((folder for folder in here if (folder / path).exists()), Path()))
         raw = catalogue.read_yaml(path)
         for key in raw.keys() & {"path", "outputs", "tasks"}:
             raise StudyError(f"{path}: {key}: unknown key")
@@ -134,10 +133,7 @@ class Study(Strict):
         return [i for i in self.intermediate if i not in (NONE, LONGER) and i == task_of(i)]
 
     def same_data(self, target: str) -> list[str]:
-        """Intermediate tasks that train on the target's own English training data, or some of it.
-
-        A gain from them comes from more of that data, not from another task.
-        """
+        """Intermediate tasks trained on some of a target's own data: their gain is no transfer."""
         own = {source for name in self.train_on(target) for source in self._sources(name)}
         return [
             intermediate
@@ -183,8 +179,7 @@ class Study(Strict):
         return self.seeds.none if intermediate == NONE else self.seeds.others
 
     def trainings(self, untrained: bool = False) -> list[tuple[Phase, str]]:
-        """Phase and task of every training of a size; with ``untrained`` also targets without
-        training."""
+        """Phase and task of a size's trainings; with ``untrained`` also of targets without any."""
         trained: list[tuple[Phase, str]] = []
         trained += [("intermediate", i) for i in self.intermediate if i not in (NONE, LONGER)]
         targets = [target.task for target in self.targets]
@@ -283,10 +278,7 @@ class Study(Strict):
         return self.data / name / "labels.json"
 
     def encoder_folder(self, size: str, join: bool = True) -> Path:
-        """The pretrained encoder of a size, as phase 1 prepared it.
-
-        Raises :class:`StudyError` where the study has no such size.
-        """
+        """The encoder that phase 1 prepared for a size; an unknown one is a :class:`StudyError`."""
         if size not in self.sizes:
             raise StudyError(f"{self.path}: {unknown('size', size, self.sizes)}")
         return (self.folder if join else self.folder / BY_HAND) / size / "encoder"
@@ -309,10 +301,10 @@ class Study(Strict):
         for condition in self.conditions():
             place = condition.folder.relative_to(self.folder).as_posix()
             settings[place] = condition.settings
-            for seeds, attempt in condition.crossed_attempts().items():
-                folder = attempt.folder.relative_to(self.folder).as_posix()
-                run = (condition.size, condition.intermediate, condition.target, *seeds, folder)
-                crossed.append(dict(zip(CROSSED, run, strict=True)))
+            for (before, seed, draw), attempt in condition.crossed_attempts().items():
+                seeds = {"intermediate_seed": before, "target_seed": seed, "draw": draw}
+                folder = {"folder": attempt.folder.relative_to(self.folder).as_posix()}
+                crossed.append(self.crossed.model_dump(exclude={"seeds"}) | seeds | folder)
         own = {"name", "description", "margin", "intermediate"}
         own |= {"same_data_in_headline", "compare_selections"}
         kept = {"title", "encoder", "layers"}
@@ -355,7 +347,7 @@ class Study(Strict):
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
 
     def write_record(self) -> None:
-        """Write study.json; outputs of another layout are refused."""
+        """Write study.json, if it changed; outputs of another layout are refused."""
         self.check_layout()
         path = self.folder / "study.json"
         if read_json(path) != (record := self.record()):

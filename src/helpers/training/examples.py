@@ -114,11 +114,11 @@ def _stage(
     values, mixture = condition.hyperparameters, stage.mixture
     rows, validation = {}, {}
     for name, task in stage.tasks.items():
-        drawn = data.trained_on(condition.data, task, "train")
+        drawn = data.trained_on(condition.study.data, task, "train")
         rows[name] = data.sample(drawn, values.train_examples, draw)
         if stage.shuffled:
             rows[name] = formats.shuffled(task, rows[name], seed)
-        held_out = data.trained_on(condition.data, task, "validation")
+        held_out = data.trained_on(condition.study.data, task, "validation")
         held_out = data.sample(held_out, values.validation_examples, 0)  # the same for every seed
         validation[name] = Validation(task, held_out, tokenizer, stage.max_lengths[name])
     if stage.mlm:
@@ -154,7 +154,7 @@ def _texts(condition: Condition, stage: Stage, tokenizer) -> list[dict]:
     rows: list[dict] = []
     for cell in stage.cells:
         if cell[0] is stage.text:
-            rows += data.examples(condition.data, *cell)
+            rows += data.examples(condition.study.data, *cell)
     for file in stage.mlm.files if stage.mlm else []:
         path = Path(condition.study.files_folder or "") / file
         rows += [{"text": line} for line in data.lines(path)]
