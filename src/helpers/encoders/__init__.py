@@ -1,6 +1,7 @@
 """In: a hub id or a folder. Out: an encoder and a tokenizer as a study uses them: cut to its lower
 layers, its vocabulary trimmed, the states of its frozen layers kept; heads; predictions."""
 
+from helpers import libraries as libraries  # before all that imports one of them
 from helpers.encoders import hardware
 from helpers.encoders.adapters import adapt
 from helpers.encoders.frozen import frozen_states
