@@ -211,8 +211,6 @@ def test_means_removed_bring_back_translations_that_a_language_moved_away_from()
     assert found[False] + 30 < found[True]
 
 
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -145,9 +145,8 @@ def test_a_training_set_of_another_language_is_searched_too(sources, tmp_path):
 
 
 def test_an_evaluated_item_can_be_dropped_from_training(leaking, tmp_path):
-    train, german = (
-        leaking / f"hub/tests/choices/{file}" for file in ("en/train.jsonl", "de/test.jsonl")
-    )
+    folder = leaking / "hub/tests/choices"
+    train, german = folder / "en/train.jsonl", folder / "de/test.jsonl"
     train.write_text(train.read_text() + german.read_text())  # its items too, all twelve
     path = write_study(tmp_path / "leak", leaking, targets=["choices", "pairs"], on_leak="drop")
     study, cells = read(path, tmp_path)

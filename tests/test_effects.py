@@ -124,9 +124,8 @@ def test_a_language_in_which_nothing_was_found_nor_to_be_found_scores_nothing(st
     empty = predictions.assign(**{c: predictions[c].mask(is_empty, 0.0) for c in SUMS})
     scores = comparison.results(empty, runs).set_index(cells)["score"]["base", "qa", "nli", 1]
     assert scores["sw"] == 0 and scores["zero-shot"] == scores[["de", "ja", "sw"]].mean()
-    row = row_of(
-        comparison.effects(empty, runs), "gain", size="base", intermediate="qa", target="nli"
-    )
+    effects = comparison.effects(empty, runs)
+    row = row_of(effects, "gain", size="base", intermediate="qa", target="nli")
     assert np.isfinite(row[["estimate", "low", "high"]].astype(float)).all()
 
 

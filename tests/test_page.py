@@ -73,12 +73,6 @@ def report(tmp_path_factory) -> Path:
     return page.write(executed(folder), folder / "report.html")
 
 
-def test_the_notebooks_cells_are_short():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert max(len(cell.source.splitlines()) for cell in code) <= 11
-
-
 CASES = [{"without": "size == 'large'"}, {"without": "intermediate == 'none'"}]
 CASES += [{"without": "seed > 0"}, {"intermediates": ("none",)}]
 

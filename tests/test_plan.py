@@ -65,8 +65,8 @@ def test_the_study_of_record_is_several_hundred_runs():
     phases = plan.phases(study, A100)
     assert phases.loc["target", "runs"] == len(study.runs()) == 2 * 10 * (5 + 11 * 3)
     steps = 3 * -(-392_702 // 32)
-    each = plan.trainings(study).set_index("folder")
-    mnli = each.loc[study.folder / "base/mnli"]
+    each = plan.trainings(study).dropna(subset="condition")
+    mnli = next(row for _, row in each.iterrows() if row["condition"].title == "mnli, base")
     assert mnli["examples"] == steps * 32 and mnli["tokens"] == steps * 32 * 50
     assert any("ccg/train.auto" in line for line in fetch.missing(study))
     alone = {"intermediate": ["none", "mnli"], "sizes": {"base": study.sizes["base"]}}
@@ -172,13 +172,15 @@ def test_a_gpu_is_one_of_the_table_or_this_machine():
 def test_finished_trainings_say_the_rate(load):
     study = load(read=True)
     condition = study.condition("base", "choices")
-    files.write_json(condition.seed_folder(1) / "run.json", {"train_seconds": 2.0})
+    record = {"settings": condition.settings, "train_seconds": 2.0}
+    files.write_json(condition.seed_folder(1) / "run.json", record)
     files.write_json(condition.seed_folder(2) / "run.json", {})  # as retrieval leaves it
-    tokens = plan.trainings(study).set_index("folder").loc[condition.folder, "tokens"]
+    tokens = plan.trainings(study).set_index("phase")["tokens"]["intermediate"].iloc[0]
     expected = tokens * figures.flops_per_token(study, "base") / 2.0
     assert plan.finished_rate(study) == pytest.approx(expected)
     assert "as the finished trainings ran" in "\n".join(plan.show(study))
     assert "as the finished trainings ran" not in "\n".join(plan.show(study, "T4"))
+    assert plan.finished_rate(load(overrides=[{"set": {"steps": 400}}])) == 0  # others than ran
 
 
 def test_a_disk_too_small_for_what_is_missing_stops_a_batch(load, monkeypatch):

@@ -39,9 +39,7 @@ def test_no_language_leads_out_of_the_outputs(tiny_sources, tmp_path, language):
         Study.load(params, tmp_path / "outputs")
 
 
-@pytest.mark.parametrize(
-    "text", ['"; raise SystemExit #', "'''\nimport os\n'''", "\\", "{study}", "a\nb", "$(id)"]
-)
+@pytest.mark.parametrize("text", ['"; raise #', "'''\nimport os\n'''", "\\", "{study}", "$(id)"])
 def test_strings_reach_notebooks_as_data(text):
     notebook = load_notebook_node(str(ROOT / "notebooks/3_target.ipynb"))
     filled = parameterize_notebook(notebook, {"study": text, "target": text})

@@ -57,7 +57,7 @@ def trainings(study: Study) -> pd.DataFrame:
     parts = [("target" if part.target else "intermediate", part) for part in study.conditions()]
     for name, size in study.sizes.items():
         inner, words, _ = figures.parameters(study, size)
-        table.append(("encoder", study.encoder_folder(name), 1, 0, 0, 0, 0, 4 * (inner + words)))
+        table.append(("encoder", None, 1, 0, 0, 0, 0, 4 * (inner + words)))
         parts += [("sweep", trial) for trial in sweeps.trials(study, name)] if study.sweep else []
     for phase, part in parts:
         size, items, predicted = study.sizes[part.size], 0, 0
@@ -73,8 +73,8 @@ def trainings(study: Study) -> pd.DataFrame:
         if phase == "intermediate":
             kept = 4 * (adapters if size.tuning == "lora" else inner + words)
         runs = len(part.seeds) + len(part.crossed_attempts())
-        table.append((phase, part.folder, runs, examples, tokens, flops, whole, kept))
-    columns = ["phase", "folder", "runs", "examples", "tokens", "training", "FLOP", "bytes"]
+        table.append((phase, part, runs, examples, tokens, flops, whole, kept))
+    columns = ["phase", "condition", "runs", "examples", "tokens", "training", "FLOP", "bytes"]
     return pd.DataFrame(table, columns=columns)
 
 
@@ -149,11 +149,13 @@ def disk(study: Study) -> str:
 
 
 def finished_rate(study: Study) -> float:
-    """FLOP/s of the trainings that have ended; 0 without any."""
+    """FLOP/s of the trainings that have ended with the present hyperparameters; 0 without any."""
     flops = seconds = 0.0
-    for row in trainings(study).itertuples():
-        for record in map(read_json, row.folder.glob("seed-*/run.json")):
-            if "train_seconds" in record:  # not if nothing was trained
+    for row in trainings(study).dropna(subset="condition").itertuples():
+        part, values = row.condition, row.condition.hyperparameters.model_dump(mode="json")
+        for record in map(read_json, part.folder.glob("seed-*/run.json")):
+            own = record.get("settings", {}).get("target" if part.target else "intermediate", {})
+            if "train_seconds" in record and own.get("hyperparameters") == values:
                 flops += row.training
                 seconds += record["train_seconds"]
     return flops / seconds if seconds else 0.0

@@ -124,7 +124,8 @@ def _number(value: float, sign: str = "") -> str:
 
 def _conclusion(row: pd.Series | None, margin: float = 0.0) -> str:
     """Difference (zero is not in the 95 % interval, which is p < 0.05); equivalence, by two
-    one-sided tests at 5 %; or neither."""
+    one-sided tests at 5 %; or neither.
+    """
     if row is None:
         return "open"
     if row["low"] > 0:

@@ -189,7 +189,8 @@ def _unlike(study: Study, task: Task, cells: dict[str, dict]) -> Iterator[str]:
 
 def _leaks(study: Study) -> dict[Name, set]:
     """Keys of training items that are also evaluated, alone or as what an evaluated one translates.
-    Raises StudyError unless the study drops them."""
+    Raises StudyError unless the study drops them.
+    """
     targets = [study.tasks[target.task] for target in study.targets]
     tested = {(task.name, task.evaluate) for task in targets}
     evaluated: dict[str, dict[str, str]] = {}

@@ -70,7 +70,8 @@ def lines(path: Path) -> list[str]:
 
 def _beginning(where: str, rows: list[Row], column: str, begin: str) -> list[Row]:
     """Rows whose ``column`` begins as asked or, if some have just that, those alone (zh is not
-    zh-TW); unreadable rows stay, to be reported later."""
+    zh-TW); unreadable rows stay, to be reported later.
+    """
     kept = []
     for row in rows:
         if isinstance(row, dict) and column not in row:
@@ -196,7 +197,8 @@ def _document(path: Path) -> list[Row]:
 
 def _sentences(name: str, passages: list[dict]) -> list[Row]:
     """Questions and candidate sentences, each with its paragraph, of SQuAD's layout with breaks. A
-    question whose answer begins in no sentence is left out."""
+    question whose answer begins in no sentence is left out.
+    """
     out: list[Row] = []
     for number, passage in enumerate(passages, start=1):
         context = passage["context"]

@@ -1,5 +1,6 @@
 """In: a hub id or a folder. Out: an encoder and a tokenizer as a study uses them: cut to its lower
-layers, its vocabulary trimmed, the states of its frozen layers kept; heads; predictions."""
+layers, its vocabulary trimmed, the states of its frozen layers kept; heads; predictions.
+"""
 
 from helpers import libraries as libraries  # before all that imports one of them
 from helpers.encoders import hardware

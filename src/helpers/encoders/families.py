@@ -62,7 +62,8 @@ def upper(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
 
 def lower_parameters(encoder: PreTrainedModel, count: int) -> dict[str, nn.Parameter]:
     """All parameters except those that ``upper`` has: also the embeddings, and what layers share,
-    such as relative positions."""
+    such as relative positions.
+    """
     others = {id(p) for module in upper(encoder, count) for p in module.parameters()}
     return {name: p for name, p in encoder.named_parameters() if id(p) not in others}
 

@@ -73,7 +73,8 @@ def _lowers_capitals(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 def prepare(study: Study, name: str, folder: Path) -> dict:
     """Phase 1 for one size: get the encoder, keep its lower layers, trim it, save it in ``folder``.
-    Returns what the notebook shows: parameters by part, tokens, notes on what could not be done."""
+    Returns what the notebook shows: parameters by part, tokens, notes on what could not be done.
+    """
     size, settings = study.sizes[name], study.encoder_settings(name)
     model, tokenizer = pretrained(size)
     adapters.targets(model, size)  # reports its errors now
@@ -173,7 +174,8 @@ def save(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, kept: list[int] | None
 ) -> None:
     """Write a model folder for ``AutoModel``; ``kept`` are a trimmed model's original ids. Of a
-    model with adapters only these are written, with the name of their encoder's folder."""
+    model with adapters only these are written, with the name of their encoder's folder.
+    """
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if kept is not None:

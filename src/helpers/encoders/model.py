@@ -1,5 +1,6 @@
 """An encoder with a head, and its predictions: what every format trains and evaluates."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -121,10 +122,11 @@ class EncoderModel(nn.Module):
                 module.train(mode)
         return self
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager:
         """A context in which matrix products have the model's precision."""
-        kind, is_bf16 = next(self.parameters()).device.type, self.precision == "bf16"
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=is_bf16)
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
 
     def states(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """States (sequences, tokens, hidden) of the layer that is read."""

@@ -1,5 +1,6 @@
 """In: a fine-tuned model. Out: its predictions in every language, scores, and the record that makes
-the run repeatable."""
+the run repeatable.
+"""
 
 from helpers.evaluation.probe import nearest, parallel_sentences, retrieval
 from helpers.evaluation.records import finished, write

@@ -75,7 +75,8 @@ def by_layer(condition: Condition, trained: Training) -> pd.DataFrame:
 
 def nearest(source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
     """How often, in %, a target's nearest source is its own; vectors (layers, texts, hidden) of
-    length 1. Columns: layer, centred, accuracy."""
+    length 1. Columns: layer, centred, accuracy.
+    """
     rows = []
     for layer, sides in enumerate(zip(source, target, strict=True)):
         moved = [side - side.mean(axis=0) for side in sides]

@@ -77,7 +77,8 @@ def normalise(
 
 def _fields(task: Task, row: dict, index: int, known: set[str]) -> dict:
     """A row under the format's names; ``known`` are the columns of all rows (a row of JSON may lack
-    some that are empty)."""
+    some that are empty).
+    """
     columns = task.columns or {name: name for name in row}  # without any: the format's names
     optional = ["tag", "question"] if task.format == "multiple_choice" else ["tag"]
     fields: dict = {"id": index}

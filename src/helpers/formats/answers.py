@@ -52,7 +52,8 @@ def credit(
     prediction: str, golds: list[str], tokens: Rules, language: str = "en"
 ) -> tuple[float, float]:
     """(exact match, F1), both 0..1, against the gold answer that fits best. Without golds only an
-    empty answer is right (Rajpurkar et al. 2018, SQuAD 2.0)."""
+    empty answer is right (Rajpurkar et al. 2018, SQuAD 2.0).
+    """
     predicted = tokens(prediction, language)
     wanted = [w for w in (tokens(gold, language) for gold in golds) if w] or [[]]
     return max(float(predicted == w) for w in wanted), max(_f1(predicted, w) for w in wanted)

@@ -40,7 +40,8 @@ def written(value: Any) -> str:
 
 def check_match(trained: Task, evaluated: Task) -> None:
     """Raise StudyError unless a model trained on ``trained`` can be evaluated on ``evaluated``:
-    formats and names of labels are equal, in any order (:func:`reorder`)."""
+    formats and names of labels are equal, in any order (:func:`reorder`).
+    """
     where = f"task {evaluated.name}: trained on {trained.name}"
     if trained.format != evaluated.format:
         raise StudyError(f"{where}: found format {trained.format}, expected {evaluated.format}")

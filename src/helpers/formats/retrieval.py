@@ -180,7 +180,8 @@ def mine(source: np.ndarray, target: np.ndarray) -> list[tuple[int, int, float]]
 
 def best_threshold(scored: list[tuple[float, bool]], gold: int) -> float:
     """The margin from which on pairs (margin, right) have the best F1, midway to that of the next
-    pair below; ``gold`` pairs exist."""
+    pair below; ``gold`` pairs exist.
+    """
     ranked = sorted(scored, key=lambda pair: -pair[0])
     best, threshold, right = 0.0, 0.0, 0
     for count, (margin, correct) in enumerate(ranked, start=1):

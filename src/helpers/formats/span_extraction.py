@@ -61,7 +61,8 @@ def texts(example: dict) -> list[str]:
 
 def features(task: Task, examples: list[dict], tokenizer, max_length: int) -> list[dict]:
     """As in all formats, and ``offsets`` by window (tokens, 2): the character positions of the
-    context's tokens, which start at position ``begin``."""
+    context's tokens, which start at position ``begin``.
+    """
     before, between, after = special_tokens(tokenizer, 2)
     room = max_length - len(before + between + after)
     asked = _tokens(tokenizer, [example["question"] for example in examples])

@@ -1,5 +1,6 @@
 """In: a params file and the task catalogue. Out: a checked :class:`Study`, which lists its runs,
-and its conditions: what each notebook trains, and where its results lie. No torch."""
+and its conditions: what each notebook trains, and where its results lie. No torch.
+"""
 
 from helpers.study.catalogue import ENGLISH, NONE, StudyError, Task
 from helpers.study.condition import Attempt, Condition, Stage

@@ -184,7 +184,8 @@ class Target(Strict):
 
 class PlainText(Strict):
     """Text for masked language modelling: a catalogue entry in some languages (all if none are
-    given), or files relative to ``data_dir``, one example per line."""
+    given), or files relative to ``data_dir``, one example per line.
+    """
 
     files: list[str] = []
     task: Name | None = None

@@ -1,5 +1,6 @@
 """In: an encoder and English examples. Out: a fine-tuned model with the weights that score best on
-English validation data, and a record of its training."""
+English validation data, and a record of its training.
+"""
 
 from helpers.training.checkpoints import Stopped, trained_weights
 from helpers.training.examples import Examples, english

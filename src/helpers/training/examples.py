@@ -110,7 +110,8 @@ def _stage(
     condition: Condition, stage: Stage, steps: int, tokenizer, seed: int, draw: int
 ) -> Examples:
     """Each batch of a mixture comes from one task. Tasks are drawn in proportion to their sizes, up
-    to a cap (Phang et al. 2020: 2^17); a temperature may flatten this."""
+    to a cap (Phang et al. 2020: 2^17); a temperature may flatten this.
+    """
     values, mixture = condition.hyperparameters, stage.mixture
     rows, validation = {}, {}
     for name, task in stage.tasks.items():

@@ -1,5 +1,6 @@
 """One stage of a fine-tuning by ``transformers.Trainer``: the format's loss, selection on English
-validation data."""
+validation data.
+"""
 
 import logging
 import math
