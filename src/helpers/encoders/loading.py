@@ -73,6 +73,7 @@ def _lowers_capitals(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 def prepare(study: Study, name: str, folder: Path) -> dict:
     """Phase 1 for one size: get the encoder, keep its lower layers, trim it, save it in ``folder``.
+
     Returns what the notebook shows: parameters by part, tokens, notes on what could not be done.
     """
     size, settings = study.sizes[name], study.encoder_settings(name)

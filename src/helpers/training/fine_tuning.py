@@ -14,6 +14,9 @@ from helpers.training.checkpoints import Checkpoints, copy
 from helpers.training.examples import MLM, Examples
 from helpers.training.trainer import StageTrainer
 
+UNSELECTED: dict[str, Any] = dict.fromkeys(["task", "split", "language", "score", "majority"])
+UNSELECTED |= {"n": 0, "collapsed": False}
+"""The selection of what is not trained."""
 LEARNED = 0.1
 
 
@@ -44,8 +47,9 @@ def fine_tune(
 
     The head is made anew for the first stage and kept while the next has the same outputs. The
     weights that score best on English validation data are the ones returned. A training that was
-    stopped goes on from its checkpoint. Raises StudyError without a learning rate, Stopped after a
-    signal.
+    stopped goes on from its checkpoint.
+
+    Raises StudyError where no learning rate has been chosen yet, Stopped after a signal.
     """
     values, settings = condition.hyperparameters, {**condition.settings, "seed": attempt.seed}
     minutes = condition.study.checkpoint_minutes
@@ -54,9 +58,7 @@ def fine_tune(
         reader = untrained(condition, encoder)
         layer = reader.layer or len(families.layers(encoder))
         record = {"seed": attempt.seed, "precision": reader.precision, "layer": layer}
-        nothing: dict = dict.fromkeys(["task", "split", "language", "score", "majority"])
-        selection = nothing | {"n": 0, "collapsed": False}
-        return Training(reader, tokenizer, selection, [], record, checkpoints)
+        return Training(reader, tokenizer, {**UNSELECTED}, [], record, checkpoints)
     if values.learning_rate is None:
         wrong = "no learning rate yet; expected the sweep to run first (notebook sweep)"
         raise StudyError(f"{condition.study.path}: {condition.title}: {wrong}")
@@ -74,12 +76,7 @@ def fine_tune(
         weights = {"last": copy(model), **checkpoints.weights}
         model.load_state_dict(weights.pop("best"), strict=False)
         history = trainer.state.log_history
-        checkpoints.log = checkpoints.log + [
-            {"task": part.stage.name, "step": line["step"], name: line[key]}
-            for line in history
-            for key, name in (("loss", "loss"), ("eval_score", "validation_score"))
-            if key in line
-        ]
+        checkpoints.log = checkpoints.log + log_lines(part.stage.name, history)
     scores = [line["eval_score"] for line in history if "eval_score" in line]
     selection = examples[-1].selection | {"score": max(scores), "last_score": scores[-1]}
     learned = not is_collapsed((max(scores) + scores[-1]) / 2, selection["majority"])
@@ -90,6 +87,16 @@ def fine_tune(
     record |= {"train_seconds": wall, "examples_per_second": seen / wall}
     others = weights if condition.compares else {}
     return Training(model, tokenizer, selection, checkpoints.log, record, checkpoints, others)
+
+
+def log_lines(task: str, history: list[dict]) -> list[dict]:
+    """Steps of a task with their loss, or score on validation data, from the library's log."""
+    lines = []
+    for line in history:
+        for key, name in (("loss", "loss"), ("eval_score", "validation_score")):
+            if key in line:
+                lines.append({"task": task, "step": line["step"], name: line[key]})
+    return lines
 
 
 def build(
