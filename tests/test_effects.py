@@ -139,11 +139,9 @@ def test_collapsed_runs_are_shown_with_and_without():
 
 def test_a_repetition_stands_in_for_its_collapsed_run_and_only_there():
     predictions, runs = simulated_study(ONE_TARGET, items=40, collapsed=1)
-    down = runs[runs["collapsed"]].iloc[0]
-    named = {name: down[name] for name in RUN}
-    again = predictions[(predictions[RUN] == list(named.values())).all(axis=1)]
-    again = again.assign(seed=1003, credit=1.0)
-    repeated = pd.DataFrame([named | {"seed": 1003, "collapsed": False, "repeats": down["seed"]}])
+    down = runs[runs["collapsed"]]
+    again = predictions.merge(down[RUN]).assign(seed=1003, credit=1.0)
+    repeated = down[RUN].assign(seed=1003, collapsed=False, repeats=down["seed"])
     before = comparison.effects(predictions, runs)
     plan = Plan.of(runs)
     after = comparison.effects(pd.concat([predictions, again]), pd.concat([runs, repeated]), plan)
@@ -152,6 +150,8 @@ def test_a_repetition_stands_in_for_its_collapsed_run_and_only_there():
     assert same[0] == same[1]
     row = row_of(after, "score", analysis="without collapsed", **place)
     assert row["seeds"] == 3 and row["estimate"] > same[0]
+    fallen = pd.concat([runs, repeated.assign(collapsed=True)])
+    assert "1 of 18 runs collapsed" in comparison.summary_sentence(after, fallen, plan)
 
 
 def test_the_slope_is_points_of_gain_per_doubling_of_the_parameters():
@@ -171,6 +171,7 @@ BAD_PREDICTIONS = {
     "found no column credit; expected size": lambda t: t.drop(columns="credit"),
     "id 0: found credit 100 out of 1": lambda t: t.assign(credit=100 * t["credit"]),
     "credit: found 1 of 108 rows without": lambda t: t.assign(credit=t["credit"][1:]),
+    "language de: out_of: found 0": lambda t: t.assign(credit=0, out_of=t["language"].ne("de") * 1),
     "one item or group": lambda t: t.groupby(PLACE, as_index=False).agg(SUMS).assign(id="all"),
     "numbers and texts": lambda t: t.assign(id=t["id"].where(t["language"] != "de", t.index)),
     "language: found EN; expected en": lambda t: t.replace({"language": {"en": "EN"}}),

@@ -26,6 +26,7 @@ def checked(
     for name, table, columns in (("predictions", predictions, COLUMNS), ("runs", runs, RUN)):
         _check_columns(name, table, columns)
     _check_credit(predictions)
+    _check_something_to_earn(predictions)
     for run in runs.loc[runs.duplicated(RUN), RUN].itertuples(index=False, name=None):
         raise ComparisonError(f"runs: {run_name(*run)} is there twice; expected once")
     runs = completed(runs)
@@ -82,6 +83,16 @@ def _check_credit(predictions: pd.DataFrame) -> None:
         place = f"{run_name(*(row[key] for key in RUN))}, language {row['language']}"
         wrong = f"id {row['id']}: found credit {row['credit']:g} out of {row['out_of']:g}"
         raise ComparisonError(f"predictions of {place}, {wrong}; expected 0 to what it is out of")
+
+
+def _check_something_to_earn(predictions: pd.DataFrame) -> None:
+    """No score can be formed where a run can earn nothing in a language: no entity, no pair."""
+    if (predictions["out_of"] == 0).any():
+        sums = predictions.groupby([*RUN, "language"], observed=True)["out_of"].sum()
+        for (*run, language), _ in sums[sums == 0].items():
+            place = f"{run_name(*run)}, language {language}"
+            wrong = "found 0 in all rows; expected more in one of them"
+            raise ComparisonError(f"predictions of {place}: out_of: {wrong}")
 
 
 def _check_target(name: str, seen: list[str], plan: Plan) -> None:

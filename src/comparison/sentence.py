@@ -34,10 +34,11 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     here = _where_the_headline_is(effects, plan)
     alike = here[here["intermediate"] == row["intermediate"]]
     runs = completed(runs)
-    collapsed, first = runs[runs["collapsed"]], runs["repeats"].isna().sum()
+    runs = runs[runs["repeats"].isna()]
+    collapsed = runs[runs["collapsed"]]
     own = "counted" if plan.same_data_in_headline else "left out"
     own = f"{own} as the target's own data: {', '.join(plan.same_data)}" if plan.same_data else ""
-    notes = [_without_collapsed(collapsed, first, without), _bend(alike), own, unfinished]
+    notes = [_without_collapsed(collapsed, len(runs), without), _bend(alike), own, unfinished]
     notes = "; ".join(note for note in notes if note)
     sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
     sentences += [notes[0].upper() + notes[1:]] if notes else []
@@ -130,11 +131,12 @@ def _differs(row: pd.Series) -> bool:
 
 def _conclusion(row: pd.Series | None, margin: float) -> str:
     """Difference; equivalence, by two one-sided tests at 5 %; or neither."""
-    if row is None:
+    if row is None or row["seeds"] < 2:
         return "open"
     if _differs(row):
         return "more" if row["estimate"] > 0 else "less"
-    is_small = -margin < row["low_90"] < row["high_90"] < margin  # not if nothing varies at all
+    varies = row["high_90"] - row["low_90"] > 1e-6  # where nothing does, nothing is known
+    is_small = varies and -margin < row["low_90"] and row["high_90"] < margin
     return "small" if is_small else "open"
 
 
