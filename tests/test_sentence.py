@@ -55,7 +55,7 @@ def test_a_difference_is_told_in_two_sentences():
     [
         ((1.3, -0.4, 3.0), 3, "not distinguishable from zero: the larger size may gain more"),
         ((0.0, -1e-9, 1e-9), 3, "not distinguishable from zero"),  # nothing varies
-        ((0.1, -0.9, 1.1), 3, "The difference is smaller than 1 point either way."),
+        ((0.1, -0.9, 1.1), 3, "smaller than 1 point either way (90 % interval [−0.7, 0.9])."),
         ((5.0, 1.0, 9.0), 1, "At least one condition has a single seed, so this is only a hint."),
     ],
 )

@@ -146,7 +146,8 @@ def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: 
     conclusion = _conclusion(row, margin)
     if conclusion != "open" and collapsed and conclusion != _conclusion(without, margin):
         return "This holds only if collapsed runs are counted, so nothing follows from it"
-    small = f"is smaller than {margin:g} point{'' if margin == 1 else 's'} either way"
+    ends = f"90 % interval [{_number(row['low_90'])}, {_number(row['high_90'])}]"
+    small = f"is smaller than {margin:g} point{'' if margin == 1 else 's'} either way ({ends})"
     unclear = "This is not distinguishable from zero"
     verdicts = {
         "more": "The larger size gains more",
