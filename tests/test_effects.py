@@ -146,18 +146,19 @@ def test_collapsed_runs_are_shown_with_and_without():
 
 def test_a_repetition_stands_in_for_its_collapsed_run_and_only_there():
     predictions, runs = simulated_study(ONE_TARGET, items=40, collapsed=1)
-    down = runs[runs["collapsed"]].iloc[0]
-    named = {name: down[name] for name in RUN}
-    again = predictions[(predictions[RUN] == list(named.values())).all(axis=1)]
-    again = again.assign(seed=1003, credit=1.0)
-    repeated = pd.DataFrame([named | {"seed": 1003, "collapsed": False, "repeats": down["seed"]}])
-    before, both = comparison.effects(predictions, runs), pd.concat([predictions, again])
-    after = comparison.effects(both, pd.concat([runs, repeated]), Plan.of(runs))
+    down = runs[runs["collapsed"]]
+    again = predictions.merge(down[RUN]).assign(seed=1003, credit=1.0)
+    repeated = down[RUN].assign(seed=1003, collapsed=False, repeats=down["seed"])
+    before = comparison.effects(predictions, runs)
+    plan = Plan.of(runs)
+    after = comparison.effects(pd.concat([predictions, again]), pd.concat([runs, repeated]), plan)
     place = {"size": "large", "intermediate": "qa", "target": "nli"}
     same = [row_of(table, "score", **place)["estimate"] for table in (before, after)]
     assert same[0] == same[1]
     row = row_of(after, "score", analysis="without collapsed", **place)
     assert row["seeds"] == 3 and row["estimate"] > same[0]
+    fallen = pd.concat([runs, repeated.assign(collapsed=True)])
+    assert "1 of 18 runs collapsed" in comparison.summary_sentence(after, fallen, plan)
 
 
 def test_the_slope_is_points_of_gain_per_doubling_of_the_parameters():

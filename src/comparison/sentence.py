@@ -35,10 +35,11 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     alike = _where_the_headline_is(effects, plan)
     alike = alike[alike["intermediate"] == row["intermediate"]]
     runs = completed(runs)
-    collapsed, first = runs[runs["collapsed"]], runs["repeats"].isna().sum()
+    runs = runs[runs["repeats"].isna()]
+    collapsed = runs[runs["collapsed"]]
     own = "counted" if plan.same_data_in_headline else "left out"
     own = f"{own} as the target's own data: {', '.join(plan.same_data)}" if plan.same_data else ""
-    notes = [_without_collapsed(collapsed, first, without), _bend(alike), own, unfinished]
+    notes = [_without_collapsed(collapsed, len(runs), without), _bend(alike), own, unfinished]
     notes = "; ".join(note for note in notes if note)
     sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
     sentences += [notes[0].upper() + notes[1:]] if notes else []
@@ -126,13 +127,14 @@ def _conclusion(row: pd.Series | None, margin: float = 0.0) -> str:
     """Difference (zero is not in the 95 % interval, which is p < 0.05); equivalence, by two
     one-sided tests at 5 %; or neither.
     """
-    if row is None:
+    if row is None or row["seeds"] < 2:
         return "open"
     if row["low"] > 0:
         return "more"
     if row["high"] < 0:
         return "less"
-    is_small = -margin < row["low_90"] < row["high_90"] < margin  # not if nothing varies at all
+    varies = row["high_90"] - row["low_90"] > 1e-6  # where nothing does, nothing is known
+    is_small = varies and -margin < row["low_90"] and row["high_90"] < margin
     return "small" if is_small else "open"
 
 
@@ -142,7 +144,8 @@ def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: 
     conclusion = _conclusion(row, margin)
     if conclusion != "open" and collapsed and conclusion != _conclusion(without, margin):
         return "This holds only if collapsed runs are counted, so nothing follows from it"
-    small = f"is smaller than {margin:g} point{'' if margin == 1 else 's'} either way"
+    ends = f"90 % interval [{_number(row['low_90'])}, {_number(row['high_90'])}]"
+    small = f"is smaller than {margin:g} point{'' if margin == 1 else 's'} either way ({ends})"
     unclear = "This is not distinguishable from zero"
     verdicts = {
         "more": "The larger size gains more",
