@@ -214,9 +214,10 @@ def _leaks(study: Study) -> dict[Name, set]:
     leaks: dict[Name, set] = defaultdict(set)
     for (title, items), (name, others) in product(evaluated.items(), trained.items()):
         shared = items.keys() & others.keys()
-        if study.tasks[name[0]].format == "tagging" and 2 * len(shared) <= len(items):
+        is_tagging = study.tasks[name[0]].format == "tagging"
+        if not shared or (is_tagging and 2 * len(shared) <= len(items)):
             continue  # short sentences recur between a treebank's splits
-        if shared and study.on_leak == "error":
+        if study.on_leak == "error":
             first = f"the first has id {items[min(shared)]}"
             place = f"the training set of {name[0]} in {name[2]}"
             raise StudyError(
@@ -224,6 +225,5 @@ def _leaks(study: Study) -> dict[Name, set]:
                 "no evaluated item, nor its translation, in any training set (on_leak: drop leaves "
                 "them out of training)"
             )
-        if shared:
-            leaks[name] |= shared
+        leaks[name] |= shared
     return leaks

@@ -62,7 +62,7 @@ def read_labels(task: Task, data_dir: Path | None) -> list[str]:
     for language in task.trained_in:
         rows, _ = sources.read(task, "train", language, data_dir)
         for row in (row for row in rows if isinstance(row, dict)):
-            with suppress(ValueError):  # a row without it is reported when it is read
+            with suppress(ValueError, TypeError):  # a row without it is reported when it is read
                 tags = formats.value(row, task.columns.get("labels", "labels")) or []
                 names.update(tag for tag in tags if isinstance(tag, str))
     return [*sorted(names), UNSEEN]

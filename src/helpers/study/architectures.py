@@ -56,7 +56,8 @@ def faults(encoder: str) -> Iterator[str]:
     folder = local_folder(encoder)
     if folder is None:
         return
-    kind = read_json(folder / "config.json").get("model_type", "none")
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type", "none") if isinstance(config, dict) else "none"
     if kind not in FAMILIES:
         wrong = unknown("architecture", kind, FAMILIES)
         yield f"{folder}: {wrong}"

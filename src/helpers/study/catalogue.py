@@ -84,7 +84,7 @@ def read_yaml(path: Path, expected: str = "a params file") -> dict:
     """A YAML file's mapping; anything else is a :class:`StudyError` of one line."""
     try:
         raw = _Loader(path.read_text(encoding="utf-8")).get_single_data()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise StudyError(f"{path}: no such file; expected {expected}") from None
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
@@ -205,6 +205,10 @@ class Task(Source):
             raise ValueError("several languages, but no {language} in config, files or where")
         for column, begin in self.where.items():
             _check_braces(f"where.{column}", begin, language="")
+        return self
+
+    @model_validator(mode="after")
+    def _in_known_languages(self):
         for key in ("trained_in", "per_language"):
             for code in getattr(self, key):
                 if code not in (ENGLISH, *self.languages):
@@ -295,6 +299,10 @@ def _references(task: Task, tasks: Catalogue) -> Iterator[str]:
     for pool in (tasks[name] for name in task.candidates):
         if pool.format != task.format:
             yield f"candidates: '{pool.name}' is {pool.format}; expected {task.format}"
+    yield from _unlike_parts(task, tasks)
+
+
+def _unlike_parts(task: Task, tasks: Catalogue) -> Iterator[str]:
     for part in (tasks[name] for name in task.parts):
         if (part.format, part.labels, part.parts) != (task.format, task.labels, []):
             yield f"parts: '{part.name}' differs in format or labels, or has parts too"

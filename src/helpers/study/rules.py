@@ -14,7 +14,7 @@ def check(study) -> None:
         for name in names:
             if name not in known:
                 raise StudyError(f"{study.path}: {key}: {unknown(kind, name, known)}")
-    for rule in (_new_names, _trainings, _sweep, _hyperparameters):
+    for rule in (_new_names, _encoders, _trainings, _crossed, _sweep, _hyperparameters):
         for wrong in rule(study):
             raise StudyError(f"{study.path}: {wrong}")
 
@@ -64,11 +64,14 @@ def _new_names(study) -> Iterator[str]:
         yield f"targets: {targets} names something twice; expected each once"
 
 
-def _trainings(study) -> Iterator[str]:
-    """What can be trained, and on which draws of examples."""
+def _encoders(study) -> Iterator[str]:
     for name, size in study.sizes.items():
         for wrong in architectures.faults(size.encoder):
             yield f"sizes.{name}.encoder: {wrong}"
+
+
+def _trainings(study) -> Iterator[str]:
+    """What can be trained."""
     if LONGER in study.intermediate and not study.intermediate_tasks:
         yield f"intermediate: found {LONGER} and no task; expected one whose steps are added"
     for name, mixture in study.mixtures.items():
@@ -78,6 +81,9 @@ def _trainings(study) -> Iterator[str]:
     for target in study.targets:
         if not study.train_on(target.task) and study.tasks[target.task].format != "retrieval":
             yield f"targets: '{target.task}' names no English task in train_on"
+
+
+def _crossed(study) -> Iterator[str]:
     if (crossed := study.crossed) and len(crossed.seeds.draw) > 1:
         values = study.hyperparameters("target", crossed.size, crossed.target)
         if not (values.train_examples or values.steps):
