@@ -46,8 +46,7 @@ def test_a_difference_is_told_in_two_sentences():
         "changes by +1.3 points [0.4, 2.2] on nli (gains: +0.5 at base, +1.8 at large). "
         "The larger size gains more."
     )
-    fewer = sentence(table(-2.0, -3.1, -0.9))
-    assert "by −2.0 points [−3.1, −0.9]" in fewer and fewer.endswith("size gains less.")
+    assert sentence(table(-2.0, -3.1, -0.9)).endswith("size gains less.")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,8 @@ def test_three_sizes_are_told_as_a_curve():
     text = comparison.summary_sentence(effects, study[1], plan)
     assert "for each doubling in size on nli (gains: " in text
     assert "We see no difference between the first and the last doubling" in text
-    effects.loc[effects["quantity"] == "bend", ["estimate", "low", "high"]] = [-3.0, -4.0, -2.0]
+    bend, ends = effects["quantity"] == "bend", ["estimate", "low", "high", "seeds"]
+    effects.loc[bend, ends] = [-3.0, -4.0, -2.0, 1]  # a hint, but seen
     text = comparison.summary_sentence(effects, study[1], plan)
     assert "The last doubling brings less than the first (−3.0 points [−4.0, −2.0])." in text
     assert set(effects.query("quantity == 'slope'")["size"]) == {DOUBLING}

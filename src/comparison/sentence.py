@@ -123,12 +123,10 @@ def _number(value: float, sign: str = "") -> str:
     return f"{value:{sign}z.1f}".replace("-", "−")
 
 
-def _conclusion(row: pd.Series | None, margin: float = 0.0) -> str:
+def _conclusion(row: pd.Series, margin: float = 0.0) -> str:
     """Difference (zero is not in the 95 % interval, which is p < 0.05); equivalence, by two
     one-sided tests at 5 %; or neither.
     """
-    if row is None or row["seeds"] < 2:
-        return "open"
     if row["low"] > 0:
         return "more"
     if row["high"] < 0:
@@ -142,7 +140,9 @@ def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: 
     if row["seeds"] < 2:
         return "At least one condition has a single seed, so this is only a hint"
     conclusion = _conclusion(row, margin)
-    if conclusion != "open" and collapsed and conclusion != _conclusion(without, margin):
+    too_few = without is None or without["seeds"] < 2
+    holds = not collapsed or (not too_few and conclusion == _conclusion(without, margin))
+    if conclusion != "open" and not holds:
         return "This holds only if collapsed runs are counted, so nothing follows from it"
     ends = f"90 % interval [{_number(row['low_90'])}, {_number(row['high_90'])}]"
     small = f"is smaller than {margin:g} point{'' if margin == 1 else 's'} either way ({ends})"

@@ -188,7 +188,8 @@ def _unlike(study: Study, task: Task, cells: dict[str, dict]) -> Iterator[str]:
 
 
 def _leaks(study: Study) -> dict[Name, set]:
-    """Keys of training items that are also evaluated, alone or as what an evaluated one translates.
+    """Keys of training items that are also evaluated, or that an evaluated item translates.
+
     Raises StudyError unless the study drops them.
     """
     targets = [study.tasks[target.task] for target in study.targets]

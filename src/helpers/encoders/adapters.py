@@ -51,7 +51,10 @@ def adapt(encoder: PreTrainedModel, size: Size, precision: str, train: bool = Tr
 
 
 def targets(encoder: PreTrainedModel, size: Size) -> list[str]:
-    """Names, or ends, of the linear layers that get an adapter; StudyError if there is no such."""
+    """Names, or ends of names, of the linear layers that get an adapter; by default all.
+
+    Raises StudyError if no layer has a name that the size gives.
+    """
     modules = families.layers(encoder)[0].named_modules()
     linear = [name for name, module in modules if isinstance(module, nn.Linear)]
     for ending in size.lora.targets:

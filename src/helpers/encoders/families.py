@@ -61,7 +61,7 @@ def upper(encoder: PreTrainedModel, count: int) -> list[nn.Module]:
 
 
 def lower_parameters(encoder: PreTrainedModel, count: int) -> dict[str, nn.Parameter]:
-    """All parameters except those that ``upper`` has: also the embeddings, and what layers share,
+    """All parameters but those of ``upper``: the embeddings are among them, and what layers share,
     such as relative positions.
     """
     others = {id(p) for module in upper(encoder, count) for p in module.parameters()}

@@ -1,4 +1,7 @@
-"""A condition: what one notebook trains, and where its results lie."""
+"""A condition: what one notebook trains, and where its results lie.
+
+Notebook 2 makes the condition (size, intermediate), notebook 3 (size, intermediate, target).
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -148,7 +151,10 @@ class Condition:
 
     @cached_property
     def settings(self) -> dict:
-        """All that the results depend on, as plain data; StudyError if the examples are missing."""
+        """All that the results depend on, as plain data. If it changes, results are made again.
+
+        Raises StudyError where the examples have not been read yet.
+        """
         if self.before:
             settings = self.before.settings
         else:
@@ -304,8 +310,8 @@ class Condition:
     def _to_repeat(self, folder: Path) -> bool:
         """Whether a run collapsed and its repetition is still to do.
 
-        That of an intermediate training replaces the first, but scores.json keeps the first one's
-        selection. That of a target run lies beside it.
+        The repetition of an intermediate training replaces the first, but scores.json keeps the
+        first one's selection. The repetition of a target run lies beside it.
         """
         scores = read_json(folder / "scores.json")
         if not self.study.retry_collapsed or not scores.get("selection", {}).get("collapsed"):
