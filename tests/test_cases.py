@@ -180,6 +180,7 @@ def question(**changes) -> list[dict]:
         (pair("t.tsv"), "id\ta\n1\tgr\xfcn\n".encode("latin-1"), "t.tsv: found byte 0xfc"),
         (pair("t.tsv"), "id\ta\tlabel\n1\tx\t0\n", "no column 'b'; found id, a, label"),
         (pair("t.jsonl"), '{"id": 1\n', "row 0: no JSON"),
+        (pair("t.jsonl"), '{"label": 1, "label": 0}', "row 0: no JSON: found 'label' twice"),
         (pair("t.jsonl"), "[1, 2]\n", r"row 0: '[1, 2]\n'; expected a JSON object"),
         (pair("t.json"), '{"data": ["x"]}', "expected a list of objects, or SQuAD's layout"),
         (pair("t.json"), '[{"paragraphs": 1}]', "expected SQuAD's paragraphs"),
@@ -211,12 +212,12 @@ def test_names_that_look_like_something_else_are_names(tmp_path):
     (tmp_path / "tasks.yaml").write_text(
         "tasks:\n  t:\n    format: sentence_pair\n    files: t.{language}.tsv\n    licence: own\n"
         "    citation: 2024\n    languages: [en, no]\n    codes: {no: nob}\n    labels: [1, 0]\n"
-        "    parallel: false\n    columns: {text_a: yes, label: on}\n"
+        "    parallel: false\n    columns: {text_a: yes, label: on}\n    sizes: {train: 010}\n"
     )
     task = catalogue.load(tmp_path / "tasks.yaml")["t"]
     assert task.languages == ["en", "no"] and task.codes == {"no": "nob"}
     assert task.labels == ["1", "0"] and task.columns == {"text_a": "yes", "label": "on"}
-    assert task.parallel is False and task.citation == "2024"
+    assert task.parallel is False and task.citation == "2024" and task.sizes == {"train": 10}
 
 
 def test_outputs_are_matched_with_labels_by_name():

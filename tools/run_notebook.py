@@ -27,8 +27,8 @@ SECONDS_TO_SAVE = 600
 """After an interrupt: half of it passes before a kernel gets SIGTERM, the rest before SIGKILL."""
 SECONDS_TO_END = 20
 """The same after the last cell, for a kernel that does not end by itself."""
-STOPPED = threading.Event()
-"""Set when this process was asked to stop."""
+STOPPED: list[int] = []
+"""Signals that asked this process to stop. No Event: a second signal may find its lock taken."""
 
 
 def on_parents_end(interrupt: Callable[[], None]) -> None:
@@ -71,7 +71,7 @@ def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str
         shutdown_wait_time = Float(SECONDS_TO_SAVE)
 
         async def shutdown_kernel(self, *args, **options):
-            if not STOPPED.is_set():  # no cell is running that would have to save
+            if not STOPPED:  # no cell is running that would have to save
                 self.shutdown_wait_time = SECONDS_TO_END
             await super().shutdown_kernel(*args, **options)
 
@@ -104,9 +104,9 @@ def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str
     return None
 
 
-def stop(*_) -> None:
+def stop(number: int, _) -> None:
     """Interrupt the running cell."""
-    STOPPED.set()
+    STOPPED.append(number)
     raise KeyboardInterrupt
 
 

@@ -192,7 +192,7 @@ def run(command: list[str], log: IO[str], environment: Mapping[str, str]) -> int
     """Run one of these tools in a process group of its own, with the log as its output; returns its
     exit status. When this process is to stop, the group stops.
     """
-    if STOPPED.is_set():  # while a library was imported, which may swallow the interrupt
+    if STOPPED:  # while a library was imported, which may swallow the interrupt
         raise KeyboardInterrupt
     begin = os.fstat(log.fileno()).st_size
     command = [sys.executable, str(ROOT / "tools" / command[0]), *command[1:]]

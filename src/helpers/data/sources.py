@@ -163,9 +163,18 @@ def _json_lines(path: Path) -> list[Row]:
     return [_row(line) for line in _lines(path) if line.strip()]
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict:
+    """A JSON object; ValueError if it has a key twice, for the library would take the last."""
+    names = [name for name, _ in pairs]
+    for name in names if len(set(names)) < len(names) else []:
+        if names.count(name) > 1:
+            raise ValueError(f"found '{name}' twice; expected each key once")
+    return dict(pairs)
+
+
 def _row(line: str) -> Row:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=_once)
     except ValueError as error:
         return ValueError(f"no JSON: {error}")
     return row if isinstance(row, dict) else ValueError(f"{line[:60]!r}; expected a JSON object")
@@ -175,7 +184,7 @@ def _document(path: Path) -> list[Row]:
     """Rows of JSON: a list of objects, alone or under ``data``; SQuAD's articles; or JSON lines."""
     text = _lines(path)
     try:
-        content = json.loads("".join(text))
+        content = json.loads("".join(text), object_pairs_hook=_once)
     except ValueError:
         if text and isinstance(_row(text[0]), dict):
             return _json_lines(path)

@@ -64,11 +64,14 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML 1.2 instead of 1.1 in two points: ``no`` is Norwegian, and no key stands twice."""
+    """YAML whose values stay as written, but ``true``, ``false`` and ``null``: ``no`` is Norwegian,
+    and 010 is no 8. What is a number, the key's type says. No key stands twice.
+    """
 
     yaml_implicit_resolvers = {
-        first: [(tag, form) for tag, form in rules if first in "tTfF" or "bool" not in tag]
+        first: [(tag, form) for tag, form in rules if tag.endswith(kept)]
         for first, rules in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+        for kept in [(":null", ":merge", *([":bool"] if first in "tTfF" else []))]
     }
 
     def construct_mapping(self, node, deep=False):
