@@ -17,9 +17,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SLOW = ["lab", "batch", "interrupted", "hub_study", "page", "charts", "types", "lora", "scaling"]
 SLOW += ["limits", "encoders", "retrieval", "families", "fetch", "checkpoints", "safety", "results"]
-SLOW += ["pack", "check_gpu", "gpu", "intervals"]
+SLOW += ["pack", "check_gpu", "gpu", "intervals", "demo"]
 """The longest test files: ``make test-fast`` leaves them out."""
-ORDER = [*SLOW, "training", "demo", "mixture", "plan"]
+ORDER = [*SLOW, "training", "mixture", "plan"]
 """The files that begin, so that no worker is left with a long one at the end."""
 
 

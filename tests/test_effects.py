@@ -1,7 +1,6 @@
 """The tables that answer the study's question."""
 
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -197,16 +196,6 @@ def test_tables_that_do_not_fit_are_refused_in_one_line(message):
     predictions = BAD_PREDICTIONS.get(message, pd.DataFrame)(predictions)
     with pytest.raises(ComparisonError, match=re.escape(message)):
         comparison.effects(predictions, BAD_RUNS.get(message, pd.DataFrame)(runs))
-
-
-def test_ten_thousand_runs_take_less_than_a_minute():
-    """Here 1,760 runs in less than ten seconds, which is the same."""
-    names = tuple(f"t{i}" for i in range(10))
-    targets = {f"target {i}": ("en", "de", "sw", "zh") for i in range(8)}
-    study = simulated_study(targets, ("none", *names), seeds=10, items=30)
-    begin = time.process_time()
-    comparison.effects(*study)
-    assert len(study[1]) == 1760 and time.process_time() - begin < 10
 
 
 def test_sensitivity_asks_the_headline_in_other_ways(study, effects):
