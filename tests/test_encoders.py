@@ -5,6 +5,7 @@ retrieval reads, and one line for every folder that cannot be used.
 import json
 import shutil
 from importlib import metadata
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -30,8 +31,7 @@ def wordpiece(tokens: str) -> PreTrainedTokenizerFast:
     vocabulary = {token: i for i, token in enumerate(["[UNK]", "[PAD]", *tokens.split()])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    names = {"unk_token": "[UNK]", "pad_token": "[PAD]"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
 
 
 def test_a_vocabulary_stays_whole_where_a_text_would_be_cut_otherwise(sources, load, monkeypatch):
@@ -66,6 +66,13 @@ def test_positions_are_counted_from_the_same_padding_after_trimming_or_nothing_i
     model.embeddings.position_embeddings.padding_idx = 5
     with refused("trim: padding would be token 1, positions expect 5"):
         encoders.trim(model, tokenizer, [7])
+
+
+def test_an_encoder_whose_weights_changed_stops_the_study(load, sources):
+    phase_1(load, "base")
+    make_encoder(sources / "encoder", layers=3)
+    with refused("sizes.base.encoder: ", "weights changed since ", "base was made; remove it"):
+        load()
 
 
 def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(load):
@@ -201,15 +208,11 @@ def test_a_sentencepiece_model_alone_names_the_packages_that_read_it(sources, lo
     for file in folder.glob("token*.json"):
         file.unlink()
     shutil.copy(folder / "config.json", folder / "sentencepiece.bpe.model")
-
-    def missing(package: str):
-        raise metadata.PackageNotFoundError(package)
-
-    monkeypatch.setattr("importlib.metadata.version", lambda package: "1.0")
+    monkeypatch.setattr("importlib.metadata.version", Mock(return_value="1.0"))
     load()
+    missing = Mock(side_effect=metadata.PackageNotFoundError)
     monkeypatch.setattr("importlib.metadata.version", missing)
-    packages = "pip install sentencepiece protobuf"
-    with refused("found no tokenizer.json but sentencepiece.bpe.model", packages):
+    with refused("no tokenizer.json but sentencepiece.bpe.model", "install sentencepiece protobuf"):
         load()
 
 
