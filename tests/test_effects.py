@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from simulated import TARGETS, simulated_study
-from written import result, write_outputs
+from written import result, write, write_outputs
 
 import comparison
 from comparison import ComparisonError, Plan, Target
@@ -39,16 +39,14 @@ def without(study, query: str):
 
 
 def test_results_are_each_runs_scores_and_the_mean_of_the_languages_not_trained_in(study):
-    predictions, runs = study
-    results = comparison.results(predictions, runs)
+    results = comparison.results(*study)
     run = (results[RUN] == ["large", "qa", "copa", 2]).all(axis=1)
     scores = results[run].set_index("language")["score"]
-    answers = predictions[(predictions[RUN] == ["large", "qa", "copa", 2]).all(axis=1)]
-    in_et = answers[answers["language"] == "et"]["credit"]
-    assert scores["et"] == pytest.approx(100 * in_et.mean())
+    answers = study[0][(study[0][RUN] == ["large", "qa", "copa", 2]).all(axis=1)]
+    assert scores["et"] == pytest.approx(100 * answers.query("language == 'et'")["credit"].mean())
     assert scores["zero-shot"] == pytest.approx(scores[["et", "sw", "vi"]].mean())
     assert results[run].set_index("language")["n"]["zero-shot"] == 180
-    assert len(results) == len(runs) * 5
+    assert len(results) == len(study[1]) * 5
 
 
 def test_effects_are_the_differences_that_their_names_say(study, effects):
@@ -168,6 +166,10 @@ def test_the_slope_is_points_of_gain_per_doubling_of_the_parameters():
     gains = effects.query("quantity == 'gain' and language == 'zero-shot'")["estimate"]
     slope = np.polyfit([0, 1, 3], gains, 1)[0]
     assert row_of(effects, "slope")["estimate"] == pytest.approx(slope)
+    with pytest.raises(ComparisonError, match="parameters: base: found None; expected a number"):
+        Plan.of(study[1], {"Base": 1e6, "small": 1e6, "large": 2e6})
+    with pytest.raises(ComparisonError, match="trained_in: found 'en'; expected a tuple"):
+        Target(trained_in="en")
     bend = (gains.iloc[2] - gains.iloc[1]) / 2 - (gains.iloc[1] - gains.iloc[0])
     assert row_of(effects, "bend")["estimate"] == pytest.approx(bend)
 
@@ -179,6 +181,10 @@ BAD_PREDICTIONS = {
     "credit: found 1 of 108 rows without": lambda t: t.assign(credit=t["credit"][1:]),
     "one item or group": lambda t: t.groupby(PLACE, as_index=False).agg(SUMS).assign(id="all"),
     "numbers and texts": lambda t: t.assign(id=t["id"].where(t["language"] != "de", t.index)),
+    "language: found eng; expected en": lambda t: t.replace({"language": {"en": "eng"}}),
+    "found column credit twice; expected": lambda t: pd.concat([t, t[["credit"]]], axis=1),
+    "size: found 12; expected texts": lambda t: t.assign(size=12),
+    "credit: found texts or decimals": lambda t: t.astype({"credit": str}),
     "language: found EN; expected en": lambda t: t.replace({"language": {"en": "EN"}}),
     "target: found 'all', which stands for": lambda t: t.replace({"target": {"nli": "all"}}),
 }
@@ -256,6 +262,8 @@ def test_a_study_is_read_from_its_outputs(tmp_path):
     alone = runs[(runs[RUN] == list(qa[RUN])).all(axis=1)].iloc[0]
     assert qa["cpu_seconds"] == 2 * alone["cpu_seconds"]  # with its intermediate training
     assert set(curves["phase"]) == {"intermediate", "target"}
+    write(folder / "large/encoder/run.json", {"parameters_without_embeddings": 1e6})
+    assert list(comparison.read_study(folder).plan.sizes) == ["large", "base"]  # by parameters
 
 
 def test_a_result_of_other_settings_never_enters(tmp_path):
