@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import make_task, refused
 
@@ -165,6 +167,9 @@ def test_a_files_own_names_of_its_labels_count(tmp_path):
     classlabels(tmp_path / "t.parquet", ["no", "yes"], [0, 1])
     with refused("row 0: label 'no'; expected one of 'entailment'"):
         data.read(pair("t.parquet"), "train", "en", tmp_path)
+    pq.write_table(pa.table([[0], [1]], ["label", "label"]), tmp_path / "t.parquet")
+    with refused("t.parquet: found 'label' twice; expected each key once"):
+        data.read(pair("t.parquet"), "train", "en", tmp_path)
 
 
 def question(**changes) -> list[dict]:
@@ -175,6 +180,7 @@ def question(**changes) -> list[dict]:
     ("task", "content", "message"),
     [
         (pair("t.csv"), "id,a,label,label\n", "the header has 'label' twice"),
+        (pair("t.tsv.gz"), b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 9, "cannot read "),
         (pair("t.csv"), 'id,a\n1,"x" y\n', "line 2: ',' expected after"),
         (pair("t.tsv"), "id\ta\tb\tlabel\n1\tx\n", "row 0: 2 columns; expected 4: id, a, b, label"),
         (pair("t.tsv"), "id\ta\n1\tgr\xfcn\n".encode("latin-1"), "t.tsv: found byte 0xfc"),
@@ -195,7 +201,6 @@ def question(**changes) -> list[dict]:
         (tags("k.jsonl"), [{"id": 1, "tokens": ["a"], "tags": []}], "row 0: 1 words and 0 labels"),
         (tags("k.jsonl"), [{"id": 1, "tokens": ["a"], "tags": ["X"]}], "label 'X'; expected one"),
         (answers(), question(answers="x"), "answers is 'x'; expected text"),
-        (answers(), question(answers=7), "answers is 7; expected text"),
         (answers(), question(question=" "), "question is ' '; expected a text"),
         (answers(), question(answers={"text": [], "answer_start": []}), "no answer"),
         (answers(), question(answers={"text": [""], "answer_start": [0]}), "answer is ''"),
