@@ -133,9 +133,8 @@ def test_values_and_skipped_labels_are_numbers_in_every_kind_of_file(tmp_path, f
 
 
 def test_a_question_may_be_missing_and_is_then_no_word(tmp_path):
-    rows = [{"id": i, "c": "x", "x": "1", "y": "2", "label": 0, "question": None} for i in (0, 1)]
-    rows[1]["question"] = "why?"
-    del rows[0]["question"]
+    row = {"id": 0, "c": "x", "x": "1", "y": "2", "label": 0}
+    rows = [row, {**row, "id": 1, "question": "why?"}]
     found = read(tmp_path, choices(), rows)
     assert [row["question"] for row in found] == ["", "why?"]
     assert [formats.of(choices()).texts(row)[0] for row in found] == ["x", "x why?"]
@@ -197,7 +196,6 @@ def question(**changes) -> list[dict]:
         (pair("t.jsonl", labels=["2", "5"]), [ROW], "row 0: label 0; expected one of '2', '5'"),
         (pair("t.jsonl", group="g"), [{**ROW, "g": None}], "g is None; expected what related"),
         (tags("k.tsv"), "id\ttokens\ttags\n1\tx y\tO O\n", "tokens is 'x y'; expected a list"),
-        (tags("k.jsonl"), [{"id": 1, "tokens": None, "tags": []}], "tokens is None; expected a"),
         (tags("k.jsonl"), [{"id": 1, "tokens": ["a"], "tags": []}], "row 0: 1 words and 0 labels"),
         (tags("k.jsonl"), [{"id": 1, "tokens": ["a"], "tags": ["X"]}], "label 'X'; expected one"),
         (answers(), question(answers="x"), "answers is 'x'; expected text"),

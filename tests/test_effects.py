@@ -121,8 +121,8 @@ def test_a_language_in_which_nothing_was_found_nor_to_be_found_scores_nothing(st
     empty = predictions.assign(**{c: predictions[c].mask(is_empty, 0.0) for c in SUMS})
     scores = comparison.results(empty, runs).set_index(cells)["score"]["base", "qa", "nli", 1]
     assert scores["sw"] == 0 and scores["zero-shot"] == scores[["de", "ja", "sw"]].mean()
-    effects = comparison.effects(empty, runs)
-    row = row_of(effects, "gain", size="base", intermediate="qa", target="nli")
+    place = {"size": "base", "intermediate": "qa", "target": "nli"}
+    row = row_of(comparison.effects(empty, runs), "gain", **place)
     assert np.isfinite(row[["estimate", "low", "high"]].astype(float)).all()
 
 
@@ -306,7 +306,7 @@ def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch):
     for folder in ["gold", *(f"xnli/{task}/{k}" for task in tasks for k in (1, 2))]:
         Path(folder).mkdir(parents=True)
         for code in ("en", "sw"):
-            answers = rng.choice(["entailment", "neutral"], 30)
-            Path(folder, f"test-{code}.tsv").write_text("\n".join(answers), encoding="utf-8")
+            answers = "\n".join(rng.choice(["entailment", "neutral"], 30))
+            Path(folder, f"test-{code}.tsv").write_text(answers, encoding="utf-8")
     exec(xtreme, names)
     assert names["effects"].query("quantity == 'gain'")["estimate"].notna().all()

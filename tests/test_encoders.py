@@ -1,6 +1,4 @@
-"""Phase 1 and what goes on from it: lower layers, a trimming that loses nothing, the layer that
-retrieval reads, and one line for every folder that cannot be used.
-"""
+"""Phase 1 and what goes on from it: lower layers, trimming, one line for what cannot be used."""
 
 import json
 import shutil
@@ -126,8 +124,7 @@ def test_a_training_too_early_says_which_notebook_comes_first(tiny_sources, tmp_
 def test_an_encoder_too_small_for_the_settings_is_refused(load, phase, task, key, most):
     study = load(read=True)
     study.phases[phase][key] = most + 1
-    expected = f"{key}: found {most + 1}, expected at most {most}"
-    with refused(f"yaml: {phase} {task}, size large: {expected}"):
+    with refused(f"{phase} {task}, size large: {key}: found {most + 1}, expected at most {most}"):
         encoders.prepare(study, "large", study.encoder_folder("large"))
 
 
@@ -140,15 +137,13 @@ def test_retrieval_reads_the_layer_that_xtremes_script_reads(tmp_path, depth, in
     make_encoder(tmp_path, depth)
     encoder, tokenizer = encoders.load(tmp_path)
     inputs = batch(tokenizer, TEXTS)
-    outputs = encoder.eval()(**inputs, output_hidden_states=True).hidden_states
-    states = outputs[-depth:][index]
+    states = encoder.eval()(**inputs, output_hidden_states=True).hidden_states[-depth:][index]
     mask = inputs["attention_mask"][..., None].float()
     expected = (states * mask).sum(1) / mask.sum(1)
-    layer = encoders.retrieval_layer(depth)
     head = encoders.Head(encoder, "vector", 0, "mean", 0.0)
-    model = encoders.EncoderModel(encoder, head, layer)
+    model = encoders.EncoderModel(encoder, head, encoders.retrieval_layer(depth))
     cut = tokenizer(TEXTS)["input_ids"]
-    pairs = [{"input_ids": cut[:2], "labels": 0}, {"input_ids": cut[2:4], "labels": 0}]
+    pairs = [{"input_ids": cut[i : i + 2], "labels": 0} for i in (0, 2)]
     found = np.concatenate(encoders.predict(model, pairs, tokenizer.pad_token_id))
     assert found == pytest.approx(expected[:4].numpy(), abs=1e-5)
     assert encoders.retrieval_layer(depth, size=5, task=7) == 5  # where the study names it
