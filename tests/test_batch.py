@@ -154,6 +154,8 @@ def test_what_cannot_begin_is_one_line(root, tmp_path):
     (root / "bad.yaml").write_text(text.replace("pairs", "nothing"))
     assert "unknown task 'nothing'" in one_line(root, "bad.yaml", "none")
     assert not (root / "none").exists()
+    shutil.copy(root / "a b.yaml", root / "copy.yaml")
+    assert "made from a b.yaml, expected copy.yaml; give" in one_line(root, "copy.yaml")
     old = root / "old/tiny/base/encoder/run.json"
     old.parent.mkdir(parents=True)
     old.write_text('{"parameters": {}}')

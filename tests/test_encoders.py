@@ -69,7 +69,7 @@ def test_positions_are_counted_from_the_same_padding_after_trimming_or_nothing_i
 def test_an_encoder_whose_weights_changed_stops_the_study(load, sources):
     phase_1(load, "base")
     make_encoder(sources / "encoder", layers=3)
-    with refused("sizes.base.encoder: ", "weights changed since ", "base was made; remove it"):
+    with refused("sizes.base.encoder: ", "it has changed since ", "base was made; remove that"):
         load()
 
 

@@ -12,7 +12,8 @@ from comparison import ComparisonError, Plan, Size, Target
 from comparison.contrasts import DOUBLING
 from comparison.plan import RUN
 
-SIZES = {"base": Size("the small one"), "large": Size("the large one")}
+TITLES = {"base": "the small one", "large": "the large one"}
+SIZES = {name: Size(TITLES[name], parameters=n) for name, n in (("base", 1e8), ("large", 3e8))}
 RUNS = [(size, task, "nli", 1) for size in SIZES for task in ("none", "qa")]
 LANGUAGES = ["en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi"]
 
@@ -47,6 +48,8 @@ def test_a_difference_is_told_in_two_sentences():
         "The larger size gains more."
     )
     assert sentence(table(-2.0, -3.1, -0.9)).endswith("size gains less.")
+    text = comparison.summary_sentence(table(-2.0, -3.1, -0.9), runs())
+    assert text.endswith("The gain shrinks.")  # it is not said which size is the larger one
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ def sensitivity(
     wanted = pd.MultiIndex.from_frame(runs[RUN])
     for name, table in (selections or {}).items():
         if wanted.isin(pd.MultiIndex.from_frame(table[RUN].drop_duplicates())).all():
-            estimate, *ends = _ask(plan, analysed(ANALYSES[0], table, runs, plan)[1])
+            other = analysed(ANALYSES[0], table, checked(table, runs, plan)[0], plan)[1]
+            estimate, *ends = _ask(plan, other)
             ends = [np.nan, np.nan] if name == "oracle" else ends
             rows.append((SELECTED.get(name, f"selection: {name}"), "", estimate, *ends, "points"))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -41,7 +41,7 @@ def summary_sentence(effects: pd.DataFrame, runs: pd.DataFrame, plan: Plan | Non
     own = f"{own} as the target's own data: {', '.join(plan.same_data)}" if plan.same_data else ""
     notes = [_without_collapsed(collapsed, len(runs), without), _bend(alike), own, unfinished]
     notes = "; ".join(note for note in notes if note)
-    sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan.margin)]
+    sentences = [_estimate(alike, row, plan), _verdict(row, without, len(collapsed), plan)]
     sentences += [notes[0].upper() + notes[1:]] if notes else []
     return " ".join(f"{sentence}." for sentence in sentences)
 
@@ -136,9 +136,10 @@ def _conclusion(row: pd.Series, margin: float = 0.0) -> str:
     return "small" if is_small else "open"
 
 
-def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: float) -> str:
+def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, plan: Plan) -> str:
     if row["seeds"] < 2:
         return "At least one condition has a single seed, so this is only a hint"
+    margin = plan.margin
     conclusion = _conclusion(row, margin)
     too_few = without is None or without["seeds"] < 2
     holds = not collapsed or (not too_few and conclusion == _conclusion(without, margin))
@@ -153,6 +154,9 @@ def _verdict(row: pd.Series, without: pd.Series | None, collapsed: int, margin: 
         "small": f"The difference {small}",
         "open": f"{unclear}: the larger size may gain more or less",
     }
+    if not plan.parameters:  # nobody said which size is the larger one
+        verdicts |= {"more": "The gain grows", "less": "The gain shrinks"}
+        verdicts["open"] = f"{unclear}: the gain may grow or shrink"
     if row["quantity"] == "gain":  # of a single size
         verdicts = {"more": "It helps", "less": "It harms", "small": f"The gain {small}"}
         verdicts["open"] = unclear

@@ -97,7 +97,7 @@ def _file(where: str, path: Path, separator: str = ",") -> list[Row]:
         return _table(path, separator) if kind == ".csv" else _READERS[kind](path)
     except StudyError as error:
         raise StudyError(f"{where}: {error}") from None
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise StudyError(f"{where}: cannot read {path}: {reason(error)}") from None
 
 
@@ -176,7 +176,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict:
 def _row(line: str) -> Row:
     try:
         row = json.loads(line, object_pairs_hook=_once)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return ValueError(f"no JSON: {error}")
     return row if isinstance(row, dict) else ValueError(f"{line[:60]!r}; expected a JSON object")
 

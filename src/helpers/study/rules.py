@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 
 from helpers.study import architectures
-from helpers.study.architectures import weights
 from helpers.study.catalogue import NONE, StudyError, unknown
 from helpers.study.files import read_json
 from helpers.study.params import LONGER, task_of
@@ -70,9 +69,10 @@ def _encoders(study) -> Iterator[str]:
     for name, size in study.sizes.items():
         for wrong in architectures.faults(size.encoder):
             yield f"sizes.{name}.encoder: {wrong}"
-        made, now = read_json(study.encoder_folder(name) / "run.json"), weights(size.encoder)
-        if now and made.get("weights", {}).get(size.encoder, now) != now:
-            wrong = f"weights changed since {study.folder / name} was made; remove it to go on"
+        made = read_json(study.encoder_folder(name) / "run.json").get("files", {})
+        now = architectures.checksums(size.encoder)
+        if now and made.get(size.encoder, now) != now:
+            wrong = f"it has changed since {study.folder / name} was made; remove that to go on"
             yield f"sizes.{name}.encoder: {size.encoder}: {wrong}"
 
 

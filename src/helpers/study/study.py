@@ -343,6 +343,10 @@ class Study(Strict):
         record = read_json(self.folder / "study.json")
         encoders = [read_json(file) for file in self.folder.glob("*/encoder/run.json")]
         is_old = any(encoder and "settings" not in encoder for encoder in encoders)  # of 0.2
+        made_by = Path(record.get("params", self.path)).name
+        if made_by != self.path.name:
+            expected = f"expected {self.path.name}; give the study another name"
+            raise StudyError(f"{self.folder}: made from {made_by}, {expected}")
         if is_old or (record and record.get("layout") != LAYOUT):
             expected = f"expected layout {LAYOUT}; remove the folder or give the study another name"
             raise StudyError(f"{self.folder}: made by another version of this project; {expected}")
