@@ -82,6 +82,8 @@ def test_a_placebo_is_selected_on_true_labels_and_never_counts_as_collapsed(stud
     texts, labels = ([[row[k] for row in some] for some in items] for k in ("input_ids", "labels"))
     np.testing.assert_equal(*texts)
     assert labels[0] != labels[1] and sorted(labels[0]) == sorted(labels[1])
+    (again,) = training.english(placebo, tokenizer, 2, draw=1)  # the seed shuffles, not the draw
+    assert [row["labels"] for row in again.items["choices"]] != labels[1]
     assert placebo.settings != real.settings
     monkeypatch.setattr(fine_tuning, "is_collapsed", lambda *_: True)
     run(placebo, [1])
@@ -116,6 +118,7 @@ def test_longer_is_not_asked_for_where_the_target_is_not_trained(study):
 
 def test_retrieval_at_the_layer_that_is_read_is_the_targets_score(study):
     made = study({"found": {**TASKS["pairs"], **FOUND}}, targets=["found"])
+    made.sizes["large"] = made.sizes["large"].model_copy(update={"retrieval_prefix": "dog eats "})
     for size, depth in (("base", 1), ("large", 2)):
         condition = made.condition(size, "none", "found")
         run(condition, [1])
