@@ -109,12 +109,6 @@ def test_what_is_missing_says_why(study):
     assert effects.loc[effects["status"] == "complete", "estimate"].notna().all()
 
 
-def test_a_study_without_a_finished_run_is_a_table_of_gaps(study):
-    predictions, runs = without(study, "seed > 0")
-    effects = comparison.effects(predictions, runs, Plan.of(study[1]))
-    assert set(effects["status"]) == {"not finished"} and effects["estimate"].isna().all()
-
-
 def test_a_language_in_which_nothing_was_found_nor_to_be_found_scores_nothing(study):
     """As in the run's own scores.json; no mean is formed of the other languages."""
     predictions, runs = study

@@ -140,8 +140,6 @@ def test_a_run_leaves_three_files_that_agree(study):
     for language, rows in kept.groupby("language"):
         right = (rows["label"] == rows["prediction"]).mean()
         assert scores["languages"][language]["score"] == pytest.approx(100 * right)
-    means = [scores["languages"][code]["score"] for code in ("de", "sw")]
-    assert scores["zero_shot"] == pytest.approx(np.mean(means))
     assert np.allclose([p.sum() for p in kept["probabilities"]], 1)
     record = json.loads((folder / "run.json").read_text())
     assert record["settings"] == condition.settings and record["cpu_seconds"] > 0
