@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from simulated import TARGETS, simulated_study
-from written import result, write_outputs
+from written import result, write, write_outputs
 
 import comparison
 from comparison import ComparisonError, Plan, Target
@@ -39,16 +39,14 @@ def without(study, query: str):
 
 
 def test_results_are_each_runs_scores_and_the_mean_of_the_languages_not_trained_in(study):
-    predictions, runs = study
-    results = comparison.results(predictions, runs)
+    results = comparison.results(*study)
     run = (results[RUN] == ["large", "qa", "copa", 2]).all(axis=1)
     scores = results[run].set_index("language")["score"]
-    answers = predictions[(predictions[RUN] == ["large", "qa", "copa", 2]).all(axis=1)]
-    in_et = answers[answers["language"] == "et"]["credit"]
-    assert scores["et"] == pytest.approx(100 * in_et.mean())
+    answers = study[0][(study[0][RUN] == ["large", "qa", "copa", 2]).all(axis=1)]
+    assert scores["et"] == pytest.approx(100 * answers.query("language == 'et'")["credit"].mean())
     assert scores["zero-shot"] == pytest.approx(scores[["et", "sw", "vi"]].mean())
     assert results[run].set_index("language")["n"]["zero-shot"] == 180
-    assert len(results) == len(runs) * 5
+    assert len(results) == len(study[1]) * 5
 
 
 def test_effects_are_the_differences_that_their_names_say(study, effects):
@@ -117,8 +115,8 @@ def test_a_language_in_which_nothing_was_found_nor_to_be_found_scores_nothing(st
     empty = predictions.assign(**{c: predictions[c].mask(is_empty, 0.0) for c in SUMS})
     scores = comparison.results(empty, runs).set_index(cells)["score"]["base", "qa", "nli", 1]
     assert scores["sw"] == 0 and scores["zero-shot"] == scores[["de", "ja", "sw"]].mean()
-    effects = comparison.effects(empty, runs)
-    row = row_of(effects, "gain", size="base", intermediate="qa", target="nli")
+    place = {"size": "base", "intermediate": "qa", "target": "nli"}
+    row = row_of(comparison.effects(empty, runs), "gain", **place)
     assert np.isfinite(row[["estimate", "low", "high"]].astype(float)).all()
 
 
@@ -162,6 +160,10 @@ def test_the_slope_is_points_of_gain_per_doubling_of_the_parameters():
     gains = effects.query("quantity == 'gain' and language == 'zero-shot'")["estimate"]
     slope = np.polyfit([0, 1, 3], gains, 1)[0]
     assert row_of(effects, "slope")["estimate"] == pytest.approx(slope)
+    with pytest.raises(ComparisonError, match="parameters: base: found None; expected a number"):
+        Plan.of(study[1], {"Base": 1e6, "small": 1e6, "large": 2e6})
+    with pytest.raises(ComparisonError, match="trained_in: found 'en'; expected a tuple"):
+        Target(trained_in="en")
     bend = (gains.iloc[2] - gains.iloc[1]) / 2 - (gains.iloc[1] - gains.iloc[0])
     assert row_of(effects, "bend")["estimate"] == pytest.approx(bend)
 
@@ -173,6 +175,10 @@ BAD_PREDICTIONS = {
     "credit: found 1 of 108 rows without": lambda t: t.assign(credit=t["credit"][1:]),
     "one item or group": lambda t: t.groupby(PLACE, as_index=False).agg(SUMS).assign(id="all"),
     "numbers and texts": lambda t: t.assign(id=t["id"].where(t["language"] != "de", t.index)),
+    "language: found eng; expected en": lambda t: t.replace({"language": {"en": "eng"}}),
+    "found column credit twice; expected": lambda t: pd.concat([t, t[["credit"]]], axis=1),
+    "size: found 12; expected texts": lambda t: t.assign(size=12),
+    "credit: found texts or decimals": lambda t: t.astype({"credit": str}),
     "language: found EN; expected en": lambda t: t.replace({"language": {"en": "EN"}}),
     "target: found 'all', which stands for": lambda t: t.replace({"target": {"nli": "all"}}),
 }
@@ -250,6 +256,8 @@ def test_a_study_is_read_from_its_outputs(tmp_path):
     alone = runs[(runs[RUN] == list(qa[RUN])).all(axis=1)].iloc[0]
     assert qa["cpu_seconds"] == 2 * alone["cpu_seconds"]  # with its intermediate training
     assert set(curves["phase"]) == {"intermediate", "target"}
+    write(folder / "large/encoder/run.json", {"parameters_without_embeddings": 1e6})
+    assert list(comparison.read_study(folder).plan.sizes) == ["large", "base"]  # by parameters
 
 
 def test_a_result_of_other_settings_never_enters(tmp_path):
@@ -292,7 +300,7 @@ def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch):
     for folder in ["gold", *(f"xnli/{task}/{k}" for task in tasks for k in (1, 2))]:
         Path(folder).mkdir(parents=True)
         for code in ("en", "sw"):
-            answers = rng.choice(["entailment", "neutral"], 30)
-            Path(folder, f"test-{code}.tsv").write_text("\n".join(answers), encoding="utf-8")
+            answers = "\n".join(rng.choice(["entailment", "neutral"], 30))
+            Path(folder, f"test-{code}.tsv").write_text(answers, encoding="utf-8")
     exec(xtreme, names)
     assert names["effects"].query("quantity == 'gain'")["estimate"].notna().all()

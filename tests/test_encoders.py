@@ -1,10 +1,9 @@
-"""Phase 1 and what goes on from it: lower layers, a trimming that loses nothing, the layer that
-retrieval reads, and one line for every folder that cannot be used.
-"""
+"""Phase 1 and what goes on from it: lower layers, trimming, one line for what cannot be used."""
 
 import json
 import shutil
 from importlib import metadata
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -30,8 +29,7 @@ def wordpiece(tokens: str) -> PreTrainedTokenizerFast:
     vocabulary = {token: i for i, token in enumerate(["[UNK]", "[PAD]", *tokens.split()])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    names = {"unk_token": "[UNK]", "pad_token": "[PAD]"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]")
 
 
 def test_a_vocabulary_stays_whole_where_a_text_would_be_cut_otherwise(sources, load, monkeypatch):
@@ -66,6 +64,13 @@ def test_positions_are_counted_from_the_same_padding_after_trimming_or_nothing_i
     model.embeddings.position_embeddings.padding_idx = 5
     with refused("trim: padding would be token 1, positions expect 5"):
         encoders.trim(model, tokenizer, [7])
+
+
+def test_an_encoder_whose_weights_changed_stops_the_study(load, sources):
+    phase_1(load, "base")
+    make_encoder(sources / "encoder", layers=3)
+    with refused("sizes.base.encoder: ", "weights changed since ", "base was made; remove it"):
+        load()
 
 
 def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(load):
@@ -120,8 +125,7 @@ def test_a_training_too_early_says_which_notebook_comes_first(tiny_sources, tmp_
 def test_an_encoder_too_small_for_the_settings_is_refused(load, phase, task, key, most):
     study = load(read=True)
     study.phases[phase][key] = most + 1
-    expected = f"{key}: found {most + 1}, expected at most {most}"
-    with refused(f"yaml: {phase} {task}, size large: {expected}"):
+    with refused(f"{phase} {task}, size large: {key}: found {most + 1}, expected at most {most}"):
         encoders.prepare(study, "large", study.encoder_folder("large"))
 
 
@@ -134,15 +138,13 @@ def test_retrieval_reads_the_layer_that_xtremes_script_reads(tmp_path, depth, in
     make_encoder(tmp_path, depth)
     encoder, tokenizer = encoders.load(tmp_path)
     inputs = batch(tokenizer, TEXTS)
-    outputs = encoder.eval()(**inputs, output_hidden_states=True).hidden_states
-    states = outputs[-depth:][index]
+    states = encoder.eval()(**inputs, output_hidden_states=True).hidden_states[-depth:][index]
     mask = inputs["attention_mask"][..., None].float()
     expected = (states * mask).sum(1) / mask.sum(1)
-    layer = encoders.retrieval_layer(depth)
     head = encoders.Head(encoder, "vector", 0, "mean", 0.0)
-    model = encoders.EncoderModel(encoder, head, layer)
+    model = encoders.EncoderModel(encoder, head, encoders.retrieval_layer(depth))
     cut = tokenizer(TEXTS)["input_ids"]
-    pairs = [{"input_ids": cut[:2], "labels": 0}, {"input_ids": cut[2:4], "labels": 0}]
+    pairs = [{"input_ids": cut[i : i + 2], "labels": 0} for i in (0, 2)]
     found = np.concatenate(encoders.predict(model, pairs, tokenizer.pad_token_id))
     assert found == pytest.approx(expected[:4].numpy(), abs=1e-5)
     assert encoders.retrieval_layer(depth, size=5, task=7) == 5  # where the study names it
@@ -210,15 +212,11 @@ def test_a_sentencepiece_model_alone_names_the_packages_that_read_it(sources, lo
     for file in folder.glob("token*.json"):
         file.unlink()
     shutil.copy(folder / "config.json", folder / "sentencepiece.bpe.model")
-
-    def missing(package: str):
-        raise metadata.PackageNotFoundError(package)
-
-    monkeypatch.setattr("importlib.metadata.version", lambda package: "1.0")
+    monkeypatch.setattr("importlib.metadata.version", Mock(return_value="1.0"))
     load()
+    missing = Mock(side_effect=metadata.PackageNotFoundError)
     monkeypatch.setattr("importlib.metadata.version", missing)
-    packages = "pip install sentencepiece protobuf"
-    with refused("found no tokenizer.json but sentencepiece.bpe.model", packages):
+    with refused("no tokenizer.json but sentencepiece.bpe.model", "install sentencepiece protobuf"):
         load()
 
 

@@ -10,10 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 from conftest import write_study
-from running import prepare, run
-from stress import differences, kill, processes, results, start, until_quiet
+from running import prepare, run, until
+from stress import ROOT, TOKEN, differences, kill, processes, results, start, until_quiet
 from study import write_settings
 
 from helpers.study import Study
@@ -83,28 +84,34 @@ def test_a_batch_that_is_stopped_goes_on_to_the_results_of_an_undisturbed_one(pr
     assert differences(results(prepared / "undisturbed"), results(folder / "out")) == []
 
 
-TWICE = """
-import signal, sys
-from itertools import count
-from run_notebook import stop
-signal.signal(signal.SIGTERM, stop)
-for moment in range(20):
-    lines = count()
-    def trace(*_):
-        if next(lines) == moment:
-            signal.raise_signal(signal.SIGTERM)
-        return trace
-    try:
-        sys.settrace(trace)
-        stop(signal.SIGINT, None)
-    except KeyboardInterrupt:
-        sys.settrace(None)
+SLOW = """
+import signal, time
+from pathlib import Path
+asked = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: asked.append(True))
+Path("begun").touch()
+while not asked:
+    time.sleep(0.01)
+for _ in range(30):  # seconds, as a large model takes to write
+    time.sleep(0.1)
+Path("saved").touch()
 """
 
 
-def test_a_second_signal_at_any_line_that_handles_the_first_does_not_hang():
-    tools = Path(__file__).parents[1] / "tools"
-    subprocess.run([sys.executable, "-c", TWICE], cwd=tools, timeout=30, check=True)
+def test_a_cell_has_time_to_save_also_when_it_is_asked_to_end_in_two_ways(tmp_path):
+    """A cluster's time limit asks all processes; then the batch passes an interrupt on."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SLOW)])
+    nbformat.write(notebook, tmp_path / "slow.ipynb")
+    command = [sys.executable, str(ROOT / "tools/run_notebook.py"), "slow.ipynb", "out.ipynb"]
+    environment = {**os.environ, TOKEN: f"{os.getpid()}-slow"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as process:
+        until((tmp_path / "begun").exists, tmp_path, 60)
+        kill(processes("slow"), signal.SIGTERM)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert (tmp_path / "saved").exists() and until_quiet("slow") is not None
 
 
 @pytest.mark.parametrize("kind", ["batch", "snakemake", "papermill", "kernel"])

@@ -11,42 +11,31 @@ from study import follow
 from helpers.study import StudyError
 
 STUDY = Path(__file__).parents[1] / "tools/study.py"
+DISKS = {"size=32k": "No space left on device", "ro": "Read-only file system"}
 
 
-@pytest.fixture
-def mount(tmp_path):
-    """Mount something for this test; skips where that is not allowed."""
-    mounted = []
-
-    def do(name: str, *options: str) -> Path:
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        command = ["mount", *options, str(folder)]
-        try:
-            outcome = subprocess.run(command, capture_output=True, text=True)
-        except FileNotFoundError:
-            pytest.skip("no mount here")
-        if outcome.returncode:
-            pytest.skip(f"nothing can be mounted here: {outcome.stderr.strip()}")
-        mounted.append(folder)
-        return folder
-
-    yield do
-    for folder in dict.fromkeys(reversed(mounted)):
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+@pytest.fixture(params=DISKS)
+def disk(request, tmp_path):
+    """A small disk and one that cannot be written, and the error; skips where none is allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", request.param, "none", str(folder)]
+    try:
+        outcome = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount here")
+    if outcome.returncode:
+        pytest.skip(f"nothing can be mounted here: {outcome.stderr.strip()}")
+    yield folder, DISKS[request.param]
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def batch(params: Path, outputs: Path) -> subprocess.CompletedProcess:
+def test_a_disk_without_room_is_one_line_and_has_no_half_file(sources, tmp_path, disk):
+    params, (outputs, said) = write_study(tmp_path / "params", sources), disk
     command = [sys.executable, str(STUDY), str(params), "--outputs", str(outputs), "--cores", "1"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-def test_too_small_a_disk_is_one_line_and_leaves_no_half_file(sources, tmp_path, mount):
-    params = write_study(tmp_path / "params", sources)
-    outputs = mount("small", "-t", "tmpfs", "-o", "size=32k", "none") / "outputs"
-    outcome = batch(params, outputs)
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert outcome.returncode == 2
-    assert "No space left on device" in outcome.stderr and outcome.stderr.count("\n") == 1
+    assert said in outcome.stderr and outcome.stderr.count("\n") == 1
     assert list(outputs.rglob(".*")) == []
 
 
@@ -59,13 +48,3 @@ def test_a_disk_that_fills_up_during_a_run_stops_the_batch_with_one_line(tmp_pat
             follow(process, log, 0)
         process.kill()
     assert capsys.readouterr().err == failed
-
-
-def test_a_read_only_output_folder_is_one_line_and_stays_as_it_is(sources, tmp_path, mount):
-    params = write_study(tmp_path / "params", sources)
-    outputs = mount("outputs", "-t", "tmpfs", "none")
-    mount("outputs", "-o", "remount,ro")
-    outcome = batch(params, outputs)
-    assert outcome.returncode == 2
-    assert "Read-only file system" in outcome.stderr and outcome.stderr.count("\n") == 1
-    assert list(outputs.iterdir()) == []

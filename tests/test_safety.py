@@ -9,7 +9,7 @@ from conftest import SIZE, TASKS, change_task, refused, write_study
 from helpers.study import Study
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = ["../elsewhere", "/etc", "a/b", "..", ".hidden", "a\nb", "a b", ""]
+OUTSIDE = ["../../../elsewhere", "/etc", "a/b", "..", ".hidden", "a\nb", "a b", ""]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -19,6 +19,9 @@ def test_no_name_leads_out_of_the_outputs(tiny_sources, tmp_path, name):
         params = write_study(tmp_path / "params", tiny_sources, **changes)
         with refused("tiny.yaml: "):
             Study.load(params, tmp_path / "outputs")
+    change_task(write_study(params.parent, tiny_sources), "pairs", languages=["en", name])
+    with refused("pairs.languages"):
+        Study.load(params, tmp_path / "outputs")
 
 
 @pytest.mark.parametrize("name", ["encoder", "data", "seed-1"])

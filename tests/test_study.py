@@ -16,6 +16,7 @@ SWEEP = {"learning_rates": [1e-3, 1e-2], "seeds": [7]}
 UNKNOWN = {"intermediate": FEW, "target": {**FEW, "learning_rate": None}}
 SEVEN, HUGE = {"none": [1, 7], "others": [1]}, {"sizes": {"huge": [1, 2]}}
 TAGS = {"format": "tagging", "columns": {"tokens": "a", "labels": "b"}}
+AT, TWICE = {"phase": "intermediate", "set": {}}, {"m": {"tasks": ["pairs", "pairs"]}}
 PAIRS, DEEP = {"task": "pairs"}, {"size": "base", "set": {"frozen_layers": 2}}
 
 
@@ -70,10 +71,13 @@ def test_the_record_of_a_study_holds_the_settings_of_every_condition(load):
     ("changes", "expected"),
     [
         ({"colour": "red"}, "colour: unknown key; expected one of catalogue, "),
-        ({"targets": None}, "targets: Input should be a valid list"),
         ({"variants": {"few": "pairz"}}, "variants.few: unknown task 'pairz'; expected one of"),
         ({"variants": {"pairs": "choices"}}, "variants: 'pairs' is a task's name"),
-        ({"variants": {"none": "choices"}}, "'none' is the name of a control or of the baseline"),
+        ({"variants": {"none": "choices"}}, "'none' is the name of a control, the baseline"),
+        ({"variants": {"all": "choices"}}, "'all' is the name of a control, the baseline or a m"),
+        ({"overrides": [{**PAIRS, **AT}]}, "overrides: found task pairs in phase intermediate"),
+        ({"overrides": [{"set": {"max_length": 3}}]}, "max_length: Input should be greater than o"),
+        ({"mixtures": TWICE}, "mixtures.m.tasks: ['pairs', 'pairs'] names something twice"),
         ({"intermediate": ["none", "mnlii"]}, "intermediate: unknown task 'mnlii'"),
         ({"targets": ["xnlii"]}, "targets: unknown task 'xnlii'"),
         ({"targets": [{**PAIRS, "languages": ["fr"]}]}, "targets.pairs.languages: unknown lang"),
@@ -85,8 +89,6 @@ def test_the_record_of_a_study_holds_the_settings_of_every_condition(load):
         ({"overrides": [{**DEEP, **PAIRS}]}, "frozen_layers (target, pairs): found 2 for size"),
         ({"phases": {"intermediate": {}, "target": {}}}, "Field required"),
         ({"phases": UNKNOWN}, "phases.target.learning_rate: found None, expected a number or a s"),
-        ({"sizes": {"base": {"encoder": "x", "title": "x", "pooling": "max"}}}, "base.pooling: "),
-        ({"sweep": {"learning_rates": [], "seeds": [7]}}, "sweep.learning_rates: List should have"),
         ({"sweep": SWEEP}, "phases.intermediate.learning_rate: found 0.001, expected none, which"),
         ({"sweep": SWEEP | {"seeds": [1]}, "phases": PHASES}, "sweep.seeds: found 1, expected"),
         ({"sweep": SWEEP, "phases": PHASES, "seeds": SEVEN}, "sweep.seeds: found 7, expected"),
@@ -137,18 +139,18 @@ def test_a_study_is_read_where_its_encoder_is_not(tiny_study, sources):
         ({"labelz": []}, "pairs.labelz: unknown key"),
         ({"files": None}, "expected exactly one of the keys hub, files and parts"),
         ({"metric": "f1"}, "metric 'f1' of format sentence_pair; expected ['accuracy']"),
+        ({"trained_in": ["de", "de"]}, "trained_in: ['de', 'de'] names something twice"),
+        ({"files": "{language.x}"}, "files: found '{language.x}', expected {language} and {split}"),
+        ({**TAGS, "labels": ["0", "B-X"], "metric": "entity_f1"}, "found '0', expected O, B-"),
         ({"trained_in": ["fr"]}, "trained_in: unknown language 'fr'; expected one of de, en, sw"),
         ({"label_values": [0, 1]}, "label_values has 2 entries, labels has 3"),
         ({"train_on": ["nli"]}, "train_on: unknown task 'nli'; expected one of choices, pairs"),
         ({"files": None, "parts": ["choices"]}, "parts: 'choices' differs in format or labels"),
-        ({"languages": ["en", "no/where"]}, "languages.1: String should match pattern"),
-        ({"known_differences": {"text": ["en"]}}, "known_differences"),
         ({"unseen_label": True}, "unseen_label: expected for tagging alone"),
         ({**TAGS, "skip_labels": ["_"]}, "skip_labels: not for tagging"),
         ({**TAGS, "labels": ["O", "PER"], "metric": "entity_f1"}, "found 'PER', expected O, B-"),
         ({"labels": []}, "labels: found none, expected the names"),
         ({"columns": {"textb": "b"}}, "columns: unknown name 'textb'; expected one of id, label"),
-        ({"languages": ["en", "de", "de"]}, "['en', 'de', 'de'] names something twice"),
         ({"languages": ["eng", "de"]}, "languages: found 'eng', expected 'en' (codes: {en: eng}"),
         ({"per_language": {"ge": {"hub": "x/y"}}}, "per_language: unknown language 'ge'; expected"),
         ({"files": "pairs/{language}.tsv"}, "have the same data; expected data for each"),
@@ -179,8 +181,9 @@ def test_an_unknown_name_is_said_with_the_known_ones(load):
         study.tasks["nli"]
     with refused("unknown seed '9'; expected one of 1"):
         list(study.condition("base", "none", "pairs").attempts([9]))
-    with refused("seeds: found '[1]', expected a number or a list (papermill -y "):
-        list(study.condition("base", "none", "pairs").attempts("[1]"))
+    for seeds in ("[1]", [], 1.0):
+        with refused(f"seeds: found {seeds!r}, expected a number or a list (papermill -y "):
+            list(study.condition("base", "none", "pairs").attempts(seeds))
     with refused("join: found 'false', expected True or False"):  # as papermill's -p gives it
         study.condition("base", "none", "pairs", join="false")
 

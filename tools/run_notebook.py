@@ -105,13 +105,19 @@ def execute(notebook: Path, output: Path, parameters: dict, report: bool) -> str
 
 
 def stop(number: int, _) -> None:
-    """Interrupt the running cell."""
+    """Interrupt the running cell. If the same signal comes again, the cell has no time to save.
+
+    Another kind asks for no more than the first: where all processes are sent SIGTERM, as by a
+    cluster's time limit, the batch still passes an interrupt on.
+    """
+    is_first = not STOPPED
     STOPPED.append(number)
-    raise KeyboardInterrupt
+    if is_first or STOPPED.count(number) > 1:
+        raise KeyboardInterrupt
 
 
 def main() -> int:
-    on_parents_end(lambda: os.kill(os.getpid(), signal.SIGINT))
+    on_parents_end(lambda: STOPPED or os.kill(os.getpid(), signal.SIGINT))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -200,7 +200,7 @@ def run(command: list[str], log: IO[str], environment: Mapping[str, str]) -> int
     try:
         follow(process, Path(log.name), begin)
     except (KeyboardInterrupt, StudyError):
-        print("stopping after a checkpoint (a second signal stops at once)", file=sys.stderr)
+        print("stopping after a checkpoint (the same signal again stops at once)", file=sys.stderr)
         with suppress(ProcessLookupError):  # it has just ended
             try:
                 os.killpg(process.pid, signal.SIGINT)

@@ -7,6 +7,7 @@ from comparison.plan import ALL, RUN, ZERO_SHOT, ComparisonError, Plan, Target
 
 MEANS = {"intermediate": ALL, "target": ALL, "language": ZERO_SHOT}
 """Names that stand for a mean."""
+NO_NUMBERS = ("string", "mixed", "mixed-integer", "decimal", "complex")
 _ROUNDING = 1e-6
 
 
@@ -57,12 +58,15 @@ def run_name(size: str, intermediate: str, target: str, seed: int) -> str:
 def _check_columns(name: str, table: pd.DataFrame, columns: list[str]) -> None:
     lacking = ", ".join(column for column in columns if column not in table)
     if lacking:
-        expected = ", ".join(columns)
-        raise ComparisonError(f"{name}: found no column {lacking}; expected {expected}")
+        raise ComparisonError(f"{name}: found no column {lacking}; expected {', '.join(columns)}")
+    for column in table.columns[table.columns.duplicated()]:
+        raise ComparisonError(f"{name}: found column {column} twice; expected each once")
     for column in columns:
         if lost := table[column].isna().sum():
             wrong = f"found {lost} of {len(table)} rows without a value; expected one in each"
             raise ComparisonError(f"{name}: {column}: {wrong}")
+        if column in ("size", *MEANS) and pd.api.types.is_numeric_dtype(table[column]):
+            raise ComparisonError(f"{name}: {column}: found {table[column].iat[0]}; expected texts")
         if column in MEANS and (table[column] == MEANS[column]).any():
             wrong = f"found '{MEANS[column]}', which stands for a mean; expected another name"
             raise ComparisonError(f"{name}: {column}: {wrong}")
@@ -70,8 +74,8 @@ def _check_columns(name: str, table: pd.DataFrame, columns: list[str]) -> None:
 
 def _check_credit(predictions: pd.DataFrame) -> None:
     for name in ("credit", "out_of"):
-        if pd.api.types.infer_dtype(predictions[name]) in ("string", "mixed", "mixed-integer"):
-            raise ComparisonError(f"predictions: {name}: found texts; expected numbers")
+        if pd.api.types.infer_dtype(predictions[name]) in NO_NUMBERS:
+            raise ComparisonError(f"predictions: {name}: found texts or decimals; expected numbers")
     credit, out_of = predictions["credit"], predictions["out_of"]
     is_right = (credit >= -_ROUNDING) & (credit <= out_of + _ROUNDING) & (out_of < np.inf)
     for row in predictions[~is_right].head(1).to_dict("records"):
@@ -86,6 +90,8 @@ def _check_languages(name: str, seen: list[str], target: Target) -> None:
         raise ComparisonError(f"predictions of {name}: languages: {wrong}, as planned")
     trained_in = {code.lower(): code for code in target.trained_in}
     for code in seen:
-        if trained_in.get(code.lower(), code) != code:
-            wrong = f"found {code}; expected {trained_in[code.lower()]}, as in trained_in"
+        is_english = code.lower().startswith(("en-", "en_", "en ", "eng"))
+        known = "en" if is_english and "en" not in seen else code.lower()
+        if trained_in.get(known, code) != code:
+            wrong = f"found {code}; expected {trained_in[known]}, as in trained_in"
             raise ComparisonError(f"predictions of {name}: language: {wrong}")

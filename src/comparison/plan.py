@@ -48,6 +48,11 @@ class Target:
     train_examples: Mapping[str, int | None] | None = None  # by size
     same_data: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        for name in ("languages", "trained_in", "same_data"):
+            if isinstance(value := getattr(self, name), str):
+                raise ComparisonError(f"{name}: found {value!r}; expected a tuple of names")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -82,8 +87,10 @@ class Plan:
         languages of training.
         """
         known, names = parameters or {}, list(runs["size"].unique())
-        if known.keys() >= {*names}:
-            names.sort(key=known.__getitem__)
+        for name in names if known else ():
+            if isinstance(count := known.get(name), str | None) or not 0 < count < float("inf"):
+                raise ComparisonError(f"parameters: {name}: found {count!r}; expected a number > 0")
+        names.sort(key=lambda name: known.get(name, 0))
         trained_in = (trained_in,) if isinstance(trained_in, str) else tuple(trained_in)
         sizes = {name: Size(name, parameters=known.get(name)) for name in names}
         targets = {name: Target(trained_in=trained_in) for name in runs["target"].unique()}

@@ -119,6 +119,8 @@ def _plan(folder: Path, record: dict) -> Plan:
         made = _json(folder / name / "encoder/run.json")
         parameters, fertility = made.get("parameters_without_embeddings"), made.get("fertility", {})
         sizes[name] = size | {"parameters": parameters, "fertility": fertility}
+    if all(size["parameters"] for size in sizes.values()):
+        sizes = dict(sorted(sizes.items(), key=lambda item: item[1]["parameters"]))
     runs = [tuple(run[name] for name in RUN) for run in record["runs"]]
     return TypeAdapter(Plan).validate_python(record | {"sizes": sizes, "runs": runs})
 

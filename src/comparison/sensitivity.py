@@ -60,7 +60,7 @@ def sensitivity(
         if wanted.isin(pd.MultiIndex.from_frame(table[RUN].drop_duplicates())).all():
             estimate, *ends = _ask(plan, analysed(ANALYSES[0], table, runs, plan)[1])
             ends = [np.nan, np.nan] if name == "oracle" else ends
-            rows.append((SELECTED[name], "", estimate, *ends, "points"))
+            rows.append((SELECTED.get(name, f"selection: {name}"), "", estimate, *ends, "points"))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -96,7 +97,7 @@ def _file(where: str, path: Path, separator: str = ",") -> list[Row]:
         return _table(path, separator) if kind == ".csv" else _READERS[kind](path)
     except StudyError as error:
         raise StudyError(f"{where}: {error}") from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise StudyError(f"{where}: cannot read {path}: {reason(error)}") from None
 
 
@@ -239,6 +240,7 @@ def _derivations(path: Path) -> list[Row]:
 
 def _parquet(path: Path) -> list[Row]:
     table = pq.ParquetFile(path).read()
+    _once([(name, None) for name in table.column_names])
     return _named(table.to_pylist(), datasets.Features.from_arrow_schema(table.schema))
 
 

@@ -17,7 +17,7 @@ from helpers.encoders import adapters, families, frozen, hardware
 from helpers.encoders.batches import SEGMENTS
 from helpers.encoders.trimming import trim
 from helpers.study import Size, Study, StudyError
-from helpers.study.architectures import MIRROR, local_folder
+from helpers.study.architectures import MIRROR, local_folder, weights
 from helpers.study.catalogue import reason
 from helpers.study.files import read_json, write_json, write_whole
 
@@ -85,6 +85,7 @@ def prepare(study: Study, name: str, folder: Path) -> dict:
             where = f"{study.path}: {phase} {task}, size {name}: {key}"
             raise StudyError(f"{where}: found {value}, expected at most {limit}")
     report: dict[str, Any] = {"parameters before": parameters(model), "notes": []}
+    report["weights"] = {size.encoder: weights(size.encoder)}
     cells, kept = _texts(study), None
     texts = [text for cell in cells.values() for text in cell]
     cut = tokenizer(texts, add_special_tokens=False)["input_ids"]

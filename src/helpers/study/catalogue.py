@@ -91,7 +91,7 @@ def read_yaml(path: Path, expected: str = "a params file") -> dict:
         raise StudyError(f"{path}: no such file; expected {expected}") from None
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise StudyError(f"{path}: not YAML: {reason(error)}") from None
     if not isinstance(raw, dict):
         raise StudyError(f"{path}: found {type(raw).__name__}, expected a mapping of keys")
@@ -155,7 +155,7 @@ class Source(Strict):
 def _check_braces(key: str, text: str | None, **known: str) -> None:
     try:
         str(text).format(**known)
-    except (LookupError, ValueError):
+    except (LookupError, ValueError, AttributeError):
         names = " and ".join(f"{{{name}}}" for name in known)
         raise ValueError(f"{key}: found '{text}', expected {names} alone in braces") from None
 
@@ -165,7 +165,7 @@ class Task(Source):
 
     name: Name
     format: Format
-    parts: list[Name] = []
+    parts: Annotated[list[Name], once] = []
     where: dict[str, str] = {}
     columns: dict[str, str | list[str]] = {}
     labels: Annotated[list[Label], once] = []
@@ -176,7 +176,7 @@ class Task(Source):
     answers: Literal["squad", "mlqa"] = "squad"
     pooling: Literal["mean", "cls"] = "mean"
     threshold: Split | None = None
-    candidates: list[Name] = []
+    candidates: Annotated[list[Name], once] = []
     layer: Annotated[int, Field(ge=1)] | None = None
     group: str | list[str] | None = None
     values: dict[Literal["question"], dict[str, str]] = {}
@@ -184,7 +184,7 @@ class Task(Source):
     codes: dict[str, str] = {}
     per_language: dict[str, Source] = {}
     train_on: list[Name] = []
-    trained_in: Annotated[list[str], Field(min_length=1)] = [ENGLISH]
+    trained_in: Annotated[list[str], Field(min_length=1), once] = [ENGLISH]
     evaluate: Split = "test"
     parallel: bool = True
     known_differences: dict[Literal["label", "question"], list[Language]] = {}
@@ -251,9 +251,9 @@ class Task(Source):
         has_labels = {"label", "labels"} & {*_FORMATS[self.format][1]}
         if has_labels and not (labels or self.unseen_label):
             raise ValueError("labels: found none, expected the names of the labels")
-        is_iob = self.metric == "entity_f1" and "O" in self.labels
+        forms = [re.match("O$|[BIES]-.", label) for label in self.labels]
         for label in self.labels:
-            if is_iob and not re.match("O$|[BIES]-.", label):
+            if self.metric == "entity_f1" and any(forms) and not re.match(r"O$|[BIES]-\S+$", label):
                 raise ValueError(f"labels: found '{label}', expected O, B-TYPE, I-TYPE, ... (IOB)")
         return self
 

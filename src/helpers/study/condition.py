@@ -255,14 +255,14 @@ class Condition:
         """The seeds that a notebook's parameter names, or all; an unknown one is a StudyError."""
         if seeds is None:
             return self.seeds
-        if isinstance(seeds, str):
+        if seeds == [] or not isinstance(seeds, int | list):
             wrong = f"found {seeds!r}, expected a number or a list (papermill -y 'seeds: [1]')"
             raise StudyError(f"{self.study.path}: seeds: {wrong}")
-        chosen = [seeds] if isinstance(seeds, int) else list(seeds)
+        chosen = [seeds] if isinstance(seeds, int) else seeds
         for seed in chosen:
             if seed not in self.seeds:
                 raise StudyError(f"{self.study.path}: {unknown('seed', seed, self.seeds)}")
-        return chosen
+        return [int(seed) for seed in chosen]  # 1.0 and True are 1
 
     def attempts(
         self, seeds: int | list[int] | None = None, again: bool = False

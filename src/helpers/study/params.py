@@ -129,7 +129,7 @@ class Hyperparameters(Strict):
     warmup: Share = 0.1
     weight_decay: NonNegativeFloat = 0.01
     dropout: Share = 0.1
-    max_length: PositiveInt
+    max_length: Annotated[int, Field(ge=8)]
     train_examples: PositiveInt | None = None
     validation_examples: PositiveInt | None = None
     evaluations: PositiveInt = 4
@@ -155,9 +155,9 @@ class Hyperparameters(Strict):
 class Sweep(Strict):
     """Learning rates to try; ``sizes`` have their own. The study uses none of these ``seeds``."""
 
-    learning_rates: Annotated[list[PositiveFloat], Field(min_length=2)]
-    sizes: dict[Name, Annotated[list[PositiveFloat], Field(min_length=2)]] = {}
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    learning_rates: Annotated[list[PositiveFloat], Field(min_length=2), once]
+    sizes: dict[Name, Annotated[list[PositiveFloat], Field(min_length=2), once]] = {}
+    seeds: Annotated[list[Seed], Field(min_length=1), once]
 
 
 class Override(Strict):
@@ -201,9 +201,9 @@ class PlainText(Strict):
 class Mixture(Strict):
     """Intermediate training on several tasks at once."""
 
-    tasks: Annotated[list[Name], Field(min_length=1)]
+    tasks: Annotated[list[Name], Field(min_length=1), once]
     cap: PositiveInt = 131072
-    temperature: PositiveFloat = 1.0
+    temperature: Annotated[float, Field(ge=0.1)] = 1.0
     mlm: PlainText | None = None
 
     def shares(self, sizes: dict[str, int]) -> dict[str, float]:

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 
 from helpers.study import architectures
+from helpers.study.architectures import weights
 from helpers.study.catalogue import NONE, StudyError, unknown
+from helpers.study.files import read_json
 from helpers.study.params import LONGER, task_of
 
 
@@ -55,8 +57,8 @@ def _new_names(study) -> Iterator[str]:
         if name in ("data", "encoder", "sweep") or name.startswith("seed-"):
             yield f"'{name}' is the name of a folder that every study has; expected another"
     for name in [*study.tasks, *study.mixtures]:
-        if name in (NONE, LONGER) or name != task_of(name):
-            yield f"'{name}' is the name of a control or of the baseline; expected another"
+        if name in (NONE, LONGER, "all") or name != task_of(name):
+            yield f"'{name}' is the name of a control, the baseline or a mean; expected another"
     for name in study.mixtures:
         if name in study.tasks:
             yield f"mixtures: '{name}' is a task's name; expected another"
@@ -68,6 +70,10 @@ def _encoders(study) -> Iterator[str]:
     for name, size in study.sizes.items():
         for wrong in architectures.faults(size.encoder):
             yield f"sizes.{name}.encoder: {wrong}"
+        made, now = read_json(study.encoder_folder(name) / "run.json"), weights(size.encoder)
+        if now and made.get("weights", {}).get(size.encoder, now) != now:
+            wrong = f"weights changed since {study.folder / name} was made; remove it to go on"
+            yield f"sizes.{name}.encoder: {size.encoder}: {wrong}"
 
 
 def _trainings(study) -> Iterator[str]:
@@ -109,6 +115,10 @@ def _hyperparameters(study) -> Iterator[str]:
     trainings = study.trainings(untrained=True)
     names = [name for phase, name in trainings if phase == "intermediate"]
     parts = [("intermediate", task) for name in names for task in study.components(name)]
+    known = {(phase, task_of(task)) for phase, task in [*trainings, *parts]}
+    for phase, task in ((one.phase, one.task) for one in study.overrides if one.phase):
+        if task in {name for _, name in known} and (phase, task) not in known:
+            yield f"overrides: found task {task} in phase {phase}, expected its other phase or none"
     for (name, size), (phase, task) in product(study.sizes.items(), [*trainings, *parts]):
         frozen = study.hyperparameters(phase, name, task).frozen_layers
         if size.layers and frozen > size.layers:  # phase 1 checks an uncut encoder

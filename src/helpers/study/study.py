@@ -143,11 +143,11 @@ class Study(Strict):
 
     def _sources(self, name: str) -> set[tuple]:
         """Where a task's training data comes from, and that of the tasks that it contains."""
-        task = self.tasks[name]
-        others = [self._sources(other) for other in (*task.parts, *task.contains)]
-        english = task.source(ENGLISH)
-        own = (english.hub, english.config, english.files, english.splits.get("train"))
-        return set().union(*others, [] if task.parts else [own])
+        names = [name]
+        for each in (self.tasks[one] for one in names):  # which grow here
+            names += [one for one in (*each.parts, *each.contains) if one not in names]
+        own = [self.tasks[one].source(ENGLISH) for one in names if not self.tasks[one].parts]
+        return {(one.hub, one.config, one.files, one.splits.get("train")) for one in own}
 
     def hyperparameters(self, phase: Phase, size: str, task: str) -> Hyperparameters:
         """The phase's hyperparameters after the overrides that fit."""
@@ -214,7 +214,8 @@ class Study(Strict):
         of `make study`. An unknown size, task or target is a :class:`StudyError`.
         """
         check_switch("join", join)
-        size = str(size)  # papermill reads the name 12 as a number
+        size, intermediate = str(size), str(intermediate)  # papermill reads 12 as a number
+        target = target and str(target)
         if intermediate not in (*self.intermediate, NONE):
             wrong = unknown("intermediate task", intermediate, self.intermediate)
             raise StudyError(f"{self.path}: {wrong}")
