@@ -88,7 +88,9 @@ def test_the_head_is_kept_while_the_next_tasks_outputs_mean_the_same(study, targ
         (task,) = stage.tasks.values()
         turned = task.model_copy(update={"labels": task.labels[::-1]})
         other = replace(stage, tasks={task.name: turned})
-        model = training.build(condition, stage, encoder)
+        model = training.build(changed(condition, train_embeddings=False), stage, encoder)
+        assert not families.words(model.encoder).requires_grad
+        assert model.head.output[0].p == condition.hyperparameters.dropout > 0
         assert training.build(condition, stage, encoder, model) is model
         assert (training.build(condition, other, encoder, model) is model) == is_kept
 
@@ -203,6 +205,8 @@ def test_a_batch_in_micro_batches_teaches_what_the_whole_batch_teaches(study, mo
     condition = study.condition("large", *names)
     condition = changed(condition, dropout=0.0, batch_size=8, steps=4, epochs=None)
     whole = train(condition)
+    several = train(changed(condition, gradient_accumulation=3))  # a step counts their mean
+    assert losses(several)[0] == pytest.approx(losses(whole)[0], rel=0.3)
     monkeypatch.setitem(batching.TRAINING_BUDGET, "cpu", 64)
     cut = train(condition)
     assert losses(whole) == pytest.approx(losses(cut), abs=1e-5)

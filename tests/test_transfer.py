@@ -220,8 +220,7 @@ def test_the_variance_of_a_score_is_told_by_its_sources():
     assert table["share"].sum() == pytest.approx(100)
     assert table.loc["interactions of the trainings", "sd"] < 0.2
     alike = crossed((3, 3, 2), dict.fromkeys(sd, 0.0) | {"rest": 4.0})
-    least = comparison.variance_table(alike)["variance"].min()
-    assert least == 0  # an estimate below it is none
+    assert comparison.variance_table(alike)["variance"].min() == 0  # an estimate below is none
     last = predictions[["intermediate_seed", "target_seed", "draw"]] == [4, 4, 3]
     assert comparison.variance_table(predictions[~last.all(axis=1)]).empty
 
