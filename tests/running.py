@@ -1,11 +1,14 @@
 """The steps of notebooks 1 to 3 without their charts, for tests of what they train."""
 
 import ast
+import shutil
 import socket
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+import pytest
 
 from helpers import data, encoders, evaluation, training
 from helpers.study import Attempt, Condition, Study
@@ -74,6 +77,26 @@ def free_ports(count: int) -> list[int]:
     for server in servers:
         server.close()
     return ports
+
+
+@contextmanager
+def chromium(*flags: str):
+    """A browser without a window; it keeps what pages ask for and complain of."""
+    found = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if None in found:
+        pytest.skip("needs Chromium and its driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = found[0]
+    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", *flags):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(found[1]))
+    try:
+        yield browser
+    finally:
+        browser.quit()
 
 
 def logs(folder: Path) -> str:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import vl_convert
 from simulated import simulated_study
+from written import LOG, RUN
 
 import comparison
 from comparison import Plan, Target, charts, run_charts, theme
@@ -22,18 +23,13 @@ def drawn(without="", collapsed=0, **study) -> dict:
     if without:
         predictions, runs = (table.query(f"not ({without})") for table in (predictions, runs))
     effects = comparison.effects(predictions, runs, plan)
-    steps = [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 0.5, "validation_score": 60.0}]
-    log = [
-        {**run, "phase": phase, **step}
-        for run in runs[["size", "intermediate", "target", "seed"]].to_dict("records")
-        for phase in ("intermediate", "target")
-        if phase == "target" or run["intermediate"] != "none"
-        for step in steps
-    ]
+    log = runs[RUN].merge(pd.DataFrame({"phase": ["intermediate", "target"]}), how="cross")
+    log = log.query("phase == 'target' or intermediate != 'none'")
+    log = log.merge(pd.DataFrame(LOG), how="cross")
     draw = [charts.gains, charts.scores, charts.scale_effects, charts.heat_map]
     draw += [charts.transfer_gap, charts.scaling]
     every = {function.__name__: function(effects, plan) for function in draw}
-    every["trainings"] = charts.trainings(pd.DataFrame(log), runs, plan)
+    every["trainings"] = charts.trainings(log, runs, plan)
     return every | {"cost": charts.cost(effects, runs, plan)}
 
 

@@ -82,6 +82,8 @@ def test_a_placebo_is_selected_on_true_labels_and_never_counts_as_collapsed(stud
     texts, labels = ([[row[k] for row in some] for some in items] for k in ("input_ids", "labels"))
     np.testing.assert_equal(*texts)
     assert labels[0] != labels[1] and sorted(labels[0]) == sorted(labels[1])
+    (again,) = training.english(placebo, tokenizer, 2, draw=1)  # the seed shuffles, not the draw
+    assert [row["labels"] for row in again.items["choices"]] != labels[1]
     assert placebo.settings != real.settings
     monkeypatch.setattr(fine_tuning, "is_collapsed", lambda *_: True)
     run(placebo, [1])
@@ -101,6 +103,7 @@ def test_longer_adds_the_mean_steps_of_the_intermediate_trainings_to_the_target(
     assert max(line["step"] for line in log) == 14
 
 
+PREFIX = "0 1 2 3 4 5 6 7 8 9 "
 FOUND = {"format": "retrieval", "languages": ["en", "de"], "train_on": [], "labels": []}
 FOUND |= {"columns": {"id": "pair", "source": "a", "target": "b"}}
 
@@ -114,10 +117,17 @@ def test_longer_is_not_asked_for_where_the_target_is_not_trained(study):
         made.condition("base", "longer", "found")
 
 
-def test_retrieval_at_the_layer_that_is_read_is_the_targets_score(study):
+@pytest.fixture
+def found(study) -> Study:
+    """A study of retrieval, whose smaller encoder reads a prefix."""
     made = study({"found": {**TASKS["pairs"], **FOUND}}, targets=["found"])
+    made.sizes["base"] = made.sizes["base"].model_copy(update={"retrieval_prefix": PREFIX})
+    return made
+
+
+def test_retrieval_at_the_layer_that_is_read_is_the_targets_score(found):
     for size, depth in (("base", 1), ("large", 2)):
-        condition = made.condition(size, "none", "found")
+        condition = found.condition(size, "none", "found")
         run(condition, [1])
         scores = read_json(condition.seed_folder(1) / "scores.json")
         table = pd.DataFrame(scores["layers"]).set_index(["language", "layer", "centred"])
@@ -126,14 +136,11 @@ def test_retrieval_at_the_layer_that_is_read_is_the_targets_score(study):
             assert table.loc[(code, depth, False), "accuracy"] == pytest.approx(row["score"])
 
 
-def test_an_encoders_prefix_stands_before_both_texts_of_a_pair(study):
-    made = study({"found": {**TASKS["pairs"], **FOUND}}, targets=["found"])
-    size = made.sizes["base"].model_copy(update={"retrieval_prefix": "dog "})
-    made = made.model_copy(update={"sizes": {"base": size}})
-    condition = made.condition("base", "none", "found")
+def test_an_encoders_prefix_stands_before_both_texts_of_a_pair(found):
+    condition = found.condition("base", "none", "found")
     tokenizer = encoders.start(condition.home, None, 0.0)[1]
     items = evaluation.items(condition, tokenizer)
-    texts = ["dog " + items.examples[1][side] for side in ("source", "target")]
+    texts = [PREFIX + items.examples[1][side] for side in ("source", "target")]
     assert [ids.tolist() for ids in items.features[1]["input_ids"]] == tokenizer(texts)["input_ids"]
 
 

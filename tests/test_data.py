@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 import pytest
 import yaml
-from conftest import LABELS, TASKS, change_task, pair_rows, refused, write_rows, write_study
+from conftest import KNOWN, LABELS, TASKS, change_task, pair_rows, refused, write_rows, write_study
 
 from helpers import data
 from helpers.study import Study
@@ -140,6 +140,23 @@ def test_a_training_set_of_another_language_is_searched_too(sources, tmp_path):
     expect(path, tmp_path, "24 items of pairs test in de", "training set of pairs in de")
 
 
+def test_up_to_half_of_a_treebanks_sentences_may_recur_in_training(sources, tmp_path):
+    path = write_study(tmp_path / "p", sources, targets=["words"], intermediate=["none"])
+    entry = {"format": "tagging", "files": "{split}.jsonl", "labels": ["X"], "train_on": ["words"]}
+    change_task(path, "words", **KNOWN, **entry)
+
+    def write(split, numbers):
+        words = [{"tokens": [f"dog{i}"], "labels": ["X"]} for i in numbers]
+        write_rows(sources / f"files/{split}.jsonl", words)
+
+    write("validation", range(10, 14))
+    write("test", range(4))
+    write("train", range(2, 6))
+    read(path, tmp_path / "half")
+    write("train", range(1, 5))
+    expect(path, tmp_path, "3 items of words test in en", "training set of words in en")
+
+
 def test_an_evaluated_item_can_be_dropped_from_training(leaking, tmp_path):
     folder = leaking / "hub/tests/choices"
     train, german = folder / "en/train.jsonl", folder / "de/test.jsonl"
@@ -168,15 +185,19 @@ def test_parallel_items_are_compared(tiny_study, sources, tmp_path):
     expect(tiny_study, tmp_path, "found id '999' in sw; expected", "parallel: false")
     shutil.copy(path.with_name("en.test.tsv"), path)
     expect(tiny_study, tmp_path, "same examples in pairs/test/en and pairs/test/sw; expected")
+    write_rows(path.with_name("en.test.tsv"), pair_rows("en", 200, 23))
     write_rows(path, rows[1:])  # one may be missing where ids say which
     assert read(tiny_study, tmp_path / "fewer")[1]["pairs/test/sw"]["rows"] == 23
     no_ids = {name: name[-1] for name in ("text_a", "text_b")} | {"label": "label"}
     change_task(tiny_study, "pairs", columns=no_ids, skip_labels=["-"])
-    expect(tiny_study, tmp_path, "24 rows in en and 23 in sw, and no column of ids")
+    expect(tiny_study, tmp_path, "24 rows in de and 23 in en, and no column of ids")
+    write_rows(path.with_name("en.test.tsv"), pair_rows("en", 200, 24))
     write_rows(path, [{**rows[0], "label": "-"}, *rows[1:]])  # left out, but the rows agree
     assert read(tiny_study, tmp_path / "skipped")[1]["pairs/test/sw"]["rows"] == 23
     change_task(tiny_study, "pairs", parallel=False)
-    read(tiny_study, tmp_path)
+    study, _ = read(tiny_study, tmp_path)
+    items = data.evaluated(study.data, study.tasks["pairs"], ["de", "sw"])
+    assert items["id"].iloc[[0, -1]].tolist() == ["de/0", "sw/23"]  # each is an item of its own
 
 
 def test_known_differences_of_published_data_are_not_compared(sources, tmp_path):
@@ -193,6 +214,8 @@ def test_a_changed_size_is_an_error_unless_the_study_says_so(tiny_study, tmp_pat
     expect(tiny_study, tmp_path, "choices", "found 12 rows, expected 13", "check_sizes")
     change_study(tiny_study, check_sizes=False)
     read(tiny_study, tmp_path)
+    change_task(tiny_study, "pairs", group="label", where={"label": "neutral"})
+    expect(tiny_study, tmp_path, "pairs/test/en: found one item or group; expected two or more")
 
 
 def test_a_pooled_task_is_its_parts_one_after_the_other(tiny_study, tmp_path):

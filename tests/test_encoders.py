@@ -79,6 +79,7 @@ def test_a_saved_encoder_is_a_standard_folder_with_the_lower_layers(load):
     model, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.config.num_hidden_layers == 1
     assert len(tokenizer) == report["tokens"] < report["tokens before"]
+    assert "▁never" in tokenizer.vocab  # the least likely: unknown characters are scored by it
     assert report["parameters"]["layers"] == report["parameters before"]["layers"]
     record = json.loads((folder / "run.json").read_text())
     assert record["settings"] == study.encoder_settings("base")
@@ -155,6 +156,14 @@ def test_embeddings_are_unit_vectors_of_every_layer_and_leave_the_encoder_as_it_
     vectors = encoders.embed(encoder, tokenizer, TEXTS)
     assert vectors.shape == (3, len(TEXTS), 16)
     assert np.linalg.norm(vectors, axis=-1) == pytest.approx(1)
+
+
+def test_embeddings_are_those_of_a_texts_first_128_tokens(tmp_path):
+    make_encoder(tmp_path, max_position_embeddings=140)
+    words = [*["dog "] * 126, "cat"]
+    texts = ["".join(words[:-1]), "".join(words), "".join(words[1:])]
+    whole, longer, other = encoders.embed(*encoders.load(tmp_path), texts)[-1]
+    assert np.allclose(whole, longer) and not np.allclose(whole, other)
 
 
 @pytest.mark.parametrize(

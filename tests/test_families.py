@@ -13,6 +13,7 @@ from helpers import data, encoders, formats
 from helpers.encoders import families
 from helpers.encoders.batches import SEGMENTS, collate
 from helpers.study import Study
+from helpers.training import fine_tuning
 
 LAYERS = {**SHAPE, "num_hidden_layers": 3}
 DISTILLED = {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32}
@@ -208,11 +209,24 @@ def test_segments_of_pairs_reach_the_models_that_know_them(loaded):
 def test_masked_words_are_learned_where_embeddings_are_narrower_than_states_too(loaded):
     encoder, _, inputs = loaded
     model = encoders.EncoderModel(encoder, encoders.MaskedHead(encoder))
+    states = encoder(**inputs).last_hidden_state
+    begun = model.head.dense(states)
+    assert torch.equal(begun, states[..., : begun.shape[-1]])  # what pretraining left is kept
     chosen = inputs["attention_mask"] == 1
     logits = model(**inputs, chosen=chosen)
     assert logits.shape == (int(chosen.sum()), len(families.words(encoder)))
     cross_entropy(logits, inputs["input_ids"][chosen]).backward()
     assert families.words(encoder).grad.any()
+
+
+@torch.no_grad()
+def test_where_the_last_layer_is_read_so_is_what_follows_it(load, folder, loaded):
+    condition = frozen_study(load, folder, 0).condition("base", "none", "pairs")
+    encoder, _, inputs = loaded
+    states = encoder(**inputs).last_hidden_state
+    found = fine_tuning.untrained(condition, encoder)(**inputs)
+    mask = inputs["attention_mask"][..., None]
+    assert torch.allclose(found, (states * mask).sum(1) / mask.sum(1), atol=1e-6)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Intervals and p-values keep their promises, in small cases by hand and in simulated studies."""
 
 from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from intervals import CASES, Case, draw_noise, draw_target, rates
 from scipy import stats
 
-from comparison import ComparisonError, Plan, effects, items, variance
+from comparison import ComparisonError, Plan, effects, items, sensitivity, variance
 
 CONDITIONS = [(size, task) for size in ("base", "large") for task in ("none", "nli", "qa")]
 GAIN = np.array([[-1.0, 1, 0, 0, 0, 0]])
@@ -76,6 +77,28 @@ def test_where_items_do_not_differ_the_gain_is_tested_as_by_welchs_t_test():
     assert row["p"] == pytest.approx(expected.pvalue, rel=1e-3)
     ends = expected.confidence_interval()
     assert (row["low"], row["high"]) == pytest.approx((ends.low, ends.high), rel=1e-3)
+
+
+def test_a_gains_interval_as_a_share_of_the_headroom_is_the_baselines_by_the_delta_method():
+    """100 (1 - 25 / (100 - x)) has the slope 100 * 25 / (100 - x)^2; here the baseline x varies."""
+    credits = {("none", k): {"de": [x] * 50} for k, x in enumerate([0.50, 0.53, 0.49, 0.52])}
+    credits |= {("qa", k): {"de": [0.75] * 50} for k in range(4)}
+    row = sensitivity(*table(credits)).set_index("check").loc["share of the headroom"]
+    gain = gain_of(*table(credits))
+    expected = (gain["high"] - gain["low"]) * 100 * 25 / (100 - 51) ** 2
+    assert row["high"] - row["low"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_languages_as_a_sample_add_their_variance_and_not_the_noise_that_they_share():
+    gains, noise = {"de": 0.1, "fr": 0.2, "sw": 0.4}, [-0.05, 0.0, 0.05]
+    credits = {("none", k): {code: [0.4] * 50 for code in gains} for k in range(3)}
+    for k, shift in enumerate(noise):
+        credits["qa", k] = {code: [0.4 + gain + shift] * 50 for code, gain in gains.items()}
+    row = sensitivity(*table(credits)).set_index("check").loc["languages as a sample"]
+    mean = gain_of(*table(credits), language="zero-shot")
+    own = (mean["high"] - mean["low"]) / 2 / stats.norm.ppf(0.975)
+    spread = np.hypot(own, np.std([10, 20, 40], ddof=1) / np.sqrt(3))
+    assert row["high"] - row["estimate"] == pytest.approx(stats.t(2).ppf(0.975) * spread, rel=1e-3)
 
 
 def test_half_widths_add_in_quadrature_and_p_is_where_the_interval_touches_zero():
@@ -203,12 +226,25 @@ def test_a_task_that_counts_nothing_leaves_the_others_interval_as_it_is():
     assert all(mean[end] == pytest.approx(alone[end]) for end in ("estimate", "low", "high", "p"))
 
 
+def test_a_task_that_counts_nothing_at_a_target_may_lack_seeds_there():
+    scores = draw(3)
+    there = [task != "nli" or seed == scores.runs[0][2] for _, task, seed in scores.runs]
+    runs = list(compress(scores.runs, there))
+    lacking = zero_shot(replace(scores, runs=runs, credit=scores.credit[:, there]))
+    sample, shares = zero_shot(scores), [{}, {"nli": 0.0, "qa": 2.0}]
+    mean = variance.mean_over_targets([sample, lacking], shares)
+    assert mean.seeds.tolist() == [3] * 6
+    assert mean.seed_variance[1] == pytest.approx(sample.seed_variance[1] / 4)
+
+
 def test_a_mean_over_targets_without_common_seeds_is_no_surer_than_one():
     sample = zero_shot(draw(2))
     later = replace(sample, runs=[(*condition, seed + 10) for *condition, seed in sample.runs])
     mean = variance.mean_over_targets([sample, later])
     assert mean.seed_variance == pytest.approx(sample.seed_variance)
     assert (mean.freedom == sample.freedom).all()
+    mean = variance.mean_over_targets([sample, later], [{}, {"nli": 0.0, "qa": 2.0}])
+    assert mean.seed_variance[2] == pytest.approx(1.5**2 * sample.seed_variance[2])
 
 
 def test_a_language_of_training_is_no_part_of_the_zero_shot_score():

@@ -15,13 +15,12 @@ import altair as alt
 import nbformat
 import pandas as pd
 import pytest
-from running import free_ports, run_cells, until
+from running import chromium, free_ports, run_cells, until
 
 ROOT = Path(__file__).parents[1]
 EXERCISES = sorted((ROOT / "exercises").glob("*.ipynb"))
 SMOKE = {"study": "params/smoke.yaml", "outputs": "outputs"}
 LARGE = "window-size=1400,9000"  # every cell is drawn
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 def run(path: Path, **parameters) -> tuple[dict, list]:
@@ -162,31 +161,20 @@ jupyterapp.restored.then(async () => {
 }).then(done, done)"""
 
 
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver here")
 def test_a_notebook_runs_in_jupyterlab_shows_its_charts_and_writes_apart(project):
-    from selenium import webdriver
-
     notebook = project / "notebooks/3_target.ipynb"
     text = notebook.read_text(encoding="utf-8").replace("params/demo.yaml", "params/smoke.yaml")
     notebook.write_text(text.replace("again = False", "again = True"), encoding="utf-8")
     scores = project / "outputs/smoke/interactive/base/none/mini_xnli/seed-1/scores.json"
     scores.unlink(missing_ok=True)
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", LARGE):
-        options.add_argument(f"--{argument}")
-    with jupyter_lab(project) as address:
-        browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-        try:
-            browser.set_script_timeout(100)
-            browser.get(f"{address}/lab?reset")
-            until(lambda: browser.execute_script("return !!window.jupyterapp"), project, 120)
-            browser.execute_async_script(RUN_ALL, "notebooks/3_target.ipynb")
-            drawn = ".jp-OutputArea :is(svg.marks, canvas)"
-            until(lambda: len(browser.find_elements("css selector", drawn)) >= 3, project, 120)
-            text = browser.find_element("css selector", ".jp-Notebook").text
-            assert not browser.find_elements("css selector", "[data-mime-type*='jupyter.error']")
-        finally:
-            browser.quit()
+    with jupyter_lab(project) as address, chromium(LARGE) as browser:
+        browser.set_script_timeout(100)
+        browser.get(f"{address}/lab?reset")
+        until(lambda: browser.execute_script("return !!window.jupyterapp"), project, 120)
+        browser.execute_async_script(RUN_ALL, "notebooks/3_target.ipynb")
+        drawn = ".jp-OutputArea :is(svg.marks, canvas)"
+        until(lambda: len(browser.find_elements("css selector", drawn)) >= 3, project, 120)
+        text = browser.find_element("css selector", ".jp-Notebook").text
+        assert not browser.find_elements("css selector", "[data-mime-type*='jupyter.error']")
     assert "Results go to outputs/smoke/interactive" in text
     assert scores.exists()

@@ -75,13 +75,20 @@ def test_an_update_mixes_tasks_and_a_batch_does_not(study):
 
 
 def test_every_head_and_the_one_encoder_learn(study):
-    condition = prepare(study()).condition("base", "both")
+    made = prepare(study())
+    condition = made.condition("base", "both")
     before = encoders.load(condition.home)[0].state_dict()
     trained = train(condition)
     after = trained.model.encoder.state_dict()
     assert any(not torch.equal(before[key], after[key]) for key in before if "layer" in key)
     assert set(trained.model.head.names) == {"pairs", "choices"}
     assert trained.selection["task"] == "both" and trained.selection["n"] == 24 + 12
+    assert trained.selection["majority"] == pytest.approx((100 / 3 + 50) / 2)
+    scored, each = examples(made), []
+    for name, part in scored.validation.items():
+        trained.model.head.component = name
+        each.append(part.score(trained.model))
+    assert scored.score(trained.model) == np.mean(each) != each[0]
     run(condition)
     handed, _ = encoders.start(condition.home, condition.encoder_folder(1), 0.0)
     assert all(torch.equal(handed.state_dict()[key], after[key]) for key in after)

@@ -3,9 +3,6 @@
 import base64
 import gzip
 import io
-import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +10,7 @@ from types import SimpleNamespace
 import nbformat
 import pandas as pd
 import pytest
+from running import chromium
 from simulated import simulated_study
 from written import write_outputs
 
@@ -22,17 +20,8 @@ from comparison import page
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks/4_compare.ipynb"
 HOSTILE = "<script>document.title = 'taken over'</script><img src=x onerror='alert(1)'> study"
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 CHOOSE = """const select = document.querySelector(`select[name=${arguments[0]}]`);
   select.value = arguments[1]; select.dispatchEvent(new Event('change'))"""
-
-
-def test_the_package_needs_neither_torch_nor_helpers():
-    heavy = "[name for name in ('torch', 'transformers', 'helpers') if name in sys.modules]"
-    script = "import sys, comparison; from comparison import charts, page, run_charts; "
-    script += f"sys.exit(str({heavy}) if {heavy} else 0)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def outputs(folder: Path, without="", **study) -> Path:
@@ -118,18 +107,8 @@ def test_runs_on_a_gpu_and_without_one_are_said_to_differ(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs Chromium and its driver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium() as browser:
+        yield browser
 
 
 def opened(browser, path: Path, width=1400) -> None:

@@ -57,6 +57,11 @@ def test_equal_sentences_are_one_while_mining_and_in_no_pair_afterwards():
         rows = retrieval.decode(task(metric="mining_f1"), some, [], states)
         assert [row["prediction"] for row in rows] == ["", "", "2", "3"]
         assert [(row["credit"], row["out_of"]) for row in rows] == [(0, 1), (0, 1), (2, 2), (2, 2)]
+    alone = [*pairs(3), {**examples[3], "target": ""}]  # no translation, whatever its vector
+    [*_, row] = retrieval.decode(
+        task(metric="mining_f1"), alone, [], [np.stack([v, v]) for v in np.eye(4)]
+    )
+    assert row["out_of"] == 0
 
 
 def test_languages_are_searched_apart():
@@ -102,7 +107,8 @@ def test_bucc_chooses_its_threshold_on_the_development_part_and_scores_mined_pai
     f1 = formats.score([row["credit"] for row in rows], [row["out_of"] for row in rows])
     # Zweigenbaum et al. 2018, BUCC: the harmonic mean over pairs of sentences.
     assert f1 == pytest.approx(100 * 2 * precision * recall / (precision + recall))
-    assert f1 > 95 and {row["label"] for row in rows[20:]} == {""}
+    assert f1 > 95 and len(mined - gold) == 1  # a second one is below the threshold
+    assert {row["label"] for row in rows[20:]} == {""}
     margins = [(4.0, True), (3.0, False), (2.0, False), (1.0, True)]  # one or four: the same F1
     assert retrieval.best_threshold(margins, 2) == 3.5
 

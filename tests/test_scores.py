@@ -17,14 +17,6 @@ def test_a_score_is_the_ratio_of_its_sums_to_the_bit(count):
     assert Score().compute(predictions=credits, references=out_of) == {"score": expected}
 
 
-def test_what_is_out_of_nothing_scores_nothing():
-    assert formats.score([0.0, 0.0], [0.0, 0.0]) == 0.0
-
-
-def test_accuracy_is_a_score_of_ones_and_zeros():
-    assert formats.score([1.0, 1.0, 0.0, 1.0], [1.0] * 4) == 75.0
-
-
 def test_scores_need_no_network_and_leave_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

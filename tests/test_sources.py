@@ -108,9 +108,13 @@ def test_a_part_of_a_mirrors_split_is_read(tmp_path, monkeypatch):
 
 def test_a_single_text_is_one_sequence_and_a_pair_is_two_texts(tokenizer):
     task, row = TASKS["sib200"], {"id": "1", "text_a": "dog sleeps", "label": 0}
-    for example, texts in ((row, ["dog sleeps"]), (row | {"text_b": "cat"}, ["dog sleeps", "cat"])):
+    long = {"text_a": "dog " * 9, "text_b": "cat " * 12}  # the longest is cut first
+    for example in (row, row | {"text_b": "cat"}, row | long):
+        texts = [example[name] for name in ("text_a", "text_b") if name in example]
         [feature] = formats.of(task).features(task, [example], tokenizer, 16)
-        assert [ids.tolist() for ids in feature["input_ids"]] == [tokenizer(*texts)["input_ids"]]
+        assert [ids.tolist() for ids in feature["input_ids"]] == [
+            tokenizer(*texts, truncation=True, max_length=16)["input_ids"]
+        ]
 
 
 def test_a_file_that_is_the_users_own_says_where_to_get_it(tmp_path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import make_task
+from conftest import make_task, refused
 from seqeval.metrics import f1_score
 
 from helpers import data, formats
@@ -88,13 +88,16 @@ ID=made_0001.2 PARSER=GOLD NUMPARSE=1
 
 
 def test_supertags_come_from_files_in_ccgbanks_format(tmp_path):
-    (tmp_path / "train.auto").write_text(AUTO, encoding="utf-8")
+    (tmp_path / "en.train.auto").write_text(AUTO, encoding="utf-8")
+    more = AUTO.replace("NP PRP PRP She NP", "NP/N PRP PRP Sie NP/N")
+    (tmp_path / "de.train.auto").write_text(more, encoding="utf-8")
     unknown = AUTO.replace("(<L N NN NN dog N>)", "(<L N/N NN NN dog N/N>)")
-    (tmp_path / "dev.auto").write_text(unknown, encoding="utf-8")
+    (tmp_path / "en.dev.auto").write_text(unknown, encoding="utf-8")
     splits = {"train": "train", "validation": "dev"}
-    entry = {"files": "{split}.auto", "splits": splits, "metric": "accuracy"}
+    entry = {"files": "{language}.{split}.auto", "splits": splits, "metric": "accuracy"}
+    entry |= {"languages": ["en", "de"], "trained_in": ["en", "de"]}
     ccg = task(**entry, labels=[], unseen_label=True)
-    labels = [*sorted({"NP[nb]/N", "N", "S[dcl]\\NP", "NP"}), reading.UNSEEN]
+    labels = [*sorted({"NP[nb]/N", "N", "S[dcl]\\NP", "NP", "NP/N"}), reading.UNSEEN]
     assert reading.read_labels(ccg, tmp_path) == labels
     full = ccg.model_copy(update={"labels": labels})
     first = data.read(full, "train", "en", tmp_path).examples[0]
@@ -102,3 +105,5 @@ def test_supertags_come_from_files_in_ccgbanks_format(tmp_path):
     assert [labels[i] for i in first["labels"]] == ["NP[nb]/N", "N", "S[dcl]\\NP"]
     second = data.read(full, "validation", "en", tmp_path).examples[0]
     assert labels[second["labels"][1]] == reading.UNSEEN
+    with refused("unseen_label: expected to be trained on its own training data"):
+        formats.check_match(ccg, ccg.model_copy(update={"name": "other"}))

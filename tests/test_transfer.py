@@ -109,6 +109,12 @@ def test_a_gain_is_shown_over_the_placebo_and_over_as_many_more_steps(study, tab
     assert "On nli and copa, +2.0 points [1.0, 3.0] at base and +2.0 points [1.0, 3.0] at" in text
     assert "remain over more steps on the target alone." in text
     assert "qa minus its placebo (the same texts, labels shuffled): +" in text
+    kept = [run for run in study[2].runs if run[1:3] != ("placebo-qa", "copa")]
+    without = comparison.beside_sentence(table, study[1], replace(study[2], runs=kept))
+    assert "On nli and copa, " in without  # where more steps were asked for
+    none_left = pd.concat([table, table.assign(analysis="without collapsed", low=np.nan)])
+    text = comparison.beside_sentence(none_left, study[1], study[2])
+    assert "above zero at base and large only if collapsed runs count" in text
     is_lost = (table["quantity"] == "gain_over_placebo") & (table["size"] == "large")
     table.loc[is_lost, ["estimate", "low", "high"]] = np.nan  # not finished is not collapsed
     both = pd.concat([table, table.assign(analysis="without collapsed")])
@@ -213,6 +219,8 @@ def test_the_variance_of_a_score_is_told_by_its_sources():
         assert table.loc[source, "sd"] == pytest.approx(points, abs=0.1), source
     assert table["share"].sum() == pytest.approx(100)
     assert table.loc["interactions of the trainings", "sd"] < 0.2
+    alike = crossed((3, 3, 2), dict.fromkeys(sd, 0.0) | {"rest": 4.0})
+    assert comparison.variance_table(alike)["variance"].min() == 0  # an estimate below is none
     last = predictions[["intermediate_seed", "target_seed", "draw"]] == [4, 4, 3]
     assert comparison.variance_table(predictions[~last.all(axis=1)]).empty
 
