@@ -165,7 +165,6 @@ def test_what_cannot_begin_is_one_line(root, tmp_path):
 
 
 def test_strings_and_numbers_reach_notebooks_as_they_are(tmp_path):
-    """Sizes may be called 12; quotes and dollars are data."""
     cells = ["size = seeds = join = text = None", "print([size, seeds, join, text])"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.cells[0].metadata["tags"] = ["parameters"]

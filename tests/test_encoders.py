@@ -158,14 +158,6 @@ def test_embeddings_are_unit_vectors_of_every_layer_and_leave_the_encoder_as_it_
     assert np.linalg.norm(vectors, axis=-1) == pytest.approx(1)
 
 
-def test_embeddings_are_those_of_a_texts_first_128_tokens(tmp_path):
-    make_encoder(tmp_path, max_position_embeddings=140)
-    words = [*["dog "] * 126, "cat"]
-    texts = ["".join(words[:-1]), "".join(words), "".join(words[1:])]
-    whole, longer, other = encoders.embed(*encoders.load(tmp_path), texts)[-1]
-    assert np.allclose(whole, longer) and not np.allclose(whole, other)
-
-
 @pytest.mark.parametrize(
     ("config", "asked", "line"),
     [

@@ -1,4 +1,4 @@
-"""A GPU's path as far as a processor shows it (the device meta), and a GPU itself where one is."""
+"""A GPU's path as far as a processor shows it (the device meta); `make check-gpu` does the rest."""
 
 import importlib
 import os
@@ -6,7 +6,6 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import make_size
 
 from helpers import encoders, formats
 from helpers.encoders import batches, hardware
@@ -59,7 +58,6 @@ def test_a_training_sees_one_gpu_whatever_the_machine_has(monkeypatch, given, us
 
 
 def test_a_gpu_without_tf32_is_not_asked_for_it(monkeypatch, tmp_path):
-    """The library raises on a T4 or an AMD GPU."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.version.cuda", None)
     monkeypatch.setattr(trainer, "TrainingArguments", dict)
@@ -78,25 +76,3 @@ def test_predictions_go_to_the_models_device_and_come_back(tiny_sources, monkeyp
     model = Elsewhere(encoders.load(tiny_sources / "encoder")[0].to("meta"))
     logits = encoders.predict(model, texts, 1)
     assert [type(x) for x in logits] == [np.ndarray] * 2 and [len(x) for x in logits] == [1, 2]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_a_gpu_learns_and_predicts_what_the_processor_does(tiny_sources, tuning, precision):
-    path = tiny_sources / "encoder"
-    texts = [{"input_ids": [[0, *range(5, 5 + n), 2]]} for n in (3, 9, 20)]
-    logits = {}
-    for device in ("cpu", "cuda"):
-        encoder, _ = encoders.load(path, dropout=0.0)
-        torch.manual_seed(0)
-        encoders.adapt(encoder, make_size(path, tuning=tuning), precision)
-        head = encoders.Head(encoder, "sequence", 3, "mean", 0.0)
-        model = encoders.EncoderModel(encoder, head).to(device)
-        inputs = {key: value.to(device) for key, value in collate(texts, 1).items()}
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
-        model.train()(**inputs).logsumexp(1).sum().backward()
-        optimizer.step()
-        logits[device] = np.concatenate(encoders.predict(model, texts, 1))
-    most = 1e-4 if precision == "fp32" else 5e-2
-    assert logits["cuda"] == pytest.approx(logits["cpu"], abs=most)

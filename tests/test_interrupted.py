@@ -93,8 +93,7 @@ for number in (signal.SIGINT, signal.SIGTERM):
 Path("begun").touch()
 while not asked:
     time.sleep(0.01)
-for _ in range(30):  # seconds, as a large model takes to write
-    time.sleep(0.1)
+time.sleep(3)  # as a large model takes to write
 Path("saved").touch()
 """
 

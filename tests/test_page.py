@@ -3,6 +3,8 @@
 import base64
 import gzip
 import io
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,12 @@ NOTEBOOK = ROOT / "notebooks/4_compare.ipynb"
 HOSTILE = "<script>document.title = 'taken over'</script><img src=x onerror='alert(1)'> study"
 CHOOSE = """const select = document.querySelector(`select[name=${arguments[0]}]`);
   select.value = arguments[1]; select.dispatchEvent(new Event('change'))"""
+
+
+def test_the_package_needs_neither_torch_nor_helpers():
+    heavy = "{'torch', 'transformers', 'helpers'} & {*sys.modules}"
+    script = "import sys, comparison; from comparison import charts, page, run_charts; "
+    subprocess.run([sys.executable, "-c", f"{script} assert not {heavy}"], check=True)
 
 
 def outputs(folder: Path, without="", **study) -> Path:

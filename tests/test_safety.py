@@ -40,11 +40,3 @@ def test_nothing_in_the_package_loads_or_runs_what_it_reads():
         assert not re.search(forbidden, text), path
         for call in re.findall(r"torch\.load\([^)]*\)", text):
             assert "weights_only=True" in call, path
-
-
-def test_jupyterlab_keeps_its_token_and_listens_on_localhost():
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    (lab,) = (line for line in makefile.splitlines() if "jupyter lab" in line)
-    assert not re.search(r"token|password|ip=|--ip|allow", lab)
-    found = ROOT.rglob("jupyter_*config.*")  # Jupyter installs some of its own in .venv
-    assert not [path for path in found if ".venv" not in path.parts]
