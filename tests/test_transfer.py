@@ -82,6 +82,8 @@ def test_a_target_with_nothing_but_its_own_data_leaves_the_mean(study):
     assert "on 2 targets (copa, find)" in comparison.summary_sentence(table, few[1], plan)
     alone = replace(plan, targets={"nli": plan.targets["nli"]})
     assert headline(alone) is None and headline(plan).intermediate == "mnli"
+    with pytest.raises(ComparisonError, match="found 'placebo_qa' in controls or same_data"):
+        comparison.effects(*few, replace(plan, controls={"placebo_qa": "qa"}))
 
 
 def test_controls_are_in_no_mean_and_change_no_number_of_a_task(study, table):

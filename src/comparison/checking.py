@@ -17,23 +17,30 @@ def checked(
     """Runs that were asked for, with every column that the comparison needs, and the plan.
 
     Raises ComparisonError if a table lacks a column or a value, or has one that cannot be, if a run
-    is there twice or has no predictions, or if languages are not those of the plan.
+    is there twice or in one table alone, or if languages are not those of the plan.
     """
     _check_columns("predictions", predictions, [*RUN, "language", "id", "credit", "out_of"])
     _check_columns("runs", runs, RUN)
     _check_credit(predictions)
     for run in runs.loc[runs.duplicated(RUN), RUN].itertuples(index=False, name=None):
         raise ComparisonError(f"runs: {run_name(*run)} is there twice; expected once")
+    listed, answered = (
+        set(table[RUN].drop_duplicates().itertuples(index=False, name=None))
+        for table in (runs, predictions)
+    )
+    for run in sorted(listed ^ answered, key=str):
+        lacking = "predictions" if run in listed else "runs"
+        raise ComparisonError(f"{lacking}: found no row of run {run}; expected one in both tables")
     runs = completed(runs)
     plan = plan or Plan.of(runs[runs["repeats"].isna()])
     if not plan.targets:
         raise ComparisonError("runs: found none; expected one or more")
+    same_data = [name for target in plan.targets.values() for name in target.same_data]
+    for name in {*plan.controls, *same_data} - {*plan.intermediate}:
+        expected = ", ".join(plan.intermediate)
+        raise ComparisonError(f"plan: found '{name}' in controls or same_data; expected {expected}")
     asked = {run[:3] for run in plan.runs}
     runs = runs[pd.MultiIndex.from_frame(runs[RUN[:3]]).isin(asked)]
-    there = set(predictions[RUN].drop_duplicates().itertuples(index=False, name=None))
-    for run in runs[RUN].itertuples(index=False, name=None):
-        if run not in there:
-            raise ComparisonError(f"predictions: found no row of run {run}; expected all runs")
     for target, seen in predictions.groupby("target")["language"].unique().items():
         if target in plan.targets:
             _check_languages(str(target), seen, plan.targets[target])

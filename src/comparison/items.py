@@ -165,7 +165,7 @@ def _same_items(target: str, runs, run, place, languages: list[str], ids) -> Non
     for k, p in np.argwhere(((times != times[:, :1]) | (times > 1)).T):
         names = [run_name(*runs[i][:2], target, runs[i][2]) for i in (k, 0)]
         language, item = languages[places[p] // len(ids)], ids[places[p] % len(ids)]
-        found = f"found id {item!r} {times[p, k]} times, in {names[1]} {times[p, 0]} times"
+        found = f"found id '{item}' {times[p, k]} times, in {names[1]} {times[p, 0]} times"
         expected = "expected the same items in every run, each once"
         raise ComparisonError(
             f"predictions of {names[0]}, language {language}: {found}; {expected}"
